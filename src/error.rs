@@ -1,0 +1,196 @@
+//! The library's one error type. Every variant says what was expected, what came instead and, where the message
+//! alone does not make it plain, what to do. Nothing in the library panics on wrong input.
+
+use std::path::{Path, PathBuf};
+
+/// What the library's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong through no fault of the library's own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation was given operands it cannot take: shapes, axes, data types or attributes.
+    #[error("{op}: expected {expected}, got {got}")]
+    Operand {
+        /// The operation, by the name it has in plans and kernel labels.
+        op: String,
+        /// What the operation takes.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+
+    /// A name is not among a graph's or program's inputs, states, scalars or outputs.
+    #[error("no {kind} is called \"{name}\"; there is: {}", list(known))]
+    UnknownName {
+        /// "input", "state", "scalar", "output" or "entry".
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+
+    /// A name was declared twice with meanings that differ.
+    #[error("\"{name}\" is declared twice: {first} and {second}; give one of them another name")]
+    NameClash {
+        /// The name.
+        name: String,
+        /// The first declaration.
+        first: String,
+        /// The second declaration.
+        second: String,
+    },
+
+    /// A named tensor does not fit the place it should go: wrong shape or data type, or missing altogether.
+    #[error("tensor \"{name}\": expected {expected}, got {got}")]
+    State {
+        /// The tensor's name.
+        name: String,
+        /// The shape and data type of the place.
+        expected: String,
+        /// What was offered.
+        got: String,
+    },
+
+    /// A setting lies outside what it may be. The command line ends with exit code 2 on this.
+    #[error("{option}: expected {expected}, got {got}")]
+    Config {
+        /// The option as the user writes it.
+        option: String,
+        /// What the option takes.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+
+    /// A file of a data set or of weights does not hold what its format promises.
+    #[error("{}: expected {expected}, got {got}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What the format asks for.
+        expected: String,
+        /// What the file holds.
+        got: String,
+    },
+
+    /// The operating system refused to read or write a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// "read", "write", "create".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// No adapter is there, or none answers to what was asked for.
+    #[error(
+        "no GPU adapter matches \"{wanted}\"; found: {}. Use --device cpu, or install a Vulkan, Metal or DirectX 12 driver",
+        list(found)
+    )]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters there are.
+        found: Vec<String>,
+    },
+
+    /// A program needs more than the device allows.
+    #[error("{what} needs {needed} {limit_name}, and {device} allows {limit}; {advice}")]
+    Limit {
+        /// The tensor, kernel or data set.
+        what: String,
+        /// How much it needs.
+        needed: u64,
+        /// How much the device allows.
+        limit: u64,
+        /// The limit's name and unit, such as "bytes in one binding".
+        limit_name: &'static str,
+        /// The adapter.
+        device: String,
+        /// What to change.
+        advice: &'static str,
+    },
+
+    /// A kernel was rejected when its pipeline was made.
+    #[error("kernel {kernel} was rejected by {adapter}: {message}")]
+    Kernel {
+        /// The kernel's label, `op.entry_point`.
+        kernel: String,
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver or the shader compiler said.
+        message: String,
+    },
+
+    /// The device stopped answering.
+    #[error(
+        "the device {adapter} was lost during {during}: {reason}; what was saved before is intact, start again from it or use --device cpu"
+    )]
+    DeviceLost {
+        /// The adapter's name.
+        adapter: String,
+        /// What was under way.
+        during: String,
+        /// What the driver said.
+        reason: String,
+    },
+
+    /// An operation has no implementation for the device at hand.
+    #[error("{op} cannot run on {device}: {reason}")]
+    Unsupported {
+        /// The operation.
+        op: String,
+        /// The device.
+        device: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+
+    /// Training produced a loss that is infinite or not a number.
+    #[error(
+        "the {what} is not finite in epoch {epoch}, step {step}; lower the learning rate (it was {lr}), or look at the input data"
+    )]
+    NonFinite {
+        /// "training loss" or "validation loss".
+        what: &'static str,
+        /// The epoch, counted from 1.
+        epoch: usize,
+        /// The first step of the epoch with such a loss, counted from 1.
+        step: usize,
+        /// The learning rate of that step.
+        lr: f64,
+    },
+}
+
+impl Error {
+    pub(crate) fn operand(op: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Error::Operand { op: op.into(), expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn config(option: impl Into<String>, expected: impl Into<String>, got: impl std::fmt::Display) -> Self {
+        Error::Config { option: option.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    pub(crate) fn data(path: &Path, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Error::Data { path: path.to_owned(), expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// Whether the mistake is in how a command was called (exit code 2) rather than in what it met (exit code 1).
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Error::Config { .. })
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,8 @@
+//! wgrad
+
+mod error;
+pub mod rng;
+mod tensor;
+
+pub use error::{Error, Result};
+pub use tensor::{DType, Shape, Tensor, TensorData, TensorType};

@@ -1,0 +1,146 @@
+//! Random numbers from a counter: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
+//! 1, 2, 3", SC 2011). A number is a pure function of key and counter, so the CPU and the shader in
+//! `shaders/lib/philox.wgsl` draw the same bits in any order, and a backward pass draws a mask again instead of
+//! keeping it.
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const NUM_ROUNDS: usize = 10;
+
+/// Four random words for a counter under a key.
+#[inline]
+pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..NUM_ROUNDS {
+        let [low0, high0] = wide_mul(MULTIPLIERS[0], counter[0]);
+        let [low1, high1] = wide_mul(MULTIPLIERS[1], counter[2]);
+        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    counter
+}
+
+/// A key from a seed: its low and its high word.
+pub fn key(seed: u64) -> [u32; 2] {
+    // The two halves of the word, so neither cast loses a bit that the other does not keep.
+    [seed as u32, (seed >> 32) as u32]
+}
+
+/// A float in [0, 1) from a random word: its upper 24 bits, which f32 holds exactly.
+#[inline]
+pub fn unit_f32(word: u32) -> f32 {
+    // 24 bits fit f32's mantissa.
+    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// A stream of numbers under one key, for host-side uses: initial weights, permutations, searches.
+pub struct Stream {
+    key: [u32; 2],
+    purpose: u32,
+    block: u64,
+    words: [u32; 4],
+    used: usize,
+}
+
+impl Stream {
+    /// The stream of a seed for one purpose; streams of different purposes share no counters.
+    pub fn new(seed: u64, purpose: u32) -> Self {
+        Stream { key: key(seed), purpose, block: 0, words: [0; 4], used: 4 }
+    }
+
+    /// The stream of a seed for a name, such as a parameter's.
+    pub fn named(seed: u64, name: &str) -> Self {
+        Stream::new(seed, fnv1a(name))
+    }
+
+    /// The next word.
+    pub fn next_u32(&mut self) -> u32 {
+        if self.used == 4 {
+            let [low, high] = key(self.block);
+            self.words = philox4x32([low, high, self.purpose, STREAM_DOMAIN], self.key);
+            self.block += 1;
+            self.used = 0;
+        }
+        self.used += 1;
+        self.words[self.used - 1]
+    }
+
+    /// A double in [0, 1) with 53 random bits.
+    pub fn next_f64(&mut self) -> f64 {
+        let high = u64::from(self.next_u32() >> 5);
+        let low = u64::from(self.next_u32() >> 6);
+        // 27 + 26 bits fit f64's mantissa.
+        ((high << 26) | low) as f64 / (1u64 << 53) as f64
+    }
+
+    /// An integer in `0..bound`, without the bias of a plain remainder (Lemire, "Fast random integer generation in an
+    /// interval", 2019).
+    pub fn next_below(&mut self, bound: u32) -> u32 {
+        let threshold = bound.wrapping_neg() % bound.max(1);
+        loop {
+            let [low, high] = wide_mul(self.next_u32(), bound);
+            if low >= threshold {
+                return high;
+            }
+        }
+    }
+
+    /// A standard normal number (Box and Muller, 1958).
+    pub fn next_normal(&mut self) -> f64 {
+        // 1 - u lies in (0, 1], so the logarithm is finite.
+        let radius = (-2.0 * (1.0 - self.next_f64()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.next_f64()).cos()
+    }
+
+    /// A uniformly random order of `0..len` (Fisher and Yates).
+    pub fn permutation(&mut self, len: u32) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..len).collect();
+        for last in (1..order.len()).rev() {
+            // `last` is below `len`, a u32.
+            order.swap(last, self.next_below(last as u32 + 1) as usize);
+        }
+        order
+    }
+}
+
+/// The fourth counter word of host streams. Device kernels leave it at 0, so the two never meet.
+const STREAM_DOMAIN: u32 = 1;
+
+fn wide_mul(a: u32, b: u32) -> [u32; 2] {
+    key(u64::from(a) * u64::from(b))
+}
+
+/// The 32-bit FNV-1a hash of a name.
+fn fnv1a(name: &str) -> u32 {
+    name.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_known_answers_of_random123() {
+        assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox4x32([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+
+    #[test]
+    fn permutation_holds_each_index_once_and_is_shuffled() {
+        let mut order = Stream::new(7, 0).permutation(1000);
+        assert_ne!(order, (0..1000).collect::<Vec<_>>());
+        order.sort_unstable();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn uniform_and_normal_numbers_have_their_moments() {
+        let mut stream = Stream::new(1, 2);
+        let n = 100_000;
+        let uniform: f64 = (0..n).map(|_| stream.next_f64()).sum::<f64>() / f64::from(n);
+        assert!((uniform - 0.5).abs() < 0.005, "mean {uniform}");
+        let normals: Vec<f64> = (0..n).map(|_| stream.next_normal()).collect();
+        let mean = normals.iter().sum::<f64>() / f64::from(n);
+        let variance = normals.iter().map(|x| x * x).sum::<f64>() / f64::from(n);
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "mean {mean}, variance {variance}");
+    }
+}

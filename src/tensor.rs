@@ -1,0 +1,301 @@
+//! Shapes, data types and tensors in host memory. A [`Tensor`] is how values enter and leave a program; it computes
+//! nothing itself.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// The element type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float. The f64 CPU device widens it to 64 bits, which makes it the reference the others are held to.
+    F32,
+    /// 32-bit unsigned integer: labels, indices, counts, permutations.
+    U32,
+    /// Byte, as images are stored; devices keep four to a 32-bit word.
+    U8,
+}
+
+impl DType {
+    /// Bytes that one element takes on the GPU.
+    pub fn size_bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::U8 => 1,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::U32 => "u32",
+            DType::U8 => "u8",
+        })
+    }
+}
+
+/// The extents of a tensor's dimensions, outermost first; row-major. A scalar has none.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// The shape of a scalar.
+    pub fn scalar() -> Self {
+        Shape(Vec::new())
+    }
+
+    /// The extents, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The number of elements; 1 for a scalar.
+    pub fn num_elems(&self) -> usize {
+        self.0.iter().product()
+    }
+
+    /// Row-major strides in elements.
+    pub fn strides(&self) -> Vec<usize> {
+        let mut strides = vec![1; self.rank()];
+        for axis in (0..self.rank().saturating_sub(1)).rev() {
+            strides[axis] = strides[axis + 1] * self.0[axis + 1];
+        }
+        strides
+    }
+
+    /// The shape both operands stretch to under NumPy's broadcasting, or `None` where they do not fit.
+    pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
+        let rank = self.rank().max(other.rank());
+        let extent = |shape: &Shape, axis: usize| {
+            let missing = rank - shape.rank();
+            if axis < missing { 1 } else { shape.0[axis - missing] }
+        };
+        (0..rank)
+            .map(|axis| match (extent(self, axis), extent(other, axis)) {
+                (a, b) if a == b => Some(a),
+                (1, b) => Some(b),
+                (a, 1) => Some(a),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(Shape)
+    }
+}
+
+impl std::ops::Index<usize> for Shape {
+    type Output = usize;
+    fn index(&self, axis: usize) -> &usize {
+        &self.0[axis]
+    }
+}
+
+impl From<Vec<usize>> for Shape {
+    fn from(dims: Vec<usize>) -> Self {
+        Shape(dims)
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        Shape(dims.to_vec())
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Shape(dims.to_vec())
+    }
+}
+
+impl From<&Shape> for Shape {
+    fn from(shape: &Shape) -> Self {
+        shape.clone()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.0.iter().map(usize::to_string).collect();
+        write!(f, "({})", dims.join(", "))
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is known of a value before it is computed: shape and element type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorType {
+    /// The shape.
+    pub shape: Shape,
+    /// The element type.
+    pub dtype: DType,
+}
+
+impl TensorType {
+    /// A value of floats.
+    pub fn f32(shape: impl Into<Shape>) -> Self {
+        TensorType { shape: shape.into(), dtype: DType::F32 }
+    }
+
+    /// A value of unsigned integers.
+    pub fn u32(shape: impl Into<Shape>) -> Self {
+        TensorType { shape: shape.into(), dtype: DType::U32 }
+    }
+
+    /// A value of bytes.
+    pub fn u8(shape: impl Into<Shape>) -> Self {
+        TensorType { shape: shape.into(), dtype: DType::U8 }
+    }
+
+    /// Bytes on the GPU, rounded up to whole 32-bit words.
+    pub fn size_bytes(&self) -> usize {
+        (self.shape.num_elems() * self.dtype.size_bytes()).next_multiple_of(4)
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.dtype, self.shape)
+    }
+}
+
+/// The elements of a [`Tensor`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum TensorData {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 64-bit floats: what the f64 CPU device reads and writes.
+    F64(Vec<f64>),
+    /// Unsigned integers.
+    U32(Vec<u32>),
+    /// Bytes.
+    U8(Vec<u8>),
+}
+
+impl TensorData {
+    fn len(&self) -> usize {
+        match self {
+            TensorData::F32(v) => v.len(),
+            TensorData::F64(v) => v.len(),
+            TensorData::U32(v) => v.len(),
+            TensorData::U8(v) => v.len(),
+        }
+    }
+}
+
+/// A tensor in host memory, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Shape,
+    data: TensorData,
+}
+
+impl Tensor {
+    /// A tensor of the given shape over `data`.
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where the number of elements is not the shape's.
+    pub fn new(shape: impl Into<Shape>, data: TensorData) -> Result<Self> {
+        let shape = shape.into();
+        if shape.num_elems() != data.len() {
+            return Err(Error::operand(
+                "tensor",
+                format!("{} elements for shape {shape}", shape.num_elems()),
+                format!("{}", data.len()),
+            ));
+        }
+        Ok(Tensor { shape, data })
+    }
+
+    /// A tensor of 32-bit floats. Errors as [`Tensor::new`].
+    pub fn f32(shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        Tensor::new(shape, TensorData::F32(data))
+    }
+
+    /// A tensor of 64-bit floats, for the f64 CPU device. Errors as [`Tensor::new`].
+    pub fn f64(shape: impl Into<Shape>, data: Vec<f64>) -> Result<Self> {
+        Tensor::new(shape, TensorData::F64(data))
+    }
+
+    /// A tensor of unsigned integers. Errors as [`Tensor::new`].
+    pub fn u32(shape: impl Into<Shape>, data: Vec<u32>) -> Result<Self> {
+        Tensor::new(shape, TensorData::U32(data))
+    }
+
+    /// A tensor of bytes. Errors as [`Tensor::new`].
+    pub fn u8(shape: impl Into<Shape>, data: Vec<u8>) -> Result<Self> {
+        Tensor::new(shape, TensorData::U8(data))
+    }
+
+    /// A scalar.
+    pub fn scalar(value: f32) -> Self {
+        Tensor { shape: Shape::scalar(), data: TensorData::F32(vec![value]) }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The elements.
+    pub fn data(&self) -> &TensorData {
+        &self.data
+    }
+
+    /// The element type; 64-bit floats count as [`DType::F32`], the type they stand in for.
+    pub fn dtype(&self) -> DType {
+        match self.data {
+            TensorData::F32(_) | TensorData::F64(_) => DType::F32,
+            TensorData::U32(_) => DType::U32,
+            TensorData::U8(_) => DType::U8,
+        }
+    }
+
+    /// Shape and element type.
+    pub fn ty(&self) -> TensorType {
+        TensorType { shape: self.shape.clone(), dtype: self.dtype() }
+    }
+
+    /// The elements as 32-bit floats, converted where they are something else.
+    pub fn to_f32_vec(&self) -> Vec<f32> {
+        match &self.data {
+            TensorData::F32(v) => v.clone(),
+            // Narrowing is what the caller asks for here.
+            TensorData::F64(v) => v.iter().map(|&x| x as f32).collect(),
+            TensorData::U32(v) => v.iter().map(|&x| x as f32).collect(),
+            TensorData::U8(v) => v.iter().map(|&x| f32::from(x)).collect(),
+        }
+    }
+
+    /// The elements as 64-bit floats, exactly.
+    pub fn to_f64_vec(&self) -> Vec<f64> {
+        match &self.data {
+            TensorData::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            TensorData::F64(v) => v.clone(),
+            TensorData::U32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            TensorData::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+        }
+    }
+
+    /// The only element of a tensor of one element.
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where there is not exactly one.
+    pub fn item(&self) -> Result<f64> {
+        match self.to_f64_vec().as_slice() {
+            [value] => Ok(*value),
+            _ => Err(Error::operand("item", "one element", format!("shape {}", self.shape))),
+        }
+    }
+}
