@@ -1,8 +1,17 @@
 //! wgrad
 
-mod error;
+pub mod exec;
+pub mod graph;
+pub mod nn;
+pub mod ops;
 pub mod rng;
+
+mod error;
 mod tensor;
 
 pub use error::{Error, Result};
+pub use exec::{Device, Program, StateDict, StepTable};
+pub use graph::gradcheck::gradcheck;
+pub use graph::plan::Plan;
+pub use graph::{Graph, Value};
 pub use tensor::{DType, Shape, Tensor, TensorData, TensorType};

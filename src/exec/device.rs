@@ -1,0 +1,125 @@
+//! Choosing what to compute on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::gpu::{self, GpuDevice};
+use crate::{Error, Result};
+
+/// What a program is compiled for.
+#[derive(Clone)]
+pub enum Device {
+    /// The processor, in f32.
+    Cpu,
+    /// The processor, in f64: the reference that other devices are held to.
+    CpuF64,
+    /// A wgpu adapter.
+    Gpu(Arc<GpuDevice>),
+}
+
+/// What is known of a device before it is opened.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// The name, such as "NVIDIA GeForce RTX 4090".
+    pub name: String,
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "software adapter", "other" or "processor".
+    pub kind: &'static str,
+    /// The interface it is driven through: Vulkan, Metal, Dx12.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// Limits that decide what fits, as (name, value).
+    pub limits: Vec<(&'static str, u64)>,
+    /// Optional features that kernels may care about.
+    pub features: Vec<&'static str>,
+    /// Whether it only pretends to be a GPU.
+    pub is_software: bool,
+    /// Whether `auto` takes it.
+    pub is_auto: bool,
+}
+
+/// Everything that can be computed on: adapters in the order of preference, then the processor.
+pub fn devices() -> Vec<DeviceInfo> {
+    let mut infos = gpu::adapter_infos();
+    let auto = infos.iter().position(|info| !info.is_software);
+    infos.push(cpu_info());
+    let auto = auto.unwrap_or(infos.len() - 1);
+    infos[auto].is_auto = true;
+    infos
+}
+
+impl Device {
+    /// Opens the device that `wanted` names: `auto` (a real GPU, else the processor), `cpu`, `cpu-f64`, `gpu` (the
+    /// best adapter, a software one if there is no other) or a part of an adapter's name. Also says why it was chosen.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where no adapter fits; [`Error::DeviceLost`] where the adapter will not open.
+    pub fn select(wanted: &str) -> Result<(Device, String)> {
+        match wanted {
+            "cpu" => return Ok((Device::Cpu, "asked for".to_owned())),
+            "cpu-f64" => return Ok((Device::CpuF64, "asked for".to_owned())),
+            _ => {}
+        }
+        let infos = gpu::adapter_infos();
+        let lower = wanted.to_lowercase();
+        let fits = |info: &DeviceInfo| match wanted {
+            "auto" => !info.is_software,
+            "gpu" => true,
+            _ => info.name.to_lowercase().contains(&lower),
+        };
+        match infos.iter().position(fits) {
+            Some(index) => {
+                let reason = match wanted {
+                    "auto" => "the best GPU here".to_owned(),
+                    "gpu" if infos[index].is_software => "the only adapter here, a software one".to_owned(),
+                    _ => format!("asked for as \"{wanted}\""),
+                };
+                Ok((Device::Gpu(Arc::new(GpuDevice::open(index)?)), reason))
+            }
+            None if wanted == "auto" && infos.is_empty() => Ok((Device::Cpu, "no GPU adapter found".to_owned())),
+            None if wanted == "auto" => {
+                let reason = format!("no real GPU here; the software adapter {} is slower", infos[0].name);
+                Ok((Device::Cpu, reason))
+            }
+            None => {
+                let found = infos.into_iter().map(|info| info.name).collect();
+                Err(Error::NoAdapter { wanted: wanted.to_owned(), found })
+            }
+        }
+    }
+
+    /// What is known of the device.
+    pub fn info(&self) -> DeviceInfo {
+        match self {
+            Device::Cpu => cpu_info(),
+            Device::CpuF64 => DeviceInfo { name: format!("{} (f64)", cpu_info().name), ..cpu_info() },
+            Device::Gpu(gpu) => gpu.info().clone(),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.info();
+        write!(f, "{} ({}, {})", info.name, info.kind, info.driver)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn cpu_info() -> DeviceInfo {
+    DeviceInfo {
+        name: "cpu".to_owned(),
+        kind: "processor",
+        backend: "wgrad's own kernels".to_owned(),
+        driver: format!("{} threads", rayon::current_num_threads()),
+        limits: Vec::new(),
+        features: Vec::new(),
+        is_software: false,
+        is_auto: false,
+    }
+}

@@ -1,0 +1,269 @@
+//! Adapters, the open device, and the making of wgpu objects, each of which is counted.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::exec::DeviceInfo;
+use crate::ops::kernel::{GpuTraits, Kernel};
+use crate::{Error, Result};
+
+/// How long a submission may take before the device counts as lost. Far beyond any legitimate one: they are sized to
+/// tens of milliseconds, and a software adapter's first one compiles shaders for a few seconds.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
+const MAX_BINDINGS: u32 = 16_384;
+
+/// An open adapter.
+pub struct GpuDevice {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) limits: wgpu::Limits,
+    info: DeviceInfo,
+    pipelines: Mutex<HashMap<String, Pipeline>>,
+    num_objects: AtomicU64,
+    /// The first thing that went wrong outside of any call that could return it.
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+/// A compiled kernel and how its bindings are laid out.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub bind_group_layout: wgpu::BindGroupLayout,
+}
+
+/// How a binding is declared in WGSL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    ReadWrite,
+    Uniform,
+}
+
+/// One entry of a bind group layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BindingLayout {
+    pub access: Access,
+    /// Whether the offset is given anew for every step.
+    pub dynamic: bool,
+}
+
+/// The adapters here, best first.
+pub(crate) fn adapter_infos() -> Vec<DeviceInfo> {
+    adapters().iter().map(describe).collect()
+}
+
+fn adapters() -> Vec<wgpu::Adapter> {
+    let flags = if cfg!(debug_assertions) { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() };
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        flags,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    adapters.retain(|adapter| adapter.get_downlevel_capabilities().is_webgpu_compliant());
+    // A stable sort, so adapters of one kind stay in the driver's order.
+    adapters.sort_by_key(|adapter| rank(adapter.get_info().device_type));
+    adapters
+}
+
+fn rank(device_type: wgpu::DeviceType) -> usize {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let kinds = ["discrete GPU", "integrated GPU", "virtual GPU", "other adapter", "software adapter"];
+    let feature_names = [
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+        (wgpu::Features::SUBGROUP, "subgroup"),
+        (wgpu::Features::SHADER_F16, "shader-f16"),
+    ];
+    DeviceInfo {
+        name: info.name,
+        kind: kinds[rank(info.device_type)],
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        limits: vec![
+            ("bytes in one binding", limits.max_storage_buffer_binding_size),
+            ("bytes in one buffer", limits.max_buffer_size),
+            ("storage buffers a kernel", u64::from(limits.max_storage_buffers_per_shader_stage)),
+            ("invocations a workgroup", u64::from(limits.max_compute_invocations_per_workgroup)),
+            ("bytes of workgroup memory", u64::from(limits.max_compute_workgroup_storage_size)),
+        ],
+        features: feature_names.iter().filter(|(flag, _)| features.contains(*flag)).map(|(_, name)| *name).collect(),
+        is_software: info.device_type == wgpu::DeviceType::Cpu,
+        is_auto: false,
+    }
+}
+
+impl GpuDevice {
+    /// Opens the adapter at `index` of [`adapter_infos`].
+    pub(crate) fn open(index: usize) -> Result<GpuDevice> {
+        let adapter = adapters().into_iter().nth(index);
+        let Some(adapter) = adapter else {
+            return Err(Error::NoAdapter { wanted: format!("adapter {index}"), found: Vec::new() });
+        };
+        let info = describe(&adapter);
+        let offered = adapter.limits();
+        // WebGPU's defaults are what kernels are written for; only sizes of buffers are raised to what there is.
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            max_buffer_size: offered.max_buffer_size,
+            max_non_sampler_bindings: MAX_BINDINGS,
+            ..wgpu::Limits::default()
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgrad"),
+            required_features: wgpu::Features::empty(),
+            required_limits: limits.clone(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let lost = |reason: String| Error::DeviceLost { adapter: info.name.clone(), during: "opening".into(), reason };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| lost(error.to_string()))?;
+        let fault = Arc::new(Mutex::new(None));
+        let record = |fault: &Arc<Mutex<Option<String>>>| {
+            let fault = Arc::clone(fault);
+            move |message: String| {
+                if let Ok(mut first) = fault.lock() {
+                    first.get_or_insert(message);
+                }
+            }
+        };
+        let (on_error, on_loss) = (record(&fault), record(&fault));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
+        device.set_device_lost_callback(move |reason, message| {
+            // Dropping the device at the end of a program is reported as a loss as well.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_loss(message);
+            }
+        });
+        Ok(GpuDevice {
+            device,
+            queue,
+            limits,
+            info,
+            pipelines: Mutex::new(HashMap::new()),
+            num_objects: AtomicU64::new(0),
+            fault,
+        })
+    }
+
+    /// What is known of it.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    pub(crate) fn traits(&self) -> GpuTraits {
+        GpuTraits { is_software: self.info.is_software }
+    }
+
+    /// Buffers, bind groups and pipelines made so far.
+    pub(crate) fn num_objects(&self) -> u64 {
+        self.num_objects.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_object(&self) {
+        self.num_objects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost(&self, during: &str, reason: impl Into<String>) -> Error {
+        Error::DeviceLost { adapter: self.info.name.clone(), during: during.to_owned(), reason: reason.into() }
+    }
+
+    /// Waits for a submission, and reports whatever went wrong up to then.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex, during: &str) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
+        let polled = self.device.poll(wait);
+        if let Some(fault) = self.fault.lock().ok().and_then(|fault| fault.clone()) {
+            return Err(self.lost(during, fault));
+        }
+        polled.map(|_| ()).map_err(|error| self.lost(during, error.to_string()))
+    }
+
+    /// The pipeline of a kernel under a layout of its bindings, made when it is first asked for.
+    pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout]) -> Result<Pipeline> {
+        let label = kernel.label();
+        let key = format!("{label} {:?} {layout:?}", kernel.constants);
+        let mut pipelines = self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"))?;
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let pipeline = self.make_pipeline(kernel, &label, layout);
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            let (adapter, message) = (self.info.name.clone(), error.to_string());
+            return Err(Error::Kernel { kernel: label, adapter, message });
+        }
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn make_pipeline(&self, kernel: &Kernel, label: &str, layout: &[BindingLayout]) -> Pipeline {
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = layout.iter().enumerate().map(layout_entry).collect();
+        let bind_group_layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(label),
+            bind_group_layouts: &[Some(&bind_group_layout)],
+            immediate_size: 0,
+        });
+        let module = self.shader_module(label, kernel.shader.source);
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry_point),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &kernel.constants,
+                // Every kernel writes workgroup memory before it reads it, and zeroing costs time in every launch.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        self.count_object();
+        Pipeline { pipeline, bind_group_layout }
+    }
+
+    /// Debug builds, and so the tests, keep naga's checks: every access clamped, every loop bounded. Release builds
+    /// leave them out.
+    fn shader_module(&self, label: &str, source: &'static str) -> wgpu::ShaderModule {
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        if cfg!(debug_assertions) {
+            return self.device.create_shader_module(descriptor);
+        }
+        #[expect(unsafe_code, reason = "injected bounds checks and loop limits cost a good part of a kernel's time")]
+        // SAFETY: the kernels guard their own ragged edges and their loops end; the tests run every one of them over
+        // awkward shapes between sentinels, with the checks on, and CI repeats them without.
+        unsafe {
+            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        }
+    }
+}
+
+fn layout_entry((binding, layout): (usize, &BindingLayout)) -> wgpu::BindGroupLayoutEntry {
+    let ty = match layout.access {
+        Access::Uniform => wgpu::BufferBindingType::Uniform,
+        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    wgpu::BindGroupLayoutEntry {
+        // A kernel has at most a dozen bindings.
+        binding: binding as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: layout.dynamic, min_binding_size: None },
+        count: None,
+    }
+}

@@ -1,0 +1,10 @@
+//! The GPU device: everything that knows wgpu. An op's dispatches (`ops/kernel.rs`) become pipelines, buffers and bind
+//! groups when a program is compiled; a step then only sets and dispatches.
+
+mod device;
+mod memory;
+mod program;
+
+pub use device::GpuDevice;
+pub(crate) use device::adapter_infos;
+pub(crate) use program::GpuExecutor;

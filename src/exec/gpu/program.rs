@@ -1,0 +1,298 @@
+//! A program on the GPU: everything a step needs is bound once; a run records many steps into few submissions, sized
+//! by the time they take, with two in flight.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::device::{Access, BindingLayout, GpuDevice};
+use super::memory::{ALIGN_BYTES, Memory, Region, TABLE_ROWS};
+use crate::exec::{Executor, StateLayout, StepTable};
+use crate::graph::plan::{Operand, Plan, Step};
+use crate::ops::Operation;
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches};
+use crate::tensor::{Tensor, TensorType};
+use crate::{Error, Result};
+
+/// How long a submission should take: long enough to hide the cost of submitting, far below the two seconds after
+/// which some systems reset a GPU.
+const SUBMISSION_TARGET: Duration = Duration::from_millis(50);
+
+/// The most steps in one submission; recorded commands take memory too.
+const MAX_STEPS_PER_SUBMISSION: usize = 256;
+
+/// Submissions under way before the host waits: one runs while the next is recorded. More only adds latency.
+const MAX_IN_FLIGHT: usize = 2;
+
+/// One launch, ready to be recorded.
+struct Launch {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    /// How many of its bindings move on with the step.
+    num_dynamic: usize,
+    workgroups: [u32; 3],
+}
+
+struct Entry {
+    plan: Plan,
+    /// The launches of each step of the plan.
+    steps: Vec<Vec<Launch>>,
+}
+
+/// A program on the GPU.
+pub(crate) struct GpuExecutor {
+    gpu: Arc<GpuDevice>,
+    memory: Memory,
+    entries: Vec<Entry>,
+    steps_per_submission: usize,
+}
+
+impl GpuExecutor {
+    pub fn new(gpu: &Arc<GpuDevice>, plans: &[Plan], layout: &StateLayout) -> Result<Self> {
+        let mut memory = Memory::new(gpu, plans, layout)?;
+        let describe = |step: &Step| describe_step(gpu, step);
+        let described: Vec<Vec<Dispatches>> =
+            plans.iter().map(|plan| plan.steps.iter().map(describe).collect()).collect::<Result<_>>()?;
+        memory.make_scratch(gpu, &scratch_sizes(described.iter().flatten()))?;
+        let mut entries = Vec::new();
+        for (index, (plan, dispatches)) in plans.iter().zip(&described).enumerate() {
+            let steps = launches(gpu, &memory, index, plan, dispatches)?;
+            entries.push(Entry { plan: plan.clone(), steps });
+        }
+        Ok(GpuExecutor { gpu: Arc::clone(gpu), memory, entries, steps_per_submission: 1 })
+    }
+
+    /// Records launches for row `row` of the table of scalars.
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, entry: usize, launches: &[Launch], row: usize) {
+        let offset = row as u64 * self.memory.row_bytes(entry);
+        // The table is far below 4 GiB: TABLE_ROWS rows of a few hundred bytes.
+        let offsets = [offset as u32; 8];
+        for launch in launches {
+            let [x, y, z] = launch.workgroups;
+            pass.set_pipeline(&launch.pipeline);
+            pass.set_bind_group(0, &launch.bind_group, &offsets[..launch.num_dynamic]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// Records and submits `count` steps from row `row` on. One pass for each step: within it wgpu orders dispatches
+    /// by the buffers they share, and the barriers between steps fall away.
+    fn submit(&self, entry: usize, row: usize, count: usize) -> wgpu::SubmissionIndex {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        for row in row..row + count {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for launches in &self.entries[entry].steps {
+                self.record(&mut pass, entry, launches, row);
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()])
+    }
+
+    /// Sets the number of steps a submission so that it takes about [`SUBMISSION_TARGET`].
+    fn adapt(&mut self, steps: usize, took: Duration) {
+        let per_step = took.as_secs_f64() / steps as f64;
+        let wanted = SUBMISSION_TARGET.as_secs_f64() / per_step.max(1e-7);
+        // At most doubled at a time: the first steps also compile shaders, and say little.
+        let most = (2 * self.steps_per_submission).min(MAX_STEPS_PER_SUBMISSION);
+        // `wanted` is positive and finite, so the cast only rounds down.
+        self.steps_per_submission = (wanted as usize).clamp(1, most);
+    }
+}
+
+/// Asks a step's op for its launches and checks that they can be made.
+fn describe_step(gpu: &GpuDevice, step: &Step) -> Result<Dispatches> {
+    let (inputs, outputs) = (step.input_types(), step.output_types());
+    let ctx = DispatchContext { inputs: &inputs, outputs: &outputs, gpu: gpu.traits() };
+    step.op.dispatches(&ctx)
+}
+
+/// For each scratch index, the most that any op asks for: ops run one after the other, so they share.
+fn scratch_sizes<'a>(dispatches: impl Iterator<Item = &'a Dispatches>) -> Vec<usize> {
+    let mut sizes: Vec<usize> = Vec::new();
+    for wanted in dispatches.map(|dispatches| &dispatches.scratch_elems) {
+        sizes.resize(sizes.len().max(wanted.len()), 0);
+        for (size, &wanted) in sizes.iter_mut().zip(wanted) {
+            *size = wanted.max(*size);
+        }
+    }
+    sizes
+}
+
+/// Makes pipelines and bind groups for all steps of a plan, and one buffer for all their `Params`.
+fn launches(
+    gpu: &GpuDevice,
+    memory: &Memory,
+    entry: usize,
+    plan: &Plan,
+    described: &[Dispatches],
+) -> Result<Vec<Vec<Launch>>> {
+    let align = ALIGN_BYTES as usize;
+    let mut params: Vec<u8> = Vec::new();
+    for dispatch in described.iter().flat_map(|dispatches| &dispatches.list) {
+        params.extend(&dispatch.params);
+        params.resize(params.len().next_multiple_of(align), 0);
+    }
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let buffer = gpu.buffer(&format!("{} params", plan.name), params.len(), usage)?;
+    gpu.queue.write_buffer(&buffer, 0, &params);
+    let mut offset = 0;
+    let mut steps = Vec::new();
+    for (step, dispatches) in plan.steps.iter().zip(described) {
+        let mut launches = Vec::new();
+        for dispatch in &dispatches.list {
+            // A WGSL struct with arrays of vec4 is padded to whole vec4s.
+            let size = dispatch.params.len().next_multiple_of(16) as u64;
+            let params = Region { buffer: buffer.clone(), offset, size, per_step: false };
+            launches.push(launch(gpu, memory, entry, step, dispatch, params)?);
+            offset += size.next_multiple_of(ALIGN_BYTES);
+        }
+        steps.push(launches);
+    }
+    Ok(steps)
+}
+
+fn launch(
+    gpu: &GpuDevice,
+    memory: &Memory,
+    entry: usize,
+    step: &Step,
+    dispatch: &Dispatch,
+    params: Region,
+) -> Result<Launch> {
+    let operand = |operand: &Operand| memory.region(entry, operand.storage, &operand.ty);
+    let mut bindings = vec![(Access::Uniform, params)];
+    bindings.extend(dispatch.bindings.iter().map(|&binding| match binding {
+        Binding::Input(index) => (Access::Read, operand(&step.inputs[index])),
+        Binding::Scalar(index) => (Access::Uniform, operand(&step.inputs[index])),
+        Binding::Updated(index) => (Access::ReadWrite, operand(&step.inputs[index])),
+        Binding::Output(index) => (Access::ReadWrite, memory.guarded(entry, &step.outputs[index])),
+        Binding::Scratch(index) => (Access::Read, memory.scratch(index)),
+        Binding::ScratchMut(index) => (Access::ReadWrite, memory.scratch(index)),
+        Binding::Pack(index) => (Access::Read, memory.pack(entry, step.packs[index])),
+        Binding::PackUpdated(index) => (Access::ReadWrite, memory.pack(entry, step.packs[index])),
+    }));
+    let label = dispatch.kernel.label();
+    let num_storage = bindings.iter().filter(|(access, _)| *access != Access::Uniform).count();
+    let limit = u64::from(gpu.limits.max_storage_buffers_per_shader_stage);
+    if num_storage as u64 > limit {
+        return Err(Error::Limit {
+            what: format!("kernel {label}"),
+            needed: num_storage as u64,
+            limit,
+            limit_name: "storage buffers",
+            device: gpu.info().name.clone(),
+            advice: "split the op",
+        });
+    }
+    let layout: Vec<BindingLayout> =
+        bindings.iter().map(|(access, region)| BindingLayout { access: *access, dynamic: region.per_step }).collect();
+    let pipeline = gpu.pipeline(&dispatch.kernel, &layout)?;
+    let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
+        .iter()
+        .enumerate()
+        .map(|(index, (_, region))| wgpu::BindGroupEntry {
+            // A kernel has at most a dozen bindings.
+            binding: index as u32,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &region.buffer,
+                offset: region.offset,
+                size: wgpu::BufferSize::new(region.size),
+            }),
+        })
+        .collect();
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(&label),
+        layout: &pipeline.bind_group_layout,
+        entries: &entries,
+    });
+    if let Some(error) = pollster::block_on(scope.pop()) {
+        return Err(Error::Kernel { kernel: label, adapter: gpu.info().name.clone(), message: error.to_string() });
+    }
+    gpu.count_object();
+    let num_dynamic = layout.iter().filter(|layout| layout.dynamic).count();
+    Ok(Launch { pipeline: pipeline.pipeline, bind_group, num_dynamic, workgroups: dispatch.workgroups })
+}
+
+impl Executor for GpuExecutor {
+    fn run(&mut self, entry: usize, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()> {
+        let mut in_flight: VecDeque<(wgpu::SubmissionIndex, usize)> = VecDeque::new();
+        let mut last_done = Instant::now();
+        let (mut submitted, mut done) = (0, 0);
+        while done < table.num_steps() {
+            if submitted < table.num_steps() && in_flight.len() < MAX_IN_FLIGHT {
+                let row = submitted % TABLE_ROWS;
+                if row == 0 {
+                    self.memory.write_table(&self.gpu, entry, table, submitted);
+                }
+                let count = self.steps_per_submission.min(table.num_steps() - submitted).min(TABLE_ROWS - row);
+                in_flight.push_back((self.submit(entry, row, count), count));
+                submitted += count;
+                continue;
+            }
+            let (submission, count) = in_flight.pop_front().expect("steps that are not done are in flight");
+            self.gpu.wait(submission, &self.entries[entry].plan.name)?;
+            self.adapt(count, last_done.elapsed());
+            last_done = Instant::now();
+            done += count;
+            progress(done);
+        }
+        Ok(())
+    }
+
+    fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
+        self.memory.write_table(&self.gpu, entry, table, 0);
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        self.record(&mut pass, entry, &self.entries[entry].steps[step], 0);
+        drop(pass);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.wait(submission, &self.entries[entry].plan.steps[step].label())
+    }
+
+    fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()> {
+        self.gpu.write(&self.memory.region(entry, operand.storage, &operand.ty), tensor);
+        Ok(())
+    }
+
+    fn read(&mut self, entry: usize, operand: &Operand) -> Result<Tensor> {
+        let region = self.memory.region(entry, operand.storage, &operand.ty);
+        self.memory.read(&self.gpu, &region, &operand.ty)
+    }
+
+    fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()> {
+        let region = self.memory.guarded(entry, operand);
+        // All bits set: NaN as a float.
+        self.gpu.write_bytes(&region, &vec![0xFF; region.size as usize]);
+        Ok(())
+    }
+
+    fn has_overrun(&mut self, entry: usize, operand: &Operand) -> Result<bool> {
+        let region = self.memory.guarded(entry, operand);
+        let ty = TensorType::u32([region.size as usize / 4]);
+        let words = self.memory.read(&self.gpu, &region, &ty)?.to_f64_vec();
+        Ok(words[operand.ty.size_bytes() / 4..].iter().any(|&word| word != f64::from(u32::MAX)))
+    }
+
+    fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()> {
+        self.gpu.write(self.memory.state(state), tensor);
+        Ok(())
+    }
+
+    fn read_state(&mut self, state: usize) -> Result<Tensor> {
+        let ty = self.memory.state_type(state).clone();
+        self.memory.read(&self.gpu, self.memory.state(state), &ty)
+    }
+
+    fn keep(&mut self, states: &[usize]) -> Result<()> {
+        self.memory.keep(&self.gpu, states)
+    }
+
+    fn restore(&mut self, states: &[usize]) -> Result<()> {
+        self.memory.restore(&self.gpu, states)
+    }
+
+    fn num_objects(&self) -> u64 {
+        self.gpu.num_objects()
+    }
+}

@@ -1,0 +1,234 @@
+//! Running plans. A [`Program`] is one or more plans compiled for one device, sharing their states by name: a training
+//! step, the same step for a shorter last batch, an evaluation. Everything it needs is made when it is compiled;
+//! [`Program::run`] takes many steps at once and comes back when they are done.
+
+pub(crate) mod cpu;
+mod device;
+pub(crate) mod gpu;
+mod state;
+mod step_table;
+pub mod verify;
+
+use std::collections::BTreeMap;
+
+pub use device::{Device, DeviceInfo, devices};
+pub use state::StateDict;
+pub(crate) use state::StateLayout;
+pub use step_table::StepTable;
+
+use crate::graph::StateKind;
+use crate::graph::plan::{Operand, Plan};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// What a device does for a program. States, entries and steps are indices; names are the program's business.
+pub(crate) trait Executor: Send {
+    /// Runs an entry once for each row of scalars, calling `progress` with the number of steps done so far.
+    fn run(&mut self, entry: usize, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()>;
+    /// Runs one op of an entry under the first row of scalars.
+    fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()>;
+    /// Overwrites a value; the tensor has been checked to fit.
+    fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
+    /// Reads a value.
+    fn read(&mut self, entry: usize, operand: &Operand) -> Result<Tensor>;
+    /// Fills an output with NaN and what lies behind it with a pattern, for [`verify`].
+    fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()>;
+    /// Whether the pattern behind an output is no longer there.
+    fn has_overrun(&mut self, entry: usize, operand: &Operand) -> Result<bool>;
+    /// Overwrites a state; the tensor has been checked to fit.
+    fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
+    /// Reads a state.
+    fn read_state(&mut self, state: usize) -> Result<Tensor>;
+    /// Copies the given states aside, on the device.
+    fn keep(&mut self, states: &[usize]) -> Result<()>;
+    /// Copies the states kept last back, on the device.
+    fn restore(&mut self, states: &[usize]) -> Result<()>;
+    /// Device objects (buffers, bind groups, pipelines) made so far; 0 on the CPU.
+    fn num_objects(&self) -> u64;
+}
+
+/// Plans compiled for a device. See the [module](self).
+pub struct Program {
+    plans: Vec<Plan>,
+    layout: StateLayout,
+    executor: Box<dyn Executor>,
+    kept: bool,
+}
+
+impl Program {
+    /// Compiles plans that share states by name, and sets every state to its initial value under `seed`.
+    ///
+    /// # Errors
+    /// [`Error::NameClash`] where plans disagree on a state or two have one name; [`Error::Limit`], [`Error::Kernel`],
+    /// [`Error::Unsupported`] where the device cannot take a plan.
+    pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
+        for (index, plan) in plans.iter().enumerate() {
+            if let Some(other) = plans[..index].iter().find(|other| other.name == plan.name) {
+                let describe = |plan: &Plan| format!("an entry of {} steps", plan.steps.len());
+                let (first, second) = (describe(other), describe(plan));
+                return Err(Error::NameClash { name: plan.name.clone(), first, second });
+            }
+        }
+        let layout = StateLayout::new(&plans)?;
+        let executor: Box<dyn Executor> = match device {
+            Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)),
+            Device::CpuF64 => Box::new(cpu::CpuExecutor::<f64>::new(&plans, &layout)),
+            Device::Gpu(gpu) => Box::new(gpu::GpuExecutor::new(gpu, &plans, &layout)?),
+        };
+        let mut program = Program { plans, layout, executor, kept: false };
+        program.initialize(seed)?;
+        Ok(program)
+    }
+
+    /// Sets every state to its initial value under `seed`.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn initialize(&mut self, seed: u64) -> Result<()> {
+        for (index, spec) in self.layout.specs.iter().enumerate() {
+            if let Some(tensor) = spec.init.tensor(&spec.name, &spec.ty, seed) {
+                self.executor.write_state(index, &tensor)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an entry once for each row of `table` and waits until all are done.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars;
+    /// [`Error::DeviceLost`].
+    pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {
+        self.run_with_progress(entry, table, &mut |_| ())
+    }
+
+    /// Runs an entry once, without scalars. Errors as [`Program::run`].
+    pub fn run_once(&mut self, entry: &str) -> Result<()> {
+        self.run(entry, &StepTable::new(1))
+    }
+
+    /// [`Program::run`], calling `progress` now and then with the number of steps done.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_with_progress(&mut self, entry: &str, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()> {
+        let index = self.entry(entry)?;
+        let table = table.select(&self.plans[index].scalars)?;
+        self.executor.run(index, &table, progress)
+    }
+
+    /// An output of an entry's last run.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`]; [`Error::DeviceLost`].
+    pub fn output(&mut self, entry: &str, name: &str) -> Result<Tensor> {
+        let index = self.entry(entry)?;
+        let outputs = &self.plans[index].outputs;
+        let operand = outputs.get(name).cloned().ok_or_else(|| unknown("output", name, outputs.keys()))?;
+        self.executor.read(index, &operand)
+    }
+
+    /// Overwrites a state: an input, a parameter.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`]; [`Error::State`] where shape or element type do not fit; [`Error::DeviceLost`].
+    pub fn write(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let index = self.layout.index(name)?;
+        let expected = &self.layout.specs[index].ty;
+        if *expected != tensor.ty() {
+            let (expected, got) = (expected.to_string(), tensor.ty().to_string());
+            return Err(Error::State { name: name.to_owned(), expected, got });
+        }
+        self.executor.write_state(index, tensor)
+    }
+
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`]; [`Error::DeviceLost`].
+    pub fn read(&mut self, name: &str) -> Result<Tensor> {
+        let index = self.layout.index(name)?;
+        self.executor.read_state(index)
+    }
+
+    /// Reads all states of some kinds.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn state_dict(&mut self, kinds: &[StateKind]) -> Result<StateDict> {
+        let mut dict = StateDict::new();
+        for index in self.layout.of_kinds(kinds) {
+            dict.insert(self.layout.specs[index].name.clone(), self.executor.read_state(index)?);
+        }
+        Ok(dict)
+    }
+
+    /// Overwrites all states of some kinds.
+    ///
+    /// # Errors
+    /// [`Error::State`] where one is missing in `dict`, does not fit, or has no place here; nothing is written then.
+    pub fn load_state_dict(&mut self, dict: &StateDict, kinds: &[StateKind]) -> Result<()> {
+        let indices = self.layout.of_kinds(kinds);
+        for &index in &indices {
+            let spec = &self.layout.specs[index];
+            let got = dict.get(&spec.name).map_or("nothing of that name".to_owned(), |tensor| tensor.ty().to_string());
+            if got != spec.ty.to_string() {
+                return Err(Error::State { name: spec.name.clone(), expected: spec.ty.to_string(), got });
+            }
+        }
+        let known = |name: &String| indices.iter().any(|&index| self.layout.specs[index].name == *name);
+        if let Some((name, tensor)) = dict.iter().find(|(name, _)| !known(name)) {
+            let expected = "no such tensor in this model".to_owned();
+            return Err(Error::State { name: name.clone(), expected, got: tensor.ty().to_string() });
+        }
+        for index in indices {
+            self.executor.write_state(index, &dict[&self.layout.specs[index].name])?;
+        }
+        Ok(())
+    }
+
+    /// Copies the model (parameters and running statistics) aside, on the device.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn keep_model(&mut self) -> Result<()> {
+        self.kept = true;
+        self.executor.keep(&self.layout.of_kinds(&MODEL_KINDS))
+    }
+
+    /// Brings back the model kept last; does nothing where none was kept.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn restore_model(&mut self) -> Result<()> {
+        if !self.kept {
+            return Ok(());
+        }
+        self.executor.restore(&self.layout.of_kinds(&MODEL_KINDS))
+    }
+
+    /// The plans it was compiled from.
+    pub fn plans(&self) -> &[Plan] {
+        &self.plans
+    }
+
+    /// Device objects (buffers, bind groups, pipelines) made so far: constant once training runs.
+    pub fn num_objects(&self) -> u64 {
+        self.executor.num_objects()
+    }
+
+    fn entry(&self, name: &str) -> Result<usize> {
+        let names = self.plans.iter().map(|plan| &plan.name);
+        self.plans.iter().position(|plan| plan.name == name).ok_or_else(|| unknown("entry", name, names))
+    }
+}
+
+/// The kinds of state that make up a model file.
+pub const MODEL_KINDS: [StateKind; 2] = [StateKind::Parameter, StateKind::Buffer];
+
+pub(crate) fn unknown<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String>) -> Error {
+    Error::UnknownName { kind, name: name.to_owned(), known: known.cloned().collect() }
+}
+
+/// The tensors of a program by name.
+pub(crate) type Named<T> = BTreeMap<String, T>;

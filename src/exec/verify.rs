@@ -1,0 +1,151 @@
+//! Holding a device to the f64 reference: both run the same plan op by op, and every output is compared. After each
+//! op the reference takes over the device's values, so a difference is the fault of the op it shows up in and not of
+//! one before it.
+
+use std::fmt;
+
+use super::{Device, Program, StateDict, StepTable};
+use crate::Result;
+use crate::graph::plan::{Operand, Plan, Step};
+use crate::ops::Operation;
+use crate::tensor::{DType, Tensor};
+
+/// How an op came out.
+#[derive(Clone, Debug)]
+pub struct OpReport {
+    /// The layer and the op.
+    pub label: String,
+    /// The largest difference, as a share of what is allowed.
+    pub worst: f64,
+}
+
+/// The first difference beyond what rounding explains.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The place of the op in the plan.
+    pub step: usize,
+    /// The layer and the op.
+    pub label: String,
+    /// Which of its results: "output 0", or the name of a state it updates.
+    pub result: String,
+    /// The flat index of the element.
+    pub index: usize,
+    /// What the device computed.
+    pub got: f64,
+    /// What the reference computed from the same inputs.
+    pub want: f64,
+    /// How far apart they may lie.
+    pub tolerance: f64,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { step, label, result, index, got, want, tolerance } = self;
+        if *index == usize::MAX {
+            return write!(f, "step {step} ({label}) writes beyond the end of {result}");
+        }
+        write!(f, "step {step} ({label}), {result}, element {index}: got {got:e}, want {want:e} ± {tolerance:.1e}")
+    }
+}
+
+/// What [`verify`] found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The ops that were compared, in order, up to the first difference.
+    pub ops: Vec<OpReport>,
+    /// The first difference, if any.
+    pub difference: Option<Difference>,
+}
+
+/// Runs `plan` on `device` and on the f64 reference, op by op, from states drawn under `seed` with those in `states`
+/// set on top, under the first row of `table`.
+///
+/// # Errors
+/// As [`Program::compile`], [`Program::write`] and [`Program::run`].
+pub fn verify(device: &Device, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<Report> {
+    let mut reference = Program::compile(&Device::CpuF64, vec![plan.clone()], seed)?;
+    let mut candidate = Program::compile(device, vec![plan.clone()], seed)?;
+    for (name, tensor) in states {
+        reference.write(name, tensor)?;
+        candidate.write(name, tensor)?;
+    }
+    let table = table.select(&plan.scalars)?;
+    let mut report = Report { ops: Vec::new(), difference: None };
+    for (index, step) in plan.steps.iter().enumerate() {
+        for output in &step.outputs {
+            candidate.executor.poison(0, output)?;
+        }
+        candidate.executor.run_op(0, index, &table)?;
+        reference.executor.run_op(0, index, &table)?;
+        let mut worst = 0.0;
+        for (result, operand) in results(plan, step) {
+            let difference = |index, got, want, tolerance| Difference {
+                step: report.ops.len(),
+                label: step.label(),
+                result: result.clone(),
+                index,
+                got,
+                want,
+                tolerance,
+            };
+            let (got, want) = (candidate.executor.read(0, operand)?, reference.executor.read(0, operand)?);
+            match compare(step, &got, &want) {
+                Ok(share) => worst = share.max(worst),
+                Err((at, tolerance)) => {
+                    let (got, want) = (got.to_f64_vec()[at], want.to_f64_vec()[at]);
+                    report.difference = Some(difference(at, got, want, tolerance));
+                    return Ok(report);
+                }
+            }
+            if candidate.executor.has_overrun(0, operand)? {
+                report.difference = Some(difference(usize::MAX, 0.0, 0.0, 0.0));
+                return Ok(report);
+            }
+            reference.executor.write(0, operand, &got)?;
+        }
+        report.ops.push(OpReport { label: step.label(), worst });
+    }
+    Ok(report)
+}
+
+/// Everything that a step writes, with a name for it.
+fn results<'a>(plan: &'a Plan, step: &'a Step) -> Vec<(String, &'a Operand)> {
+    let outputs = step.outputs.iter().enumerate().map(|(index, operand)| (format!("output {index}"), operand));
+    let updates = step.op.updates().into_iter().map(|input| {
+        let operand = &step.inputs[input];
+        let name = match operand.storage {
+            crate::graph::plan::Storage::State(state) => plan.states[state].name.clone(),
+            _ => format!("input {input}"),
+        };
+        (name, operand)
+    });
+    outputs.chain(updates).collect()
+}
+
+/// The largest difference as a share of what is allowed, or the first element beyond it and its tolerance.
+///
+/// Rounding errors of a sum of K terms grow like √K as long as they do not conspire; each term errs by an epsilon of
+/// its own size, which is at most about the largest magnitude in the result. The bound is therefore
+/// `ulps · ε · √K · (|want| + largest |want|)` with ε = 2⁻²⁴, and `ulps` from the op. Integers must be equal.
+fn compare(step: &Step, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
+    let exact = got.dtype() != DType::F32;
+    let (got, want) = (got.to_f64_vec(), want.to_f64_vec());
+    let scale = want.iter().copied().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let num_terms = step.op.num_terms(&step.input_types());
+    let relative = step.op.ulps() * f64::from(f32::EPSILON) / 2.0 * (num_terms as f64).sqrt();
+    let mut worst: f64 = 0.0;
+    for (index, (&got, &want)) in got.iter().zip(&want).enumerate() {
+        let tolerance = if exact { 0.0 } else { relative * (want.abs() + scale) + f64::from(f32::MIN_POSITIVE) };
+        // A value beyond f32's range is infinite on the device, and a NaN stands where the reference has one.
+        let overflows = want.abs() > f64::from(f32::MAX) && got.is_infinite() && got.signum() == want.signum();
+        let same = got == want || (got.is_nan() && want.is_nan()) || overflows;
+        // Written so that a NaN on one side only is a difference.
+        if !same && !((got - want).abs() <= tolerance) {
+            return Err((index, tolerance));
+        }
+        if !same && tolerance > 0.0 {
+            worst = worst.max((got - want).abs() / tolerance);
+        }
+    }
+    Ok(worst)
+}

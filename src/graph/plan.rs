@@ -1,0 +1,401 @@
+//! From a graph to a plan: which nodes run, in what order, and where every value lives. Values that only matter
+//! within a run share slots by lifetime, so memory is known before the first step and stays flat.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Write as _};
+
+use super::{Graph, NodeKind, StateSpec, Value};
+use crate::ops::kernel::Cost;
+use crate::ops::{Op, Operation};
+use crate::tensor::{DType, Tensor, TensorType};
+use crate::{Error, Result};
+
+/// Offsets within a pack are multiples of this many elements: 256 bytes, the largest alignment that a WebGPU device
+/// may ask of a binding's offset.
+pub(crate) const PACK_ALIGN_ELEMS: usize = 64;
+
+/// Where a value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Storage {
+    /// A state of the plan.
+    State(usize),
+    /// A number that the host gives for every step.
+    Scalar(usize),
+    /// A tensor fixed when the program is compiled.
+    Constant(usize),
+    /// Memory shared by values whose lifetimes do not meet.
+    Slot(usize),
+    /// A member of a pack that is no state, such as a gradient on its way to the optimizer.
+    Pack { pack: usize, member: usize },
+}
+
+/// A value as a step sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Operand {
+    pub storage: Storage,
+    pub ty: TensorType,
+}
+
+/// One op to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub op: Op,
+    pub scope: String,
+    pub inputs: Vec<Operand>,
+    pub outputs: Vec<Operand>,
+    /// The packs that the op walks over, as indices into [`Plan::packs`].
+    pub packs: Vec<usize>,
+}
+
+impl Step {
+    /// The layer and the op, such as "conv1.conv2d".
+    pub fn label(&self) -> String {
+        if self.scope.is_empty() { self.op.name().to_owned() } else { format!("{}.{}", self.scope, self.op.name()) }
+    }
+
+    pub fn input_types(&self) -> Vec<TensorType> {
+        self.inputs.iter().map(|operand| operand.ty.clone()).collect()
+    }
+
+    pub fn output_types(&self) -> Vec<TensorType> {
+        self.outputs.iter().map(|operand| operand.ty.clone()).collect()
+    }
+
+    pub fn cost(&self) -> Cost {
+        self.op.cost(&self.input_types(), &self.output_types())
+    }
+}
+
+/// Values that lie side by side in one buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pack {
+    pub members: Vec<PackMember>,
+    /// Length with the padding after each member.
+    pub num_elems: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PackMember {
+    /// The state's name, where the member is a state.
+    pub state: Option<String>,
+    pub ty: TensorType,
+    pub offset_elems: usize,
+}
+
+/// Memory shared by values whose lifetimes do not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub dtype: DType,
+    pub num_elems: usize,
+}
+
+/// An ordered, laid-out computation. Print it for a readable table.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) name: String,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) states: Vec<StateSpec>,
+    pub(crate) scalars: Vec<(String, DType)>,
+    pub(crate) constants: Vec<Tensor>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) packs: Vec<Pack>,
+    pub(crate) outputs: BTreeMap<String, Operand>,
+    /// Bytes that the values in slots would take without sharing.
+    unshared_bytes: usize,
+}
+
+impl Plan {
+    /// Plans everything that the graph's outputs and its updates of states depend on; the rest is left out.
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where a value would have to lie in two packs at once.
+    pub fn new(graph: &Graph) -> Result<Plan> {
+        Planner::new(graph).plan()
+    }
+
+    /// The name of the graph it was made from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The states it reads or updates.
+    pub fn states(&self) -> &[StateSpec] {
+        &self.states
+    }
+
+    /// Floating-point operations and least bytes moved in one run.
+    pub fn cost(&self) -> Cost {
+        self.steps
+            .iter()
+            .map(Step::cost)
+            .fold(Cost::default(), |sum, cost| Cost { flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes })
+    }
+
+    /// Bytes of the slots, which hold the values that only matter within a run.
+    pub fn slot_bytes(&self) -> usize {
+        self.slots.iter().map(|slot| slot.num_elems * slot.dtype.size_bytes()).sum()
+    }
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    /// Nodes that run, in order.
+    live: Vec<usize>,
+    /// The place in `live` after which a value's memory is free.
+    last_use: HashMap<Value, usize>,
+    storage: HashMap<Value, Storage>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let plan = Plan {
+            name: graph.name().to_owned(),
+            steps: Vec::new(),
+            states: Vec::new(),
+            scalars: Vec::new(),
+            constants: Vec::new(),
+            slots: Vec::new(),
+            packs: Vec::new(),
+            outputs: BTreeMap::new(),
+            unshared_bytes: 0,
+        };
+        Planner { graph, live: live_nodes(graph), last_use: HashMap::new(), storage: HashMap::new(), plan }
+    }
+
+    fn plan(mut self) -> Result<Plan> {
+        self.find_last_uses();
+        self.place_leaves();
+        self.place_packs()?;
+        self.place_steps();
+        for (name, &value) in &self.graph.outputs {
+            let operand = self.operand(value);
+            self.plan.outputs.insert(name.clone(), operand);
+        }
+        Ok(self.plan)
+    }
+
+    /// The value whose memory this one uses: itself, or what it is another shape of.
+    fn root(&self, mut value: Value) -> Value {
+        while let NodeKind::Op(op) = &self.graph.node(value).kind
+            && op.is_alias()
+        {
+            value = self.graph.node(value).inputs[0];
+        }
+        value
+    }
+
+    fn operand(&self, value: Value) -> Operand {
+        Operand { storage: self.storage[&self.root(value)], ty: self.graph.ty(value).clone() }
+    }
+
+    fn find_last_uses(&mut self) {
+        for (place, &node) in self.live.iter().enumerate() {
+            for &input in &self.graph.nodes[node].inputs {
+                self.last_use.insert(self.root(input), place);
+            }
+        }
+        for &output in self.graph.outputs.values() {
+            self.last_use.insert(self.root(output), usize::MAX);
+        }
+    }
+
+    fn place_leaves(&mut self) {
+        for &index in &self.live {
+            let node = &self.graph.nodes[index];
+            let storage = match &node.kind {
+                NodeKind::State(spec) => {
+                    self.plan.states.push(spec.clone());
+                    Storage::State(self.plan.states.len() - 1)
+                }
+                NodeKind::Scalar(name) => {
+                    self.plan.scalars.push((name.clone(), node.types[0].dtype));
+                    Storage::Scalar(self.plan.scalars.len() - 1)
+                }
+                NodeKind::Constant(tensor) => {
+                    self.plan.constants.push(tensor.clone());
+                    Storage::Constant(self.plan.constants.len() - 1)
+                }
+                NodeKind::Op(_) => continue,
+            };
+            self.storage.insert(self.graph.value(index, 0), storage);
+        }
+    }
+
+    fn place_packs(&mut self) -> Result<()> {
+        let graph = self.graph;
+        for index in self.live.clone() {
+            let node = &graph.nodes[index];
+            let NodeKind::Op(op) = &node.kind else { continue };
+            for range in op.packs(node.inputs.len()) {
+                self.place_pack(op, &node.inputs[range])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn place_pack(&mut self, op: &Op, values: &[Value]) -> Result<()> {
+        let pack = self.plan.packs.len();
+        let mut num_elems = 0;
+        let mut members = Vec::new();
+        for (member, &value) in values.iter().enumerate() {
+            let ty = self.graph.ty(value).clone();
+            let state = match &self.graph.node(value).kind {
+                NodeKind::State(spec) => Some(spec.name.clone()),
+                _ => {
+                    if self.storage.insert(value, Storage::Pack { pack, member }).is_some() || self.root(value) != value
+                    {
+                        let got = "one that is shared, or is another value under a new shape; copy it first";
+                        return Err(Error::operand(op.name(), "a value of its own in each place", got));
+                    }
+                    None
+                }
+            };
+            members.push(PackMember { state, offset_elems: num_elems, ty: ty.clone() });
+            num_elems = (num_elems + ty.shape.num_elems()).next_multiple_of(PACK_ALIGN_ELEMS);
+        }
+        self.plan.packs.push(Pack { members, num_elems });
+        Ok(())
+    }
+
+    fn place_steps(&mut self) {
+        let mut free: Vec<usize> = Vec::new();
+        let mut next_pack = 0;
+        for place in 0..self.live.len() {
+            let index = self.live[place];
+            let node = &self.graph.nodes[index];
+            let NodeKind::Op(op) = &node.kind else { continue };
+            let outputs: Vec<Value> = (0..node.types.len()).map(|output| self.graph.value(index, output)).collect();
+            if !op.is_alias() {
+                for &output in &outputs {
+                    if !self.storage.contains_key(&output) {
+                        let slot = self.take_slot(&mut free, self.graph.ty(output));
+                        self.storage.insert(output, Storage::Slot(slot));
+                    }
+                }
+                let packs = (next_pack..next_pack + op.packs(node.inputs.len()).len()).collect::<Vec<_>>();
+                next_pack += packs.len();
+                self.plan.steps.push(Step {
+                    op: op.clone(),
+                    scope: node.scope.clone(),
+                    inputs: node.inputs.iter().map(|&input| self.operand(input)).collect(),
+                    outputs: outputs.iter().map(|&output| self.operand(output)).collect(),
+                    packs,
+                });
+            }
+            self.free_slots(&mut free, place, &outputs);
+        }
+    }
+
+    /// A free slot that fits best, else the largest one grown, else a new one.
+    fn take_slot(&mut self, free: &mut Vec<usize>, ty: &TensorType) -> usize {
+        let num_elems = ty.shape.num_elems();
+        self.plan.unshared_bytes += ty.size_bytes();
+        let slots = &self.plan.slots;
+        let candidates = || free.iter().copied().filter(|&slot| slots[slot].dtype == ty.dtype);
+        let fitting =
+            candidates().filter(|&slot| slots[slot].num_elems >= num_elems).min_by_key(|&slot| slots[slot].num_elems);
+        match fitting.or_else(|| candidates().max_by_key(|&slot| slots[slot].num_elems)) {
+            Some(slot) => {
+                free.retain(|&other| other != slot);
+                let slot_elems = &mut self.plan.slots[slot].num_elems;
+                *slot_elems = num_elems.max(*slot_elems);
+                slot
+            }
+            None => {
+                self.plan.slots.push(Slot { dtype: ty.dtype, num_elems });
+                self.plan.slots.len() - 1
+            }
+        }
+    }
+
+    fn free_slots(&self, free: &mut Vec<usize>, place: usize, outputs: &[Value]) {
+        let node = &self.graph.nodes[self.live[place]];
+        // Outputs that nobody reads are free at once; an input listed twice is freed once.
+        let ended = node.inputs.iter().chain(outputs).map(|&value| self.root(value));
+        for value in ended {
+            if self.last_use.get(&value).is_none_or(|&last| last == place)
+                && let Some(Storage::Slot(slot)) = self.storage.get(&value)
+                && !free.contains(slot)
+            {
+                free.push(*slot);
+            }
+        }
+    }
+}
+
+/// The nodes that outputs and updates of states depend on, in order.
+fn live_nodes(graph: &Graph) -> Vec<usize> {
+    let mut live = vec![false; graph.nodes.len()];
+    for value in graph.outputs.values() {
+        live[value.node as usize] = true;
+    }
+    for index in (0..graph.nodes.len()).rev() {
+        let node = &graph.nodes[index];
+        if let NodeKind::Op(op) = &node.kind {
+            live[index] |= !op.updates().is_empty();
+        }
+        if live[index] {
+            for input in &node.inputs {
+                live[input.node as usize] = true;
+            }
+        }
+    }
+    (0..graph.nodes.len()).filter(|&index| live[index]).collect()
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<[String; 6]> = self.steps.iter().enumerate().map(|(index, step)| row(index, step)).collect();
+        let header = ["#", "op", "attributes", "output", "MFLOP", "stored in"].map(str::to_owned);
+        let width = |column: usize| {
+            rows.iter().chain([&header]).map(|row| row[column].chars().count()).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..header.len()).map(width).collect();
+        writeln!(f, "plan \"{}\": {} steps, {:.2} MFLOP", self.name, rows.len(), self.cost().flops as f64 / 1e6)?;
+        for row in [&header].into_iter().chain(&rows) {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                match column {
+                    0 | 4 => write!(line, "{cell:>width$}  ")?,
+                    _ => write!(line, "{cell:<width$}  ")?,
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        let state_bytes: usize = self.states.iter().map(|state| state.ty.size_bytes()).sum();
+        write!(
+            f,
+            "states {} in {} tensors; {} slots of {} in all, where {} would be needed without sharing",
+            bytes(state_bytes),
+            self.states.len(),
+            self.slots.len(),
+            bytes(self.slot_bytes()),
+            bytes(self.unshared_bytes),
+        )
+    }
+}
+
+fn row(index: usize, step: &Step) -> [String; 6] {
+    let outputs: Vec<String> = step.outputs.iter().map(|operand| operand.ty.to_string()).collect();
+    let stored: Vec<String> = step
+        .outputs
+        .iter()
+        .map(|operand| match operand.storage {
+            Storage::Slot(slot) => format!("slot {slot}"),
+            Storage::Pack { pack, member } => format!("pack {pack}.{member}"),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    let flops = format!("{:.3}", step.cost().flops as f64 / 1e6);
+    [index.to_string(), step.label(), step.op.describe(), outputs.join(", "), flops, stored.join(", ")]
+}
+
+/// A number of bytes as people read it.
+fn bytes(count: usize) -> String {
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
+        _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),
+    }
+}

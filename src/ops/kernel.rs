@@ -1,0 +1,192 @@
+//! What an op says about the GPU, as plain data: which kernel, which buffers, which grid. Only `exec/gpu` knows wgpu.
+
+use crate::TensorType;
+
+/// One WGSL module and the layout of its `Params`, for the compiler and for the tests that reflect over every shader.
+#[derive(Debug)]
+pub struct Shader {
+    /// The op, and the file `shaders/<name>.wgsl`.
+    pub name: &'static str,
+    /// The WGSL text: the op's file and the `shaders/lib` pieces it needs.
+    pub source: &'static str,
+    /// The fields of the Rust `Params`, in order, as (name, WGSL type).
+    pub params: &'static [(&'static str, &'static str)],
+}
+
+/// An entry point of a shader with its `override` constants settled: what one pipeline is made of.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The module.
+    pub shader: &'static Shader,
+    /// The entry point.
+    pub entry_point: &'static str,
+    /// Values of `override` constants.
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+impl Kernel {
+    /// The label used in pipelines, errors, profiles and benches: `op.entry_point`.
+    pub fn label(&self) -> String {
+        format!("{}.{}", self.shader.name, self.entry_point)
+    }
+}
+
+/// What stands behind one `@binding` of a kernel. Binding 0 is always `params`; these follow from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// An input of the op, `var<storage, read>`.
+    Input(usize),
+    /// A scalar input of the op, `var<uniform>`: it may change from step to step without a host round-trip.
+    Scalar(usize),
+    /// An input that the op updates in place, `var<storage, read_write>`.
+    Updated(usize),
+    /// An output of the op, `var<storage, read_write>`.
+    Output(usize),
+    /// A scratch buffer of this op, `var<storage, read>`.
+    Scratch(usize),
+    /// A scratch buffer of this op, `var<storage, read_write>`.
+    ScratchMut(usize),
+    /// A whole pack of inputs (see [`super::Operation::packs`]), `var<storage, read>`.
+    Pack(usize),
+    /// A whole pack of inputs that the op updates in place, `var<storage, read_write>`.
+    PackUpdated(usize),
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// What runs.
+    pub kernel: Kernel,
+    /// The bytes of its `Params`.
+    pub params: Vec<u8>,
+    /// What its bindings are, from `@binding(1)` on.
+    pub bindings: Vec<Binding>,
+    /// Workgroups in x, y and z.
+    pub workgroups: [u32; 3],
+}
+
+impl Dispatch {
+    /// A launch of `entry_point` of `shader`.
+    pub fn new<P: bytemuck::NoUninit>(
+        shader: &'static Shader,
+        entry_point: &'static str,
+        params: &P,
+        bindings: impl Into<Vec<Binding>>,
+        workgroups: [u32; 3],
+    ) -> Self {
+        Dispatch {
+            kernel: Kernel { shader, entry_point, constants: Vec::new() },
+            params: bytemuck::bytes_of(params).to_vec(),
+            bindings: bindings.into(),
+            workgroups,
+        }
+    }
+
+    /// The same launch with an `override` constant settled.
+    pub fn constant(mut self, name: &'static str, value: impl Into<f64>) -> Self {
+        self.kernel.constants.push((name, value.into()));
+        self
+    }
+}
+
+/// All launches of one op on one device, in order, and the scratch memory between them.
+#[derive(Clone, Debug, Default)]
+pub struct Dispatches {
+    /// The launches, in order.
+    pub list: Vec<Dispatch>,
+    /// Elements (of 4 bytes) of each scratch buffer.
+    pub scratch_elems: Vec<usize>,
+}
+
+impl From<Dispatch> for Dispatches {
+    fn from(dispatch: Dispatch) -> Self {
+        Dispatches { list: vec![dispatch], scratch_elems: Vec::new() }
+    }
+}
+
+impl From<Vec<Dispatch>> for Dispatches {
+    fn from(list: Vec<Dispatch>) -> Self {
+        Dispatches { list, scratch_elems: Vec::new() }
+    }
+}
+
+/// What an op may ask of the device when it chooses its kernels. This is the one place where devices differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuTraits {
+    /// A software adapter (llvmpipe, SwiftShader): "workgroup memory" is plain memory and barriers only cost, so
+    /// register tiles with vec4 loads win there; a real GPU wants shared-memory tiles.
+    pub is_software: bool,
+}
+
+/// What an op is told when it describes its launches.
+pub struct DispatchContext<'a> {
+    /// Types of the inputs.
+    pub inputs: &'a [TensorType],
+    /// Types of the outputs.
+    pub outputs: &'a [TensorType],
+    /// What kind of device this is.
+    pub gpu: GpuTraits,
+}
+
+/// The largest number of workgroups in one dimension that every WebGPU device takes.
+pub const MAX_WORKGROUPS: u32 = 65_535;
+
+/// A grid of at least `num_invocations` invocations in workgroups of `workgroup_size`, folded to two dimensions where
+/// one does not reach. Kernels recover the flat index with `flat_index` of `shaders/lib/index.wgsl`, or
+/// `workgroup_index` where a workgroup is the unit, and guard against the ragged end.
+pub fn grid(num_invocations: usize, workgroup_size: u32) -> [u32; 3] {
+    let groups = num_invocations.div_ceil(workgroup_size as usize).max(1);
+    if groups <= MAX_WORKGROUPS as usize {
+        return [to_u32(groups), 1, 1];
+    }
+    let rows = groups.div_ceil(MAX_WORKGROUPS as usize);
+    [to_u32(groups.div_ceil(rows)), to_u32(rows), 1]
+}
+
+/// A size as WGSL's u32. Binding sizes are checked against the device before any kernel runs, and no binding reaches
+/// 4 Gi elements.
+pub fn to_u32(size: usize) -> u32 {
+    u32::try_from(size).expect("sizes in a kernel are below 2^32: bindings are limited long before")
+}
+
+/// Work done by an op, from which benches and profiles derive GFLOP/s and GB/s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add counts as 2.
+    pub flops: u64,
+    /// Bytes that must be read and written at least once.
+    pub bytes: u64,
+}
+
+/// Declares a kernel's `Params` together with the list of its fields, which a test compares with the WGSL struct.
+macro_rules! params {
+    ($(#[$meta:meta])* struct $name:ident { $($field:ident: $ty:tt),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        struct $name { $($field: params!(@rust $ty)),* }
+        impl $name {
+            const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),*];
+        }
+    };
+    (@rust u32) => { u32 };
+    (@rust i32) => { i32 };
+    (@rust f32) => { f32 };
+    // Eight extents or strides: uniform arrays need elements of 16 bytes.
+    (@rust dims) => { [u32; 8] };
+}
+pub(crate) use params;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_reach_every_invocation_within_the_limit_of_a_dimension() {
+        for n in [0, 1, 63, 64, 65, 65_535 * 64, 65_535 * 64 + 1, 16_776_960, 16_777_217, 500_000_000] {
+            let [x, y, z] = grid(n, 64);
+            assert!(x <= MAX_WORKGROUPS && y <= MAX_WORKGROUPS && z == 1);
+            assert!(x as usize * y as usize * 64 >= n, "{n} invocations in {x} by {y} groups");
+        }
+    }
+}

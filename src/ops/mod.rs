@@ -1,0 +1,200 @@
+//! The operations. Each has one file here and one of the same name in `shaders/`; the Rust file holds the builder
+//! method on [`Graph`](crate::Graph), shape inference, the CPU kernel, the GPU dispatches, the gradient rule and the
+//! cost. [`Op`] is the closed list of them, so that passes can match on it and plans can print it.
+//!
+//! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
+
+pub mod copy;
+mod elementwise;
+pub mod kernel;
+mod reduce;
+mod reshape;
+pub(crate) mod strided;
+
+use crate::exec::cpu::{CpuContext, Float};
+use crate::graph::Vjp;
+use crate::tensor::TensorType;
+use crate::{Error, Result, Value};
+use kernel::{Cost, DispatchContext, Dispatches, Shader};
+
+/// What every op can do. Implementations are plain structs of attributes.
+pub(crate) trait Operation {
+    /// The op's name: its file, its label in plans, the first half of its kernels' labels.
+    fn name(&self) -> &'static str;
+
+    /// Output types from input types, or what is wrong with the inputs.
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>>;
+
+    /// Computes the outputs on the CPU.
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>);
+
+    /// The launches that compute the outputs on the GPU.
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches>;
+
+    /// Appends the gradients of the inputs to the graph: one for each input, `None` where there is none to give.
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        Err(Error::operand(
+            self.name(),
+            "an operation with a gradient",
+            format!("{} inputs to differentiate by", vjp.inputs.len()),
+        ))
+    }
+
+    /// Floating-point operations of one run.
+    fn flops(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        outputs.iter().map(|ty| ty.shape.num_elems() as u64).sum()
+    }
+
+    /// How many products or terms are summed into one element of an output: what a rounding-error bound grows with.
+    fn num_terms(&self, _inputs: &[TensorType]) -> usize {
+        1
+    }
+
+    /// Rounding errors of one step of this op in units of f32's epsilon, where it calls functions that WGSL lets a
+    /// device approximate (`exp`, `log`, `tanh`, division).
+    fn ulps(&self) -> f64 {
+        4.0
+    }
+
+    /// Inputs that are states and are updated in place.
+    fn updates(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Runs of inputs that must lie side by side in one buffer, each start aligned to 256 bytes, so that one kernel
+    /// can walk over all of them.
+    fn packs(&self, _num_inputs: usize) -> Vec<std::ops::Range<usize>> {
+        Vec::new()
+    }
+
+    /// Whether output 0 is input 0 under another shape, sharing its memory; such an op computes nothing.
+    fn is_alias(&self) -> bool {
+        false
+    }
+
+    /// The attributes, as plans print them; empty where there are none.
+    fn describe(&self) -> String {
+        String::new()
+    }
+}
+
+/// Declares the list of ops: the enum, and the one match that delegates to [`Operation`].
+macro_rules! op_list {
+    ($($(#[$doc:meta])* $variant:ident($module:ident::$ty:ident)),* $(,)?) => {
+        /// An operation with its attributes.
+        #[derive(Clone, Debug)]
+        pub(crate) enum Op { $($(#[$doc])* $variant($module::$ty)),* }
+
+        $(impl From<$module::$ty> for Op {
+            fn from(op: $module::$ty) -> Op { Op::$variant(op) }
+        })*
+
+        macro_rules! delegate {
+            ($op:expr, $inner:ident => $call:expr) => { match $op { $(Op::$variant($inner) => $call),* } };
+        }
+    };
+}
+
+op_list! {
+    Unary(elementwise::Unary),
+    UnaryBackward(elementwise::UnaryBackward),
+    Binary(elementwise::Binary),
+    BinaryBackward(elementwise::BinaryBackward),
+    Reduce(reduce::Reduce),
+    Reshape(reshape::Reshape),
+    Detach(reshape::Detach),
+    Copy(copy::Copy),
+}
+
+impl Operation for Op {
+    fn name(&self) -> &'static str {
+        delegate!(self, op => op.name())
+    }
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        delegate!(self, op => op.infer(inputs))
+    }
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        delegate!(self, op => op.run(ctx))
+    }
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        delegate!(self, op => op.dispatches(ctx))
+    }
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        delegate!(self, op => op.vjp(vjp))
+    }
+    fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        delegate!(self, op => op.flops(inputs, outputs))
+    }
+    fn num_terms(&self, inputs: &[TensorType]) -> usize {
+        delegate!(self, op => op.num_terms(inputs))
+    }
+    fn ulps(&self) -> f64 {
+        delegate!(self, op => op.ulps())
+    }
+    fn updates(&self) -> Vec<usize> {
+        delegate!(self, op => op.updates())
+    }
+    fn packs(&self, num_inputs: usize) -> Vec<std::ops::Range<usize>> {
+        delegate!(self, op => op.packs(num_inputs))
+    }
+    fn is_alias(&self) -> bool {
+        delegate!(self, op => op.is_alias())
+    }
+    fn describe(&self) -> String {
+        delegate!(self, op => op.describe())
+    }
+}
+
+impl Op {
+    /// What one run of the op costs.
+    pub fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
+        let bytes =
+            if self.is_alias() { 0 } else { inputs.iter().chain(outputs).map(|ty| ty.size_bytes() as u64).sum() };
+        Cost { flops: self.flops(inputs, outputs), bytes }
+    }
+}
+
+/// Every shader module, for the tests that hold them against naga's validator and writers.
+pub fn shaders() -> Vec<&'static Shader> {
+    vec![&copy::SHADER, &elementwise::SHADER, &reduce::SHADER]
+}
+
+/// The checks on operands that many ops share.
+pub(crate) mod check {
+    use super::*;
+    use crate::DType;
+
+    /// The inputs as an array of the expected length.
+    pub fn arity<'a, const N: usize>(op: &str, inputs: &'a [TensorType]) -> Result<&'a [TensorType; N]> {
+        inputs.try_into().map_err(|_| Error::operand(op, format!("{N} operands"), inputs.len().to_string()))
+    }
+
+    /// A float operand.
+    pub fn float(op: &str, ty: &TensorType) -> Result<()> {
+        dtype(op, ty, DType::F32)
+    }
+
+    /// An operand of one element type.
+    pub fn dtype(op: &str, ty: &TensorType, dtype: DType) -> Result<()> {
+        if ty.dtype == dtype { Ok(()) } else { Err(Error::operand(op, format!("a {dtype} operand"), ty.to_string())) }
+    }
+
+    /// A float operand of a given rank, as its extents.
+    pub fn rank<const N: usize>(op: &str, ty: &TensorType, dims: &str) -> Result<[usize; N]> {
+        float(op, ty)?;
+        ty.shape.dims().try_into().map_err(|_| Error::operand(op, format!("shape {dims}"), ty.shape.to_string()))
+    }
+
+    /// An axis of a shape, in `0..rank`.
+    pub fn axis(op: &str, ty: &TensorType, axis: usize) -> Result<()> {
+        if axis < ty.shape.rank() {
+            Ok(())
+        } else {
+            Err(Error::operand(
+                op,
+                format!("an axis below {}", ty.shape.rank()),
+                format!("axis {axis} of shape {}", ty.shape),
+            ))
+        }
+    }
+}

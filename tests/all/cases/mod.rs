@@ -1,0 +1,114 @@
+//! The cases: each is declared once and drives the comparison of GPU and CPU, the gradient check and the benches.
+//!
+//! A case names its inputs by shape and by how they are filled, and builds its outputs from them. To add a case for
+//! an op, add a line to the op's file here.
+
+#![allow(dead_code, reason = "benches and tests each use a part")]
+
+pub mod copy;
+pub mod elementwise;
+pub mod reduce;
+
+use wgrad::rng::Stream;
+use wgrad::{Graph, Result, Shape, Tensor, Value};
+
+/// How an input's elements are drawn.
+#[derive(Clone, Copy, Debug)]
+pub enum Fill {
+    /// Uniform in [−1, 1).
+    Uniform,
+    /// Uniform in [0.5, 2): for logarithms, roots, denominators.
+    Positive,
+    /// Uniform in ±[0.1, 2): away from kinks at 0.
+    AwayFromZero,
+    /// Distinct multiples of 0.1 in random order: no two are within a finite difference of a tie.
+    Distinct,
+    /// Few distinct values, so ties are common; not for gradient checks.
+    Ties,
+    /// Uniform in [−1000, 1000): not for gradient checks of saturating functions.
+    Large,
+    /// Whole numbers below a bound.
+    Index(u32),
+}
+
+/// An input of a case.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub shape: Shape,
+    pub fill: Fill,
+}
+
+/// Shorthand for an input.
+pub fn input(shape: impl Into<Shape>, fill: Fill) -> Input {
+    Input { shape: shape.into(), fill }
+}
+
+impl Input {
+    /// The elements under a seed, rounded to f32 so that every device starts from the same numbers.
+    pub fn tensor(&self, seed: u64) -> Tensor {
+        let mut stream = Stream::new(seed, 0);
+        let count = self.shape.num_elems();
+        if let Fill::Index(bound) = self.fill {
+            let data = (0..count).map(|_| stream.next_below(bound)).collect();
+            return Tensor::u32(&self.shape, data).expect("one for each element");
+        }
+        let order = stream.permutation(count as u32);
+        let draw = |index: usize| {
+            let uniform = stream.next_f64();
+            match self.fill {
+                Fill::Uniform => 2.0 * uniform - 1.0,
+                Fill::Positive => 0.5 + 1.5 * uniform,
+                Fill::AwayFromZero if stream.next_u32() & 1 == 0 => 0.1 + 1.9 * uniform,
+                Fill::AwayFromZero => -0.1 - 1.9 * uniform,
+                Fill::Distinct => 0.1 * (f64::from(order[index]) - count as f64 / 2.0 + 0.25),
+                Fill::Ties => (4.0 * uniform).floor() / 2.0 - 1.0,
+                Fill::Large => 2000.0 * uniform - 1000.0,
+                Fill::Index(_) => unreachable!("drawn above"),
+            }
+        };
+        let data = (0..count).map(draw).map(|x| x as f32).collect();
+        Tensor::f32(&self.shape, data).expect("one for each element")
+    }
+}
+
+/// Builds the outputs of a case from its inputs.
+pub type Build = Box<dyn Fn(&mut Graph, &[Value]) -> Result<Vec<Value>> + Send + Sync>;
+
+/// One computation over given inputs.
+pub struct Case {
+    pub name: String,
+    pub inputs: Vec<Input>,
+    pub build: Build,
+    /// Whether finite differences apply: the function is smooth at the inputs, and small enough to try each element.
+    pub check_gradient: bool,
+}
+
+impl Case {
+    /// A case that is checked in every way.
+    pub fn new(
+        name: impl Into<String>,
+        inputs: Vec<Input>,
+        build: impl Fn(&mut Graph, &[Value]) -> Result<Vec<Value>> + Send + Sync + 'static,
+    ) -> Case {
+        Case { name: name.into(), inputs, build: Box::new(build), check_gradient: true }
+    }
+
+    /// A case with one output.
+    pub fn one(
+        name: impl Into<String>,
+        inputs: Vec<Input>,
+        build: impl Fn(&mut Graph, &[Value]) -> Result<Value> + Send + Sync + 'static,
+    ) -> Case {
+        Case::new(name, inputs, move |graph, inputs| Ok(vec![build(graph, inputs)?]))
+    }
+
+    /// The same case without the gradient check: it sits on kinks, or has too many elements.
+    pub fn without_gradient_check(mut self) -> Case {
+        self.check_gradient = false;
+        self
+    }
+
+    pub fn tensors(&self) -> Vec<Tensor> {
+        self.inputs.iter().enumerate().map(|(index, input)| input.tensor(index as u64 + 1)).collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! Runs a case in every way: gradients against finite differences in f64, every op of forward and backward on a real
+//! adapter against the f64 reference.
+
+use std::sync::OnceLock;
+
+use wgrad::exec::verify::verify;
+use wgrad::{Device, Graph, Plan, StateDict, StepTable, Tensor, Value, gradcheck};
+
+use crate::cases::Case;
+
+/// The adapter that kernels are tested on: `WGRAD_DEVICE`, else the best there is. Never skipped: a machine without
+/// one has to install a software adapter (`tests/run.sh` does).
+pub fn gpu() -> &'static Device {
+    static GPU: OnceLock<Device> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+        let (device, reason) = Device::select(&wanted).expect("tests need an adapter; run tests/run.sh");
+        eprintln!("testing on {device}: {reason}");
+        device
+    })
+}
+
+/// Checks cases in every way and reports all that fail.
+pub fn check(cases: Vec<Case>) {
+    assert!(!cases.is_empty());
+    let failures: Vec<String> = cases.iter().filter_map(|case| check_case(case).err()).collect();
+    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+fn check_case(case: &Case) -> Result<(), String> {
+    let fail = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", case.name);
+    let tensors = case.tensors();
+    if case.check_gradient {
+        let mismatch = gradcheck(&tensors, &case.build).map_err(|error| fail("gradcheck", &error))?;
+        if let Some(mismatch) = mismatch {
+            return Err(format!("{}: gradient differs: {mismatch:?}", case.name));
+        }
+    }
+    let plan = plan_with_gradients(case).map_err(|error| fail("build", &error))?;
+    let inputs: StateDict =
+        tensors.into_iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
+    // Inputs that nothing reads are not in the plan.
+    let inputs = inputs.into_iter().filter(|(name, _)| plan.states().iter().any(|spec| spec.name == *name)).collect();
+    let report = verify(gpu(), &plan, &inputs, &StepTable::new(1), 0).map_err(|error| fail("verify", &error))?;
+    match report.difference {
+        Some(difference) => Err(fail("GPU against f64", &difference)),
+        None if report.ops.is_empty() => Err(format!("{}: no op was run", case.name)),
+        None => Ok(()),
+    }
+}
+
+/// The plan of a case's outputs and, where it has gradients, of all of those under random output gradients.
+fn plan_with_gradients(case: &Case) -> wgrad::Result<Plan> {
+    let mut graph = Graph::new("case");
+    let values = case
+        .tensors()
+        .iter()
+        .enumerate()
+        .map(|(index, tensor)| match tensor.dtype() {
+            wgrad::DType::F32 => graph.input_with_grad(&format!("input {index}"), tensor.shape()),
+            _ => graph.input(&format!("input {index}"), tensor.ty()),
+        })
+        .collect::<wgrad::Result<Vec<Value>>>()?;
+    let outputs = (case.build)(&mut graph, &values)?;
+    let mut loss: Option<Value> = None;
+    for (index, &output) in outputs.iter().enumerate() {
+        graph.output(&format!("output {index}"), output)?;
+        if !graph.requires_grad(output) {
+            continue;
+        }
+        let weights = crate::cases::input(graph.shape(output), crate::cases::Fill::Positive).tensor(99 + index as u64);
+        let weights = graph.constant(Tensor::f32(weights.shape(), weights.to_f32_vec())?);
+        let weighted = graph.mul(output, weights)?;
+        let sum = graph.sum_all(weighted)?;
+        loss = Some(match loss {
+            Some(loss) => graph.add(loss, sum)?,
+            None => sum,
+        });
+    }
+    if let Some(loss) = loss {
+        let grads = graph.backward(loss)?;
+        for (index, &value) in values.iter().enumerate() {
+            if let Some(grad) = grads.get(value) {
+                graph.output(&format!("grad {index}"), grad)?;
+            }
+        }
+    }
+    Plan::new(&graph)
+}

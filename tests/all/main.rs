@@ -1,0 +1,5 @@
+//! The integration tests, as one binary.
+
+mod cases;
+mod harness;
+mod ops;

@@ -1,0 +1,24 @@
+//! Every op over its cases.
+
+use crate::cases;
+use crate::harness::check;
+
+#[test]
+fn unary() {
+    check(cases::elementwise::unary());
+}
+
+#[test]
+fn binary() {
+    check(cases::elementwise::binary());
+}
+
+#[test]
+fn reduce() {
+    check(cases::reduce::cases());
+}
+
+#[test]
+fn copy() {
+    check(cases::copy::cases());
+}
