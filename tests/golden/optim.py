@@ -80,7 +80,7 @@ def steps():
 
 
 def gradients(case, shape):
-    """Sizes shrink by about 40 over the steps, so that AMSGrad's maximum matters; the first element's gradient is always 0."""
+    """Shrinking 40-fold over the steps, so that AMSGrad's maximum matters; the first element's gradient is always 0."""
     sizes = np.geomspace(2, 0.05, NUM_STEPS).reshape(-1, *[1] * len(shape))
     grads = case.normal(NUM_STEPS, *shape) * sizes
     grads.reshape(NUM_STEPS, -1)[:, 0] = 0
