@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Loads a model that wgrad wrote into the same PyTorch network and prints its test loss and accuracy.
+
+    python tests/golden/check_model.py model.safetensors --data data/fashion-mnist [--batch-norm] [--normalize dataset]
+
+The state dict must fit exactly (strict), apart from num_batches_tracked, which wgrad does not store and which evaluation
+does not use. `--normalize` must be what the model was trained with: none is u8 / 255; half then maps to (-1, 1) with mean
+and deviation 0.5; dataset subtracts the mean and divides by the deviation of all training pixels of the folder.
+"""
+import argparse
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from lenet import LeNet, read_idx, read_split
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Evaluate a wgrad model with PyTorch.")
+    parser.add_argument("model", metavar="MODEL", help="model.safetensors")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of IDX .gz files")
+    parser.add_argument("--batch-norm", action="store_true", help="the network has bn1 between conv1 and its ReLU")
+    parser.add_argument("--normalize", choices=["none", "half", "dataset"], default="none")
+    args = parser.parse_args()
+
+    images, labels = read_split(args.data, "t10k")
+    model = LeNet(images.shape[1], images.shape[2], args.batch_norm)
+    state = load_file(args.model)
+    if args.batch_norm:
+        state.setdefault("bn1.num_batches_tracked", torch.tensor(0))
+    model.load_state_dict(state, strict=True)
+    model.eval()
+
+    mean, std = mean_and_std(args.normalize, args.data)
+    loss, correct = evaluate(model, images, labels, mean, std)
+    print(f"normalize {args.normalize}: mean {mean:.6f}, std {std:.6f}")
+    print(f"test loss {loss:.6f}, accuracy {100 * correct / len(labels):.2f} % ({correct} of {len(labels)})")
+
+
+def mean_and_std(normalize, folder):
+    if normalize == "none":
+        return 0.0, 1.0
+    if normalize == "half":
+        return 0.5, 0.5
+    counts = np.bincount(read_idx(folder, "train-images-idx3-ubyte.gz").reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    mean = (counts * values).sum() / counts.sum()
+    return mean, np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())
+
+
+@torch.no_grad()
+def evaluate(model, images, labels, mean, std):
+    """(mean loss over all images, number classified correctly)."""
+    loss, correct = 0.0, 0
+    for start in range(0, len(labels), 1000):
+        x = (torch.from_numpy(images[start:start + 1000].copy()).float() / 255 - mean) / std
+        y = torch.from_numpy(labels[start:start + 1000].astype(np.int64))
+        logits = model(x)
+        loss += F.cross_entropy(logits, y, reduction="sum").item()
+        correct += (logits.argmax(dim=1) == y).sum().item()
+    return loss / len(labels), correct
+
+
+if __name__ == "__main__":
+    main()
