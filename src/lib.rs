@@ -1,5 +1,6 @@
 //! wgrad
 
+pub mod data;
 mod error;
 pub mod rng;
 mod tensor;
