@@ -1,0 +1,3 @@
+//! Training: the state machines that decide how a run goes on.
+
+pub mod schedule;
