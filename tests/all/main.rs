@@ -1,5 +1,6 @@
 //! The integration tests, as one binary.
 
 mod cases;
+mod data;
 mod harness;
 mod ops;
