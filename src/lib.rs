@@ -5,6 +5,7 @@ pub mod exec;
 pub mod graph;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod rng;
 pub mod train;
 

@@ -5,7 +5,7 @@
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
 pub mod activation;
-mod adam;
+pub(crate) mod adam;
 pub mod conv2d;
 pub mod copy;
 mod elementwise;
@@ -14,7 +14,7 @@ pub mod matmul;
 pub mod metrics;
 mod reduce;
 mod reshape;
-mod sgd;
+pub(crate) mod sgd;
 pub(crate) mod strided;
 
 use crate::exec::cpu::{CpuContext, Float};

@@ -1,0 +1,117 @@
+//! The folder that a run leaves behind: `config.toml`, `metrics.jsonl`, `model.safetensors`.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::weights;
+use crate::exec::StateDict;
+use crate::{Error, Result, files};
+
+/// A run's folder.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// The lines of `metrics.jsonl`, which is written whole each time.
+    lines: String,
+}
+
+impl RunFolder {
+    /// Makes `<parent>/<time>-<name>`, with a number behind it where that is taken.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(parent: &Path, name: &str) -> Result<RunFolder> {
+        std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        let stem = format!("{}-{name}", timestamp());
+        for attempt in 1.. {
+            let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(RunFolder { path, lines: String::new() }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("create", &path)(error)),
+            }
+        }
+        unreachable!("attempts go on until one ends the loop")
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `config.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Config`] where the settings cannot be written as TOML.
+    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
+        let text = toml::to_string_pretty(config)
+            .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))?;
+        files::write_whole(&self.path.join("config.toml"), text.as_bytes())
+    }
+
+    /// Adds a line to `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn add_metrics(&mut self, line: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(line)
+            .map_err(|error| Error::config("metrics", "values that JSON can hold", error))?;
+        self.lines.push_str(&line);
+        self.lines.push('\n');
+        files::write_whole(&self.path.join("metrics.jsonl"), self.lines.as_bytes())
+    }
+
+    /// Writes `model.safetensors`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_model(&self, model: &StateDict, about: &[(&str, String)]) -> Result<PathBuf> {
+        let path = self.path.join("model.safetensors");
+        weights::save(&path, model, about)?;
+        Ok(path)
+    }
+}
+
+/// The time as `20261121-214000`, UTC.
+fn timestamp() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}{month:02}{day:02}-{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, by counting in eras of 400 years that
+/// start on 1 March, so that the leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        let dates = [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_778, (2026, 11, 21))];
+        for (days, date) in dates {
+            assert_eq!(civil(days), date, "day {days}");
+        }
+    }
+
+    #[test]
+    fn a_second_run_in_the_same_second_gets_a_folder_of_its_own() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let first = RunFolder::create(parent.path(), "x").expect("a folder");
+        let second = RunFolder::create(parent.path(), "x").expect("another");
+        assert_ne!(first.path(), second.path());
+    }
+}
