@@ -9,6 +9,7 @@ mod elementwise;
 pub mod kernel;
 mod reduce;
 mod reshape;
+mod softmax;
 pub(crate) mod strided;
 
 use crate::exec::cpu::{CpuContext, Float};
@@ -104,6 +105,8 @@ op_list! {
     Reshape(reshape::Reshape),
     Detach(reshape::Detach),
     Copy(copy::Copy),
+    Softmax(softmax::Softmax),
+    SoftmaxBackward(softmax::SoftmaxBackward),
 }
 
 impl Operation for Op {
@@ -156,7 +159,7 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &elementwise::SHADER, &reduce::SHADER]
+    vec![&copy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
 }
 
 /// The checks on operands that many ops share.

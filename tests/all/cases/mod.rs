@@ -8,6 +8,7 @@
 pub mod copy;
 pub mod elementwise;
 pub mod reduce;
+pub mod softmax;
 
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};
