@@ -5,12 +5,16 @@
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
 pub mod copy;
+mod cross_entropy;
 mod elementwise;
 pub mod kernel;
+mod loss;
 mod reduce;
 mod reshape;
 mod softmax;
 pub(crate) mod strided;
+
+pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
 
 use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::Vjp;
@@ -107,6 +111,8 @@ op_list! {
     Copy(copy::Copy),
     Softmax(softmax::Softmax),
     SoftmaxBackward(softmax::SoftmaxBackward),
+    ClassLoss(cross_entropy::ClassLoss),
+    ClassLossBackward(cross_entropy::ClassLossBackward),
 }
 
 impl Operation for Op {
@@ -159,7 +165,7 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
+    vec![&copy::SHADER, &cross_entropy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
 }
 
 /// The checks on operands that many ops share.

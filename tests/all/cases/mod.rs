@@ -6,7 +6,9 @@
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
 pub mod copy;
+pub mod cross_entropy;
 pub mod elementwise;
+pub mod loss;
 pub mod reduce;
 pub mod softmax;
 
