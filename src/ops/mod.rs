@@ -8,6 +8,7 @@ pub mod activation;
 pub(crate) mod adam;
 pub mod conv2d;
 pub mod copy;
+mod cross_entropy;
 mod elementwise;
 pub mod kernel;
 pub mod matmul;
@@ -15,7 +16,13 @@ pub mod metrics;
 mod reduce;
 mod reshape;
 pub(crate) mod sgd;
+mod loss;
+mod reduce;
+mod reshape;
+mod softmax;
 pub(crate) mod strided;
+
+pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
 
 use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::Vjp;
@@ -117,6 +124,10 @@ op_list! {
     SgdStep(sgd::SgdStep),
     AdamStep(adam::AdamStep),
     Metrics(metrics::Metrics),
+    Softmax(softmax::Softmax),
+    SoftmaxBackward(softmax::SoftmaxBackward),
+    ClassLoss(cross_entropy::ClassLoss),
+    ClassLossBackward(cross_entropy::ClassLossBackward),
 }
 
 impl Operation for Op {
@@ -181,6 +192,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &reduce::SHADER,
         &sgd::SHADER,
     ]
+    vec![&copy::SHADER, &cross_entropy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
 }
 
 /// The checks on operands that many ops share.

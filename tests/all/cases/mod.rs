@@ -6,8 +6,11 @@
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
 pub mod copy;
+pub mod cross_entropy;
 pub mod elementwise;
+pub mod loss;
 pub mod reduce;
+pub mod softmax;
 
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};

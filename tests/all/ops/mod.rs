@@ -1,5 +1,8 @@
 //! Every op over its cases.
 
+mod cross_entropy;
+mod softmax;
+
 use crate::cases;
 use crate::harness::check;
 
@@ -21,4 +24,9 @@ fn reduce() {
 #[test]
 fn copy() {
     check(cases::copy::cases());
+}
+
+#[test]
+fn loss() {
+    check(cases::loss::cases());
 }

@@ -1,0 +1,170 @@
+// Softmax and its logarithm along one axis, with their gradients.
+//
+//   forward   y = exp(x − m) / s            or  y = (x − m) − log(s),   m = max x, s = Σ exp(x − m)
+//   backward  grad_x = y · (grad − Σ grad·y)  or  grad_x = grad − exp(y) · Σ grad
+//
+// All tensors are (outer, axis, inner); a row is one (outer, inner), its elements `inner` apart. The maximum is
+// subtracted before exponentiating, so nothing overflows and s is at least 1.
+//
+//   rows, rows_backward      one invocation computes one row; for short rows
+//   groups, groups_backward  one workgroup computes one row: each invocation every WG-th element, then a tree; for
+//                            long rows
+
+struct Params {
+    num_rows: u32,
+    axis_len: u32,
+    inner: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(2) var<storage, read> output: array<f32>;
+@group(0) @binding(3) var<storage, read_write> grad_input: array<f32>;
+
+override WG: u32 = 64;
+// 0 softmax, 1 log_softmax.
+override LOG: u32 = 0;
+
+// WGSL has no infinity; this is the least float.
+const LOWEST: f32 = -3.4028234663852886e38;
+
+var<workgroup> partial: array<f32, WG>;
+
+fn row_base(row: u32) -> u32 {
+    return (row / params.inner) * params.axis_len * params.inner + row % params.inner;
+}
+
+// One element of the output from x − m and s.
+fn value(shifted: f32, sum: f32) -> f32 {
+    if LOG == 1u {
+        return shifted - log(sum);
+    }
+    return exp(shifted) / sum;
+}
+
+// What is summed along the row for the gradient.
+fn grad_term(grad: f32, out: f32) -> f32 {
+    return select(grad * out, grad, LOG == 1u);
+}
+
+fn grad_value(grad: f32, out: f32, sum: f32) -> f32 {
+    if LOG == 1u {
+        return grad - exp(out) * sum;
+    }
+    return out * (grad - sum);
+}
+
+@compute @workgroup_size(WG)
+fn rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let row = flat_index(id, groups.x * WG);
+    if row >= params.num_rows {
+        return;
+    }
+    let base = row_base(row);
+    let end = base + params.axis_len * params.inner;
+    var largest = LOWEST;
+    for (var at = base; at < end; at += params.inner) {
+        largest = max(largest, x[at]);
+    }
+    var sum = 0.0;
+    for (var at = base; at < end; at += params.inner) {
+        sum += exp(x[at] - largest);
+    }
+    for (var at = base; at < end; at += params.inner) {
+        y[at] = value(x[at] - largest, sum);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn rows_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let row = flat_index(id, groups.x * WG);
+    if row >= params.num_rows {
+        return;
+    }
+    let base = row_base(row);
+    let end = base + params.axis_len * params.inner;
+    var sum = 0.0;
+    for (var at = base; at < end; at += params.inner) {
+        sum += grad_term(grad_output[at], output[at]);
+    }
+    for (var at = base; at < end; at += params.inner) {
+        grad_input[at] = grad_value(grad_output[at], output[at], sum);
+    }
+}
+
+// The maximum of one value from each invocation; must be reached by all.
+fn tree_max(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    partial[lane] = value;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            partial[lane] = max(partial[lane], partial[lane + half]);
+        }
+    }
+    workgroupBarrier();
+    return partial[0];
+}
+
+// The sum of one value from each invocation; must be reached by all.
+fn tree_sum(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    partial[lane] = value;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            partial[lane] += partial[lane + half];
+        }
+    }
+    workgroupBarrier();
+    return partial[0];
+}
+
+@compute @workgroup_size(WG)
+fn groups(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) num_groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = workgroup_index(group, num_groups);
+    let base = row_base(row);
+    // A grid folded to two dimensions can have a few workgroups too many; they have no elements.
+    let len = select(0u, params.axis_len, row < params.num_rows);
+    var largest = LOWEST;
+    for (var i = lane; i < len; i += WG) {
+        largest = max(largest, x[base + i * params.inner]);
+    }
+    largest = tree_max(lane, largest);
+    var sum = 0.0;
+    for (var i = lane; i < len; i += WG) {
+        sum += exp(x[base + i * params.inner] - largest);
+    }
+    sum = tree_sum(lane, sum);
+    for (var i = lane; i < len; i += WG) {
+        let at = base + i * params.inner;
+        y[at] = value(x[at] - largest, sum);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn groups_backward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) num_groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = workgroup_index(group, num_groups);
+    let base = row_base(row);
+    let len = select(0u, params.axis_len, row < params.num_rows);
+    var sum = 0.0;
+    for (var i = lane; i < len; i += WG) {
+        let at = base + i * params.inner;
+        sum += grad_term(grad_output[at], output[at]);
+    }
+    sum = tree_sum(lane, sum);
+    for (var i = lane; i < len; i += WG) {
+        let at = base + i * params.inner;
+        grad_input[at] = grad_value(grad_output[at], output[at], sum);
+    }
+}
