@@ -6,6 +6,7 @@
 
 pub mod copy;
 mod elementwise;
+pub mod gather;
 pub mod kernel;
 mod reduce;
 mod reshape;
@@ -104,6 +105,7 @@ op_list! {
     Reshape(reshape::Reshape),
     Detach(reshape::Detach),
     Copy(copy::Copy),
+    Gather(gather::Gather),
 }
 
 impl Operation for Op {
@@ -156,7 +158,7 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &elementwise::SHADER, &reduce::SHADER]
+    vec![&copy::SHADER, &elementwise::SHADER, &gather::SHADER, &reduce::SHADER]
 }
 
 /// The checks on operands that many ops share.

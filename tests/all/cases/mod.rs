@@ -7,6 +7,7 @@
 
 pub mod copy;
 pub mod elementwise;
+pub mod gather;
 pub mod reduce;
 
 use wgrad::rng::Stream;
@@ -29,6 +30,8 @@ pub enum Fill {
     Large,
     /// Whole numbers below a bound.
     Index(u32),
+    /// Bytes.
+    Byte,
 }
 
 /// An input of a case.
@@ -52,6 +55,10 @@ impl Input {
             let data = (0..count).map(|_| stream.next_below(bound)).collect();
             return Tensor::u32(&self.shape, data).expect("one for each element");
         }
+        if let Fill::Byte = self.fill {
+            let data = (0..count).map(|_| stream.next_below(256) as u8).collect();
+            return Tensor::u8(&self.shape, data).expect("one for each element");
+        }
         let order = stream.permutation(count as u32);
         let draw = |index: usize| {
             let uniform = stream.next_f64();
@@ -63,7 +70,7 @@ impl Input {
                 Fill::Distinct => 0.1 * (f64::from(order[index]) - count as f64 / 2.0 + 0.25),
                 Fill::Ties => (4.0 * uniform).floor() / 2.0 - 1.0,
                 Fill::Large => 2000.0 * uniform - 1000.0,
-                Fill::Index(_) => unreachable!("drawn above"),
+                Fill::Index(_) | Fill::Byte => unreachable!("drawn above"),
             }
         };
         let data = (0..count).map(draw).map(|x| x as f32).collect();

@@ -1,5 +1,7 @@
 //! Every op over its cases.
 
+mod gather;
+
 use crate::cases;
 use crate::harness::check;
 
