@@ -8,6 +8,8 @@ pub mod copy;
 mod elementwise;
 pub mod gather;
 pub mod kernel;
+pub mod max_pool2d;
+mod pool2d;
 mod reduce;
 mod reshape;
 pub(crate) mod strided;
@@ -106,6 +108,8 @@ op_list! {
     Detach(reshape::Detach),
     Copy(copy::Copy),
     Gather(gather::Gather),
+    MaxPool2d(max_pool2d::MaxPool2d),
+    MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
 }
 
 impl Operation for Op {
@@ -158,7 +162,7 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &elementwise::SHADER, &gather::SHADER, &reduce::SHADER]
+    vec![&copy::SHADER, &elementwise::SHADER, &gather::SHADER, &max_pool2d::SHADER, &reduce::SHADER]
 }
 
 /// The checks on operands that many ops share.

@@ -8,6 +8,7 @@
 pub mod copy;
 pub mod elementwise;
 pub mod gather;
+pub mod max_pool2d;
 pub mod reduce;
 
 use wgrad::rng::Stream;

@@ -1,6 +1,7 @@
 //! Every op over its cases.
 
 mod gather;
+mod max_pool2d;
 
 use crate::cases;
 use crate::harness::check;
