@@ -161,7 +161,7 @@ impl Operation for MaxPool2d {
         for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
             let x = &x[plane * height * width..][..height * width];
             if is_plain_2x2 {
-                pool_plane_2x2(width, columns, x, (y, indices));
+                parallel::simd(|| pool_plane_2x2(width, columns, x, (y, indices)));
             } else {
                 self.pool_plane([height, width], columns, x, (y, indices));
             }

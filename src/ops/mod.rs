@@ -4,6 +4,7 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
+pub mod avg_pool2d;
 pub mod copy;
 mod elementwise;
 pub mod gather;
@@ -107,6 +108,8 @@ op_list! {
     Reshape(reshape::Reshape),
     Detach(reshape::Detach),
     Copy(copy::Copy),
+    AveragePool(avg_pool2d::AveragePool),
+    AveragePoolBackward(avg_pool2d::AveragePoolBackward),
     Gather(gather::Gather),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
@@ -162,7 +165,14 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &elementwise::SHADER, &gather::SHADER, &max_pool2d::SHADER, &reduce::SHADER]
+    vec![
+        &avg_pool2d::SHADER,
+        &copy::SHADER,
+        &elementwise::SHADER,
+        &gather::SHADER,
+        &max_pool2d::SHADER,
+        &reduce::SHADER,
+    ]
 }
 
 /// The checks on operands that many ops share.

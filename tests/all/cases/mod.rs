@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
+pub mod avg_pool2d;
 pub mod copy;
 pub mod elementwise;
 pub mod gather;

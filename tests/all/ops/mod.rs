@@ -1,5 +1,6 @@
 //! Every op over its cases.
 
+mod avg_pool2d;
 mod gather;
 mod max_pool2d;
 
