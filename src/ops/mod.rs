@@ -7,12 +7,16 @@
 pub mod activation;
 pub(crate) mod adam;
 pub mod conv2d;
+pub mod avg_pool2d;
 pub mod copy;
 mod cross_entropy;
 mod elementwise;
+pub mod gather;
 pub mod kernel;
 pub mod matmul;
 pub mod metrics;
+pub mod max_pool2d;
+mod pool2d;
 mod reduce;
 mod reshape;
 pub(crate) mod sgd;
@@ -128,6 +132,11 @@ op_list! {
     SoftmaxBackward(softmax::SoftmaxBackward),
     ClassLoss(cross_entropy::ClassLoss),
     ClassLossBackward(cross_entropy::ClassLossBackward),
+    AveragePool(avg_pool2d::AveragePool),
+    AveragePoolBackward(avg_pool2d::AveragePoolBackward),
+    Gather(gather::Gather),
+    MaxPool2d(max_pool2d::MaxPool2d),
+    MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
 }
 
 impl Operation for Op {
@@ -193,6 +202,13 @@ pub fn shaders() -> Vec<&'static Shader> {
         &sgd::SHADER,
     ]
     vec![&copy::SHADER, &cross_entropy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
+        &avg_pool2d::SHADER,
+        &copy::SHADER,
+        &elementwise::SHADER,
+        &gather::SHADER,
+        &max_pool2d::SHADER,
+        &reduce::SHADER,
+    ]
 }
 
 /// The checks on operands that many ops share.

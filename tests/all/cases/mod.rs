@@ -5,10 +5,13 @@
 
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
+pub mod avg_pool2d;
 pub mod copy;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod loss;
+pub mod gather;
+pub mod max_pool2d;
 pub mod reduce;
 pub mod softmax;
 
@@ -32,6 +35,8 @@ pub enum Fill {
     Large,
     /// Whole numbers below a bound.
     Index(u32),
+    /// Bytes.
+    Byte,
 }
 
 /// An input of a case.
@@ -55,6 +60,10 @@ impl Input {
             let data = (0..count).map(|_| stream.next_below(bound)).collect();
             return Tensor::u32(&self.shape, data).expect("one for each element");
         }
+        if let Fill::Byte = self.fill {
+            let data = (0..count).map(|_| stream.next_below(256) as u8).collect();
+            return Tensor::u8(&self.shape, data).expect("one for each element");
+        }
         let order = stream.permutation(count as u32);
         let draw = |index: usize| {
             let uniform = stream.next_f64();
@@ -66,7 +75,7 @@ impl Input {
                 Fill::Distinct => 0.1 * (f64::from(order[index]) - count as f64 / 2.0 + 0.25),
                 Fill::Ties => (4.0 * uniform).floor() / 2.0 - 1.0,
                 Fill::Large => 2000.0 * uniform - 1000.0,
-                Fill::Index(_) => unreachable!("drawn above"),
+                Fill::Index(_) | Fill::Byte => unreachable!("drawn above"),
             }
         };
         let data = (0..count).map(draw).map(|x| x as f32).collect();

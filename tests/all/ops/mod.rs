@@ -2,6 +2,9 @@
 
 mod cross_entropy;
 mod softmax;
+mod avg_pool2d;
+mod gather;
+mod max_pool2d;
 
 use crate::cases;
 use crate::harness::check;

@@ -1,0 +1,310 @@
+//! The largest value of each window of an image (`torch.nn.functional.max_pool2d`).
+
+use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use super::pool2d::Windows;
+use super::{Operation, check};
+use crate::Result;
+use crate::exec::cpu::{CpuContext, Float, parallel};
+use crate::graph::{Graph, Value, Vjp};
+use crate::tensor::{DType, Shape, TensorType};
+
+params! {
+    struct Params {
+        num_elems: u32,
+        input_height: u32,
+        input_width: u32,
+        output_height: u32,
+        output_width: u32,
+        kernel_height: u32,
+        kernel_width: u32,
+        stride_y: u32,
+        stride_x: u32,
+        padding_y: u32,
+        padding_x: u32,
+        dilation_y: u32,
+        dilation_x: u32,
+    }
+}
+
+pub(super) static SHADER: Shader = Shader {
+    name: "max_pool2d",
+    source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/max_pool2d.wgsl")),
+    params: Params::FIELDS,
+};
+
+const WORKGROUP_SIZE: u32 = 64;
+
+/// Windows of a maximum, each attribute as [height, width]. Padding is never chosen. Of equal values the first in
+/// row-major order is, and the gradient goes to it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool2d {
+    /// The cells of a window.
+    pub kernel_size: [usize; 2],
+    /// From one window to the next.
+    pub stride: [usize; 2],
+    /// Cells around the input that are not there; at most half a window.
+    pub padding: [usize; 2],
+    /// From one cell of a window to the next.
+    pub dilation: [usize; 2],
+    /// Whether a last window may reach beyond the input.
+    pub ceil_mode: bool,
+}
+
+impl MaxPool2d {
+    /// Windows side by side, without padding: PyTorch's defaults.
+    pub fn new(kernel_size: [usize; 2]) -> Self {
+        MaxPool2d { kernel_size, stride: kernel_size, padding: [0; 2], dilation: [1; 2], ceil_mode: false }
+    }
+
+    fn windows(&self) -> [Windows; 2] {
+        [0, 1].map(|axis| Windows {
+            kernel_size: self.kernel_size[axis],
+            stride: self.stride[axis],
+            padding: self.padding[axis],
+            dilation: self.dilation[axis],
+            ceil_mode: self.ceil_mode,
+        })
+    }
+
+    /// Whether windows are 2×2 side by side, all of them within an input of this extent.
+    fn is_plain_2x2(&self, [height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
+        let plain = MaxPool2d { ceil_mode: self.ceil_mode, ..MaxPool2d::new([2, 2]) };
+        *self == plain && 2 * rows <= height && 2 * columns <= width
+    }
+
+    fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
+        Params {
+            num_elems: to_u32(num_elems),
+            input_height: to_u32(input[2]),
+            input_width: to_u32(input[3]),
+            output_height: to_u32(output[2]),
+            output_width: to_u32(output[3]),
+            kernel_height: to_u32(self.kernel_size[0]),
+            kernel_width: to_u32(self.kernel_size[1]),
+            stride_y: to_u32(self.stride[0]),
+            stride_x: to_u32(self.stride[1]),
+            padding_y: to_u32(self.padding[0]),
+            padding_x: to_u32(self.padding[1]),
+            dilation_y: to_u32(self.dilation[0]),
+            dilation_x: to_u32(self.dilation[1]),
+        }
+    }
+
+    /// The maxima of one plane and where they are.
+    fn pool_plane<F: Float>(&self, [height, width]: [usize; 2], columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
+        let [vertical, horizontal] = self.windows();
+        let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns)).enumerate();
+        for (row, (y, indices)) in rows {
+            for (column, (y, index)) in y.iter_mut().zip(indices).enumerate() {
+                let mut best: Option<(F, usize)> = None;
+                for at_y in vertical.cells(row, height) {
+                    for at_x in horizontal.cells(column, width) {
+                        let at = at_y * width + at_x;
+                        let value = x[at];
+                        // The first maximum stays; a NaN wins over everything, as in PyTorch.
+                        if best.is_none_or(|(max, _)| value > max || value.is_nan()) {
+                            best = Some((value, at));
+                        }
+                    }
+                }
+                let (max, at) = best.expect("infer saw to it that every window meets the input");
+                // A plane's index fits u32: bindings are limited long before.
+                (*y, *index) = (max, at as u32);
+            }
+        }
+    }
+}
+
+/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side: four loads and three comparisons, without branches, so that
+/// the compiler can use vector instructions.
+#[inline(always)]
+fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
+    let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
+    for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
+        let (upper, lower) = pair.split_at(width);
+        // Widths and the index of a row fit u32, as a plane's size does.
+        let (row_start, width) = ((2 * row * width) as u32, width as u32);
+        let cells = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+        for ((column, (y, index)), (upper, lower)) in (0u32..).zip(y.iter_mut().zip(indices)).zip(cells) {
+            let first = row_start + 2 * column;
+            let (mut max, mut at) = (upper[0], first);
+            for (value, value_at) in [(upper[1], first + 1), (lower[0], first + width), (lower[1], first + width + 1)] {
+                let wins = (value > max) | value.is_nan();
+                max = if wins { value } else { max };
+                at = if wins { value_at } else { at };
+            }
+            (*y, *index) = (max, at);
+        }
+    }
+}
+
+impl Operation for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [x] = check::arity("max_pool2d", inputs)?;
+        let [batch, channels, height, width] = check::rank("max_pool2d", x, "(N, C, H, W)")?;
+        let [vertical, horizontal] = self.windows();
+        let (rows, columns) = (vertical.count("max_pool2d", height)?, horizontal.count("max_pool2d", width)?);
+        let shape = [batch, channels, rows, columns];
+        Ok(vec![TensorType::f32(shape), TensorType::u32(shape)])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (x, y, indices) = (ctx.float(0), ctx.output(0), ctx.output_u32(1));
+        let [_, _, height, width] = ctx.dims(0);
+        let [_, _, rows, columns] = ctx.output_dims(0);
+        let is_plain_2x2 = self.is_plain_2x2([height, width], [rows, columns]);
+        let cost = self.kernel_size[0] * self.kernel_size[1] * PLANES_PER_PIECE;
+        for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
+            let x = &x[plane * height * width..][..height * width];
+            if is_plain_2x2 {
+                parallel::simd(|| pool_plane_2x2(width, columns, x, (y, indices)));
+            } else {
+                self.pool_plane([height, width], columns, x, (y, indices));
+            }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let num_elems = ctx.outputs[0].shape.num_elems();
+        let params = self.params(num_elems, &ctx.inputs[0].shape, &ctx.outputs[0].shape);
+        let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
+        let dispatch = Dispatch::new(&SHADER, "forward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+    }
+
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        let (grad, indices) = (vjp.grad_output(), vjp.outputs[1]);
+        let [_, _, height, width] =
+            vjp.graph.shape(vjp.inputs[0]).dims().try_into().expect("the rank was checked by infer");
+        let backward = MaxPool2dBackward { pool: *self, input: [height, width] };
+        Ok(vec![Some(vjp.graph.push1(backward, &[grad, indices])?)])
+    }
+
+    fn flops(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        (self.kernel_size[0] * self.kernel_size[1] * outputs[0].shape.num_elems()) as u64
+    }
+
+    fn describe(&self) -> String {
+        let MaxPool2d { kernel_size: [height, width], stride, padding, dilation, ceil_mode } = *self;
+        let mut text = format!("{height}x{width}, stride {stride:?}");
+        if padding != [0; 2] {
+            text += &format!(", padding {padding:?}");
+        }
+        if dilation != [1; 2] {
+            text += &format!(", dilation {dilation:?}");
+        }
+        text + if ceil_mode { ", ceil" } else { "" }
+    }
+}
+
+/// `grad_x` from (grad_y, indices): each window's gradient at the cell that it chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaxPool2dBackward {
+    pub pool: MaxPool2d,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+}
+
+impl Operation for MaxPool2dBackward {
+    fn name(&self) -> &'static str {
+        "max_pool2d_backward"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [grad, indices] = check::arity(self.name(), inputs)?;
+        let [batch, channels, _, _] = check::rank(self.name(), grad, "(N, C, H, W)")?;
+        check::dtype(self.name(), indices, DType::U32)?;
+        let input = TensorType::f32([batch, channels, self.input[0], self.input[1]]);
+        let pooled = self.pool.infer(std::slice::from_ref(&input))?;
+        if pooled[0] != *grad || pooled[1] != *indices {
+            let expected = format!("{} and {}", pooled[0], pooled[1]);
+            return Err(crate::Error::operand(self.name(), expected, format!("{grad} and {indices}")));
+        }
+        Ok(vec![input])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (grad, indices, out) = (ctx.float(0), ctx.u32(1), ctx.output(0));
+        let [_, _, rows, columns] = ctx.dims(0);
+        let (cells, windows) = (self.input[0] * self.input[1], rows * columns);
+        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
+            out.fill(F::ZERO);
+            let first = piece * PLANES_PER_PIECE * windows;
+            let (grad, indices) = (&grad[first..], &indices[first..]);
+            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
+            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
+                for (&grad, &index) in grad.iter().zip(indices) {
+                    out[index as usize] += grad;
+                }
+            }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let num_elems = ctx.outputs[0].shape.num_elems();
+        let params = self.pool.params(num_elems, &ctx.outputs[0].shape, &ctx.inputs[0].shape);
+        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+        let dispatch = Dispatch::new(&SHADER, "backward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+    }
+
+    fn num_terms(&self, _inputs: &[TensorType]) -> usize {
+        // As many windows as overlap in a cell can choose it.
+        let overlap = |axis: usize| self.pool.kernel_size[axis].div_ceil(self.pool.stride[axis]);
+        overlap(0) * overlap(1)
+    }
+
+    fn describe(&self) -> String {
+        self.pool.describe()
+    }
+}
+
+/// Planes that a thread takes at a time: a plane of a late layer is a few dozen elements, too little for one hand-over.
+const PLANES_PER_PIECE: usize = 16;
+
+/// Calls `body(plane, values, indices)` for each plane of two arrays of planes of the same length, in parallel where
+/// that pays: `cost` is roughly how many simple operations go into a piece's element.
+fn for_plane_pairs<F: Float>(
+    values: &mut [F],
+    indices: &mut [u32],
+    plane_elems: usize,
+    cost: usize,
+    body: impl Fn(usize, &mut [F], &mut [u32]) + Send + Sync,
+) {
+    let piece_elems = PLANES_PER_PIECE * plane_elems;
+    let pieces = values.chunks_mut(piece_elems).zip(indices.chunks_mut(piece_elems));
+    let mut pieces: Vec<(&mut [F], &mut [u32])> = pieces.collect();
+    // A piece counts as one element of the list, hence its cost as a whole.
+    parallel::for_chunks(&mut pieces, 1, cost * plane_elems, |piece, pairs| {
+        for (values, indices) in pairs {
+            let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
+            for (plane, (values, indices)) in planes.enumerate() {
+                body(piece * PLANES_PER_PIECE + plane, values, indices);
+            }
+        }
+    });
+}
+
+impl Graph {
+    /// The largest value of each window: (N, C, H, W) gives (N, C, H', W') with
+    /// `H' = ⌊(H + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, rounded up under `ceil_mode` unless the
+    /// last window would then start behind the input (`torch.nn.functional.max_pool2d`).
+    ///
+    /// # Errors
+    /// [`Error::Operand`](crate::Error::Operand) where `x` is not a float of that rank, an attribute is 0 that must not
+    /// be, the padding exceeds half a window, or a window meets no cell of the input.
+    pub fn max_pool2d(&mut self, x: Value, pool: MaxPool2d) -> Result<Value> {
+        self.push1(pool, &[x])
+    }
+
+    /// [`Graph::max_pool2d`] together with where each maximum is: its index in the plane of H·W cells, as u32
+    /// (`return_indices=True`). Errors as there.
+    pub fn max_pool2d_with_indices(&mut self, x: Value, pool: MaxPool2d) -> Result<(Value, Value)> {
+        let outputs = self.push(pool, &[x])?;
+        Ok((outputs[0], outputs[1]))
+    }
+}

@@ -1,0 +1,91 @@
+//! What pooling ops share: where windows lie along an axis.
+
+use crate::{Error, Result};
+
+/// Windows along one axis of the input, as kernels of pooling and convolution place them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Windows {
+    pub kernel_size: usize,
+    pub stride: usize,
+    pub padding: usize,
+    pub dilation: usize,
+    pub ceil_mode: bool,
+}
+
+impl Windows {
+    /// From the first cell of a window to its last, both included.
+    fn extent(&self) -> usize {
+        self.dilation * (self.kernel_size - 1) + 1
+    }
+
+    /// The number of windows over an axis of `input` cells. With `ceil_mode` a last window may reach beyond the
+    /// padding, but not start in the padding behind the input (PyTorch's `pooling_output_shape`).
+    pub fn count(&self, op: &str, input: usize) -> Result<usize> {
+        let Windows { kernel_size, stride, padding, dilation, ceil_mode } = *self;
+        if kernel_size == 0 || stride == 0 || dilation == 0 {
+            let got = format!("kernel size {kernel_size}, stride {stride}, dilation {dilation}");
+            return Err(Error::operand(op, "a kernel size, stride and dilation of at least 1", got));
+        }
+        if padding > self.extent() / 2 {
+            let expected = format!("a padding of at most half the window's extent of {}", self.extent());
+            return Err(Error::operand(op, expected, padding.to_string()));
+        }
+        let room = input + 2 * padding + if ceil_mode { stride - 1 } else { 0 };
+        if input == 0 || room < self.extent() {
+            let expected = format!("an axis that a window of extent {} fits, padding included", self.extent());
+            return Err(Error::operand(op, expected, format!("{input} cells with a padding of {padding}")));
+        }
+        let count = (room - self.extent()) / stride + 1;
+        let starts_behind = ceil_mode && (count - 1) * stride >= input + padding;
+        let count = count - usize::from(starts_behind);
+        match (0..count).find(|&window| self.cells(window, input).next().is_none()) {
+            // A dilated kernel can step over a short axis; there is nothing to pool then.
+            Some(window) => {
+                let got = format!("window {window} of {self:?} over {input} cells");
+                Err(Error::operand(op, "windows that each meet the input", got))
+            }
+            None => Ok(count),
+        }
+    }
+
+    /// The cells of the input that a window covers, padding left out, in rising order.
+    #[inline]
+    pub fn cells(&self, window: usize, input: usize) -> impl Iterator<Item = usize> + use<> {
+        let Windows { kernel_size, stride, padding, dilation, .. } = *self;
+        let start = window * stride;
+        (0..kernel_size)
+            .map(move |k| start + k * dilation)
+            .skip_while(move |&at| at < padding)
+            .map(move |at| at - padding)
+            .take_while(move |&at| at < input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows(kernel_size: usize, stride: usize, padding: usize, dilation: usize, ceil_mode: bool) -> Windows {
+        Windows { kernel_size, stride, padding, dilation, ceil_mode }
+    }
+
+    #[test]
+    fn counts_are_pytorchs() {
+        let table = [
+            (windows(2, 2, 0, 1, false), 7, Some(3), "the odd cell is left over"),
+            (windows(2, 2, 0, 1, true), 7, Some(4), "rounding up takes it in"),
+            (windows(2, 2, 1, 1, true), 6, Some(4), "from the padding in front into the one behind"),
+            (windows(2, 3, 1, 1, true), 5, Some(2), "a third window would start behind the input"),
+            (windows(3, 2, 0, 1, true), 2, Some(1), "rounding up admits a window larger than the input"),
+            (windows(3, 2, 0, 1, false), 2, None, "which otherwise does not fit"),
+            (windows(3, 1, 1, 1, false), 5, Some(5), "padding keeps the extent"),
+            (windows(3, 1, 2, 1, false), 5, None, "padding beyond half the kernel"),
+            (windows(2, 1, 1, 2, false), 4, Some(4), "dilation widens the kernel and what may be padded"),
+            (windows(2, 1, 1, 2, false), 1, None, "but the only window steps over the only cell"),
+            (windows(0, 1, 0, 1, false), 4, None, "no kernel"),
+        ];
+        for (windows, input, count, why) in table {
+            assert_eq!(windows.count("pool", input).ok(), count, "{why}");
+        }
+    }
+}
