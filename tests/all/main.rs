@@ -3,3 +3,4 @@
 mod cases;
 mod harness;
 mod ops;
+mod shaders;
