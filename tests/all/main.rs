@@ -2,6 +2,7 @@
 
 mod cases;
 mod golden;
+mod graph;
 mod harness;
 mod ops;
 mod shaders;
