@@ -5,4 +5,5 @@ mod golden;
 mod graph;
 mod harness;
 mod ops;
+mod properties;
 mod shaders;
