@@ -10,6 +10,7 @@ pub mod rng;
 pub mod train;
 
 mod error;
+mod files;
 mod tensor;
 
 pub use error::{Error, Result};

@@ -58,14 +58,18 @@ pub fn gradcheck(
             graph.output(&format!("grad {index}"), grad)?;
         }
     }
-    let mut program = Program::compile(&Device::CpuF64, vec![Plan::new(&graph)?], 0)?;
+    let plan = Plan::new(&graph)?;
+    // Inputs that nothing reads are not in the plan.
+    let is_read = |index: usize| plan.states().iter().any(|state| state.name == format!("input {index}"));
+    let read: Vec<usize> = (0..inputs.len()).filter(|&index| is_read(index)).collect();
+    let mut program = Program::compile(&Device::CpuF64, vec![plan], 0)?;
     let mut loss_at = |index: usize, tensor: &Tensor| -> Result<f64> {
         program.write(&format!("input {index}"), tensor)?;
         program.run("gradcheck", &StepTable::new(1))?;
         program.output("gradcheck", "loss")?.item()
     };
-    for (index, tensor) in inputs.iter().enumerate() {
-        loss_at(index, tensor)?;
+    for &index in &read {
+        loss_at(index, &inputs[index])?;
     }
     let mut analytic = Vec::new();
     for (index, &value) in values.iter().enumerate() {

@@ -194,14 +194,15 @@ impl Graph {
     /// [`Error::NameClash`] where another value has that name among the outputs.
     pub fn output(&mut self, name: &str, value: Value) -> Result<()> {
         self.check(value)?;
-        match self.outputs.insert(name.to_owned(), value) {
-            Some(first) if first != value => Err(Error::NameClash {
+        if let Some(&first) = self.outputs.get(name).filter(|first| **first != value) {
+            return Err(Error::NameClash {
                 name: name.to_owned(),
                 first: format!("output {}", self.ty(first)),
                 second: format!("output {}", self.ty(value)),
-            }),
-            _ => Ok(()),
+            });
         }
+        self.outputs.insert(name.to_owned(), value);
+        Ok(())
     }
 
     /// Appends nodes under the name of a layer, which plans and messages show.

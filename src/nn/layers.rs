@@ -2,8 +2,7 @@
 
 use super::{Init, Mode};
 use crate::graph::{Graph, StateKind, StateSpec, Value};
-use crate::ops::batch_norm2d::BatchNorm2d;
-use crate::ops::conv2d::Conv2d;
+use crate::ops::{BatchNorm2d, Conv2d};
 use crate::tensor::TensorType;
 use crate::{Error, Result};
 

@@ -2,8 +2,7 @@
 //! courses build it today: ReLU and maximum pooling, no padding.
 
 use super::{BatchNorm2dLayer, Conv2dLayer, Linear, Mode, Model};
-use crate::ops::dropout::Dropout;
-use crate::ops::max_pool2d::MaxPool2d;
+use crate::ops::{Dropout, MaxPool2d};
 use crate::{Graph, Result, Value};
 
 /// conv 6@5×5, ReLU, pool 2, conv 16@5×5, ReLU, pool 2, then fully connected 120, 84 and the classes. On 28×28 images

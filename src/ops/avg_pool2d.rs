@@ -30,6 +30,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "avg_pool2d",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/avg_pool2d.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

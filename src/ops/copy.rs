@@ -22,6 +22,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "copy",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/copy.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;
@@ -213,6 +214,7 @@ impl Graph {
 
     /// Two axes exchanged (`torch.transpose`). Errors as [`Graph::permute`].
     pub fn transpose(&mut self, x: Value, first: usize, second: usize) -> Result<Value> {
+        self.check(x)?;
         let rank = self.shape(x).rank();
         if first >= rank || second >= rank {
             return Err(Error::operand("transpose", format!("axes below {rank}"), format!("{first} and {second}")));
@@ -235,6 +237,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where the shape of `x` does not broadcast to `shape`.
     pub fn broadcast_to(&mut self, x: Value, shape: impl Into<Shape>) -> Result<Value> {
+        self.check(x)?;
         let shape = shape.into();
         if *self.shape(x) == shape {
             return Ok(x);

@@ -26,6 +26,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "cross_entropy",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/cross_entropy.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

@@ -30,6 +30,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "gather",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/gather.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

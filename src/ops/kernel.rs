@@ -11,6 +11,8 @@ pub struct Shader {
     pub source: &'static str,
     /// The fields of the Rust `Params`, in order, as (name, WGSL type).
     pub params: &'static [(&'static str, &'static str)],
+    /// Whether it uses subgroup operations, which not every device has.
+    pub needs_subgroups: bool,
 }
 
 /// An entry point of a shader with its `override` constants settled: what one pipeline is made of.
@@ -118,6 +120,10 @@ pub struct GpuTraits {
     /// A software adapter (llvmpipe, SwiftShader): "workgroup memory" is plain memory and barriers only cost, so
     /// register tiles with vec4 loads win there; a real GPU wants shared-memory tiles.
     pub is_software: bool,
+    /// Whether eight neighbouring invocations can exchange values by shuffles: subgroups of at least eight, in which
+    /// invocation i is lane i modulo the size. Vulkan does not promise the latter; it holds on llvmpipe, where shuffles
+    /// are what makes kernels fast, and is not relied on elsewhere.
+    pub has_shuffles: bool,
 }
 
 /// What an op is told when it describes its launches.

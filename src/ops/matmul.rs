@@ -2,7 +2,7 @@
 //! `torch.baddbmm`, `torch.nn.functional.linear`).
 
 use super::activation::Activation;
-use super::kernel::{DispatchContext, Dispatches};
+use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use super::strided::Strided;
 use super::{Operation, check};
 use crate::exec::cpu::gemm::{Matrix, Store, gemm};
@@ -10,6 +10,51 @@ use crate::exec::cpu::{CpuContext, Float, parallel};
 use crate::graph::{Graph, Value, Vjp};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
+
+params! {
+    struct Params {
+        batch: u32,
+        m: u32,
+        n: u32,
+        k: u32,
+        a_batch_stride: u32,
+        b_batch_stride: u32,
+        pad_0: u32,
+        pad_1: u32,
+    }
+}
+
+macro_rules! shader {
+    ($share:literal, $needs_subgroups:literal) => {
+        Shader {
+            name: "matmul",
+            source: concat!(
+                include_str!("../../shaders/lib/activation.wgsl"),
+                include_str!("../../shaders/lib/register_tile.wgsl"),
+                include_str!("../../shaders/lib/shared_rows.wgsl"),
+                include_str!($share),
+                include_str!("../../shaders/matmul.wgsl"),
+            ),
+            params: Params::FIELDS,
+            needs_subgroups: $needs_subgroups,
+        }
+    };
+}
+
+static BY_WORKGROUP: Shader = shader!("../../shaders/lib/share_workgroup.wgsl", false);
+static BY_SUBGROUP: Shader = shader!("../../shaders/lib/share_subgroup.wgsl", true);
+pub(super) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP];
+
+/// Rows and columns of the result that a workgroup of the register kernels computes.
+const REGISTER_TILE: [usize; 2] = [8, 32];
+/// Rows and columns of the result that a workgroup of the tiled kernel computes.
+const SHARED_TILE: [usize; 2] = [64, 64];
+/// Threads of the plain kernel, each of one element of the result.
+const PLAIN_THREADS: u32 = 64;
+/// Below this many multiplications a product is not worth a tile.
+const MIN_TILED: usize = 512;
+/// llvmpipe ends a loop after 65,535 rounds without a word; the register kernels take K in steps of 4.
+const MAX_SOFTWARE_K: usize = 4 * 65_000;
 
 /// Rows of the result that one thread of the CPU computes at a time. Few enough to share LeNet's 64 rows among two
 /// threads, many enough to be worth packing the other operand again for each block.
@@ -62,6 +107,63 @@ impl Matmul {
         let mut dims = batch(a).broadcast(&batch(b)).expect("sizes() found them to broadcast").dims().to_vec();
         dims.extend([sizes.m, sizes.n]);
         dims.into()
+    }
+}
+
+/// The entry points of the shader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    /// One element a thread: the baseline, and enough for the smallest products.
+    Plain,
+    /// A tile in registers, values exchanged among eight threads: for software adapters.
+    Registers,
+    /// The same with vec4 loads.
+    RegistersVec4,
+    /// A tile in workgroup memory: for real GPUs.
+    Tiled,
+}
+
+impl Matmul {
+    fn variant(&self, sizes: &Sizes, gpu: GpuTraits) -> Variant {
+        let aligned = [sizes.k, sizes.n, sizes.a_stride, sizes.b_stride].iter().all(|size| size % 4 == 0)
+            && (!self.trans_a || sizes.m % 4 == 0);
+        match (sizes.m * sizes.n * sizes.k < MIN_TILED, gpu.is_software) {
+            (true, _) => Variant::Plain,
+            (false, true) if aligned => Variant::RegistersVec4,
+            (false, true) => Variant::Registers,
+            (false, false) => Variant::Tiled,
+        }
+    }
+
+    fn launch(&self, variant: Variant, sizes: &Sizes, has_bias: bool, gpu: GpuTraits) -> Dispatch {
+        let params = Params {
+            batch: to_u32(sizes.batch),
+            m: to_u32(sizes.m),
+            n: to_u32(sizes.n),
+            k: to_u32(sizes.k),
+            a_batch_stride: to_u32(sizes.a_stride),
+            b_batch_stride: to_u32(sizes.b_stride),
+            pad_0: 0,
+            pad_1: 0,
+        };
+        let tiles = |[rows, columns]: [usize; 2]| {
+            grid(sizes.batch * sizes.m.div_ceil(rows) * sizes.n.div_ceil(columns), 1)
+        };
+        let (entry_point, groups) = match variant {
+            Variant::Plain => ("plain", grid(sizes.batch * sizes.m * sizes.n, PLAIN_THREADS)),
+            Variant::Registers => ("registers", tiles(REGISTER_TILE)),
+            Variant::RegistersVec4 => ("registers_vec4", tiles(REGISTER_TILE)),
+            Variant::Tiled => ("tiled", tiles(SHARED_TILE)),
+        };
+        let shader = if gpu.has_shuffles { &BY_SUBGROUP } else { &BY_WORKGROUP };
+        // Without a bias the first operand stands in its place and is not read.
+        let bias = Binding::Input(if has_bias { 2 } else { 0 });
+        let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
+        Dispatch::new(shader, entry_point, &params, bindings, groups)
+            .constant("TRANS_A", u32::from(self.trans_a))
+            .constant("TRANS_B", u32::from(self.trans_b))
+            .constant("HAS_BIAS", u32::from(has_bias))
+            .constant("ACTIVATION", self.activation.code())
     }
 }
 
@@ -124,8 +226,16 @@ impl Operation for Matmul {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        let _ = ctx;
-        Ok(Dispatches::default())
+        let sizes = self.sizes(&ctx.inputs[0].shape, &ctx.inputs[1].shape).expect("infer checked the shapes");
+        let variant = self.variant(&sizes, ctx.gpu);
+        if ctx.gpu.is_software && sizes.k > MAX_SOFTWARE_K {
+            return Err(Error::Unsupported {
+                op: format!("matmul with K = {}", sizes.k),
+                device: "a software adapter".to_owned(),
+                reason: format!("its loops end after 65,535 rounds, so K is at most {MAX_SOFTWARE_K}; use --device cpu"),
+            });
+        }
+        Ok(self.launch(variant, &sizes, ctx.inputs.len() == 3, ctx.gpu).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -233,4 +343,3 @@ impl Graph {
         Ok([self.broadcast_to(a, full(&a_dims))?, self.broadcast_to(b, full(&b_dims))?])
     }
 }
-pub(super) static SHADER: super::kernel::Shader = super::kernel::Shader { name: "matmul", source: "", params: &[] };

@@ -30,6 +30,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "max_pool2d",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/max_pool2d.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

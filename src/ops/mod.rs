@@ -4,29 +4,34 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
-pub mod activation;
+mod activation;
 pub(crate) mod adam;
-pub mod conv2d;
-pub mod avg_pool2d;
-pub mod copy;
+mod avg_pool2d;
+mod conv2d;
+mod copy;
 mod cross_entropy;
 mod elementwise;
-pub mod gather;
+mod gather;
 pub mod kernel;
-pub mod matmul;
-pub mod metrics;
-pub mod max_pool2d;
+mod loss;
+mod matmul;
+mod max_pool2d;
+pub(crate) mod metrics;
 mod pool2d;
 mod reduce;
 mod reshape;
 pub(crate) mod sgd;
-mod loss;
-mod reduce;
-mod reshape;
 mod softmax;
 pub(crate) mod strided;
 
+pub use activation::Activation;
+pub use avg_pool2d::AvgPool2d;
+pub use conv2d::Conv2d;
+pub use copy::SliceRange;
 pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
+pub use gather::{BatchSource, GatherBatch};
+pub use matmul::Matmul;
+pub use max_pool2d::MaxPool2d;
 
 use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::Vjp;
@@ -189,26 +194,22 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![
-        &adam::SHADER,
-        &conv2d::SHADER,
-        &conv2d::GRAD_INPUT_SHADER,
-        &conv2d::GRAD_WEIGHT_SHADER,
-        &copy::SHADER,
-        &elementwise::SHADER,
-        &matmul::SHADER,
-        &metrics::SHADER,
-        &reduce::SHADER,
-        &sgd::SHADER,
-    ]
-    vec![&copy::SHADER, &cross_entropy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
-        &avg_pool2d::SHADER,
-        &copy::SHADER,
-        &elementwise::SHADER,
-        &gather::SHADER,
-        &max_pool2d::SHADER,
-        &reduce::SHADER,
-    ]
+    let shaders: &[&[&Shader]] = &[
+        &[&adam::SHADER],
+        &[&avg_pool2d::SHADER],
+        conv2d::SHADERS,
+        &[&copy::SHADER],
+        &[&cross_entropy::SHADER],
+        &[&elementwise::SHADER],
+        &[&gather::SHADER],
+        matmul::SHADERS,
+        &[&max_pool2d::SHADER],
+        &[&metrics::SHADER],
+        &[&reduce::SHADER],
+        &[&sgd::SHADER],
+        &[&softmax::SHADER],
+    ];
+    shaders.concat()
 }
 
 /// The checks on operands that many ops share.

@@ -27,6 +27,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "reduce",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/reduce.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;
@@ -263,12 +264,14 @@ impl Graph {
 
     /// The sum of all elements, of shape (). Errors as [`Graph::sum`].
     pub fn sum_all(&mut self, x: Value) -> Result<Value> {
+        self.check(x)?;
         let axes: Vec<usize> = (0..self.shape(x).rank()).collect();
         self.sum(x, &axes, false)
     }
 
     /// The mean of all elements, of shape (). Errors as [`Graph::sum`].
     pub fn mean_all(&mut self, x: Value) -> Result<Value> {
+        self.check(x)?;
         let axes: Vec<usize> = (0..self.shape(x).rank()).collect();
         self.mean(x, &axes, false)
     }
@@ -278,6 +281,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where `shape` does not broadcast to the shape of `x`.
     pub fn sum_to(&mut self, x: Value, shape: impl Into<Shape>) -> Result<Value> {
+        self.check(x)?;
         let (from, to) = (self.shape(x).clone(), shape.into());
         if from == to {
             return Ok(x);

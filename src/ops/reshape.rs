@@ -86,6 +86,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where the numbers of elements differ.
     pub fn reshape(&mut self, x: Value, shape: impl Into<Shape>) -> Result<Value> {
+        self.check(x)?;
         let shape = shape.into();
         if *self.shape(x) == shape {
             return Ok(x);
@@ -98,6 +99,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where `start` is beyond the rank.
     pub fn flatten(&mut self, x: Value, start: usize) -> Result<Value> {
+        self.check(x)?;
         let dims = self.shape(x).dims().to_vec();
         if start > dims.len() {
             return Err(Error::operand(

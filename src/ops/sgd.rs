@@ -18,6 +18,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "sgd",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/sgd.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

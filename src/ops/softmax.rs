@@ -21,6 +21,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "softmax",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/softmax.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

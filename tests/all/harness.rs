@@ -1,5 +1,5 @@
-//! Runs a case in every way: gradients against finite differences in f64, every op of forward and backward on a real
-//! adapter against the f64 reference.
+//! Runs a case in every way: gradients against finite differences in f64, every op of forward and backward on an
+//! adapter, and on the CPU in f32, against the f64 reference.
 
 use std::sync::OnceLock;
 
@@ -27,7 +27,8 @@ pub fn check(cases: Vec<Case>) {
     assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
-fn check_case(case: &Case) -> Result<(), String> {
+/// Checks one case in every way and says what failed.
+pub fn check_case(case: &Case) -> Result<(), String> {
     let fail = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", case.name);
     let tensors = case.tensors();
     if case.check_gradient {
@@ -43,12 +44,16 @@ fn check_case(case: &Case) -> Result<(), String> {
     let inputs = inputs.into_iter().filter(|(name, _)| plan.states().iter().any(|spec| spec.name == *name)).collect();
     // The scalars that cases use; those that a plan does not read are left out.
     let table = StepTable::new(1).constant("start", 3.0).constant("step", 5.0);
-    let report = verify(gpu(), &plan, &inputs, &table, 0).map_err(|error| fail("verify", &error))?;
-    match report.difference {
-        Some(difference) => Err(fail("GPU against f64", &difference)),
-        None if report.ops.is_empty() => Err(format!("{}: no op was run", case.name)),
-        None => Ok(()),
+    for device in [gpu(), &Device::Cpu] {
+        let report = verify(device, &plan, &inputs, &table, 0).map_err(|error| fail("verify", &error))?;
+        if let Some(difference) = report.difference {
+            return Err(fail(&format!("{device} against f64"), &difference));
+        }
+        if report.ops.is_empty() {
+            return Err(format!("{}: no op was run", case.name));
+        }
     }
+    Ok(())
 }
 
 /// The plan of a case's outputs and, where it has gradients, of all of those under random output gradients.

@@ -2,5 +2,9 @@
 
 mod cases;
 mod data;
+mod golden;
+mod graph;
 mod harness;
 mod ops;
+mod properties;
+mod shaders;

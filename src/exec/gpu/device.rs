@@ -16,12 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
 
+/// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
+const SHUFFLE_LANES: u32 = 8;
+
 /// An open adapter.
 pub struct GpuDevice {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
     info: DeviceInfo,
+    traits: GpuTraits,
     pipelines: Mutex<HashMap<String, Pipeline>>,
     num_objects: AtomicU64,
     /// The first thing that went wrong outside of any call that could return it.
@@ -123,9 +127,16 @@ impl GpuDevice {
             max_non_sampler_bindings: MAX_BINDINGS,
             ..wgpu::Limits::default()
         };
+        let features = adapter.features() & wgpu::Features::SUBGROUP;
+        let traits = GpuTraits {
+            is_software: info.is_software,
+            has_shuffles: info.is_software
+                && !features.is_empty()
+                && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
+        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgrad"),
-            required_features: wgpu::Features::empty(),
+            required_features: features,
             required_limits: limits.clone(),
             ..wgpu::DeviceDescriptor::default()
         };
@@ -154,6 +165,7 @@ impl GpuDevice {
             queue,
             limits,
             info,
+            traits,
             pipelines: Mutex::new(HashMap::new()),
             num_objects: AtomicU64::new(0),
             fault,
@@ -166,7 +178,7 @@ impl GpuDevice {
     }
 
     pub(crate) fn traits(&self) -> GpuTraits {
-        GpuTraits { is_software: self.info.is_software }
+        self.traits
     }
 
     /// Buffers, bind groups and pipelines made so far.

@@ -172,7 +172,9 @@ impl Memory {
         }
         for (index, slot) in plan.slots.iter().enumerate() {
             let label = format!("{} slot {index}", plan.name);
-            let size_bytes = slot.num_elems * slot.dtype.size_bytes() + GUARD_BYTES;
+            let ty = TensorType { shape: [slot.num_elems].into(), dtype: slot.dtype };
+            // At least one word, as `size` has it: no binding is empty.
+            let size_bytes = ty.size_bytes().max(4) + GUARD_BYTES;
             entry.slots.push(Region::whole(gpu.storage_buffer(&label, size_bytes)?));
         }
         for (index, tensor) in plan.constants.iter().enumerate() {
@@ -283,13 +285,12 @@ impl Memory {
             self.staging.unmap();
             done += piece;
         }
+        // A region has whole words and at least one.
+        bytes.truncate(ty.shape.num_elems() * ty.dtype.size_bytes());
         let data = match ty.dtype {
             DType::F32 => TensorData::F32(bytemuck::pod_collect_to_vec(&bytes)),
             DType::U32 => TensorData::U32(bytemuck::pod_collect_to_vec(&bytes)),
-            DType::U8 => {
-                bytes.truncate(ty.shape.num_elems());
-                TensorData::U8(bytes)
-            }
+            DType::U8 => TensorData::U8(bytes),
         };
         Tensor::new(ty.shape.clone(), data)
     }

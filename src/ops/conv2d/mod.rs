@@ -4,7 +4,7 @@
 mod cpu;
 mod gpu;
 
-pub(super) use gpu::{GRAD_INPUT_SHADER, GRAD_WEIGHT_SHADER, SHADER};
+pub(super) use gpu::SHADERS;
 
 use super::activation::Activation;
 use super::kernel::{DispatchContext, Dispatches};

@@ -1,0 +1,249 @@
+// Gradient of a 2-D convolution with respect to its input, in gather form: each sum is owned by one thread.
+//
+//   grad_input[n, c, y, x] = sum over o, i, j of grad_output[n, o, v, u] * weight[o, c, i, j]
+//   where v * STRIDE_H = y + PADDING_H - i * DILATION_H and u * STRIDE_W = x + PADDING_W - j * DILATION_W
+//
+// over the channels o of c's group and the kernel positions (i, j) for which whole v and u exist inside the output.
+//
+// grad_output  f32 (batch, out_channels, out_h, out_w)
+// weight       f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
+// grad_input   f32 (batch, in_channels, in_h, in_w)
+//
+// A thread computes a strip of four neighbouring x for eight input channels of one group; eight threads share the
+// weights of these channels. A workgroup is WORKGROUP strips (numbered x fastest, then y, then n) of one channel tile.
+// Workgroups are numbered channel tile fastest, then strip block; the grid is that count folded to two dimensions.
+//
+//   strips       any shape
+//   strips_vec4  vec4 loads and stores: needs STRIDE_W = DILATION_W = 1, PADDING_W < KERNEL_W <= 5, in_w and out_w
+//                multiples of 4
+//
+// Needs lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl, lib/row_window.wgsl and one of
+// lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+
+struct Params {
+    batch: u32,
+    in_channels: u32,
+    in_h: u32,
+    in_w: u32,
+    out_channels: u32,
+    out_h: u32,
+    out_w: u32,
+    pad_0: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> grad_input: array<f32>;
+
+// The vec4 view of the same bindings, used by strips_vec4 alone.
+@group(0) @binding(1) var<storage, read> grad_output_vec4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> grad_input_vec4: array<vec4<f32>>;
+
+override KERNEL_H: u32 = 1u;
+override KERNEL_W: u32 = 1u;
+override STRIDE_H: u32 = 1u;
+override STRIDE_W: u32 = 1u;
+override PADDING_H: u32 = 0u;
+override PADDING_W: u32 = 0u;
+override DILATION_H: u32 = 1u;
+override DILATION_W: u32 = 1u;
+override GROUPS: u32 = 1u;
+override WORKGROUP: u32 = 32u; // a multiple of 8
+
+const STRIP: u32 = 4u;
+const CHANNELS: u32 = 8u; // input channels of a tile
+
+// What a thread works on.
+struct Strip {
+    image: u32,
+    y: u32,
+    x: u32,
+    group: u32,
+    first_channel: u32, // within the group
+    is_real: bool,      // false in the last, partly filled workgroups
+}
+
+fn strip_position(workgroup: vec3<u32>, grid: vec3<u32>, local_index: u32) -> Strip {
+    let tiles_per_group = (params.in_channels / GROUPS + CHANNELS - 1u) / CHANNELS;
+    let tiles = tiles_per_group * GROUPS;
+    let index = workgroup.x + workgroup.y * grid.x;
+    let tile = index % tiles;
+    let strip = index / tiles * WORKGROUP + local_index;
+    let strips_per_row = (params.in_w + STRIP - 1u) / STRIP;
+    let image = strip / strips_per_row / params.in_h;
+    return Strip(
+        min(image, params.batch - 1u),
+        strip / strips_per_row % params.in_h,
+        strip % strips_per_row * STRIP,
+        tile / tiles_per_group,
+        tile % tiles_per_group * CHANNELS,
+        image < params.batch,
+    );
+}
+
+// Tap `first_tap + TAPS - 1 - offset` of the weight row that starts at `row`; zero past the end of the row. Taps come
+// in reverse because the position in grad_output falls as the tap rises.
+fn weight_at(row: u32, first_tap: u32, offset: u32) -> f32 {
+    let tap = first_tap + TAPS - 1u - offset;
+    if offset >= TAPS || tap >= KERNEL_W {
+        return 0.0;
+    }
+    return weight[row + tap];
+}
+
+fn reversed_taps(row: u32, first_tap: u32) -> array<f32, 5> {
+    return array<f32, 5>(
+        weight_at(row, first_tap, 0u), weight_at(row, first_tap, 1u), weight_at(row, first_tap, 2u),
+        weight_at(row, first_tap, 3u), weight_at(row, first_tap, 4u),
+    );
+}
+
+// First weight of row i that joins this lane's input channel to output channel o of the group. Lanes past the last
+// channel repeat it: their share reaches only sums that are not stored.
+fn weight_row(strip: Strip, lane: u32, o: u32, i: u32) -> u32 {
+    let channels = params.in_channels / GROUPS;
+    let c = min(strip.first_channel + lane, channels - 1u);
+    let source = strip.group * (params.out_channels / GROUPS) + o;
+    return ((source * channels + c) * KERNEL_H + i) * KERNEL_W;
+}
+
+// Which row of grad_output kernel row i meets at input row y, if any.
+struct GradRow {
+    row: u32, // counted over the rows of all images and channels
+    is_inside: bool,
+}
+
+fn grad_row(strip: Strip, o: u32, i: u32) -> GradRow {
+    // Above the image this wraps around and is large.
+    let y = strip.y + PADDING_H - i * DILATION_H;
+    let channel = strip.image * params.out_channels + strip.group * (params.out_channels / GROUPS) + o;
+    return GradRow(channel * params.out_h + y / STRIDE_H, y % STRIDE_H == 0u && y / STRIDE_H < params.out_h);
+}
+
+// The value of grad_output that belongs to position x on the grid of the padded input.
+fn grad_at(at: GradRow, x: u32) -> f32 {
+    if !at.is_inside || x % STRIDE_W != 0u || x / STRIDE_W >= params.out_w {
+        return 0.0;
+    }
+    return grad_output[at.row * params.out_w + x / STRIDE_W];
+}
+
+fn grad4_at(at: GradRow, x: u32) -> vec4<f32> {
+    return vec4<f32>(grad_at(at, x), grad_at(at, x + 1u), grad_at(at, x + 2u), grad_at(at, x + 3u));
+}
+
+fn store(strip: Strip, offset: u32, value: vec4<f32>) {
+    let channels = params.in_channels / GROUPS;
+    let c = strip.first_channel + offset;
+    if strip.is_real && c < channels {
+        let channel = strip.image * params.in_channels + strip.group * channels + c;
+        let index = (channel * params.in_h + strip.y) * params.in_w + strip.x;
+        grad_input[index] = value.x;
+        if strip.x + 1u < params.in_w { grad_input[index + 1u] = value.y; }
+        if strip.x + 2u < params.in_w { grad_input[index + 2u] = value.z; }
+        if strip.x + 3u < params.in_w { grad_input[index + 3u] = value.w; }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn strips(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let strip = strip_position(workgroup, grid, local_index);
+    let lane = local_index % SHARE_LANES;
+    var tile = RegisterTile();
+    for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
+        for (var i = 0u; i < KERNEL_H; i += 1u) {
+            let at = grad_row(strip, o, i);
+            let row = weight_row(strip, lane, o, i);
+            for (var first_tap = 0u; first_tap < KERNEL_W; first_tap += TAPS) {
+                let taps = reversed_taps(row, first_tap);
+                // Under the last tap of the block; each earlier tap lies DILATION_W further right.
+                let x = strip.x + PADDING_W - (first_tap + TAPS - 1u) * DILATION_W;
+                if STRIDE_W == 1u && DILATION_W == 1u {
+                    var window = RowWindow(grad4_at(at, x), vec4<f32>());
+                    if TAPS > 1u { window.high.x = grad_at(at, x + 4u); }
+                    if TAPS > 2u { window.high.y = grad_at(at, x + 5u); }
+                    if TAPS > 3u { window.high.z = grad_at(at, x + 6u); }
+                    if TAPS > 4u { window.high.w = grad_at(at, x + 7u); }
+                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, lane);
+                } else {
+                    let v_0 = grad4_at(at, x);
+                    var v_1 = v_0;
+                    var v_2 = v_0;
+                    var v_3 = v_0;
+                    var v_4 = v_0;
+                    if TAPS > 1u { v_1 = grad4_at(at, x + DILATION_W); }
+                    if TAPS > 2u { v_2 = grad4_at(at, x + 2u * DILATION_W); }
+                    if TAPS > 3u { v_3 = grad4_at(at, x + 3u * DILATION_W); }
+                    if TAPS > 4u { v_4 = grad4_at(at, x + 4u * DILATION_W); }
+                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, lane);
+                }
+            }
+        }
+    }
+    store(strip, 0u, tile.row_0);
+    store(strip, 1u, tile.row_1);
+    store(strip, 2u, tile.row_2);
+    store(strip, 3u, tile.row_3);
+    store(strip, 4u, tile.row_4);
+    store(strip, 5u, tile.row_5);
+    store(strip, 6u, tile.row_6);
+    store(strip, 7u, tile.row_7);
+}
+
+fn grad_quad(at: GradRow, quad: u32) -> vec4<f32> {
+    if !at.is_inside || quad >= params.out_w / 4u {
+        return vec4<f32>();
+    }
+    return grad_output_vec4[at.row * (params.out_w / 4u) + quad];
+}
+
+fn store_quad(strip: Strip, offset: u32, value: vec4<f32>) {
+    let channels = params.in_channels / GROUPS;
+    let c = strip.first_channel + offset;
+    if strip.is_real && c < channels {
+        let channel = strip.image * params.in_channels + strip.group * channels + c;
+        grad_input_vec4[((channel * params.in_h + strip.y) * params.in_w + strip.x) / 4u] = value;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn strips_vec4(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let strip = strip_position(workgroup, grid, local_index);
+    let lane = local_index % SHARE_LANES;
+    // The window starts this far left of the strip: read from the multiple of four at or before it.
+    let reach = KERNEL_W - 1u - PADDING_W;
+    let reach_quads = (reach + 3u) / 4u;
+    let shift = reach_quads * 4u - reach;
+    let quad = strip.x / 4u - reach_quads;
+    var tile = RegisterTile();
+    for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
+        for (var i = 0u; i < KERNEL_H; i += 1u) {
+            let at = grad_row(strip, o, i);
+            let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
+            let first = grad_quad(at, quad);
+            var second = vec4<f32>();
+            var third = vec4<f32>();
+            if shift + TAPS > 1u { second = grad_quad(at, quad + 1u); }
+            if shift + TAPS > 5u { third = grad_quad(at, quad + 2u); }
+            let window = shifted_window(first, second, third, shift);
+            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, lane);
+        }
+    }
+    store_quad(strip, 0u, tile.row_0);
+    store_quad(strip, 1u, tile.row_1);
+    store_quad(strip, 2u, tile.row_2);
+    store_quad(strip, 3u, tile.row_3);
+    store_quad(strip, 4u, tile.row_4);
+    store_quad(strip, 5u, tile.row_5);
+    store_quad(strip, 6u, tile.row_6);
+    store_quad(strip, 7u, tile.row_7);
+}

@@ -1,0 +1,363 @@
+// Gradients of a 2-D convolution with respect to its weight and bias.
+//
+//   grad_weight[o, c, i, j] = sum over n, y, x of grad_output[n, o, y, x] *
+//       input[n, c, y * STRIDE_H + i * DILATION_H - PADDING_H, x * STRIDE_W + j * DILATION_W - PADDING_W]
+//   grad_bias[o] = sum over n, y, x of grad_output[n, o, y, x]
+//
+// input        f32 (batch, in_channels, in_h, in_w)
+// grad_output  f32 (batch, out_channels, out_h, out_w)
+// partials     f32 (num_slices, num_weights + out_channels): per slice the sums for weight, then those for bias
+// grad_weight  f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W), num_weights values
+// grad_bias    f32 (out_channels)
+//
+// Few sums of many terms: the batch * out_h rows of grad_output are cut into slices of rows_per_slice, a first pass
+// writes each slice's sums to `partials` and a second adds them up slice by slice, in an order that does not depend on
+// the device.
+//
+// First pass: a thread owns one kernel row (c, i), TAPS columns of it, for eight output channels of one group; eight
+// threads share the grad_output of these channels. A workgroup is WORKGROUP kernel rows. Workgroups are numbered kernel
+// row block fastest, then channel tile, then slice; the grid is that count folded to two dimensions.
+//
+//   slices       any shape
+//   slices_vec4  vec4 loads: needs STRIDE_W = DILATION_W = 1, KERNEL_W <= 5, in_w and out_w multiples of 4
+//
+// Second pass: one thread a sum.
+//
+//   sum_slices            weight and bias
+//   sum_slices_weight     weight alone
+//
+// Needs lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl and one of lib/share_subgroup.wgsl,
+// lib/share_workgroup.wgsl.
+
+struct Params {
+    batch: u32,
+    in_channels: u32,
+    in_h: u32,
+    in_w: u32,
+    out_channels: u32,
+    out_h: u32,
+    out_w: u32,
+    rows_per_slice: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(3) var<storage, read_write> partials: array<f32>;
+
+// The vec4 view of the same bindings, used by slices_vec4 alone.
+@group(0) @binding(1) var<storage, read> input_vec4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> grad_output_vec4: array<vec4<f32>>;
+
+// The bindings of the second pass.
+@group(0) @binding(1) var<storage, read> finished_partials: array<f32>;
+@group(0) @binding(2) var<storage, read_write> grad_weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> grad_bias: array<f32>;
+
+override KERNEL_H: u32 = 1u;
+override KERNEL_W: u32 = 1u;
+override STRIDE_H: u32 = 1u;
+override STRIDE_W: u32 = 1u;
+override PADDING_H: u32 = 0u;
+override PADDING_W: u32 = 0u;
+override DILATION_H: u32 = 1u;
+override DILATION_W: u32 = 1u;
+override GROUPS: u32 = 1u;
+override WORKGROUP: u32 = 8u; // a multiple of 8
+override SUM_WORKGROUP: u32 = 64u;
+
+const STRIP: u32 = 4u;
+const CHANNELS: u32 = 8u; // output channels of a tile
+// Columns of a kernel row that a thread owns: the whole row up to five, blocks of four of longer ones.
+override TAPS: u32 = select(4u, KERNEL_W, KERNEL_W < 6u);
+
+fn num_weights() -> u32 {
+    return params.out_channels * (params.in_channels / GROUPS) * KERNEL_H * KERNEL_W;
+}
+
+// What a thread works on.
+struct KernelRow {
+    group: u32,
+    first_channel: u32, // output channel of the tile, within the group
+    c: u32,             // input channel within the group
+    i: u32,
+    first_tap: u32,
+    is_real: bool,      // false past the last kernel row
+    is_first_block: bool,
+}
+
+fn blocks_per_row() -> u32 {
+    return (KERNEL_W + TAPS - 1u) / TAPS;
+}
+
+fn num_kernel_rows() -> u32 {
+    return params.in_channels / GROUPS * KERNEL_H * blocks_per_row();
+}
+
+fn num_row_blocks() -> u32 {
+    return (num_kernel_rows() + WORKGROUP - 1u) / WORKGROUP;
+}
+
+fn tiles_per_group() -> u32 {
+    return (params.out_channels / GROUPS + CHANNELS - 1u) / CHANNELS;
+}
+
+// Kept apart from KernelRow: loops that share run over a slice, so validators must see that it is the same for the
+// whole workgroup, and they judge a struct with one value per thread as a whole.
+fn slice_of(workgroup_index: u32) -> u32 {
+    return workgroup_index / num_row_blocks() / (tiles_per_group() * GROUPS);
+}
+
+fn kernel_row(workgroup_index: u32, local_index: u32) -> KernelRow {
+    let row = workgroup_index % num_row_blocks() * WORKGROUP + local_index;
+    let safe_row = min(row, num_kernel_rows() - 1u);
+    let tile = workgroup_index / num_row_blocks() % (tiles_per_group() * GROUPS);
+    return KernelRow(
+        tile / tiles_per_group(),
+        tile % tiles_per_group() * CHANNELS,
+        safe_row / blocks_per_row() / KERNEL_H,
+        safe_row / blocks_per_row() % KERNEL_H,
+        safe_row % blocks_per_row() * TAPS,
+        row < num_kernel_rows(),
+        workgroup_index % num_row_blocks() == 0u,
+    );
+}
+
+// One strip of four x positions: what is needed to find its values.
+struct Strip {
+    grad_row: u32,   // counted over the rows of all images and channels
+    input_row: u32,
+    is_inside: bool, // whether the input row lies in the image
+}
+
+// Row `row` (counted over the rows of all images) for this thread's kernel row and shared channel.
+fn strip_row(at: KernelRow, lane: u32, row: u32) -> Strip {
+    let image = row / params.out_h;
+    let y = row % params.out_h;
+    let channels = params.out_channels / GROUPS;
+    // Lanes past the last channel repeat it: their share reaches only sums that are not stored.
+    let o = at.group * channels + min(at.first_channel + lane, channels - 1u);
+    let c = at.group * (params.in_channels / GROUPS) + at.c;
+    // Above the image this wraps around and is large.
+    let input_y = y * STRIDE_H + at.i * DILATION_H - PADDING_H;
+    return Strip(
+        (image * params.out_channels + o) * params.out_h + y,
+        (image * params.in_channels + c) * params.in_h + input_y,
+        input_y < params.in_h,
+    );
+}
+
+// A thread's sums for the fifth tap, if there is one; a RegisterTile holds those of the other four.
+struct FifthTap {
+    low: vec4<f32>,  // channels 0 to 3
+    high: vec4<f32>, // channels 4 to 7
+}
+
+// Adds four positions, given the shared grad_output and for each position the inputs under its taps.
+fn add_strip(tile: ptr<function, RegisterTile>, fifth_sums: ptr<function, FifthTap>, p_0: vec4<f32>, p_1: vec4<f32>, p_2: vec4<f32>, p_3: vec4<f32>, fifth: vec4<f32>) {
+    let grads = shared_rows();
+    add_outer_x(tile, grads, p_0);
+    add_outer_y(tile, grads, p_1);
+    add_outer_z(tile, grads, p_2);
+    add_outer_w(tile, grads, p_3);
+    if TAPS > 4u {
+        (*fifth_sums).low += vec4<f32>(dot(grads.r_0, fifth), dot(grads.r_1, fifth), dot(grads.r_2, fifth), dot(grads.r_3, fifth));
+        (*fifth_sums).high += vec4<f32>(dot(grads.r_4, fifth), dot(grads.r_5, fifth), dot(grads.r_6, fifth), dot(grads.r_7, fifth));
+    }
+}
+
+fn store_tap(at: KernelRow, index: u32, offset: u32, value: f32) {
+    if offset < TAPS && at.first_tap + offset < KERNEL_W {
+        partials[index + offset] = value;
+    }
+}
+
+fn store_channel(at: KernelRow, slice: u32, channel: u32, taps: vec4<f32>, fifth: f32) {
+    let channels = params.out_channels / GROUPS;
+    let o = at.first_channel + channel;
+    if at.is_real && o < channels && slice < num_slices() {
+        let weight_row = ((at.group * channels + o) * (params.in_channels / GROUPS) + at.c) * KERNEL_H + at.i;
+        let index = slice * (num_weights() + params.out_channels) + weight_row * KERNEL_W + at.first_tap;
+        store_tap(at, index, 0u, taps.x);
+        store_tap(at, index, 1u, taps.y);
+        store_tap(at, index, 2u, taps.z);
+        store_tap(at, index, 3u, taps.w);
+        store_tap(at, index, 4u, fifth);
+    }
+}
+
+fn store_sums(at: KernelRow, slice: u32, local_index: u32, tile: RegisterTile, fifth: FifthTap, bias_sum: f32) {
+    store_channel(at, slice, 0u, tile.row_0, fifth.low.x);
+    store_channel(at, slice, 1u, tile.row_1, fifth.low.y);
+    store_channel(at, slice, 2u, tile.row_2, fifth.low.z);
+    store_channel(at, slice, 3u, tile.row_3, fifth.low.w);
+    store_channel(at, slice, 4u, tile.row_4, fifth.high.x);
+    store_channel(at, slice, 5u, tile.row_5, fifth.high.y);
+    store_channel(at, slice, 6u, tile.row_6, fifth.high.z);
+    store_channel(at, slice, 7u, tile.row_7, fifth.high.w);
+    // Each of the first eight threads has met all grad_output of its own channel.
+    let channels = params.out_channels / GROUPS;
+    let o = at.first_channel + local_index;
+    if at.is_first_block && local_index < CHANNELS && o < channels && slice < num_slices() {
+        partials[slice * (num_weights() + params.out_channels) + num_weights() + at.group * channels + o] = bias_sum;
+    }
+}
+
+fn num_slices() -> u32 {
+    return (params.batch * params.out_h + params.rows_per_slice - 1u) / params.rows_per_slice;
+}
+
+fn input_at(strip: Strip, x: u32) -> f32 {
+    // Left of the image x has wrapped around and is large.
+    if !strip.is_inside || x >= params.in_w {
+        return 0.0;
+    }
+    return input[strip.input_row * params.in_w + x];
+}
+
+fn input4_at(strip: Strip, x: u32, step: u32) -> vec4<f32> {
+    return vec4<f32>(
+        input_at(strip, x), input_at(strip, x + step), input_at(strip, x + 2u * step), input_at(strip, x + 3u * step));
+}
+
+// The inputs under up to four taps at one position; what lies under missing taps is not needed.
+fn taps4_at(strip: Strip, x: u32) -> vec4<f32> {
+    var taps = vec4<f32>(input_at(strip, x), 0.0, 0.0, 0.0);
+    if TAPS > 1u { taps.y = input_at(strip, x + DILATION_W); }
+    if TAPS > 2u { taps.z = input_at(strip, x + 2u * DILATION_W); }
+    if TAPS > 3u { taps.w = input_at(strip, x + 3u * DILATION_W); }
+    return taps;
+}
+
+fn grad_at(strip: Strip, x: u32) -> f32 {
+    if x >= params.out_w {
+        return 0.0;
+    }
+    return grad_output[strip.grad_row * params.out_w + x];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn slices(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let workgroup_index = workgroup.x + workgroup.y * grid.x;
+    let at = kernel_row(workgroup_index, local_index);
+    let lane = local_index % SHARE_LANES;
+    let slice = slice_of(workgroup_index);
+    let first_row = slice * params.rows_per_slice;
+    let last_row = min(first_row + params.rows_per_slice, params.batch * params.out_h);
+    var tile = RegisterTile();
+    var fifth_sums = FifthTap();
+    var bias_sum = 0.0;
+    for (var row = first_row; row < last_row; row += 1u) {
+        let strip = strip_row(at, lane, row);
+        for (var x = 0u; x < params.out_w; x += STRIP) {
+            let grads = vec4<f32>(grad_at(strip, x), grad_at(strip, x + 1u), grad_at(strip, x + 2u), grad_at(strip, x + 3u));
+            bias_sum += grads.x + grads.y + grads.z + grads.w;
+            share(grads, lane);
+            let input_x = x * STRIDE_W + at.first_tap * DILATION_W - PADDING_W;
+            if STRIDE_W == 1u && DILATION_W == 1u {
+                var window = RowWindow(input4_at(strip, input_x, 1u), vec4<f32>());
+                if TAPS > 1u { window.high.x = input_at(strip, input_x + 4u); }
+                if TAPS > 2u { window.high.y = input_at(strip, input_x + 5u); }
+                if TAPS > 3u { window.high.z = input_at(strip, input_x + 6u); }
+                if TAPS > 4u { window.high.w = input_at(strip, input_x + 7u); }
+                add_strip(&tile, &fifth_sums, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high);
+            } else {
+                var fifth = vec4<f32>();
+                if TAPS > 4u { fifth = input4_at(strip, input_x + 4u * DILATION_W, STRIDE_W); }
+                add_strip(
+                    &tile,
+                    &fifth_sums,
+                    taps4_at(strip, input_x),
+                    taps4_at(strip, input_x + STRIDE_W),
+                    taps4_at(strip, input_x + 2u * STRIDE_W),
+                    taps4_at(strip, input_x + 3u * STRIDE_W),
+                    fifth,
+                );
+            }
+        }
+    }
+    store_sums(at, slice, local_index, tile, fifth_sums, bias_sum);
+}
+
+fn input_quad(strip: Strip, quad: u32) -> vec4<f32> {
+    if !strip.is_inside || quad >= params.in_w / 4u {
+        return vec4<f32>();
+    }
+    return input_vec4[strip.input_row * (params.in_w / 4u) + quad];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn slices_vec4(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let workgroup_index = workgroup.x + workgroup.y * grid.x;
+    let at = kernel_row(workgroup_index, local_index);
+    let lane = local_index % SHARE_LANES;
+    let slice = slice_of(workgroup_index);
+    let first_row = slice * params.rows_per_slice;
+    let last_row = min(first_row + params.rows_per_slice, params.batch * params.out_h);
+    // The window starts PADDING_W left of the strip: read from the multiple of four at or before it.
+    let padding_quads = (PADDING_W + 3u) / 4u;
+    let shift = padding_quads * 4u - PADDING_W;
+    var tile = RegisterTile();
+    var fifth_sums = FifthTap();
+    var bias_sum = 0.0;
+    for (var row = first_row; row < last_row; row += 1u) {
+        let strip = strip_row(at, lane, row);
+        for (var quad = 0u; quad < params.out_w / 4u; quad += 1u) {
+            let grads = grad_output_vec4[strip.grad_row * (params.out_w / 4u) + quad];
+            bias_sum += grads.x + grads.y + grads.z + grads.w;
+            share(grads, lane);
+            let first = input_quad(strip, quad - padding_quads);
+            var second = vec4<f32>();
+            var third = vec4<f32>();
+            if shift + TAPS > 1u { second = input_quad(strip, quad - padding_quads + 1u); }
+            if shift + TAPS > 5u { third = input_quad(strip, quad - padding_quads + 2u); }
+            let window = shifted_window(first, second, third, shift);
+            add_strip(&tile, &fifth_sums, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high);
+        }
+    }
+    store_sums(at, slice, local_index, tile, fifth_sums, bias_sum);
+}
+
+// Sum `index` of the slices, weights first.
+fn sum_at(index: u32) -> f32 {
+    let stride = num_weights() + params.out_channels;
+    var sum = 0.0;
+    for (var slice = 0u; slice < num_slices(); slice += 1u) {
+        sum += finished_partials[slice * stride + index];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(SUM_WORKGROUP)
+fn sum_slices(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * SUM_WORKGROUP + local_index;
+    if index < num_weights() {
+        grad_weight[index] = sum_at(index);
+    } else if index < num_weights() + params.out_channels {
+        grad_bias[index - num_weights()] = sum_at(index);
+    }
+}
+
+@compute @workgroup_size(SUM_WORKGROUP)
+fn sum_slices_weight(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * SUM_WORKGROUP + local_index;
+    if index < num_weights() {
+        grad_weight[index] = sum_at(index);
+    }
+}

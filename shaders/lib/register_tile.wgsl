@@ -1,0 +1,25 @@
+// An 8 x 4 block of sums that one thread keeps in registers. Named rows instead of an array: a software adapter keeps
+// arrays in memory, and other drivers may do so too when a loop over them is not unrolled.
+
+struct RegisterTile {
+    row_0: vec4<f32>,
+    row_1: vec4<f32>,
+    row_2: vec4<f32>,
+    row_3: vec4<f32>,
+    row_4: vec4<f32>,
+    row_5: vec4<f32>,
+    row_6: vec4<f32>,
+    row_7: vec4<f32>,
+}
+
+// Adds the outer product of a column (rows 0 to 3 in `low`, 4 to 7 in `high`) and a row.
+fn add_outer(tile: ptr<function, RegisterTile>, low: vec4<f32>, high: vec4<f32>, row: vec4<f32>) {
+    (*tile).row_0 += low.x * row;
+    (*tile).row_1 += low.y * row;
+    (*tile).row_2 += low.z * row;
+    (*tile).row_3 += low.w * row;
+    (*tile).row_4 += high.x * row;
+    (*tile).row_5 += high.y * row;
+    (*tile).row_6 += high.z * row;
+    (*tile).row_7 += high.w * row;
+}
