@@ -6,6 +6,7 @@
 
 pub mod avg_pool2d;
 pub mod copy;
+pub mod dropout;
 mod elementwise;
 pub mod gather;
 pub mod kernel;
@@ -110,6 +111,7 @@ op_list! {
     Copy(copy::Copy),
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
+    Dropout(dropout::Dropout),
     Gather(gather::Gather),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
@@ -168,6 +170,7 @@ pub fn shaders() -> Vec<&'static Shader> {
     vec![
         &avg_pool2d::SHADER,
         &copy::SHADER,
+        &dropout::SHADER,
         &elementwise::SHADER,
         &gather::SHADER,
         &max_pool2d::SHADER,

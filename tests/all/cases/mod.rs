@@ -7,6 +7,7 @@
 
 pub mod avg_pool2d;
 pub mod copy;
+pub mod dropout;
 pub mod elementwise;
 pub mod gather;
 pub mod max_pool2d;
