@@ -10,6 +10,9 @@ mod avg_pool2d;
 mod conv2d;
 mod copy;
 mod cross_entropy;
+pub mod avg_pool2d;
+pub mod copy;
+pub mod dropout;
 mod elementwise;
 mod gather;
 pub mod kernel;
@@ -139,6 +142,7 @@ op_list! {
     ClassLossBackward(cross_entropy::ClassLossBackward),
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
+    Dropout(dropout::Dropout),
     Gather(gather::Gather),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
@@ -210,6 +214,15 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&softmax::SHADER],
     ];
     shaders.concat()
+    vec![
+        &avg_pool2d::SHADER,
+        &copy::SHADER,
+        &dropout::SHADER,
+        &elementwise::SHADER,
+        &gather::SHADER,
+        &max_pool2d::SHADER,
+        &reduce::SHADER,
+    ]
 }
 
 /// The checks on operands that many ops share.

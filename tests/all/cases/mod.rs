@@ -8,6 +8,7 @@
 pub mod avg_pool2d;
 pub mod copy;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
 pub mod loss;
 pub mod gather;

@@ -3,6 +3,7 @@
 mod cross_entropy;
 mod softmax;
 mod avg_pool2d;
+mod dropout;
 mod gather;
 mod max_pool2d;
 
