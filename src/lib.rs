@@ -1,10 +1,12 @@
 //! wgrad
 
+pub mod data;
 pub mod exec;
 pub mod graph;
 pub mod nn;
 pub mod ops;
 pub mod rng;
+pub mod train;
 
 mod error;
 mod tensor;

@@ -147,6 +147,15 @@ impl Graph {
             let second = format!("{:?} {} starting as {:?}", spec.kind, spec.ty, spec.init);
             return Err(Error::NameClash { name: spec.name, first, second });
         }
+        if let Init::Values(tensor) = &spec.init
+            && tensor.ty() != spec.ty
+        {
+            return Err(Error::State { name: spec.name, expected: spec.ty.to_string(), got: tensor.ty().to_string() });
+        }
+        if spec.ty.shape.num_elems() == 0 {
+            let got = spec.ty.to_string();
+            return Err(Error::State { name: spec.name, expected: "at least one element".to_owned(), got });
+        }
         let (name, ty) = (spec.name.clone(), spec.ty.clone());
         let requires_grad = spec.kind == StateKind::Parameter;
         let value = self.leaf(NodeKind::State(spec), ty, requires_grad);
@@ -267,6 +276,9 @@ impl Graph {
         }
         let input_types: Vec<TensorType> = inputs.iter().map(|&input| self.ty(input).clone()).collect();
         let types = op.infer(&input_types)?;
+        if let Some(empty) = types.iter().find(|ty| ty.shape.num_elems() == 0) {
+            return Err(Error::operand(op.name(), "operands that give at least one element", empty.to_string()));
+        }
         let requires_grad = self.grad_enabled && inputs.iter().any(|&input| self.requires_grad(input));
         let node = self.nodes.len();
         let num_outputs = types.len();

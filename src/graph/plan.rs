@@ -14,6 +14,11 @@ use crate::{Error, Result};
 /// may ask of a binding's offset.
 pub(crate) const PACK_ALIGN_ELEMS: usize = 64;
 
+/// Elements of a pack of these types, with the padding after each.
+pub(crate) fn packed_elems(types: &[TensorType]) -> usize {
+    types.iter().map(|ty| ty.shape.num_elems().next_multiple_of(PACK_ALIGN_ELEMS)).sum()
+}
+
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Storage {

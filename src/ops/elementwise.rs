@@ -104,7 +104,7 @@ impl UnaryFunction {
         }
     }
 
-    fn value<F: Float>(self, x: F) -> F {
+    pub fn value<F: Float>(self, x: F) -> F {
         let (half, two) = (F::from_f64(0.5), F::from_f64(2.0));
         match self {
             Neg => -x,

@@ -34,6 +34,8 @@ impl Kernel {
 /// What stands behind one `@binding` of a kernel. Binding 0 is always `params`; these follow from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
+    /// A number that the entry point does not use.
+    Unused,
     /// An input of the op, `var<storage, read>`.
     Input(usize),
     /// A scalar input of the op, `var<uniform>`: it may change from step to step without a host round-trip.

@@ -4,11 +4,17 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
+pub mod activation;
+mod adam;
+pub mod conv2d;
 pub mod copy;
 mod elementwise;
 pub mod kernel;
+pub mod matmul;
+pub mod metrics;
 mod reduce;
 mod reshape;
+mod sgd;
 pub(crate) mod strided;
 
 use crate::exec::cpu::{CpuContext, Float};
@@ -104,6 +110,13 @@ op_list! {
     Reshape(reshape::Reshape),
     Detach(reshape::Detach),
     Copy(copy::Copy),
+    Matmul(matmul::Matmul),
+    Conv2d(conv2d::Conv2d),
+    Conv2dGradInput(conv2d::Conv2dGradInput),
+    Conv2dGradWeight(conv2d::Conv2dGradWeight),
+    SgdStep(sgd::SgdStep),
+    AdamStep(adam::AdamStep),
+    Metrics(metrics::Metrics),
 }
 
 impl Operation for Op {
@@ -156,7 +169,18 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &elementwise::SHADER, &reduce::SHADER]
+    vec![
+        &adam::SHADER,
+        &conv2d::SHADER,
+        &conv2d::GRAD_INPUT_SHADER,
+        &conv2d::GRAD_WEIGHT_SHADER,
+        &copy::SHADER,
+        &elementwise::SHADER,
+        &matmul::SHADER,
+        &metrics::SHADER,
+        &reduce::SHADER,
+        &sgd::SHADER,
+    ]
 }
 
 /// The checks on operands that many ops share.
@@ -183,6 +207,22 @@ pub(crate) mod check {
     pub fn rank<const N: usize>(op: &str, ty: &TensorType, dims: &str) -> Result<[usize; N]> {
         float(op, ty)?;
         ty.shape.dims().try_into().map_err(|_| Error::operand(op, format!("shape {dims}"), ty.shape.to_string()))
+    }
+
+    /// Groups of operands that are alike, place by place: parameters, their gradients, their moments.
+    pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
+        let end = ranges.last().map_or(0, |range| range.end);
+        if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {
+            return Err(Error::operand(op, format!("{end} operands, with at least one parameter"), inputs.len().to_string()));
+        }
+        for range in &ranges[1..] {
+            for (first, other) in inputs[ranges[0].clone()].iter().zip(&inputs[range.clone()]) {
+                if first != other || first.dtype != DType::F32 {
+                    return Err(Error::operand(op, format!("a gradient and states like {first}"), other.to_string()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An axis of a shape, in `0..rank`.

@@ -1,6 +1,7 @@
 //! The integration tests, as one binary.
 
 mod cases;
+mod data;
 mod golden;
 mod graph;
 mod harness;

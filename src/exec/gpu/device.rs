@@ -46,6 +46,7 @@ pub(super) enum Access {
 /// One entry of a bind group layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BindingLayout {
+    pub number: u32,
     pub access: Access,
     /// Whether the offset is given anew for every step.
     pub dynamic: bool,
@@ -210,7 +211,7 @@ impl GpuDevice {
     }
 
     fn make_pipeline(&self, kernel: &Kernel, label: &str, layout: &[BindingLayout]) -> Pipeline {
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = layout.iter().enumerate().map(layout_entry).collect();
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = layout.iter().map(layout_entry).collect();
         let bind_group_layout = self
             .device
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
@@ -253,15 +254,14 @@ impl GpuDevice {
     }
 }
 
-fn layout_entry((binding, layout): (usize, &BindingLayout)) -> wgpu::BindGroupLayoutEntry {
+fn layout_entry(layout: &BindingLayout) -> wgpu::BindGroupLayoutEntry {
     let ty = match layout.access {
         Access::Uniform => wgpu::BufferBindingType::Uniform,
         Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
         Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
     };
     wgpu::BindGroupLayoutEntry {
-        // A kernel has at most a dozen bindings.
-        binding: binding as u32,
+        binding: layout.number,
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: layout.dynamic, min_binding_size: None },
         count: None,

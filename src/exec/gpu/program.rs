@@ -160,19 +160,23 @@ fn launch(
     params: Region,
 ) -> Result<Launch> {
     let operand = |operand: &Operand| memory.region(entry, operand.storage, &operand.ty);
-    let mut bindings = vec![(Access::Uniform, params)];
-    bindings.extend(dispatch.bindings.iter().map(|&binding| match binding {
-        Binding::Input(index) => (Access::Read, operand(&step.inputs[index])),
-        Binding::Scalar(index) => (Access::Uniform, operand(&step.inputs[index])),
-        Binding::Updated(index) => (Access::ReadWrite, operand(&step.inputs[index])),
-        Binding::Output(index) => (Access::ReadWrite, memory.guarded(entry, &step.outputs[index])),
-        Binding::Scratch(index) => (Access::Read, memory.scratch(index)),
-        Binding::ScratchMut(index) => (Access::ReadWrite, memory.scratch(index)),
-        Binding::Pack(index) => (Access::Read, memory.pack(entry, step.packs[index])),
-        Binding::PackUpdated(index) => (Access::ReadWrite, memory.pack(entry, step.packs[index])),
-    }));
+    let bound = |&binding: &Binding| match binding {
+        Binding::Unused => None,
+        Binding::Input(index) => Some((Access::Read, operand(&step.inputs[index]))),
+        Binding::Scalar(index) => Some((Access::Uniform, operand(&step.inputs[index]))),
+        Binding::Updated(index) => Some((Access::ReadWrite, operand(&step.inputs[index]))),
+        Binding::Output(index) => Some((Access::ReadWrite, memory.guarded(entry, &step.outputs[index]))),
+        Binding::Scratch(index) => Some((Access::Read, memory.scratch(index))),
+        Binding::ScratchMut(index) => Some((Access::ReadWrite, memory.scratch(index))),
+        Binding::Pack(index) => Some((Access::Read, memory.pack(entry, step.packs[index]))),
+        Binding::PackUpdated(index) => Some((Access::ReadWrite, memory.pack(entry, step.packs[index]))),
+    };
+    let all = [Some((Access::Uniform, params))].into_iter().chain(dispatch.bindings.iter().map(bound));
+    // A kernel has at most a dozen bindings.
+    let bindings: Vec<(u32, Access, Region)> =
+        (0u32..).zip(all).filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, region))).collect();
     let label = dispatch.kernel.label();
-    let num_storage = bindings.iter().filter(|(access, _)| *access != Access::Uniform).count();
+    let num_storage = bindings.iter().filter(|(_, access, _)| *access != Access::Uniform).count();
     let limit = u64::from(gpu.limits.max_storage_buffers_per_shader_stage);
     if num_storage as u64 > limit {
         return Err(Error::Limit {
@@ -184,15 +188,15 @@ fn launch(
             advice: "split the op",
         });
     }
-    let layout: Vec<BindingLayout> =
-        bindings.iter().map(|(access, region)| BindingLayout { access: *access, dynamic: region.per_step }).collect();
+    let layout: Vec<BindingLayout> = bindings
+        .iter()
+        .map(|(number, access, region)| BindingLayout { number: *number, access: *access, dynamic: region.per_step })
+        .collect();
     let pipeline = gpu.pipeline(&dispatch.kernel, &layout)?;
     let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
         .iter()
-        .enumerate()
-        .map(|(index, (_, region))| wgpu::BindGroupEntry {
-            // A kernel has at most a dozen bindings.
-            binding: index as u32,
+        .map(|(number, _, region)| wgpu::BindGroupEntry {
+            binding: *number,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: &region.buffer,
                 offset: region.offset,

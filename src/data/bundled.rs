@@ -1,0 +1,46 @@
+//! The FashionMNIST subset that comes with the library, so that a first run needs no files: the first 10,000 training
+//! and the first 2,000 test images. `data/README.md` says how they were cut; Zalando's licence is in
+//! `data/fashion-mnist/LICENSE`.
+
+use std::path::Path;
+
+use super::{DatasetName, IdxPair, Split, Splits, idx};
+use crate::Result;
+
+/// One file, under the name it has in the repository.
+struct Embedded {
+    name: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! embedded {
+    ($file:literal) => {
+        Embedded {
+            name: concat!("bundled:", $file),
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist/", $file)),
+        }
+    };
+}
+
+const TRAIN: [Embedded; 2] = [embedded!("train-images-idx3-ubyte.gz"), embedded!("train-labels-idx1-ubyte.gz")];
+const TEST: [Embedded; 2] = [embedded!("t10k-images-idx3-ubyte.gz"), embedded!("t10k-labels-idx1-ubyte.gz")];
+
+/// The bundled subset: training images (10000, 1, 28, 28) and test images (2000, 1, 28, 28), with their labels.
+///
+/// # Errors
+/// [`Error::Data`](crate::Error::Data) if the embedded bytes are damaged, which a test rules out.
+pub fn fashion_mnist() -> Result<Splits> {
+    let train = read(&TRAIN)?.into_dataset(DatasetName::FashionMnist, Split::Train)?;
+    let test = read(&TEST)?.into_dataset(DatasetName::FashionMnist, Split::Test)?;
+    let source = format!("the bundled subset (the first {} and {} images)", train.len(), test.len());
+    Ok(Splits { train, test, source })
+}
+
+fn read([images, labels]: &[Embedded; 2]) -> Result<IdxPair> {
+    Ok(IdxPair {
+        images_path: images.name.into(),
+        labels_path: labels.name.into(),
+        images: idx::images_from(Path::new(images.name), images.bytes, images.bytes.len() as u64)?,
+        labels: idx::labels_from(Path::new(labels.name), labels.bytes, labels.bytes.len() as u64)?,
+    })
+}

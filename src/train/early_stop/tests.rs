@@ -1,0 +1,139 @@
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+
+use super::*;
+use crate::train::schedule::{PlateauOptions, ReduceLrOnPlateau};
+
+fn with_patience(patience: u64) -> EarlyStopOptions {
+    EarlyStopOptions { patience, ..EarlyStopOptions::default() }
+}
+
+/// The epoch after which a run with these values stops, and the best accepted epoch.
+fn run(options: &EarlyStopOptions, values: &[f64]) -> (Option<u64>, Option<u64>) {
+    let mut early_stopping = EarlyStopping::new(options.clone()).unwrap();
+    let stop = (1..).zip(values).find(|&(epoch, &value)| early_stopping.observe(epoch, value).stop.is_some());
+    (stop.map(|(epoch, _)| epoch), early_stopping.state().best.map(|best| best.epoch))
+}
+
+/// Options, values from epoch 1, the epoch after which the run stops, the best accepted epoch, why.
+type Case<'a> = (EarlyStopOptions, &'a [f64], Option<u64>, Option<u64>, &'a str);
+
+#[test]
+fn stops_where_keras_and_lightning_do() {
+    let nan = f64::NAN;
+    let infinity = f64::INFINITY;
+    let accuracy = |patience| EarlyStopOptions { monitor: Monitor::ValAccuracy, ..with_patience(patience) };
+    let delta = |min_delta, patience| EarlyStopOptions { min_delta, ..with_patience(patience) };
+    let from = |start_epoch, patience| EarlyStopOptions { start_epoch, ..with_patience(patience) };
+    let lenient = |patience| EarlyStopOptions { check_finite: false, ..with_patience(patience) };
+    let slow = [0.50, 0.45, 0.447, 0.446, 0.4455, 0.4452, 0.4451, 0.4450];
+    let cases: [Case; 24] = [
+        (delta(0.005, 5), &slow, Some(7), Some(2), "progress within min_delta of the best accepted value never counts"),
+        (delta(0.0, 5), &slow, None, Some(8), "without min_delta the same run improves every epoch"),
+        (delta(0.05, 1), &[0.5, 0.45], Some(2), Some(1), "better by min_delta itself is not better by more"),
+        (delta(0.25, 1), &[0.5, 0.125], None, Some(2), "better by more than min_delta"),
+        (delta(0.1, 3), &[1.0, 0.95, 0.92, 0.85], None, Some(4), "small steps add up, as the best stays at 1.0"),
+        (with_patience(1), &[1.0, 1.0], Some(2), Some(1), "an equal value is no improvement"),
+        (with_patience(2), &[1.0, 2.0, 2.0], Some(3), Some(1), "the wait stops the run when it reaches the patience"),
+        (with_patience(2), &[1.0, 2.0], None, Some(1), "and not before"),
+        (with_patience(2), &[1.0, 2.0, 0.5, 2.0, 0.4, 2.0], None, Some(5), "each improvement ends the wait"),
+        (with_patience(2), &[1.0, 2.0, 1.5, 1.2], Some(3), Some(1), "better than the last is not better than the best"),
+        (with_patience(0), &[1.0, 1.0], Some(2), Some(1), "no patience stops at the first epoch without improvement"),
+        (with_patience(0), &[1.0], None, Some(1), "the first value is an improvement over none"),
+        (with_patience(0), &[3.0, 2.0, 1.0], None, Some(3), "steady improvement goes on even without patience"),
+        (with_patience(1), &[-1.0, -2.0, -2.0], Some(3), Some(2), "the sign of a loss does not matter"),
+        (accuracy(2), &[0.1, 0.5, 0.5, 0.4], Some(4), Some(2), "larger is better for an accuracy"),
+        (accuracy(2), &[0.5, 0.4, 0.6], None, Some(3), "a rise ends the wait"),
+        (from(3, 1), &[0.1, 9.0, 5.0, 4.0, 4.0], Some(5), Some(4), "epochs before the start set no best and no wait"),
+        (from(3, 1), &[1.0, nan, 5.0], None, Some(3), "nor do they stop the run"),
+        (with_patience(5), &[1.0, nan], Some(2), Some(1), "not a number stops at once"),
+        (with_patience(5), &[infinity], Some(1), None, "infinity stops at once, even in the first epoch"),
+        (with_patience(5), &[1.0, -infinity], Some(2), Some(1), "minus infinity is a breakdown, not the best loss"),
+        (lenient(2), &[1.0, nan, nan], Some(3), Some(1), "unchecked, a value that is none is no improvement"),
+        (lenient(3), &[nan, nan, 2.0], None, Some(3), "and any finite value is better than none"),
+        (lenient(2), &[nan, nan], Some(2), None, "a run of nothing but those stops without a best"),
+    ];
+    for (options, values, stop, best, why) in cases {
+        assert_eq!(run(&options, values), (stop, best), "{why}: {options:?} on {values:?}");
+    }
+}
+
+#[test]
+fn decisions_say_why() {
+    let mut early_stopping = EarlyStopping::new(with_patience(1)).unwrap();
+    assert_eq!(early_stopping.observe(1, 0.25), Decision { improved: true, stop: None });
+    let reason = early_stopping.observe(2, 0.5).stop.unwrap().to_string();
+    assert_eq!(reason, "the validation loss has not improved for 1 epochs; the best is 0.25 of epoch 1");
+    let reason = early_stopping.observe(3, f64::NAN).stop.unwrap().to_string();
+    assert_eq!(reason, "the validation loss is NaN");
+}
+
+#[test]
+fn state_survives_saving_at_every_epoch() {
+    let values = [0.5, 0.75, 0.375, 0.4, f64::NAN, 0.36, 0.5, 0.5, 0.5];
+    let options = EarlyStopOptions { check_finite: false, ..with_patience(3) };
+    let mut whole = EarlyStopping::new(options.clone()).unwrap();
+    let whole_run: Vec<Decision> = (1..).zip(values).map(|(epoch, value)| whole.observe(epoch, value)).collect();
+    assert!(whole_run.iter().any(|decision| decision.stop.is_some()), "the run gets as far as stopping");
+    for cut in 0..values.len() {
+        let mut first = EarlyStopping::new(options.clone()).unwrap();
+        for (epoch, &value) in (1..).zip(&values[..cut]) {
+            first.observe(epoch, value);
+        }
+        let saved = serde_json::to_string(first.state()).unwrap();
+        let mut second = EarlyStopping::new(options.clone()).unwrap();
+        second.restore(serde_json::from_str(&saved).unwrap());
+        assert_eq!(first, second, "{saved}");
+        for (index, want) in whole_run.iter().enumerate().skip(cut) {
+            assert_eq!(
+                second.observe(index as u64 + 1, values[index]),
+                *want,
+                "resumed after {cut}, epoch {}",
+                index + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn best_so_far_is_plain_comparison() {
+    let mut best = BestSoFar::new(Monitor::ValLoss);
+    // (value, whether to keep the weights, why), from epoch 1.
+    let cases = [
+        (f64::NAN, false, "nothing is best if it is not a number"),
+        (0.5, true, "the first finite value"),
+        (0.5, false, "an equal value keeps the earlier weights"),
+        (0.499_999_9, true, "any improvement counts, however small"),
+        (f64::NEG_INFINITY, false, "an infinity is not a value"),
+        (0.6, false, "worse"),
+    ];
+    for (epoch, (value, keep, why)) in (1..).zip(cases) {
+        assert_eq!(best.observe(epoch, value), keep, "{why}");
+    }
+    assert_eq!(best.best(), Some(Best { epoch: 4, value: 0.499_999_9 }));
+    let mut best = BestSoFar::new(Monitor::ValAccuracy);
+    assert!(best.observe(1, 0.0) && best.observe(2, 0.1) && !best.observe(3, 0.05), "larger is better");
+}
+
+#[test]
+fn warns_if_the_plateau_can_never_act() {
+    let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 3, ..PlateauOptions::default() }).unwrap();
+    let schedule = Schedule::warm_up(0.1, 5, Schedule::plateau(plateau)).unwrap();
+    for (patience, warns) in [(2, true), (3, true), (4, true), (5, false), (10, false)] {
+        let warning = EarlyStopping::new(with_patience(patience)).unwrap().warning(&schedule);
+        assert_eq!(warning.is_some(), warns, "patience {patience}: {warning:?}");
+    }
+    let early_stopping = EarlyStopping::new(with_patience(1)).unwrap();
+    assert_eq!(early_stopping.warning(&Schedule::constant()), None, "no plateau, nothing to warn of");
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    for (options, name) in [
+        (EarlyStopOptions { min_delta: -0.1, ..with_patience(1) }, "min_delta"),
+        (EarlyStopOptions { min_delta: f64::NAN, ..with_patience(1) }, "min_delta"),
+        (EarlyStopOptions { start_epoch: 0, ..with_patience(1) }, "start_epoch"),
+    ] {
+        let error = EarlyStopping::new(options).unwrap_err();
+        assert!(error.is_usage() && error.to_string().starts_with(name), "{error}");
+    }
+}
