@@ -6,7 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
+use wgrad::ops::activation::Activation;
+use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::copy::SliceRange;
+use wgrad::ops::matmul::Matmul;
 use wgrad::{Device, Graph, Plan, Program, Result, TensorType, Value};
 
 use crate::cases::{Case, Fill, input};
@@ -254,7 +257,7 @@ impl Arguments {
 type AnyOp = fn(&mut Graph, &[Value], &Arguments) -> Result<Value>;
 
 /// Every builder, called with arguments that may not fit.
-const ANY_OP: [(&str, AnyOp); 19] = [
+const ANY_OP: [(&str, AnyOp); 22] = [
     ("relu", |g, v, _| g.relu(v[0])),
     ("clamp", |g, v, a| g.clamp(v[0], a.size(0) as f64, a.size(1) as f64)),
     ("add", |g, v, _| g.add(v[0], v[1])),
@@ -275,6 +278,27 @@ const ANY_OP: [(&str, AnyOp); 19] = [
     ("slice", |g, v, a| {
         let range = |&stop: &usize| SliceRange { start: a.size(0), stop, step: a.size(1) };
         g.slice(v[0], &a.shapes[2].iter().map(range).collect::<Vec<_>>())
+    }),
+    ("matmul", |g, v, a| {
+        let matmul = Matmul { trans_a: a.size(0) > 2, trans_b: a.size(1) > 2, activation: Activation::Tanh };
+        g.matmul_with(v[0], v[1], a.flag.then_some(v[2]), matmul)
+    }),
+    ("linear", |g, v, a| g.linear(v[0], v[1], a.flag.then_some(v[2]))),
+    ("conv2d", |g, v, a| {
+        let [stride, padding, dilation] = [0, 1, 2].map(|index| a.axes.get(index).copied().unwrap_or(index % 2));
+        let conv = Conv2d {
+            stride: [stride.max(a.size(4)), 1],
+            padding: [padding, 0],
+            dilation: [dilation, 1],
+            groups: 1 + usize::from(a.integers[0]),
+            activation: Activation::Relu,
+        };
+        if a.integers[1] {
+            return g.conv2d(v[0], v[1], a.flag.then_some(v[2]), conv);
+        }
+        let image = g.input_with_grad("image", [2, 1 + a.size(0), 1 + a.size(1), 2])?;
+        let weight = g.input_with_grad("weight", [1 + a.size(2), 1 + a.axes.len(), 1 + a.size(3), 1])?;
+        g.conv2d(image, weight, None, conv)
     }),
     ("backward", |g, v, _| g.backward(v[0]).map(|_| v[0])),
 ];
