@@ -311,6 +311,8 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where the shapes do not fit.
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Result<Value> {
+        self.check(x)?;
+        self.check(weight)?;
         let dims = self.shape(x).dims().to_vec();
         let Some((&features, leading)) = dims.split_last() else {
             return Err(Error::operand("linear", "an input of shape (…, in)", self.shape(x).to_string()));
@@ -330,6 +332,8 @@ impl Graph {
     /// Kernels step from one matrix of a batch to the next by one stride. Where broadcasting would need several, the
     /// operands are stretched in memory first.
     fn align_batches(&mut self, a: Value, b: Value) -> Result<[Value; 2]> {
+        self.check(a)?;
+        self.check(b)?;
         let (a_dims, b_dims) = (self.shape(a).dims().to_vec(), self.shape(b).dims().to_vec());
         let ([a_batch @ .., _, _], [b_batch @ .., _, _]) = (a_dims.as_slice(), b_dims.as_slice()) else {
             return Ok([a, b]);

@@ -7,14 +7,14 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value as Json;
+use wgrad::ops::activation::Activation;
+use wgrad::ops::conv2d::Conv2d;
+use wgrad::ops::matmul::Matmul;
 use wgrad::{Device, Graph, Plan, Program, Result, Shape, Tensor, TensorData, Value};
 
 /// Ops in the file that the graph has no builder for. An op on this list that can be built fails the test, so the list
 /// only gets shorter; an op that is neither built nor listed fails it too, so no case is left out unseen.
 const NOT_YET: &[&str] = &[
-    "matmul",
-    "linear",
-    "conv2d",
     "max_pool2d",
     "avg_pool2d",
     "adaptive_avg_pool2d",
@@ -68,6 +68,28 @@ impl Case {
         serde_json::from_value(self.attr(name).clone())
             .unwrap_or_else(|_| panic!("{name} of {} lists sizes", self.name))
     }
+
+    fn size(&self, name: &str) -> usize {
+        serde_json::from_value(self.attr(name).clone()).unwrap_or_else(|_| panic!("{name} of {} is a size", self.name))
+    }
+
+    /// [height, width].
+    fn pair(&self, name: &str) -> [usize; 2] {
+        self.sizes(name).try_into().unwrap_or_else(|_| panic!("{name} of {} is a pair", self.name))
+    }
+
+    fn activation(&self) -> Activation {
+        match self.text("activation") {
+            "none" => Activation::None,
+            "relu" => Activation::Relu,
+            other => panic!("{} has the activation {other}", self.name),
+        }
+    }
+
+    /// An input that may be absent.
+    fn input(&self, inputs: &[Value], name: &str) -> Option<Value> {
+        self.inputs.iter().position(|input| input == name).map(|index| inputs[index])
+    }
 }
 
 /// Appends a case's op to the graph; gives the case's outputs, or `None` for an op that there is no builder for.
@@ -105,6 +127,9 @@ fn build(case: &Case, graph: &mut Graph, inputs: &[Value]) -> Option<Result<Vec<
         "mean" => g.mean(x, &case.sizes("axes"), case.flag("keepdim")),
         "amax" => g.amax(x, &case.sizes("axes"), case.flag("keepdim")),
         "permute" => g.permute(x, &case.sizes("axes")),
+        "matmul" => matmul(case, g, inputs),
+        "linear" => linear(case, g, inputs),
+        "conv2d" => conv2d(case, g, inputs),
         "broadcast_to" => g.broadcast_to(x, case.sizes("shape")),
         _ => return None,
     };
@@ -116,6 +141,35 @@ fn softplus(graph: &mut Graph, x: Value, beta: f64) -> Result<Value> {
     let scaled = graph.mul_scalar(x, beta)?;
     let y = graph.softplus(scaled)?;
     graph.mul_scalar(y, 1.0 / beta)
+}
+
+/// A product, which may have one operand or both stored transposed, and a bias.
+fn matmul(case: &Case, graph: &mut Graph, inputs: &[Value]) -> Result<Value> {
+    let matmul = Matmul { trans_a: case.flag("trans_a"), trans_b: case.flag("trans_b"), ..Matmul::default() };
+    graph.matmul_with(inputs[0], inputs[1], case.input(inputs, "bias"), matmul)
+}
+
+/// A fully connected layer; with an activation, as the one kernel that it becomes.
+fn linear(case: &Case, graph: &mut Graph, inputs: &[Value]) -> Result<Value> {
+    let bias = case.input(inputs, "bias");
+    match case.activation() {
+        Activation::None => graph.linear(inputs[0], inputs[1], bias),
+        activation => {
+            let matmul = Matmul { trans_b: true, activation, ..Matmul::default() };
+            graph.matmul_with(inputs[0], inputs[1], bias, matmul)
+        }
+    }
+}
+
+fn conv2d(case: &Case, graph: &mut Graph, inputs: &[Value]) -> Result<Value> {
+    let conv = Conv2d {
+        stride: case.pair("stride"),
+        padding: case.pair("padding"),
+        dilation: case.pair("dilation"),
+        groups: case.size("groups"),
+        activation: case.activation(),
+    };
+    graph.conv2d(inputs[0], inputs[1], case.input(inputs, "bias"), conv)
 }
 
 /// How far a device may be from PyTorch's f64 values.

@@ -4,6 +4,7 @@
 use wgrad::exec::MODEL_KINDS;
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
+use wgrad::ops::conv2d::Conv2d;
 use wgrad::ops::copy::SliceRange;
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StepTable, Tensor, TensorType, Value};
 
@@ -110,7 +111,7 @@ fn a_value_of_another_graph_is_refused() {
         other.input(&format!("{index}"), TensorType::f32([2, 3])).expect("a new name");
     }
     let stranger = other.input_with_grad("stranger", [2, 3]).expect("a new name");
-    let uses: [(&str, fn(&mut Graph, Value) -> Result<()>); 14] = [
+    let uses: [(&str, fn(&mut Graph, Value) -> Result<()>); 17] = [
         ("relu", |g, v| g.relu(v).map(drop)),
         ("add", |g, v| g.add(v, v).map(drop)),
         ("sum", |g, v| g.sum(v, &[0], false).map(drop)),
@@ -123,6 +124,9 @@ fn a_value_of_another_graph_is_refused() {
         ("permute", |g, v| g.permute(v, &[1, 0]).map(drop)),
         ("broadcast_to", |g, v| g.broadcast_to(v, [5, 2, 3]).map(drop)),
         ("detach", |g, v| g.detach(v).map(drop)),
+        ("matmul", |g, v| g.matmul(v, v).map(drop)),
+        ("linear", |g, v| g.linear(v, v, None).map(drop)),
+        ("conv2d", |g, v| g.conv2d(v, v, None, Conv2d::default()).map(drop)),
         ("output", |g, v| g.output("out", v)),
         ("backward", |g, v| g.backward(v).map(drop)),
     ];
@@ -368,6 +372,19 @@ fn leaves_can_be_outputs() {
         assert_eq!((read("square").shape().dims(), read("square").to_f64_vec()), (&[2, 2][..], read("x").to_f64_vec()));
         assert_eq!(read("fixed").to_f64_vec(), [5.0, 6.0]);
     }
+}
+
+/// A value has elements: nothing can be declared, computed or cut out of a value without any.
+#[test]
+fn values_without_elements_are_refused() {
+    let mut graph = Graph::new("g");
+    let expected = "tensor \"x\": expected at least one element, got f32 (2, 0)";
+    assert_eq!(message(graph.input("x", TensorType::f32([2, 0]))), expected);
+    let x = graph.input("x", TensorType::f32([2, 3])).expect("the refusal left no trace");
+    let expected = "slice: expected operands that give at least one element, got f32 (0, 3)";
+    assert_eq!(message(graph.slice(x, &[(1..1).into(), (0..3).into()])), expected);
+    let wrong = Init::Values(vector(&[1.0]));
+    assert_eq!(message(graph.parameter("w", [2], wrong)), "tensor \"w\": expected f32 (2), got f32 (1)");
 }
 
 /// Every row of a table reaches its own step, beyond the rows that a GPU holds at once, and the last one is what an

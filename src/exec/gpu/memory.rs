@@ -172,9 +172,7 @@ impl Memory {
         }
         for (index, slot) in plan.slots.iter().enumerate() {
             let label = format!("{} slot {index}", plan.name);
-            let ty = TensorType { shape: [slot.num_elems].into(), dtype: slot.dtype };
-            // At least one word, as `size` has it: no binding is empty.
-            let size_bytes = ty.size_bytes().max(4) + GUARD_BYTES;
+            let size_bytes = slot.num_elems * slot.dtype.size_bytes() + GUARD_BYTES;
             entry.slots.push(Region::whole(gpu.storage_buffer(&label, size_bytes)?));
         }
         for (index, tensor) in plan.constants.iter().enumerate() {
