@@ -4,6 +4,7 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
+mod batch_norm2d;
 pub mod copy;
 mod cross_entropy;
 mod elementwise;
@@ -14,6 +15,7 @@ mod reshape;
 mod softmax;
 pub(crate) mod strided;
 
+pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
 
 use crate::exec::cpu::{CpuContext, Float};
@@ -113,6 +115,9 @@ op_list! {
     SoftmaxBackward(softmax::SoftmaxBackward),
     ClassLoss(cross_entropy::ClassLoss),
     ClassLossBackward(cross_entropy::ClassLossBackward),
+    BatchNormTrain(batch_norm2d::BatchNormTrain),
+    BatchNormEval(batch_norm2d::BatchNormEval),
+    BatchNormBackward(batch_norm2d::BatchNormBackward),
 }
 
 impl Operation for Op {
@@ -165,7 +170,14 @@ impl Op {
 
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
-    vec![&copy::SHADER, &cross_entropy::SHADER, &elementwise::SHADER, &reduce::SHADER, &softmax::SHADER]
+    vec![
+        &batch_norm2d::SHADER,
+        &copy::SHADER,
+        &cross_entropy::SHADER,
+        &elementwise::SHADER,
+        &reduce::SHADER,
+        &softmax::SHADER,
+    ]
 }
 
 /// The checks on operands that many ops share.

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
+pub mod batch_norm2d;
 pub mod copy;
 pub mod cross_entropy;
 pub mod elementwise;
