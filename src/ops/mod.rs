@@ -4,13 +4,16 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
+mod argmax;
 pub mod avg_pool2d;
+mod concat;
 pub mod copy;
 pub mod dropout;
 mod elementwise;
 pub mod gather;
 pub mod kernel;
 pub mod max_pool2d;
+mod pad;
 mod pool2d;
 mod reduce;
 mod reshape;
@@ -111,8 +114,11 @@ op_list! {
     Copy(copy::Copy),
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
+    Argmax(argmax::Argmax),
+    Concat(concat::Concat),
     Dropout(dropout::Dropout),
     Gather(gather::Gather),
+    Pad(pad::Pad),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
 }
@@ -168,12 +174,15 @@ impl Op {
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
     vec![
+        &argmax::SHADER,
         &avg_pool2d::SHADER,
+        &concat::SHADER,
         &copy::SHADER,
         &dropout::SHADER,
         &elementwise::SHADER,
         &gather::SHADER,
         &max_pool2d::SHADER,
+        &pad::SHADER,
         &reduce::SHADER,
     ]
 }

@@ -5,12 +5,15 @@
 
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
+pub mod argmax;
 pub mod avg_pool2d;
+pub mod concat;
 pub mod copy;
 pub mod dropout;
 pub mod elementwise;
 pub mod gather;
 pub mod max_pool2d;
+pub mod pad;
 pub mod reduce;
 
 use wgrad::rng::Stream;

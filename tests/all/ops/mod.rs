@@ -27,3 +27,23 @@ fn reduce() {
 fn copy() {
     check(cases::copy::cases());
 }
+
+#[test]
+fn argmax() {
+    check(cases::argmax::cases());
+}
+
+#[test]
+fn pad() {
+    check(cases::pad::cases());
+}
+
+#[test]
+fn slice() {
+    check(cases::pad::slices());
+}
+
+#[test]
+fn concat() {
+    check(cases::concat::cases());
+}
