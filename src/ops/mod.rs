@@ -8,6 +8,7 @@ mod argmax;
 pub mod avg_pool2d;
 mod concat;
 pub mod copy;
+pub mod custom;
 pub mod dropout;
 mod elementwise;
 pub mod gather;
@@ -116,6 +117,8 @@ op_list! {
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
     Argmax(argmax::Argmax),
     Concat(concat::Concat),
+    Custom(custom::Custom),
+    CustomBackward(custom::CustomBackward),
     Dropout(dropout::Dropout),
     Gather(gather::Gather),
     Pad(pad::Pad),

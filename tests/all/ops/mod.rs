@@ -1,6 +1,7 @@
 //! Every op over its cases.
 
 mod avg_pool2d;
+mod custom;
 mod dropout;
 mod gather;
 mod max_pool2d;
