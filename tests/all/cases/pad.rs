@@ -3,8 +3,10 @@
 use super::{Case, Fill, input};
 use wgrad::ops::copy::SliceRange;
 
+type Padding = Vec<(usize, usize)>;
+
 pub fn cases() -> Vec<Case> {
-    let settings: [(Vec<usize>, Vec<(usize, usize)>); 8] = [
+    let settings: [(Vec<usize>, Padding); 8] = [
         (vec![], vec![]),
         (vec![1], vec![(0, 0)]),
         (vec![5], vec![(2, 3)]),
