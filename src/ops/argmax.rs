@@ -19,6 +19,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "argmax",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/argmax.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

@@ -21,6 +21,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "concat",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/concat.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// ones.
 ///
 /// ```
-/// use wgrad::ops::custom::{Array, ArrayMut, CustomOp};
+/// use wgrad::ops::{Array, ArrayMut, CustomOp};
 /// use wgrad::{Result, Shape, Tensor, gradcheck};
 ///
 /// /// y = x³

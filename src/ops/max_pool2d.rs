@@ -73,6 +73,21 @@ impl MaxPool2d {
         *self == plain && 2 * rows <= height && 2 * columns <= width
     }
 
+    /// Whether the kernels for pairs of 2×2 windows apply: see the shader.
+    fn is_paired(&self, input: &Shape, output: &Shape) -> bool {
+        let [height, width] = [input[2], input[3]];
+        self.is_plain_2x2([height, width], [output[2], output[3]]) && width % 4 == 0 && height % 2 == 0
+    }
+
+    /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
+    fn launch(&self, [general, paired]: [&'static str; 2], input: &Shape, output: &Shape, general_elems: usize) -> (Params, &'static str) {
+        if self.is_paired(input, output) {
+            (self.params(output.num_elems() / 2, input, output), paired)
+        } else {
+            (self.params(general_elems, input, output), general)
+        }
+    }
+
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
         Params {
             num_elems: to_u32(num_elems),
@@ -179,10 +194,11 @@ impl Operation for MaxPool2d {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        let num_elems = ctx.outputs[0].shape.num_elems();
-        let params = self.params(num_elems, &ctx.inputs[0].shape, &ctx.outputs[0].shape);
+        let (input, output) = (&ctx.inputs[0].shape, &ctx.outputs[0].shape);
+        let (params, entry_point) = self.launch(["forward", "forward_2x2"], input, output, output.num_elems());
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
-        let dispatch = Dispatch::new(&SHADER, "forward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 
@@ -255,10 +271,11 @@ impl Operation for MaxPool2dBackward {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        let num_elems = ctx.outputs[0].shape.num_elems();
-        let params = self.pool.params(num_elems, &ctx.outputs[0].shape, &ctx.inputs[0].shape);
+        let (input, output) = (&ctx.outputs[0].shape, &ctx.inputs[0].shape);
+        let (params, entry_point) = self.pool.launch(["backward", "backward_2x2"], input, output, input.num_elems());
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        let dispatch = Dispatch::new(&SHADER, "backward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 

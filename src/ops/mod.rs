@@ -6,18 +6,15 @@
 
 mod activation;
 pub(crate) mod adam;
+mod argmax;
 mod avg_pool2d;
 mod batch_norm2d;
+mod concat;
 mod conv2d;
 mod copy;
 mod cross_entropy;
+mod custom;
 mod dropout;
-mod argmax;
-pub mod avg_pool2d;
-mod concat;
-pub mod copy;
-pub mod custom;
-pub mod dropout;
 mod elementwise;
 mod gather;
 pub mod kernel;
@@ -25,7 +22,6 @@ mod loss;
 mod matmul;
 mod max_pool2d;
 pub(crate) mod metrics;
-pub mod max_pool2d;
 mod pad;
 mod pool2d;
 mod reduce;
@@ -40,6 +36,7 @@ pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use conv2d::Conv2d;
 pub use copy::SliceRange;
 pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
+pub use custom::{Array, ArrayMut, CustomKernel, CustomOp};
 pub use dropout::Dropout;
 pub use gather::{BatchSource, GatherBatch};
 pub use matmul::Matmul;
@@ -217,8 +214,10 @@ impl Op {
 pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&adam::SHADER],
+        &[&argmax::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
+        &[&concat::SHADER],
         conv2d::SHADERS,
         &[&copy::SHADER],
         &[&cross_entropy::SHADER],
@@ -228,23 +227,12 @@ pub fn shaders() -> Vec<&'static Shader> {
         matmul::SHADERS,
         &[&max_pool2d::SHADER],
         &[&metrics::SHADER],
+        &[&pad::SHADER],
         &[&reduce::SHADER],
         &[&sgd::SHADER],
         &[&softmax::SHADER],
     ];
     shaders.concat()
-    vec![
-        &argmax::SHADER,
-        &avg_pool2d::SHADER,
-        &concat::SHADER,
-        &copy::SHADER,
-        &dropout::SHADER,
-        &elementwise::SHADER,
-        &gather::SHADER,
-        &max_pool2d::SHADER,
-        &pad::SHADER,
-        &reduce::SHADER,
-    ]
 }
 
 /// The checks on operands that many ops share.

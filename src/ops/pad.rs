@@ -24,6 +24,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "pad",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/pad.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

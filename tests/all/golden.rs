@@ -7,9 +7,9 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value as Json;
-use wgrad::ops::activation::Activation;
-use wgrad::ops::conv2d::Conv2d;
-use wgrad::ops::matmul::Matmul;
+use wgrad::ops::Activation;
+use wgrad::ops::Conv2d;
+use wgrad::ops::Matmul;
 use wgrad::{Device, Graph, Plan, Program, Result, Shape, Tensor, TensorData, Value};
 
 /// Ops in the file that the graph has no builder for. An op on this list that can be built fails the test, so the list

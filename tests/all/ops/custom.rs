@@ -1,7 +1,7 @@
 //! Ops of a user's own, as the course's exercises have them written by hand: gradients, GPU kernels, and what is
 //! missing said plainly.
 
-use wgrad::ops::custom::{Array, ArrayMut, CustomKernel, CustomOp};
+use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::{Device, Error, Graph, Plan, Program, Result, Shape, Tensor, gradcheck};
 
 use crate::cases::{Case, Fill, input};
