@@ -9,6 +9,8 @@ pub(crate) mod adam;
 mod avg_pool2d;
 mod conv2d;
 mod copy;
+mod batch_norm2d;
+pub mod copy;
 mod cross_entropy;
 pub mod avg_pool2d;
 pub mod copy;
@@ -31,6 +33,7 @@ pub use activation::Activation;
 pub use avg_pool2d::AvgPool2d;
 pub use conv2d::Conv2d;
 pub use copy::SliceRange;
+pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
 pub use gather::{BatchSource, GatherBatch};
 pub use matmul::Matmul;
@@ -146,6 +149,9 @@ op_list! {
     Gather(gather::Gather),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
+    BatchNormTrain(batch_norm2d::BatchNormTrain),
+    BatchNormEval(batch_norm2d::BatchNormEval),
+    BatchNormBackward(batch_norm2d::BatchNormBackward),
 }
 
 impl Operation for Op {
@@ -222,6 +228,13 @@ pub fn shaders() -> Vec<&'static Shader> {
         &gather::SHADER,
         &max_pool2d::SHADER,
         &reduce::SHADER,
+    vec![
+        &batch_norm2d::SHADER,
+        &copy::SHADER,
+        &cross_entropy::SHADER,
+        &elementwise::SHADER,
+        &reduce::SHADER,
+        &softmax::SHADER,
     ]
 }
 

@@ -153,7 +153,7 @@ fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
             *y = (x - max).exp();
         }
         let inverse = F::ONE / parallel::sum(y.len(), |i| y[i]);
-        y.iter_mut().for_each(|y| *y = *y * inverse);
+        y.iter_mut().for_each(|y| *y *= inverse);
     } else {
         let log_sum = parallel::sum(x.len(), |i| (x[i] - max).exp()).ln();
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
 pub mod avg_pool2d;
+pub mod batch_norm2d;
 pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;

@@ -1,5 +1,6 @@
 //! Every op over its cases.
 
+mod batch_norm2d;
 mod cross_entropy;
 mod softmax;
 mod avg_pool2d;

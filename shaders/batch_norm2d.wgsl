@@ -1,0 +1,237 @@
+// Batch normalisation over the channels of images, with its gradient (Ioffe and Szegedy, "Batch normalization", 2015).
+//
+//   y = (x − mean)·invstd·weight + bias,  invstd = 1/√(var + eps)
+//
+// In training mean and var are those of the batch (var divides by the number of values n = N·H·W), and
+//   running_mean = (1 − f)·running_mean + f·mean,  running_var = (1 − f)·running_var + f·var·n/(n − 1)
+// with f = momentum, or 1/(number of batches) for the cumulative average; in evaluation they are the running
+// statistics. Variance is a sum of squared distances from the mean of a slice; slices are merged by Chan, Golub and
+// LeVeque's rule, in order. E[x²] − E[x]² never occurs.
+//
+//   grad_bias = Σ grad,  grad_weight = invstd·Σ grad·(x − mean)
+//   grad_x = weight·invstd·(grad − grad_bias/n − (x − mean)·invstd·grad_weight/n)   in training
+//   grad_x = weight·invstd·grad                                                     in evaluation
+//
+// x, y and their gradients are (N, C, plane) with plane = H·W; all else is (C).
+//
+//   slices       one workgroup takes mean and squared distances of one slice of one channel
+//   merge        one invocation merges the slices of one channel and updates its running statistics
+//   merge_cumulative  the same, with the factor from the number of batches
+//   count        one invocation counts the batch
+//   normalize    one invocation computes one element of y
+//   grad_slices  one workgroup sums grad and grad·(x − mean) over one slice of one channel
+//   grad_merge   one invocation adds up the slices of one channel, and prepares its coefficients for
+//   grad_input   one invocation computes one element of grad_x
+
+struct Params {
+    num_images: u32,
+    num_channels: u32,
+    plane: u32,
+    slice_elems: u32,
+    num_slices: u32,
+    // 1 in training, where `spread` holds 1/√(var + eps); 0 in evaluation, where it holds var.
+    training: u32,
+    eps: f32,
+    momentum: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+// Of each slice of each channel, (num_slices, C): mean and squared distances, or the two sums of the gradient.
+@group(0) @binding(1) var<storage, read> partials: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read_write> num_batches_tracked: array<f32>;
+
+@group(0) @binding(2) var<storage, read_write> slice_moments: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read_write> mean: array<f32>;
+// The mean of the batch, or the running mean.
+@group(0) @binding(2) var<storage, read> center: array<f32>;
+// Of each channel: weight·invstd, grad_bias/n, invstd·grad_weight/n, mean.
+@group(0) @binding(2) var<storage, read> coefficients: array<vec4<f32>>;
+
+@group(0) @binding(3) var<storage, read_write> invstd: array<f32>;
+@group(0) @binding(3) var<storage, read> spread: array<f32>;
+@group(0) @binding(3) var<storage, read> grad: array<f32>;
+
+@group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(4) var<storage, read> weight: array<f32>;
+@group(0) @binding(4) var<storage, read_write> slice_sums: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read_write> grad_x: array<f32>;
+
+@group(0) @binding(5) var<storage, read_write> running_var: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read_write> grad_weight: array<f32>;
+
+// Copies of mean and invstd that normalize reads.
+@group(0) @binding(6) var<storage, read_write> mean_copy: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> grad_bias: array<f32>;
+
+@group(0) @binding(7) var<storage, read_write> invstd_copy: array<f32>;
+@group(0) @binding(7) var<storage, read_write> merged_coefficients: array<vec4<f32>>;
+
+@group(0) @binding(8) var<uniform> num_batches: f32;
+
+override WG: u32 = 64;
+
+var<workgroup> partial: array<vec2<f32>, WG>;
+
+fn num_values() -> u32 {
+    return params.num_images * params.plane;
+}
+
+// The offset in x of the value at `index` among those of a channel.
+fn offset(channel: u32, index: u32) -> u32 {
+    return ((index / params.plane) * params.num_channels + channel) * params.plane + index % params.plane;
+}
+
+// The sum of one value from each invocation; must be reached by all.
+fn tree(lane: u32, value: vec2<f32>) -> vec2<f32> {
+    workgroupBarrier();
+    partial[lane] = value;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            partial[lane] += partial[lane + half];
+        }
+    }
+    workgroupBarrier();
+    return partial[0];
+}
+
+@compute @workgroup_size(WG)
+fn slices(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = workgroup_index(group, groups);
+    let channel = unit % params.num_channels;
+    let first = (unit / params.num_channels) * params.slice_elems;
+    let last = min(first + params.slice_elems, num_values());
+    var sum = 0.0;
+    for (var index = first + lane; index < last; index += WG) {
+        sum += x[offset(channel, index)];
+    }
+    // A grid folded to two dimensions can have a few workgroups too many; they have nothing to divide by.
+    let slice_mean = tree(lane, vec2(sum, 0.0)).x / f32(max(last, first + 1u) - first);
+    var squares = 0.0;
+    for (var index = first + lane; index < last; index += WG) {
+        let distance = x[offset(channel, index)] - slice_mean;
+        squares += distance * distance;
+    }
+    squares = tree(lane, vec2(squares, 0.0)).x;
+    if lane == 0u && first < last {
+        slice_moments[unit] = vec2(slice_mean, squares);
+    }
+}
+
+// Merges a channel's slices, and lets the running statistics follow by the share `factor`.
+fn merge_channel(channel: u32, factor: f32) {
+    var moments = partials[channel];
+    for (var slice = 1u; slice < params.num_slices; slice += 1u) {
+        let next = partials[slice * params.num_channels + channel];
+        let before = f32(slice * params.slice_elems);
+        let after = f32(min((slice + 1u) * params.slice_elems, num_values()));
+        let added = after - before;
+        let delta = next.x - moments.x;
+        moments += vec2(delta * (added / after), next.y + delta * delta * (before * (added / after)));
+    }
+    let n = f32(num_values());
+    let channel_invstd = inverseSqrt(moments.y / n + params.eps);
+    mean[channel] = moments.x;
+    invstd[channel] = channel_invstd;
+    mean_copy[channel] = moments.x;
+    invstd_copy[channel] = channel_invstd;
+    running_mean[channel] = (1.0 - factor) * running_mean[channel] + factor * moments.x;
+    running_var[channel] = (1.0 - factor) * running_var[channel] + factor * (moments.y / (n - 1.0));
+}
+
+@compute @workgroup_size(WG)
+fn merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let channel = flat_index(id, groups.x * WG);
+    if channel < params.num_channels {
+        merge_channel(channel, params.momentum);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn merge_cumulative(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let channel = flat_index(id, groups.x * WG);
+    if channel < params.num_channels {
+        merge_channel(channel, 1.0 / (num_batches + 1.0));
+    }
+}
+
+@compute @workgroup_size(1)
+fn count() {
+    num_batches_tracked[0] += 1.0;
+}
+
+fn channel_invstd(channel: u32) -> f32 {
+    let value = spread[channel];
+    if params.training == 1u {
+        return value;
+    }
+    return inverseSqrt(value + params.eps);
+}
+
+@compute @workgroup_size(WG)
+fn normalize(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    if index < num_values() * params.num_channels {
+        let channel = (index / params.plane) % params.num_channels;
+        let scale = channel_invstd(channel) * weight[channel];
+        y[index] = (x[index] - center[channel]) * scale + bias[channel];
+    }
+}
+
+@compute @workgroup_size(WG)
+fn grad_slices(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = workgroup_index(group, groups);
+    let channel = unit % params.num_channels;
+    let first = (unit / params.num_channels) * params.slice_elems;
+    let last = min(first + params.slice_elems, num_values());
+    let channel_mean = center[channel];
+    var sums = vec2(0.0);
+    for (var index = first + lane; index < last; index += WG) {
+        let at = offset(channel, index);
+        sums += grad[at] * vec2(1.0, x[at] - channel_mean);
+    }
+    sums = tree(lane, sums);
+    if lane == 0u && first < last {
+        slice_sums[unit] = sums;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn grad_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let channel = flat_index(id, groups.x * WG);
+    if channel >= params.num_channels {
+        return;
+    }
+    var sums = vec2(0.0);
+    for (var slice = 0u; slice < params.num_slices; slice += 1u) {
+        sums += partials[slice * params.num_channels + channel];
+    }
+    let scale = channel_invstd(channel);
+    grad_bias[channel] = sums.x;
+    grad_weight[channel] = scale * sums.y;
+    // In evaluation the statistics do not depend on x.
+    let share = select(0.0, 1.0 / f32(num_values()), params.training == 1u);
+    merged_coefficients[channel] =
+        vec4(weight[channel] * scale, share * sums.x, share * scale * scale * sums.y, center[channel]);
+}
+
+@compute @workgroup_size(WG)
+fn grad_input(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    if index < num_values() * params.num_channels {
+        let c = coefficients[(index / params.plane) % params.num_channels];
+        grad_x[index] = c.x * (grad[index] - c.y - (x[index] - c.w) * c.z);
+    }
+}

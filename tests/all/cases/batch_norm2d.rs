@@ -1,0 +1,71 @@
+//! Batch normalisation in training and evaluation: two values, planes of one, slices and workgroups around their
+//! sizes, images that all hold one value, and means far from 0.
+
+use super::{Case, Fill, input};
+use wgrad::graph::{StateKind, StateSpec};
+use wgrad::nn::Init;
+use wgrad::ops::{BatchNorm2d, BatchNormTensors};
+use wgrad::{Graph, Result, Tensor, Value};
+
+pub fn cases() -> Vec<Case> {
+    let default = BatchNorm2d::default();
+    let mut cases = Vec::new();
+    // Two values become ±1 whatever they are, and their gradient nothing but rounding, unless eps is large.
+    for shape in [[2, 1, 1, 1], [2, 3, 1, 1], [1, 2, 2, 1]] {
+        cases.push(train(shape, Fill::Uniform, BatchNorm2d { eps: 0.5, ..default }));
+    }
+    for shape in [[1, 2, 3, 1], [3, 2, 2, 5], [4, 3, 3, 3]] {
+        cases.push(train(shape, Fill::Uniform, default));
+        cases.push(eval(shape, Fill::Uniform, 1e-5));
+    }
+    cases.push(eval([1, 3, 1, 1], Fill::Uniform, 1e-2));
+    let cumulative = BatchNorm2d { momentum: None, ..default };
+    for attributes in [cumulative, BatchNorm2d { eps: 1e-2, momentum: Some(0.7) }] {
+        cases.push(train([3, 2, 2, 2], Fill::Uniform, attributes));
+    }
+    for shape in [[64, 6, 12, 12], [5, 65, 7, 9], [2, 3, 32, 32], [1, 2, 23, 89], [1, 2, 2049, 1], [2047, 3, 1, 1]] {
+        for fill in [Fill::Positive, Fill::Ties, Fill::Large] {
+            cases.push(train(shape, fill, default).without_gradient_check());
+            cases.push(eval(shape, fill, 1e-5).without_gradient_check());
+        }
+    }
+    // More slices than are merged at their least size.
+    cases.push(train([3, 1, 311, 301], Fill::Positive, cumulative).without_gradient_check());
+    cases
+}
+
+fn train([n, c, h, w]: [usize; 4], fill: Fill, attributes: BatchNorm2d) -> Case {
+    let name = format!("batch_norm2d ({n}, {c}, {h}, {w}) {fill:?} {attributes:?}");
+    let inputs = vec![input([n, c, h, w], fill), input([c], Fill::Positive), input([c], Fill::Uniform)];
+    Case::one(name, inputs, move |g, v| {
+        let tensors = tensors(g, v, attributes.momentum.is_none())?;
+        g.batch_norm2d(v[0], tensors, attributes)
+    })
+}
+
+fn eval([n, c, h, w]: [usize; 4], fill: Fill, eps: f64) -> Case {
+    let name = format!("batch_norm2d_eval ({n}, {c}, {h}, {w}) {fill:?} eps {eps}");
+    let inputs = vec![input([n, c, h, w], fill), input([c], Fill::Positive), input([c], Fill::Uniform)];
+    Case::one(name, inputs, move |g, v| {
+        let tensors = tensors(g, v, false)?;
+        g.batch_norm2d_eval(v[0], tensors, eps)
+    })
+}
+
+/// Running statistics that differ from channel to channel, and a count in the middle of training.
+fn tensors(graph: &mut Graph, v: &[Value], counted: bool) -> Result<BatchNormTensors> {
+    let num_channels = graph.shape(v[1])[0];
+    let mut state = |name: &str, values: Tensor| {
+        let (name, ty) = (name.to_owned(), values.ty());
+        graph.state(StateSpec { name, ty, kind: StateKind::Buffer, init: Init::Values(values) })
+    };
+    let mean = input([num_channels], Fill::Uniform).tensor(7);
+    let var = input([num_channels], Fill::Positive).tensor(8);
+    Ok(BatchNormTensors {
+        weight: v[1],
+        bias: v[2],
+        running_mean: state("running_mean", mean)?,
+        running_var: state("running_var", var)?,
+        num_batches_tracked: if counted { Some(state("num_batches_tracked", Tensor::scalar(3.0))?) } else { None },
+    })
+}
