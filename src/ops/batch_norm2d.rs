@@ -26,6 +26,7 @@ pub(super) static SHADER: Shader = Shader {
     name: "batch_norm2d",
     source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/batch_norm2d.wgsl")),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

@@ -28,6 +28,7 @@ pub(super) static SHADER: Shader = Shader {
         include_str!("../../shaders/dropout.wgsl")
     ),
     params: Params::FIELDS,
+    needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;

@@ -7,14 +7,11 @@
 mod activation;
 pub(crate) mod adam;
 mod avg_pool2d;
+mod batch_norm2d;
 mod conv2d;
 mod copy;
-mod batch_norm2d;
-pub mod copy;
 mod cross_entropy;
-pub mod avg_pool2d;
-pub mod copy;
-pub mod dropout;
+mod dropout;
 mod elementwise;
 mod gather;
 pub mod kernel;
@@ -31,10 +28,11 @@ pub(crate) mod strided;
 
 pub use activation::Activation;
 pub use avg_pool2d::AvgPool2d;
+pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use conv2d::Conv2d;
 pub use copy::SliceRange;
-pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
+pub use dropout::Dropout;
 pub use gather::{BatchSource, GatherBatch};
 pub use matmul::Matmul;
 pub use max_pool2d::MaxPool2d;
@@ -207,9 +205,11 @@ pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&adam::SHADER],
         &[&avg_pool2d::SHADER],
+        &[&batch_norm2d::SHADER],
         conv2d::SHADERS,
         &[&copy::SHADER],
         &[&cross_entropy::SHADER],
+        &[&dropout::SHADER],
         &[&elementwise::SHADER],
         &[&gather::SHADER],
         matmul::SHADERS,
@@ -220,22 +220,6 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&softmax::SHADER],
     ];
     shaders.concat()
-    vec![
-        &avg_pool2d::SHADER,
-        &copy::SHADER,
-        &dropout::SHADER,
-        &elementwise::SHADER,
-        &gather::SHADER,
-        &max_pool2d::SHADER,
-        &reduce::SHADER,
-    vec![
-        &batch_norm2d::SHADER,
-        &copy::SHADER,
-        &cross_entropy::SHADER,
-        &elementwise::SHADER,
-        &reduce::SHADER,
-        &softmax::SHADER,
-    ]
 }
 
 /// The checks on operands that many ops share.

@@ -30,18 +30,22 @@ params! {
     }
 }
 
-macro_rules! shader {
-    ($name:literal, $params:ident, $file:literal, $share:literal, $needs_subgroups:literal) => {
+/// A shader in its two forms: values exchanged through workgroup memory, or by shuffles.
+macro_rules! shader_pair {
+    ($name:literal, $params:ident, [$($piece:literal),*]) => {
+        [
+            shader_pair!(@one $name, $params, [$($piece,)* "../../../shaders/lib/share_workgroup.wgsl"], false),
+            shader_pair!(@one $name, $params, [$($piece,)* "../../../shaders/lib/share_subgroup.wgsl"], true),
+        ]
+    };
+    (@one $name:literal, $params:ident, [$($piece:literal),*], $needs_subgroups:literal) => {
         Shader {
             name: $name,
             source: concat!(
-                include_str!("../../../shaders/lib/activation.wgsl"),
                 include_str!("../../../shaders/lib/register_tile.wgsl"),
                 include_str!("../../../shaders/lib/shared_rows.wgsl"),
-                include_str!("../../../shaders/lib/kernel_taps.wgsl"),
                 include_str!("../../../shaders/lib/row_window.wgsl"),
-                include_str!($share),
-                include_str!($file),
+                $(include_str!($piece)),*
             ),
             params: $params::FIELDS,
             needs_subgroups: $needs_subgroups,
@@ -49,21 +53,22 @@ macro_rules! shader {
     };
 }
 
-/// A shader in its two forms: values exchanged through workgroup memory, or by shuffles.
-macro_rules! shader_pair {
-    ($name:literal, $params:ident, $file:literal) => {
-        [
-            shader!($name, $params, $file, "../../../shaders/lib/share_workgroup.wgsl", false),
-            shader!($name, $params, $file, "../../../shaders/lib/share_subgroup.wgsl", true),
-        ]
-    };
-}
-
-static FORWARD: [Shader; 2] = shader_pair!("conv2d", Params, "../../../shaders/conv2d.wgsl");
-static GRAD_INPUT: [Shader; 2] =
-    shader_pair!("conv2d_grad_input", Params, "../../../shaders/conv2d_grad_input.wgsl");
+static FORWARD: [Shader; 2] = shader_pair!(
+    "conv2d",
+    Params,
+    [
+        "../../../shaders/lib/activation.wgsl",
+        "../../../shaders/lib/kernel_taps.wgsl",
+        "../../../shaders/conv2d.wgsl"
+    ]
+);
+static GRAD_INPUT: [Shader; 2] = shader_pair!(
+    "conv2d_grad_input",
+    Params,
+    ["../../../shaders/lib/kernel_taps.wgsl", "../../../shaders/conv2d_grad_input.wgsl"]
+);
 static GRAD_WEIGHT: [Shader; 2] =
-    shader_pair!("conv2d_grad_weight", GradWeightParams, "../../../shaders/conv2d_grad_weight.wgsl");
+    shader_pair!("conv2d_grad_weight", GradWeightParams, ["../../../shaders/conv2d_grad_weight.wgsl"]);
 pub static SHADERS: &[&Shader] =
     &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1]];
 
