@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
 mod state;
+pub mod profile;
 mod step_table;
 pub mod verify;
 

@@ -261,7 +261,7 @@ impl Operation for AveragePool {
                             }
                         }
                     }
-                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y = *y * scale);
+                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                 }
             }
         });

@@ -116,27 +116,36 @@ impl MaxPool2d {
     }
 }
 
-/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side: four loads and three comparisons, without branches, so that
-/// the compiler can use vector instructions.
+/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side, in a plane without NaN: three comparisons a window whose
+/// results are computed with, since branches on them would be mispredicted every other time.
 #[inline(always)]
 fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
     let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
     for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
-        let (upper, lower) = pair.split_at(width);
-        // Widths and the index of a row fit u32, as a plane's size does.
+        let (upper, lower) = (&pair[..2 * columns], &pair[width..][..2 * columns]);
+        // A plane's index fits u32: bindings are limited long before.
         let (row_start, width) = ((2 * row * width) as u32, width as u32);
-        let cells = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-        for ((column, (y, index)), (upper, lower)) in (0u32..).zip(y.iter_mut().zip(indices)).zip(cells) {
-            let first = row_start + 2 * column;
-            let (mut max, mut at) = (upper[0], first);
-            for (value, value_at) in [(upper[1], first + 1), (lower[0], first + width), (lower[1], first + width + 1)] {
-                let wins = (value > max) | value.is_nan();
-                max = if wins { value } else { max };
-                at = if wins { value_at } else { at };
-            }
-            (*y, *index) = (max, at);
+        for column in 0..columns {
+            let (above, above_right) = larger(upper[2 * column], upper[2 * column + 1]);
+            let (below, below_right) = larger(lower[2 * column], lower[2 * column + 1]);
+            let (max, is_below) = larger(above, below);
+            let is_right = (above_right & !is_below) | (below_right & is_below);
+            y[column] = max;
+            indices[column] = row_start + 2 * column as u32 + (width & is_below) + (is_right & 1);
         }
     }
+}
+
+/// Whether any value is not a number; looks at all of them, since a loop without a way out is a vector loop.
+#[inline(always)]
+fn has_nan<F: Float>(x: &[F]) -> bool {
+    x.iter().fold(false, |any, x| any | x.is_nan())
+}
+
+/// The larger of two values, and all bits set if that is the second; the first in a tie.
+#[inline(always)]
+fn larger<F: Float>(first: F, second: F) -> (F, u32) {
+    (if second > first { second } else { first }, u32::from(second > first).wrapping_neg())
 }
 
 impl Operation for MaxPool2d {
@@ -161,8 +170,8 @@ impl Operation for MaxPool2d {
         let cost = self.kernel_size[0] * self.kernel_size[1] * PLANES_PER_PIECE;
         for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
             let x = &x[plane * height * width..][..height * width];
-            if is_plain_2x2 {
-                parallel::simd(|| pool_plane_2x2(width, columns, x, (y, indices)));
+            if is_plain_2x2 && !has_nan(x) {
+                pool_plane_2x2(width, columns, x, (y, indices));
             } else {
                 self.pool_plane([height, width], columns, x, (y, indices));
             }

@@ -12,6 +12,12 @@ mod conv2d;
 mod copy;
 mod cross_entropy;
 mod dropout;
+mod argmax;
+pub mod avg_pool2d;
+mod concat;
+pub mod copy;
+pub mod custom;
+pub mod dropout;
 mod elementwise;
 mod gather;
 pub mod kernel;
@@ -19,6 +25,8 @@ mod loss;
 mod matmul;
 mod max_pool2d;
 pub(crate) mod metrics;
+pub mod max_pool2d;
+mod pad;
 mod pool2d;
 mod reduce;
 mod reshape;
@@ -143,8 +151,13 @@ op_list! {
     ClassLossBackward(cross_entropy::ClassLossBackward),
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
+    Argmax(argmax::Argmax),
+    Concat(concat::Concat),
+    Custom(custom::Custom),
+    CustomBackward(custom::CustomBackward),
     Dropout(dropout::Dropout),
     Gather(gather::Gather),
+    Pad(pad::Pad),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
     BatchNormTrain(batch_norm2d::BatchNormTrain),
@@ -220,6 +233,18 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&softmax::SHADER],
     ];
     shaders.concat()
+    vec![
+        &argmax::SHADER,
+        &avg_pool2d::SHADER,
+        &concat::SHADER,
+        &copy::SHADER,
+        &dropout::SHADER,
+        &elementwise::SHADER,
+        &gather::SHADER,
+        &max_pool2d::SHADER,
+        &pad::SHADER,
+        &reduce::SHADER,
+    ]
 }
 
 /// The checks on operands that many ops share.

@@ -4,6 +4,7 @@ mod batch_norm2d;
 mod cross_entropy;
 mod softmax;
 mod avg_pool2d;
+mod custom;
 mod dropout;
 mod gather;
 mod max_pool2d;
@@ -34,4 +35,21 @@ fn copy() {
 #[test]
 fn loss() {
     check(cases::loss::cases());
+fn argmax() {
+    check(cases::argmax::cases());
+}
+
+#[test]
+fn pad() {
+    check(cases::pad::cases());
+}
+
+#[test]
+fn slice() {
+    check(cases::pad::slices());
+}
+
+#[test]
+fn concat() {
+    check(cases::concat::cases());
 }
