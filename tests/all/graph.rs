@@ -4,8 +4,7 @@
 use wgrad::exec::MODEL_KINDS;
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
-use wgrad::ops::Conv2d;
-use wgrad::ops::SliceRange;
+use wgrad::ops::{AvgPool2d, Conv2d, CrossEntropy, MaxPool2d, NllLoss, Reduction, SliceRange};
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StepTable, Tensor, TensorType, Value};
 
 use crate::harness::gpu;
@@ -111,7 +110,7 @@ fn a_value_of_another_graph_is_refused() {
         other.input(&format!("{index}"), TensorType::f32([2, 3])).expect("a new name");
     }
     let stranger = other.input_with_grad("stranger", [2, 3]).expect("a new name");
-    let uses: [(&str, fn(&mut Graph, Value) -> Result<()>); 17] = [
+    let uses: [(&str, fn(&mut Graph, Value) -> Result<()>); 28] = [
         ("relu", |g, v| g.relu(v).map(drop)),
         ("add", |g, v| g.add(v, v).map(drop)),
         ("sum", |g, v| g.sum(v, &[0], false).map(drop)),
@@ -127,6 +126,17 @@ fn a_value_of_another_graph_is_refused() {
         ("matmul", |g, v| g.matmul(v, v).map(drop)),
         ("linear", |g, v| g.linear(v, v, None).map(drop)),
         ("conv2d", |g, v| g.conv2d(v, v, None, Conv2d::default()).map(drop)),
+        ("softmax", |g, v| g.softmax(v, 0).map(drop)),
+        ("log_softmax", |g, v| g.log_softmax(v, 0).map(drop)),
+        ("cross_entropy", |g, v| g.cross_entropy(v, v, None, CrossEntropy::default()).map(drop)),
+        ("nll_loss", |g, v| g.nll_loss(v, v, None, NllLoss::default()).map(drop)),
+        ("mse_loss", |g, v| g.mse_loss(v, v, Reduction::Mean).map(drop)),
+        ("l1_loss", |g, v| g.l1_loss(v, v, Reduction::Mean).map(drop)),
+        ("bce_with_logits", |g, v| g.bce_with_logits(v, v, Reduction::Mean).map(drop)),
+        ("max_pool2d", |g, v| g.max_pool2d(v, MaxPool2d::new([1, 1])).map(drop)),
+        ("avg_pool2d", |g, v| g.avg_pool2d(v, AvgPool2d::new([1, 1])).map(drop)),
+        ("adaptive_avg_pool2d", |g, v| g.adaptive_avg_pool2d(v, [1, 1]).map(drop)),
+        ("global_avg_pool2d", |g, v| g.global_avg_pool2d(v).map(drop)),
         ("output", |g, v| g.output("out", v)),
         ("backward", |g, v| g.backward(v).map(drop)),
     ];

@@ -6,10 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
-use wgrad::ops::Activation;
-use wgrad::ops::Conv2d;
-use wgrad::ops::SliceRange;
-use wgrad::ops::Matmul;
+use wgrad::ops::{Activation, AvgPool2d, Conv2d, CrossEntropy, Matmul, MaxPool2d, Reduction, SliceRange};
 use wgrad::{Device, Graph, Plan, Program, Result, TensorType, Value};
 
 use crate::cases::{Case, Fill, input};
@@ -257,7 +254,7 @@ impl Arguments {
 type AnyOp = fn(&mut Graph, &[Value], &Arguments) -> Result<Value>;
 
 /// Every builder, called with arguments that may not fit.
-const ANY_OP: [(&str, AnyOp); 22] = [
+const ANY_OP: [(&str, AnyOp); 29] = [
     ("relu", |g, v, _| g.relu(v[0])),
     ("clamp", |g, v, a| g.clamp(v[0], a.size(0) as f64, a.size(1) as f64)),
     ("add", |g, v, _| g.add(v[0], v[1])),
@@ -299,6 +296,47 @@ const ANY_OP: [(&str, AnyOp); 22] = [
         let image = g.input_with_grad("image", [2, 1 + a.size(0), 1 + a.size(1), 2])?;
         let weight = g.input_with_grad("weight", [1 + a.size(2), 1 + a.axes.len(), 1 + a.size(3), 1])?;
         g.conv2d(image, weight, None, conv)
+    }),
+    ("softmax", |g, v, a| g.softmax(v[0], a.size(0))),
+    ("cross_entropy", |g, v, a| {
+        let attributes = CrossEntropy {
+            reduction: [Reduction::Mean, Reduction::Sum, Reduction::None][a.size(0) % 3],
+            ignore_index: a.integers[0].then_some(1),
+            label_smoothing: 0.4 * a.size(1) as f64,
+        };
+        let rows = 1 + a.size(2);
+        let labels = g.input("labels", TensorType::u32([rows]))?;
+        let logits = g.input_with_grad("logits", [1 + a.size(3), 1 + a.axes.len()])?;
+        g.cross_entropy(logits, labels, a.integers[1].then_some(v[0]), attributes)
+    }),
+    ("mse_loss", |g, v, _| g.mse_loss(v[0], v[1], Reduction::Mean)),
+    ("bce_with_logits", |g, v, _| g.bce_with_logits(v[0], v[1], Reduction::None)),
+    ("max_pool2d", |g, v, a| {
+        let x = if a.flag { v[0] } else { g.input_with_grad("image", [2, 1, 1 + a.size(3), 1 + a.size(4)])? };
+        let pool = MaxPool2d {
+            kernel_size: [a.size(0), 1],
+            stride: [a.size(1), 1],
+            padding: [a.axes.len() / 2, 0],
+            dilation: [a.size(2), 1],
+            ceil_mode: a.integers[0],
+        };
+        g.max_pool2d(x, pool)
+    }),
+    ("avg_pool2d", |g, v, a| {
+        let x = if a.flag { v[0] } else { g.input_with_grad("image", [2, 1, 1 + a.size(3), 1 + a.size(4)])? };
+        let pool = AvgPool2d {
+            kernel_size: [a.size(0), 1],
+            stride: [a.size(1), 1],
+            padding: [a.axes.len() / 2, 0],
+            ceil_mode: a.integers[0],
+            count_include_pad: a.integers[1],
+            divisor_override: a.integers[2].then_some(a.axes.len() as u32),
+        };
+        g.avg_pool2d(x, pool)
+    }),
+    ("adaptive_avg_pool2d", |g, v, a| {
+        let x = if a.flag { v[0] } else { g.input_with_grad("image", [2, 1, 1 + a.size(3), 1 + a.size(4)])? };
+        g.adaptive_avg_pool2d(x, [a.size(0), a.size(1)])
     }),
     ("backward", |g, v, _| g.backward(v[0]).map(|_| v[0])),
 ];
