@@ -1,7 +1,7 @@
 //! Padding on each side, and slicing, whose gradient is the same op with steps.
 
 use super::{Case, Fill, input};
-use wgrad::ops::copy::SliceRange;
+use wgrad::ops::SliceRange;
 
 type Padding = Vec<(usize, usize)>;
 

@@ -35,6 +35,9 @@ fn copy() {
 #[test]
 fn loss() {
     check(cases::loss::cases());
+}
+
+#[test]
 fn argmax() {
     check(cases::argmax::cases());
 }
