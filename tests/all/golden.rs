@@ -464,8 +464,9 @@ fn compare(case: &Case, precision: Precision, terms: usize, got: &Tensor, want: 
     for (index, (&got, &want)) in got.iter().zip(&want).enumerate() {
         let tolerance = relative * (want.abs() + scale);
         let same = got == want || (got.is_nan() && want.is_nan());
-        // Written so that a NaN on one side only is a difference.
-        if !same && !((got - want).abs() <= tolerance) {
+        // False where one side only is a NaN.
+        let is_close = (got - want).abs() <= tolerance;
+        if !same && !is_close {
             return Err(format!("element {index}: got {got:e}, want {want:e} ± {tolerance:.1e}"));
         }
     }

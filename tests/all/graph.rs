@@ -43,6 +43,7 @@ fn gradient(x: &[f32], build: impl FnOnce(&mut Graph, Value) -> Result<Value>) -
     Some(program.output("gradient", "gradient").expect("the output exists").to_f64_vec())
 }
 
+type Use = fn(&mut Graph, Value) -> Result<()>;
 type Mistake = fn(&mut Graph, Mistakes) -> Result<Value>;
 
 /// What mistakes are made with.
@@ -111,7 +112,7 @@ fn a_value_of_another_graph_is_refused() {
         other.input(&format!("{index}"), TensorType::f32([2, 3])).expect("a new name");
     }
     let stranger = other.input_with_grad("stranger", [2, 3]).expect("a new name");
-    let uses: [(&str, fn(&mut Graph, Value) -> Result<()>); 32] = [
+    let uses: [(&str, Use); 32] = [
         ("relu", |g, v| g.relu(v).map(drop)),
         ("add", |g, v| g.add(v, v).map(drop)),
         ("sum", |g, v| g.sum(v, &[0], false).map(drop)),
