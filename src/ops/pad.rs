@@ -122,6 +122,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where `x` is not a float or `padding` has not one pair for each axis.
     pub fn pad(&mut self, x: Value, padding: &[(usize, usize)]) -> Result<Value> {
+        self.check(x)?;
         let extents = self.shape(x).dims().to_vec();
         if padding.len() != extents.len() {
             let expected = format!("a padding for each axis of {}", self.ty(x));
