@@ -7,4 +7,5 @@ mod graph;
 mod harness;
 mod ops;
 mod properties;
+mod report;
 mod shaders;
