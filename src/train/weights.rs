@@ -51,6 +51,14 @@ pub fn load(path: &Path) -> Result<StateDict> {
     Ok(tensors)
 }
 
+/// Names the file that a tensor which does not fit came from.
+pub(crate) fn in_file(path: &Path) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::State { name, expected, got } => Error::data(path, format!("tensor \"{name}\" as {expected}"), got),
+        other => other,
+    }
+}
+
 /// A tensor as safetensors stores it.
 struct Stored<'a>(&'a Tensor);
 
