@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::early_stop::{EarlyStopOptions, EarlyStopping};
+use super::metrics::Metrics;
 use super::schedule::Schedule;
-use super::{FitOptions, Session, SessionOptions, weights};
+use super::{EvalOptions, FitOptions, Session, SessionOptions, evaluate, weights};
 use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
@@ -189,6 +190,17 @@ impl TrainConfig {
             schedule: self.schedule.clone(),
             early_stopping: self.early_stopping.clone(),
         }
+    }
+
+    /// Judges the weights in a file by these images; see [`evaluate`].
+    ///
+    /// # Errors
+    /// As [`evaluate`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be read or is of another network.
+    pub fn evaluate(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Metrics> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let normalize = self.normalize.stats(self.dataset);
+        let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
+        evaluate(device, &options).map_err(weights::in_file(file))
     }
 
     /// The plans of such a run, as [`Session::plans`] has them, without reading any data.
