@@ -54,7 +54,7 @@ pub fn load(path: &Path) -> Result<StateDict> {
 /// Names the file that a tensor which does not fit came from.
 pub(crate) fn in_file(path: &Path) -> impl Fn(Error) -> Error {
     move |error| match error {
-        Error::State { name, expected, got } => Error::data(path, format!("tensor \"{name}\" as {expected}"), got),
+        Error::State { name, expected, got } => Error::data(path, format!("tensor \"{name}\" to be {expected}"), got),
         other => other,
     }
 }

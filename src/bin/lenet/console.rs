@@ -166,8 +166,9 @@ pub fn count(number: usize) -> HumanCount {
 
 /// A number to four digits, without those that say nothing.
 pub fn short(number: f64) -> String {
-    let rounded = format!("{number:.3e}").parse().unwrap_or(number);
-    if rounded < 1e-4 { format!("{rounded:e}") } else { rounded.to_string() }
+    let rounded: f64 = format!("{number:.3e}").parse().unwrap_or(number);
+    // Unlike `Display`, this writes very large and very small numbers with an exponent.
+    format!("{rounded:?}")
 }
 
 fn images_per_second(images: u64, started: Instant) -> u64 {

@@ -279,7 +279,7 @@ impl TrainOptions {
         set_device(self.device.device, &mut config);
         // Named, so that the file a run leaves says it.
         config.lr = Some(config.learning_rate());
-        config.validate()?;
+        config.validate().map_err(as_option)?;
         Ok((config, self.output))
     }
 }
@@ -406,8 +406,8 @@ impl OptimizerOptions {
                 set(self.weight_decay, weight_decay);
             }
             Optimizer::Adam { weight_decay, .. } | Optimizer::AdamW { weight_decay, .. } => {
-                reject("--momentum", self.momentum.is_some(), "--optimizer sgd; the others have none")?;
-                reject("--nesterov", self.nesterov, "--optimizer sgd; the others have no velocity")?;
+                reject("--momentum", self.momentum.is_some(), "--optimizer sgd", "--optimizer adam or adamw")?;
+                reject("--nesterov", self.nesterov, "--optimizer sgd", "--optimizer adam or adamw")?;
                 set(self.weight_decay, weight_decay);
             }
         }
@@ -436,14 +436,15 @@ impl SchedulerOptions {
                 let mut options = PlateauOptions::default();
                 set(self.factor, &mut options.factor);
                 set(self.patience, &mut options.patience);
-                config.schedule = Schedule::plateau(ReduceLrOnPlateau::new(options)?);
+                config.schedule = Schedule::plateau(ReduceLrOnPlateau::new(options).map_err(as_option)?);
                 return Ok(());
             }
             Some(_) => config.schedule = Schedule::constant(),
             None => {}
         }
-        reject("--factor", self.factor.is_some(), "--scheduler plateau")?;
-        reject("--patience", self.patience.is_some(), "--scheduler plateau (or --early-stopping-patience)")
+        reject("--factor", self.factor.is_some(), "--scheduler plateau", "another scheduler")?;
+        let only_with = "--scheduler plateau (early stopping has --early-stopping-patience)";
+        reject("--patience", self.patience.is_some(), only_with, "another scheduler")
     }
 }
 
@@ -459,12 +460,27 @@ fn set<T>(given: Option<T>, place: &mut T) {
 }
 
 /// An option that has no effect is a mistake of whoever gave it.
-fn reject(option: &str, given: bool, only_with: &str) -> Result<()> {
+fn reject(option: &str, given: bool, only_with: &str, got: &str) -> Result<()> {
     if !given {
         return Ok(());
     }
-    let (option, expected) = (option.to_owned(), format!("to be used together with {only_with}"));
-    Err(Error::Config { option, expected, got: "something else".to_owned() })
+    let (option, expected) = (option.to_owned(), format!("to be used only with {only_with}"));
+    Err(Error::Config { option, expected, got: got.to_owned() })
+}
+
+/// Calls an argument by the name of the option that sets it.
+fn as_option(error: Error) -> Error {
+    match error {
+        Error::Config { option, expected, got } => {
+            let option = match option.as_str() {
+                "factor" => "--factor".to_owned(),
+                "min_delta" => "--early-stopping-min-delta".to_owned(),
+                _ => option,
+            };
+            Error::Config { option, expected, got }
+        }
+        other => other,
+    }
 }
 
 /// A run's settings must mean the same from whichever folder they are read.
