@@ -265,7 +265,11 @@ pub(crate) mod check {
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {
-            return Err(Error::operand(op, format!("{end} operands, with at least one parameter"), inputs.len().to_string()));
+            return Err(Error::operand(
+                op,
+                format!("{end} operands, with at least one parameter"),
+                inputs.len().to_string(),
+            ));
         }
         for range in &ranges[1..] {
             for (first, other) in inputs[ranges[0].clone()].iter().zip(&inputs[range.clone()]) {
