@@ -7,6 +7,9 @@
 //             wins over everything; padding is never looked at
 //   backward  one invocation computes one element of grad_x: the sum of grad_y over the windows that chose its cell,
 //             found by looking at all that cover it, in a fixed order and without atomics
+//   forward_2x2, backward_2x2
+//             the same for 2x2 windows side by side in rows of whole vec4s: one invocation takes two windows and moves
+//             their eight cells as two vec4s. They need W a multiple of 4 and H even.
 
 struct Params {
     num_elems: u32,
@@ -32,6 +35,14 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grad_y: array<f32>;
 @group(0) @binding(2) var<storage, read> chosen: array<u32>;
 @group(0) @binding(3) var<storage, read_write> grad_x: array<f32>;
+
+// Wider views of the same, for the 2x2 kernels.
+@group(0) @binding(1) var<storage, read> x_vec4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y_vec2: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read_write> indices_vec2: array<vec2<u32>>;
+@group(0) @binding(1) var<storage, read> grad_y_vec2: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> chosen_vec2: array<vec2<u32>>;
+@group(0) @binding(3) var<storage, read_write> grad_x_vec4: array<vec4<f32>>;
 
 override WG: u32 = 64;
 
@@ -115,4 +126,70 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroup
         }
     }
     grad_x[index] = sum;
+}
+
+// The upper left cell of a pair of windows: its index in its plane, and that of its vec4 in the whole input.
+struct PairPosition {
+    cell: u32,
+    vec4_index: u32,
+    vec4s_per_row: u32,
+}
+
+fn pair_position(pair: u32) -> PairPosition {
+    let vec4s_per_row = params.input_width / 4u;
+    let row = (pair / vec4s_per_row) * 2u;
+    let cell = (row % params.input_height) * params.input_width + (pair % vec4s_per_row) * 4u;
+    return PairPosition(cell, row * vec4s_per_row + pair % vec4s_per_row, vec4s_per_row);
+}
+
+// The largest of four values as its place among them: the first of equal ones, or the last NaN.
+fn largest(values: vec4<f32>) -> u32 {
+    var best = values.x;
+    var place = 0u;
+    if values.y > best || is_nan(values.y) {
+        best = values.y;
+        place = 1u;
+    }
+    if values.z > best || is_nan(values.z) {
+        best = values.z;
+        place = 2u;
+    }
+    if values.w > best || is_nan(values.w) {
+        place = 3u;
+    }
+    return place;
+}
+
+fn pick(values: vec4<f32>, place: u32) -> f32 {
+    return select(select(values.x, values.y, place == 1u), select(values.z, values.w, place == 3u), place >= 2u);
+}
+
+@compute @workgroup_size(WG)
+fn forward_2x2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let pair = flat_index(id, groups.x * WG);
+    if pair >= params.num_elems {
+        return;
+    }
+    let at = pair_position(pair);
+    let upper = x_vec4[at.vec4_index];
+    let lower = x_vec4[at.vec4_index + at.vec4s_per_row];
+    let left = vec4(upper.xy, lower.xy);
+    let right = vec4(upper.zw, lower.zw);
+    let places = vec2(largest(left), largest(right));
+    y_vec2[pair] = vec2(pick(left, places.x), pick(right, places.y));
+    indices_vec2[pair] = at.cell + vec2(0u, 2u) + places % 2u + (places / 2u) * params.input_width;
+}
+
+@compute @workgroup_size(WG)
+fn backward_2x2(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let pair = flat_index(id, groups.x * WG);
+    if pair >= params.num_elems {
+        return;
+    }
+    let at = pair_position(pair);
+    let grad = grad_y_vec2[pair].xxyy;
+    let winner = chosen_vec2[pair].xxyy;
+    let upper = at.cell + vec4(0u, 1u, 2u, 3u);
+    grad_x_vec4[at.vec4_index] = select(vec4(0.0), grad, winner == upper);
+    grad_x_vec4[at.vec4_index + at.vec4s_per_row] = select(vec4(0.0), grad, winner == upper + params.input_width);
 }

@@ -5,6 +5,7 @@
 pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
+pub mod profile;
 mod state;
 mod step_table;
 pub mod verify;

@@ -91,8 +91,9 @@ pub fn gradcheck(
                 loss_at(input, &Tensor::f64(inputs[input].shape(), moved)?)
             };
             let numeric = (at(STEP)? - at(-STEP)?) / (2.0 * STEP);
-            // Written so that a NaN is a mismatch.
-            if !((analytic - numeric).abs() <= ATOL + RTOL * numeric.abs()) {
+            // False for a NaN.
+            let is_close = (analytic - numeric).abs() <= ATOL + RTOL * numeric.abs();
+            if !is_close {
                 return Ok(Some(GradMismatch { input, index, analytic, numeric }));
             }
         }

@@ -7,6 +7,7 @@
 //! value. The graph computes nothing itself: [`plan`] orders it and lays out memory, `exec` runs it.
 
 pub(crate) mod autodiff;
+mod fuse;
 pub mod gradcheck;
 pub mod plan;
 

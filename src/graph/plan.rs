@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
+use super::fuse::fuse;
 use super::{Graph, NodeKind, StateSpec, Value};
 use crate::ops::kernel::Cost;
 use crate::ops::{Op, Operation};
@@ -110,11 +111,20 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans everything that the graph's outputs and its updates of states depend on; the rest is left out.
+    /// Plans everything that the graph's outputs and its updates of states depend on, with ops fused where results
+    /// stay the same; the rest is left out.
     ///
     /// # Errors
     /// [`Error::Operand`] where a value would have to lie in two packs at once.
     pub fn new(graph: &Graph) -> Result<Plan> {
+        Planner::new(&fuse(graph)).plan()
+    }
+
+    /// [`Plan::new`] without fusing: every op as it was built.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn unfused(graph: &Graph) -> Result<Plan> {
         Planner::new(graph).plan()
     }
 

@@ -261,7 +261,7 @@ impl Operation for AveragePool {
                             }
                         }
                     }
-                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y = *y * scale);
+                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                 }
             }
         });
@@ -387,6 +387,7 @@ impl Graph {
     /// # Errors
     /// [`Error::Operand`] where `x` is not a float of that rank or a plane is empty.
     pub fn global_avg_pool2d(&mut self, x: Value) -> Result<Value> {
+        self.check(x)?;
         check::rank::<4>("global_avg_pool2d", self.ty(x), "(N, C, H, W)")?;
         self.mean(x, &[2, 3], true)
     }

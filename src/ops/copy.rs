@@ -244,9 +244,4 @@ impl Graph {
         }
         self.push1(Copy::Broadcast(shape), &[x])
     }
-
-    /// The gradient of a slice; placed by the op that pads.
-    pub(crate) fn slice_backward(&mut self, _grad: Value, ranges: &[SliceRange], _input: Shape) -> Result<Value> {
-        Err(Error::operand("slice_backward", "an op that pads", format!("{ranges:?}")))
-    }
 }

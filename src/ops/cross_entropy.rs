@@ -422,6 +422,7 @@ impl Graph {
     }
 
     fn class_loss(&mut self, op: ClassLoss, scores: Value, labels: Value, weights: Option<Value>) -> Result<Value> {
+        self.check(scores)?;
         let weights = match weights {
             Some(weights) => weights,
             None => {

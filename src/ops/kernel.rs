@@ -1,5 +1,7 @@
 //! What an op says about the GPU, as plain data: which kernel, which buffers, which grid. Only `exec/gpu` knows wgpu.
 
+use std::borrow::Cow;
+
 use crate::TensorType;
 
 /// One WGSL module and the layout of its `Params`, for the compiler and for the tests that reflect over every shader.
@@ -18,18 +20,41 @@ pub struct Shader {
 /// An entry point of a shader with its `override` constants settled: what one pipeline is made of.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The module.
-    pub shader: &'static Shader,
+    /// The op's name.
+    pub name: Cow<'static, str>,
+    /// The WGSL text of the module; owned where a user wrote it.
+    pub source: Cow<'static, str>,
     /// The entry point.
-    pub entry_point: &'static str,
+    pub entry_point: Cow<'static, str>,
     /// Values of `override` constants.
     pub constants: Vec<(&'static str, f64)>,
 }
 
 impl Kernel {
+    /// An entry point of one of our own shaders.
+    pub fn new(shader: &'static Shader, entry_point: &'static str) -> Self {
+        Kernel {
+            name: shader.name.into(),
+            source: shader.source.into(),
+            entry_point: entry_point.into(),
+            constants: Vec::new(),
+        }
+    }
+
+    /// An entry point of a module that a user wrote.
+    pub fn custom(name: &str, source: Cow<'static, str>, entry_point: Cow<'static, str>) -> Self {
+        let source = Cow::Owned(source.into_owned());
+        Kernel { name: Cow::Owned(name.to_owned()), source, entry_point, constants: Vec::new() }
+    }
+
+    /// Whether a user wrote the module, so that nothing is known of it.
+    pub fn is_custom(&self) -> bool {
+        matches!(self.source, Cow::Owned(_))
+    }
+
     /// The label used in pipelines, errors, profiles and benches: `op.entry_point`.
     pub fn label(&self) -> String {
-        format!("{}.{}", self.shader.name, self.entry_point)
+        format!("{}.{}", self.name, self.entry_point)
     }
 }
 
@@ -79,7 +104,7 @@ impl Dispatch {
         workgroups: [u32; 3],
     ) -> Self {
         Dispatch {
-            kernel: Kernel { shader, entry_point, constants: Vec::new() },
+            kernel: Kernel::new(shader, entry_point),
             params: bytemuck::bytes_of(params).to_vec(),
             bindings: bindings.into(),
             workgroups,

@@ -47,6 +47,8 @@ impl Graph {
 
     /// Broadcasting a target is nearly always a mistake, such as (N) against (N, 1) making (N, N); it is refused.
     fn check_same_shape(&self, op: &str, x: Value, target: Value) -> Result<()> {
+        self.check(x)?;
+        self.check(target)?;
         if self.shape(x) == self.shape(target) {
             Ok(())
         } else {

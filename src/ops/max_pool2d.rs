@@ -73,6 +73,27 @@ impl MaxPool2d {
         *self == plain && 2 * rows <= height && 2 * columns <= width
     }
 
+    /// Whether the kernels for pairs of 2×2 windows apply: see the shader.
+    fn is_paired(&self, input: &Shape, output: &Shape) -> bool {
+        let [height, width] = [input[2], input[3]];
+        self.is_plain_2x2([height, width], [output[2], output[3]]) && width % 4 == 0 && height % 2 == 0
+    }
+
+    /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
+    fn launch(
+        &self,
+        [general, paired]: [&'static str; 2],
+        input: &Shape,
+        output: &Shape,
+        general_elems: usize,
+    ) -> (Params, &'static str) {
+        if self.is_paired(input, output) {
+            (self.params(output.num_elems() / 2, input, output), paired)
+        } else {
+            (self.params(general_elems, input, output), general)
+        }
+    }
+
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
         Params {
             num_elems: to_u32(num_elems),
@@ -116,27 +137,36 @@ impl MaxPool2d {
     }
 }
 
-/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side: four loads and three comparisons, without branches, so that
-/// the compiler can use vector instructions.
+/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side, in a plane without NaN: three comparisons a window whose
+/// results are computed with, since branches on them would be mispredicted every other time.
 #[inline(always)]
 fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
     let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
     for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
-        let (upper, lower) = pair.split_at(width);
-        // Widths and the index of a row fit u32, as a plane's size does.
+        let (upper, lower) = (&pair[..2 * columns], &pair[width..][..2 * columns]);
+        // A plane's index fits u32: bindings are limited long before.
         let (row_start, width) = ((2 * row * width) as u32, width as u32);
-        let cells = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-        for ((column, (y, index)), (upper, lower)) in (0u32..).zip(y.iter_mut().zip(indices)).zip(cells) {
-            let first = row_start + 2 * column;
-            let (mut max, mut at) = (upper[0], first);
-            for (value, value_at) in [(upper[1], first + 1), (lower[0], first + width), (lower[1], first + width + 1)] {
-                let wins = (value > max) | value.is_nan();
-                max = if wins { value } else { max };
-                at = if wins { value_at } else { at };
-            }
-            (*y, *index) = (max, at);
+        for column in 0..columns {
+            let (above, above_right) = larger(upper[2 * column], upper[2 * column + 1]);
+            let (below, below_right) = larger(lower[2 * column], lower[2 * column + 1]);
+            let (max, is_below) = larger(above, below);
+            let is_right = (above_right & !is_below) | (below_right & is_below);
+            y[column] = max;
+            indices[column] = row_start + 2 * column as u32 + (width & is_below) + (is_right & 1);
         }
     }
+}
+
+/// Whether any value is not a number; looks at all of them, since a loop without a way out is a vector loop.
+#[inline(always)]
+fn has_nan<F: Float>(x: &[F]) -> bool {
+    x.iter().fold(false, |any, x| any | x.is_nan())
+}
+
+/// The larger of two values, and all bits set if that is the second; the first in a tie.
+#[inline(always)]
+fn larger<F: Float>(first: F, second: F) -> (F, u32) {
+    (if second > first { second } else { first }, u32::from(second > first).wrapping_neg())
 }
 
 impl Operation for MaxPool2d {
@@ -161,8 +191,8 @@ impl Operation for MaxPool2d {
         let cost = self.kernel_size[0] * self.kernel_size[1] * PLANES_PER_PIECE;
         for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
             let x = &x[plane * height * width..][..height * width];
-            if is_plain_2x2 {
-                parallel::simd(|| pool_plane_2x2(width, columns, x, (y, indices)));
+            if is_plain_2x2 && !has_nan(x) {
+                pool_plane_2x2(width, columns, x, (y, indices));
             } else {
                 self.pool_plane([height, width], columns, x, (y, indices));
             }
@@ -170,10 +200,11 @@ impl Operation for MaxPool2d {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        let num_elems = ctx.outputs[0].shape.num_elems();
-        let params = self.params(num_elems, &ctx.inputs[0].shape, &ctx.outputs[0].shape);
+        let (input, output) = (&ctx.inputs[0].shape, &ctx.outputs[0].shape);
+        let (params, entry_point) = self.launch(["forward", "forward_2x2"], input, output, output.num_elems());
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
-        let dispatch = Dispatch::new(&SHADER, "forward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 
@@ -246,10 +277,11 @@ impl Operation for MaxPool2dBackward {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        let num_elems = ctx.outputs[0].shape.num_elems();
-        let params = self.pool.params(num_elems, &ctx.outputs[0].shape, &ctx.inputs[0].shape);
+        let (input, output) = (&ctx.outputs[0].shape, &ctx.inputs[0].shape);
+        let (params, entry_point) = self.pool.launch(["backward", "backward_2x2"], input, output, input.num_elems());
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        let dispatch = Dispatch::new(&SHADER, "backward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 

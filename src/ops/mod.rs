@@ -6,11 +6,14 @@
 
 mod activation;
 pub(crate) mod adam;
+mod argmax;
 mod avg_pool2d;
 mod batch_norm2d;
+mod concat;
 mod conv2d;
 mod copy;
 mod cross_entropy;
+mod custom;
 mod dropout;
 mod elementwise;
 mod gather;
@@ -19,6 +22,7 @@ mod loss;
 mod matmul;
 mod max_pool2d;
 pub(crate) mod metrics;
+mod pad;
 mod pool2d;
 mod reduce;
 mod reshape;
@@ -32,6 +36,7 @@ pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use conv2d::Conv2d;
 pub use copy::SliceRange;
 pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
+pub use custom::{Array, ArrayMut, CustomKernel, CustomOp};
 pub use dropout::Dropout;
 pub use gather::{BatchSource, GatherBatch};
 pub use matmul::Matmul;
@@ -143,8 +148,13 @@ op_list! {
     ClassLossBackward(cross_entropy::ClassLossBackward),
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
+    Argmax(argmax::Argmax),
+    Concat(concat::Concat),
+    Custom(custom::Custom),
+    CustomBackward(custom::CustomBackward),
     Dropout(dropout::Dropout),
     Gather(gather::Gather),
+    Pad(pad::Pad),
     MaxPool2d(max_pool2d::MaxPool2d),
     MaxPool2dBackward(max_pool2d::MaxPool2dBackward),
     BatchNormTrain(batch_norm2d::BatchNormTrain),
@@ -204,8 +214,10 @@ impl Op {
 pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&adam::SHADER],
+        &[&argmax::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
+        &[&concat::SHADER],
         conv2d::SHADERS,
         &[&copy::SHADER],
         &[&cross_entropy::SHADER],
@@ -215,6 +227,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         matmul::SHADERS,
         &[&max_pool2d::SHADER],
         &[&metrics::SHADER],
+        &[&pad::SHADER],
         &[&reduce::SHADER],
         &[&sgd::SHADER],
         &[&softmax::SHADER],
@@ -252,7 +265,11 @@ pub(crate) mod check {
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {
-            return Err(Error::operand(op, format!("{end} operands, with at least one parameter"), inputs.len().to_string()));
+            return Err(Error::operand(
+                op,
+                format!("{end} operands, with at least one parameter"),
+                inputs.len().to_string(),
+            ));
         }
         for range in &ranges[1..] {
             for (first, other) in inputs[ranges[0].clone()].iter().zip(&inputs[range.clone()]) {

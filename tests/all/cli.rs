@@ -199,7 +199,8 @@ fn without_held_out_images_the_test_images_validate() {
     assert_eq!(reports.len(), 3);
     // Without a limit, validation and the final judgement are over the same images, so the judgement is that of the
     // best epoch, to the bit. The rate is so high that the best epoch is not the last.
-    let args = ["--val-split=0", "--train-limit=256", "--epochs=6", "--lr=0.3", "--json", "--device=cpu", "--data", DATA];
+    let args =
+        ["--val-split=0", "--train-limit=256", "--epochs=6", "--lr=0.3", "--json", "--device=cpu", "--data", DATA];
     let reports = lines(&succeeds(place.lenet(&args)));
     let (outcome, epochs) = reports.split_last().unwrap();
     let best = epochs.iter().find(|report| report["epoch"] == outcome["best_epoch"]).unwrap();
@@ -276,7 +277,10 @@ fn what_a_run_meets_is_an_error_that_names_it() {
         (&["--device=cpu", "--data", DATA, "--init", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["--device=cpu", "--data", DATA, "--init", "file"], "a whole safetensors file"),
         (&["--config", "typo.toml"], "batchsize"),
-        (&["eval", "--device=cpu", "--data", DATA, "--model", "nowhere.safetensors"], "cannot read nowhere.safetensors"),
+        (
+            &["eval", "--device=cpu", "--data", DATA, "--model", "nowhere.safetensors"],
+            "cannot read nowhere.safetensors",
+        ),
     ];
     for (args, part) in cases {
         let Done { code, stderr, .. } = place.lenet(args);
@@ -338,10 +342,33 @@ fn a_training_step_agrees_with_the_reference() {
 fn help_explains_every_option_with_its_default() {
     let help = succeeds(Place::new().lenet(&["--help"]));
     let options = [
-        "--dataset", "--data", "--epochs", "--batch-size", "--optimizer", "--lr", "--momentum", "--nesterov",
-        "--weight-decay", "--dropout", "--batch-norm", "--seed", "--device", "--train-limit", "--val-limit",
-        "--val-split", "--normalize", "--no-shuffle", "--init", "--out", "--early-stopping-patience",
-        "--early-stopping-min-delta", "--no-early-stopping", "--scheduler", "--config", "--json", "--quiet",
+        "--dataset",
+        "--data",
+        "--epochs",
+        "--batch-size",
+        "--optimizer",
+        "--lr",
+        "--momentum",
+        "--nesterov",
+        "--weight-decay",
+        "--dropout",
+        "--batch-norm",
+        "--seed",
+        "--device",
+        "--train-limit",
+        "--val-limit",
+        "--val-split",
+        "--normalize",
+        "--no-shuffle",
+        "--init",
+        "--out",
+        "--early-stopping-patience",
+        "--early-stopping-min-delta",
+        "--no-early-stopping",
+        "--scheduler",
+        "--config",
+        "--json",
+        "--quiet",
     ];
     for option in options {
         let (_, text) = help.split_once(&format!(" {option}")).unwrap_or_else(|| panic!("no {option} in {help}"));

@@ -4,8 +4,8 @@
 use wgrad::exec::MODEL_KINDS;
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
-use wgrad::ops::conv2d::Conv2d;
-use wgrad::ops::copy::SliceRange;
+use wgrad::ops::{AvgPool2d, Conv2d, CrossEntropy, MaxPool2d, NllLoss, Reduction, SliceRange};
+use wgrad::optim::Optimizer;
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StepTable, Tensor, TensorType, Value};
 
 use crate::harness::gpu;
@@ -43,6 +43,7 @@ fn gradient(x: &[f32], build: impl FnOnce(&mut Graph, Value) -> Result<Value>) -
     Some(program.output("gradient", "gradient").expect("the output exists").to_f64_vec())
 }
 
+type Use = fn(&mut Graph, Value) -> Result<()>;
 type Mistake = fn(&mut Graph, Mistakes) -> Result<Value>;
 
 /// What mistakes are made with.
@@ -111,7 +112,7 @@ fn a_value_of_another_graph_is_refused() {
         other.input(&format!("{index}"), TensorType::f32([2, 3])).expect("a new name");
     }
     let stranger = other.input_with_grad("stranger", [2, 3]).expect("a new name");
-    let uses: [(&str, fn(&mut Graph, Value) -> Result<()>); 17] = [
+    let uses: [(&str, Use); 32] = [
         ("relu", |g, v| g.relu(v).map(drop)),
         ("add", |g, v| g.add(v, v).map(drop)),
         ("sum", |g, v| g.sum(v, &[0], false).map(drop)),
@@ -127,6 +128,21 @@ fn a_value_of_another_graph_is_refused() {
         ("matmul", |g, v| g.matmul(v, v).map(drop)),
         ("linear", |g, v| g.linear(v, v, None).map(drop)),
         ("conv2d", |g, v| g.conv2d(v, v, None, Conv2d::default()).map(drop)),
+        ("softmax", |g, v| g.softmax(v, 0).map(drop)),
+        ("log_softmax", |g, v| g.log_softmax(v, 0).map(drop)),
+        ("cross_entropy", |g, v| g.cross_entropy(v, v, None, CrossEntropy::default()).map(drop)),
+        ("nll_loss", |g, v| g.nll_loss(v, v, None, NllLoss::default()).map(drop)),
+        ("mse_loss", |g, v| g.mse_loss(v, v, Reduction::Mean).map(drop)),
+        ("l1_loss", |g, v| g.l1_loss(v, v, Reduction::Mean).map(drop)),
+        ("bce_with_logits", |g, v| g.bce_with_logits(v, v, Reduction::Mean).map(drop)),
+        ("max_pool2d", |g, v| g.max_pool2d(v, MaxPool2d::new([1, 1])).map(drop)),
+        ("avg_pool2d", |g, v| g.avg_pool2d(v, AvgPool2d::new([1, 1])).map(drop)),
+        ("adaptive_avg_pool2d", |g, v| g.adaptive_avg_pool2d(v, [1, 1]).map(drop)),
+        ("global_avg_pool2d", |g, v| g.global_avg_pool2d(v).map(drop)),
+        ("slice", |g, v| g.slice(v, &[(0..1).into(), (0..1).into()]).map(drop)),
+        ("argmax", |g, v| g.argmax(v, 0).map(drop)),
+        ("concat", |g, v| g.concat(&[v, v], 0).map(drop)),
+        ("pad", |g, v| g.pad(v, &[(1, 1), (0, 0)]).map(drop)),
         ("output", |g, v| g.output("out", v)),
         ("backward", |g, v| g.backward(v).map(drop)),
     ];
@@ -418,6 +434,46 @@ fn the_last_row_of_a_table_is_what_an_output_shows() {
             assert_eq!(got, [1.5 * last, 2.5 * last, 3.5 * last], "{num_steps} steps on {device}");
         }
         program.run("g", &StepTable::new(0).constant("scale", 0.0).constant("shift", 0.0)).expect("nothing to do");
+    }
+}
+
+/// Training from a schedule of learning rates, `cuts` steps at a run: the bits of the parameter and of its velocity.
+fn train(device: &Device, optimizer: Optimizer, cuts: &[usize]) -> Vec<Vec<u64>> {
+    let mut graph = Graph::new("train");
+    let x = graph.parameter("x", [5], Init::Uniform { bound: 1.0 }).expect("a new name");
+    let y = graph.tanh(x).expect("a float");
+    let y = graph.square(y).expect("a float");
+    let loss = graph.mean_all(y).expect("there are elements");
+    let gradients = graph.backward(loss).expect("a differentiable loss");
+    optimizer.append(&mut graph, &gradients).expect("a parameter with a gradient");
+    let mut program = compile(device, &[&graph]);
+    let mut done = 0;
+    for &num_steps in cuts {
+        let scalars = |step: usize| optimizer.step_scalars((done + step) as u64, 0.5 / (1 + done + step) as f64, None);
+        let names: Vec<&str> = scalars(0).into_iter().map(|(name, _)| name).collect();
+        let table = names
+            .into_iter()
+            .enumerate()
+            .fold(StepTable::new(num_steps), |table, (index, name)| table.column(name, |step| scalars(step)[index].1));
+        program.run("train", &table).expect("the entry exists");
+        done += num_steps;
+    }
+    let states = program.state_dict(&[StateKind::Parameter, StateKind::Optimizer]).expect("states can be read");
+    states.values().map(|state| state.to_f64_vec().into_iter().map(f64::to_bits).collect()).collect()
+}
+
+/// How steps are cut into runs changes no bit, whatever the steps' own scalars and whatever the states they update.
+#[test]
+fn training_does_not_depend_on_how_steps_are_cut_into_runs() {
+    for device in devices() {
+        for optimizer in [Optimizer::sgd_momentum(0.9), Optimizer::adam()] {
+            let whole = train(&device, optimizer, &[60]);
+            let start = train(&device, optimizer, &[]);
+            assert!(whole.len() > 1 && whole != start, "training changes the states");
+            for cuts in [&[1; 60][..], &[7, 7, 7, 7, 7, 7, 7, 7, 4], &[59, 1], &[0, 1, 0, 59]] {
+                assert_eq!(train(&device, optimizer, cuts), whole, "{optimizer:?} cut into {cuts:?} on {device}");
+            }
+        }
     }
 }
 

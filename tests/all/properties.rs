@@ -6,11 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
-use wgrad::ops::activation::Activation;
-use wgrad::ops::conv2d::Conv2d;
-use wgrad::ops::copy::SliceRange;
-use wgrad::ops::matmul::Matmul;
-use wgrad::{Device, Graph, Plan, Program, Result, TensorType, Value};
+use wgrad::ops::{Activation, AvgPool2d, Conv2d, CrossEntropy, Matmul, MaxPool2d, Reduction, SliceRange};
+use wgrad::{Device, Graph, Plan, Program, Result, Shape, TensorType, Value};
 
 use crate::cases::{Case, Fill, input};
 use crate::harness::{check_case, gpu};
@@ -144,6 +141,164 @@ proptest! {
     }
 }
 
+fn floats(shape: impl Into<Shape>) -> crate::cases::Input {
+    input(shape, Fill::Uniform)
+}
+
+proptest! {
+    #![proptest_config(config(NUM_GPU_CASES))]
+
+    #[test]
+    fn matmul(
+        [m, n, k] in [1_usize..20, 1_usize..20, 1_usize..20],
+        batch in extents(0..3),
+        ones in vec(any::<[bool; 2]>(), 3),
+        trans_a: bool,
+        trans_b: bool,
+        has_bias: bool,
+        activation in select(&[Activation::None, Activation::Sigmoid, Activation::Tanh][..]),
+    ) {
+        let shape = |which: usize, transposed: bool, rows: usize, cols: usize| {
+            let ones: Vec<bool> = ones.iter().map(|ones| ones[which]).collect();
+            let mut shape = broadcast_operand(&batch, &ones, 0);
+            shape.extend(if transposed { [cols, rows] } else { [rows, cols] });
+            shape
+        };
+        let (a, b) = (shape(0, trans_a, m, k), shape(1, trans_b, k, n));
+        let matmul = Matmul { trans_a, trans_b, activation };
+        let label = format!("{a:?} {b:?} {matmul:?} bias {has_bias}");
+        let mut inputs = vec![floats(a), floats(b)];
+        if has_bias {
+            inputs.push(floats([n]));
+        }
+        holds(Case::one(label, inputs, move |g, v| g.matmul_with(v[0], v[1], v.get(2).copied(), matmul)))?;
+    }
+
+    #[test]
+    fn conv2d(
+        (batch, groups, group_in, group_out) in (1_usize..4, 1_usize..3, 1_usize..4, 1_usize..4),
+        kernel in [1_usize..5, 1_usize..5],
+        more in [0_usize..7, 0_usize..7],
+        stride in [1_usize..4, 1_usize..4],
+        padding in [0_usize..3, 0_usize..3],
+        dilation in [1_usize..3, 1_usize..3],
+        has_bias: bool,
+        activation in select(&[Activation::None, Activation::Tanh][..]),
+    ) {
+        let conv = Conv2d { stride, padding, dilation, groups, activation };
+        // The kernel fits, and then some.
+        let extent = |i: usize| (dilation[i] * (kernel[i] - 1) + 1).saturating_sub(2 * padding[i]).max(1) + more[i];
+        let x = [batch, groups * group_in, extent(0), extent(1)];
+        let weight = [groups * group_out, group_in, kernel[0], kernel[1]];
+        let mut inputs = vec![floats(x), floats(weight)];
+        if has_bias {
+            inputs.push(floats([weight[0]]));
+        }
+        let label = format!("{x:?} {weight:?} {conv:?} bias {has_bias}");
+        holds(Case::one(label, inputs, move |g, v| g.conv2d(v[0], v[1], v.get(2).copied(), conv)))?;
+    }
+
+    #[test]
+    fn slice(shape in extents(1..5), bounds in vec((any::<Index>(), any::<Index>(), 1_usize..4), 5)) {
+        let range = |(&extent, (start, len, step)): (&usize, &(Index, Index, usize))| {
+            let start = start.index(extent);
+            SliceRange { start, stop: start + 1 + len.index(extent - start), step: *step }
+        };
+        let ranges: Vec<SliceRange> = shape.iter().zip(&bounds).map(range).collect();
+        let label = format!("{shape:?} {ranges:?}");
+        holds(Case::one(label, vec![floats(shape)], move |g, v| g.slice(v[0], &ranges)))?;
+    }
+
+    #[test]
+    fn concat(shape in extents(1..5), axis: Index, lens in vec(1_usize..5, 1..5)) {
+        let axis = axis.index(shape.len());
+        let with_len = |&len: &usize| {
+            let mut shape = shape.clone();
+            shape[axis] = len;
+            floats(shape)
+        };
+        let label = format!("{shape:?} along {axis} of {lens:?}");
+        holds(Case::one(label, lens.iter().map(with_len).collect(), move |g, v| g.concat(v, axis)))?;
+    }
+
+    #[test]
+    fn pad(shape in extents(0..5), padding in vec((0_usize..3, 0_usize..3), 5)) {
+        let padding = padding[..shape.len()].to_vec();
+        let label = format!("{shape:?} by {padding:?}");
+        let build = move |g: &mut Graph, v: &[Value]| {
+            let y = g.pad(v[0], &padding)?;
+            g.neg(y)
+        };
+        holds(Case::one(label, vec![floats(shape)], build))?;
+    }
+
+    #[test]
+    fn argmax(shape in extents(1..5), axis: Index, ties: bool) {
+        let axis = axis.index(shape.len());
+        let label = format!("{shape:?} along {axis}");
+        let fill = if ties { Fill::Ties } else { Fill::Distinct };
+        let case = Case::one(label, vec![input(shape, fill)], move |g, v| g.argmax(v[0], axis));
+        holds(case.without_gradient_check())?;
+    }
+
+    #[test]
+    fn pools(
+        planes in [1_usize..3, 1_usize..4],
+        kernel_size in [1_usize..5, 1_usize..5],
+        more in [0_usize..7, 0_usize..7],
+        stride in [1_usize..5, 1_usize..5],
+        pads in [any::<bool>(), any::<bool>()],
+        dilation in [1_usize..3, 1_usize..3],
+        ceil_mode: bool,
+        count_include_pad: bool,
+        is_max: bool,
+    ) {
+        let padding = [0, 1].map(|i| if pads[i] { kernel_size[i] / 2 } else { 0 });
+        let dilation = if is_max { dilation } else { [1, 1] };
+        let extent = |i: usize| dilation[i] * (kernel_size[i] - 1) + 1 + more[i];
+        let x = [planes[0], planes[1], extent(0), extent(1)];
+        let max = MaxPool2d { kernel_size, stride, padding, dilation, ceil_mode };
+        let divisor_override = None;
+        let avg = AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override };
+        let label = if is_max { format!("{x:?} {max:?}") } else { format!("{x:?} {avg:?}") };
+        let build = move |g: &mut Graph, v: &[Value]| match is_max {
+            true => g.max_pool2d(v[0], max),
+            false => g.avg_pool2d(v[0], avg),
+        };
+        holds(Case::one(label, vec![input(x, Fill::Distinct)], build))?;
+    }
+
+    #[test]
+    fn softmax(shape in extents(1..5), axis: Index, is_log: bool) {
+        let axis = axis.index(shape.len());
+        let label = format!("{shape:?} along {axis} log {is_log}");
+        let build = move |g: &mut Graph, v: &[Value]| match is_log {
+            true => g.log_softmax(v[0], axis),
+            false => g.softmax(v[0], axis),
+        };
+        holds(Case::one(label, vec![floats(shape)], build))?;
+    }
+
+    #[test]
+    fn cross_entropy(
+        (rows, classes) in (1_usize..9, 1_u32..12),
+        reduction in select(&[Reduction::Mean, Reduction::Sum, Reduction::None][..]),
+        has_weights: bool,
+        smoothing in prop_oneof![Just(0.0), 0.01..0.9],
+    ) {
+        let attributes = CrossEntropy { reduction, ignore_index: None, label_smoothing: smoothing };
+        let label = format!("({rows}, {classes}) {attributes:?} weights {has_weights}");
+        // The weights are constants: they get no gradient.
+        let inputs = vec![floats([rows, classes as usize]), input([rows], Fill::Index(classes))];
+        let build = move |g: &mut Graph, v: &[Value]| {
+            let weights = input([classes as usize], Fill::Positive).tensor(3);
+            let weights = has_weights.then(|| g.constant(weights));
+            g.cross_entropy(v[0], v[1], weights, attributes)
+        };
+        holds(Case::one(label, inputs, build))?;
+    }
+}
+
 /// A step of a random computation: what it does, and which of the values so far it does it to.
 type Move = (u8, Index, Index);
 
@@ -257,7 +412,7 @@ impl Arguments {
 type AnyOp = fn(&mut Graph, &[Value], &Arguments) -> Result<Value>;
 
 /// Every builder, called with arguments that may not fit.
-const ANY_OP: [(&str, AnyOp); 22] = [
+const ANY_OP: [(&str, AnyOp); 32] = [
     ("relu", |g, v, _| g.relu(v[0])),
     ("clamp", |g, v, a| g.clamp(v[0], a.size(0) as f64, a.size(1) as f64)),
     ("add", |g, v, _| g.add(v[0], v[1])),
@@ -299,6 +454,53 @@ const ANY_OP: [(&str, AnyOp); 22] = [
         let image = g.input_with_grad("image", [2, 1 + a.size(0), 1 + a.size(1), 2])?;
         let weight = g.input_with_grad("weight", [1 + a.size(2), 1 + a.axes.len(), 1 + a.size(3), 1])?;
         g.conv2d(image, weight, None, conv)
+    }),
+    ("softmax", |g, v, a| g.softmax(v[0], a.size(0))),
+    ("cross_entropy", |g, v, a| {
+        let attributes = CrossEntropy {
+            reduction: [Reduction::Mean, Reduction::Sum, Reduction::None][a.size(0) % 3],
+            ignore_index: a.integers[0].then_some(1),
+            label_smoothing: 0.4 * a.size(1) as f64,
+        };
+        let rows = 1 + a.size(2);
+        let labels = g.input("labels", TensorType::u32([rows]))?;
+        let logits = g.input_with_grad("logits", [1 + a.size(3), 1 + a.axes.len()])?;
+        g.cross_entropy(logits, labels, a.integers[1].then_some(v[0]), attributes)
+    }),
+    ("argmax", |g, v, a| g.argmax(v[0], a.size(0))),
+    ("concat", |g, v, a| g.concat(&v[..a.size(1).min(3)], a.size(0))),
+    ("pad", |g, v, a| {
+        let pair = |size: &usize| (*size, a.size(0));
+        g.pad(v[0], &a.sizes.iter().map(pair).collect::<Vec<_>>())
+    }),
+    ("mse_loss", |g, v, _| g.mse_loss(v[0], v[1], Reduction::Mean)),
+    ("bce_with_logits", |g, v, _| g.bce_with_logits(v[0], v[1], Reduction::None)),
+    ("max_pool2d", |g, v, a| {
+        let x = if a.flag { v[0] } else { g.input_with_grad("image", [2, 1, 1 + a.size(3), 1 + a.size(4)])? };
+        let pool = MaxPool2d {
+            kernel_size: [a.size(0), 1],
+            stride: [a.size(1), 1],
+            padding: [a.axes.len() / 2, 0],
+            dilation: [a.size(2), 1],
+            ceil_mode: a.integers[0],
+        };
+        g.max_pool2d(x, pool)
+    }),
+    ("avg_pool2d", |g, v, a| {
+        let x = if a.flag { v[0] } else { g.input_with_grad("image", [2, 1, 1 + a.size(3), 1 + a.size(4)])? };
+        let pool = AvgPool2d {
+            kernel_size: [a.size(0), 1],
+            stride: [a.size(1), 1],
+            padding: [a.axes.len() / 2, 0],
+            ceil_mode: a.integers[0],
+            count_include_pad: a.integers[1],
+            divisor_override: a.integers[2].then_some(a.axes.len() as u32),
+        };
+        g.avg_pool2d(x, pool)
+    }),
+    ("adaptive_avg_pool2d", |g, v, a| {
+        let x = if a.flag { v[0] } else { g.input_with_grad("image", [2, 1, 1 + a.size(3), 1 + a.size(4)])? };
+        g.adaptive_avg_pool2d(x, [a.size(0), a.size(1)])
     }),
     ("backward", |g, v, _| g.backward(v[0]).map(|_| v[0])),
 ];

@@ -207,7 +207,11 @@ impl GpuDevice {
     /// The pipeline of a kernel under a layout of its bindings, made when it is first asked for.
     pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout]) -> Result<Pipeline> {
         let label = kernel.label();
-        let key = format!("{label} {:?} {layout:?}", kernel.constants);
+        let mut key = format!("{label} {:?} {layout:?}", kernel.constants);
+        if kernel.is_custom() {
+            // Nothing keeps users from giving two ops one name.
+            key += &kernel.source;
+        }
         let mut pipelines = self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"))?;
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
@@ -232,12 +236,12 @@ impl GpuDevice {
             bind_group_layouts: &[Some(&bind_group_layout)],
             immediate_size: 0,
         });
-        let module = self.shader_module(label, kernel.shader.source);
+        let module = self.shader_module(label, kernel);
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(label),
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(kernel.entry_point),
+            entry_point: Some(&kernel.entry_point),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &kernel.constants,
                 // Every kernel writes workgroup memory before it reads it, and zeroing costs time in every launch.
@@ -250,19 +254,32 @@ impl GpuDevice {
     }
 
     /// Debug builds, and so the tests, keep naga's checks: every access clamped, every loop bounded. Release builds
-    /// leave them out.
-    fn shader_module(&self, label: &str, source: &'static str) -> wgpu::ShaderModule {
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(source.into()) };
-        if cfg!(debug_assertions) {
+    /// leave them out, but for modules that a user wrote; [`CHECKS_VARIABLE`] says otherwise for either.
+    fn shader_module(&self, label: &str, kernel: &Kernel) -> wgpu::ShaderModule {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source.as_ref().into()),
+        };
+        if shader_checks() || kernel.is_custom() {
             return self.device.create_shader_module(descriptor);
         }
         #[expect(unsafe_code, reason = "injected bounds checks and loop limits cost a good part of a kernel's time")]
         // SAFETY: the kernels guard their own ragged edges and their loops end; the tests run every one of them over
-        // awkward shapes between sentinels, with the checks on, and CI repeats them without.
+        // awkward shapes between sentinels, with the checks and, in `tests/run.sh`, without.
         unsafe {
             self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }
+    }
+}
+
+/// "on" or "off": whether kernels keep the checks that naga injects.
+const CHECKS_VARIABLE: &str = "WGRAD_SHADER_CHECKS";
+
+fn shader_checks() -> bool {
+    match std::env::var(CHECKS_VARIABLE).as_deref() {
+        Ok("on") => true,
+        Ok("off") => false,
+        _ => cfg!(debug_assertions),
     }
 }
 

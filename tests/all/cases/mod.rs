@@ -5,15 +5,18 @@
 
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
+pub mod argmax;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
+pub mod concat;
 pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
-pub mod loss;
 pub mod gather;
+pub mod loss;
 pub mod max_pool2d;
+pub mod pad;
 pub mod reduce;
 pub mod softmax;
 

@@ -1,12 +1,13 @@
 //! Every op over its cases.
 
+mod avg_pool2d;
 mod batch_norm2d;
 mod cross_entropy;
-mod softmax;
-mod avg_pool2d;
+mod custom;
 mod dropout;
 mod gather;
 mod max_pool2d;
+mod softmax;
 
 use crate::cases;
 use crate::harness::check;
@@ -34,4 +35,24 @@ fn copy() {
 #[test]
 fn loss() {
     check(cases::loss::cases());
+}
+
+#[test]
+fn argmax() {
+    check(cases::argmax::cases());
+}
+
+#[test]
+fn pad() {
+    check(cases::pad::cases());
+}
+
+#[test]
+fn slice() {
+    check(cases::pad::slices());
+}
+
+#[test]
+fn concat() {
+    check(cases::concat::cases());
 }

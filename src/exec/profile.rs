@@ -1,0 +1,46 @@
+//! Where the time of a step goes, op by op. Each op is run and waited for on its own, so on a GPU its cost of being
+//! submitted is in the number; the headline speed is a whole run's.
+
+use std::time::{Duration, Instant};
+
+use super::{Program, StepTable};
+use crate::Result;
+use crate::ops::kernel::Cost;
+
+/// One op's share of a step.
+#[derive(Clone, Debug)]
+pub struct OpTime {
+    /// The layer and the op.
+    pub label: String,
+    /// The median over all repeats.
+    pub median: Duration,
+    /// What the op has to compute and move.
+    pub cost: Cost,
+}
+
+impl Program {
+    /// Times every op of an entry over `repeats` runs under the first row of `table`. Updates of states happen.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn profile(&mut self, entry: &str, table: &StepTable, repeats: usize) -> Result<Vec<OpTime>> {
+        let index = self.entry(entry)?;
+        let table = table.select(&self.plans[index].scalars)?;
+        let num_steps = self.plans[index].steps.len();
+        let mut times = vec![Vec::new(); num_steps];
+        for _ in 0..repeats.max(1) {
+            for (step, times) in times.iter_mut().enumerate() {
+                let started = Instant::now();
+                self.executor.run_op(index, step, &table)?;
+                times.push(started.elapsed());
+            }
+        }
+        let steps = self.plans[index].steps.iter().zip(times);
+        Ok(steps
+            .map(|(step, mut times)| {
+                times.sort_unstable();
+                OpTime { label: step.label(), median: times[times.len() / 2], cost: step.cost() }
+            })
+            .collect())
+    }
+}
