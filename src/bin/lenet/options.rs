@@ -152,7 +152,7 @@ struct SelectionOptions {
     #[arg(long, value_name = "N")]
     val_limit: Option<usize>,
     /// Share of the training images held out to validate on; 0 validates on the official test images [default: 0.1]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     val_split: Option<f64>,
     /// Take the images in the same order in every epoch
     #[arg(long)]
@@ -166,7 +166,7 @@ struct NetworkOptions {
     #[arg(long)]
     batch_norm: bool,
     /// Drop values with probability P behind the first pooling and the first fully connected layer [default: 0]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     dropout: Option<f64>,
 }
 
@@ -196,16 +196,16 @@ struct OptimizerOptions {
     #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam", "adamw"])]
     optimizer: Option<String>,
     /// The learning rate [default: 0.01 with sgd, 0.001 with adam and adamw]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Share of the velocity that sgd keeps from step to step [default: 0.9]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Let sgd look ahead along its velocity
     #[arg(long)]
     nesterov: bool,
     /// Pull weights towards 0 [default: 0 with sgd and adam, 0.01 with adamw]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
 }
 
@@ -219,7 +219,7 @@ struct StoppingOptions {
     #[arg(long, value_name = "N")]
     early_stopping_patience: Option<u64>,
     /// How much better a validation loss must be to count [default: 0]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     early_stopping_min_delta: Option<f64>,
     /// Train all epochs
     #[arg(long, conflicts_with_all = ["early_stopping_patience", "early_stopping_min_delta"])]
@@ -233,7 +233,7 @@ struct SchedulerOptions {
     #[arg(long, value_name = "NAME", value_parser = ["constant", "plateau"])]
     scheduler: Option<String>,
     /// What a plateau multiplies the learning rate with [default: 0.1]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     factor: Option<f64>,
     /// How many epochs without a better validation loss a plateau puts up with [default: 10]
     #[arg(long, value_name = "N")]
