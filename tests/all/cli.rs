@@ -1,6 +1,8 @@
 //! The binary, as a user meets it: exit codes, what is printed, and what a run leaves behind. Runs are tiny and on the
 //! processor; the bundled FashionMNIST is read from the repository, so that no installed data set matters.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
