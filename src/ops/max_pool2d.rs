@@ -73,6 +73,11 @@ impl MaxPool2d {
         *self == plain && 2 * rows <= height && 2 * columns <= width
     }
 
+    /// Rounds of the kernels' loops.
+    fn loop_rounds(&self) -> usize {
+        self.kernel_size[0] * (1 + self.kernel_size[1])
+    }
+
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
         Params {
             num_elems: to_u32(num_elems),
@@ -174,7 +179,7 @@ impl Operation for MaxPool2d {
         let params = self.params(num_elems, &ctx.inputs[0].shape, &ctx.outputs[0].shape);
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
         let dispatch = Dispatch::new(&SHADER, "forward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
-        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+        Ok(dispatch.loop_rounds(self.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -250,7 +255,7 @@ impl Operation for MaxPool2dBackward {
         let params = self.pool.params(num_elems, &ctx.outputs[0].shape, &ctx.inputs[0].shape);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
         let dispatch = Dispatch::new(&SHADER, "backward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
-        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+        Ok(dispatch.loop_rounds(self.pool.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {
