@@ -4,8 +4,8 @@
 use wgrad::exec::MODEL_KINDS;
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
-use wgrad::ops::conv2d::Conv2d;
-use wgrad::ops::copy::SliceRange;
+use wgrad::ops::Conv2d;
+use wgrad::ops::SliceRange;
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StepTable, Tensor, TensorType, Value};
 
 use crate::harness::gpu;

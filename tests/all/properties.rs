@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
-use wgrad::ops::activation::Activation;
-use wgrad::ops::conv2d::Conv2d;
-use wgrad::ops::copy::SliceRange;
-use wgrad::ops::matmul::Matmul;
+use wgrad::ops::Activation;
+use wgrad::ops::Conv2d;
+use wgrad::ops::SliceRange;
+use wgrad::ops::Matmul;
 use wgrad::{Device, Graph, Plan, Program, Result, TensorType, Value};
 
 use crate::cases::{Case, Fill, input};

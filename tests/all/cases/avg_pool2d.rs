@@ -1,7 +1,7 @@
 //! Average pooling: every rule of the divisor, overlap, gaps, padding, rounding up, and adaptive windows.
 
 use super::{Case, Fill, input};
-use wgrad::ops::avg_pool2d::AvgPool2d;
+use wgrad::ops::AvgPool2d;
 
 pub fn cases() -> Vec<Case> {
     let plain = AvgPool2d::new([2, 2]);

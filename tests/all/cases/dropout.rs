@@ -3,7 +3,7 @@
 
 use super::{Case, Fill, input};
 use wgrad::DType;
-use wgrad::ops::dropout::Dropout;
+use wgrad::ops::Dropout;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{Case, Fill, input};
 use wgrad::DType;
-use wgrad::ops::gather::{BatchSource, GatherBatch};
+use wgrad::ops::{BatchSource, GatherBatch};
 
 pub fn cases() -> Vec<Case> {
     // Images in each shard, their shape, the batch size. The harness starts at position 3.

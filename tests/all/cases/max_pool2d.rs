@@ -1,7 +1,7 @@
 //! Maximum pooling: plain, overlapping, gapped, padded, dilated, rounded up, in ties and in one-cell planes.
 
 use super::{Case, Fill, input};
-use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::MaxPool2d;
 
 pub fn cases() -> Vec<Case> {
     let plain = MaxPool2d::new([2, 2]);

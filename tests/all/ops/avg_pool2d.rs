@@ -1,6 +1,6 @@
 //! Average pooling beyond its cases: PyTorch's divisors by hand, and what is refused.
 
-use wgrad::ops::avg_pool2d::AvgPool2d;
+use wgrad::ops::AvgPool2d;
 use wgrad::{Device, Graph, Plan, Program, Result, Tensor};
 
 use crate::cases;

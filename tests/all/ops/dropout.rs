@@ -1,6 +1,6 @@
 //! Dropout: the same bits everywhere, the right rate, the same mask for the gradient.
 
-use wgrad::ops::dropout::Dropout;
+use wgrad::ops::Dropout;
 use wgrad::rng::philox4x32;
 use wgrad::{DType, Device, Graph, Plan, Program, Result, StepTable, Tensor};
 

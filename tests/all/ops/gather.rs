@@ -1,6 +1,6 @@
 //! Batches against indexing by hand, and what is refused.
 
-use wgrad::ops::gather::{BatchSource, GatherBatch};
+use wgrad::ops::{BatchSource, GatherBatch};
 use wgrad::{DType, Device, Graph, Plan, Program, Result, StepTable, Tensor, TensorType};
 
 use crate::cases;

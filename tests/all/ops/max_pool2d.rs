@@ -1,6 +1,6 @@
 //! Maximum pooling beyond its cases: ties, NaN, an identity, and what is refused.
 
-use wgrad::ops::max_pool2d::MaxPool2d;
+use wgrad::ops::MaxPool2d;
 use wgrad::{Device, Graph, Plan, Program, Result, Tensor};
 
 use crate::cases;
