@@ -8,12 +8,15 @@
 pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod copy;
+pub mod conv2d;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
 pub mod loss;
 pub mod gather;
+pub mod matmul;
 pub mod max_pool2d;
+pub mod metrics;
 pub mod reduce;
 pub mod softmax;
 
