@@ -6,5 +6,7 @@ mod golden;
 mod graph;
 mod harness;
 mod ops;
+mod optim;
 mod properties;
 mod shaders;
+mod train;
