@@ -106,7 +106,6 @@ impl UnaryFunction {
     }
 
     pub fn value<F: Float>(self, x: F) -> F {
-        let (half, two) = (F::from_f64(0.5), F::from_f64(2.0));
         match self {
             Neg => -x,
             Exp => x.exp(),
@@ -141,7 +140,7 @@ impl UnaryFunction {
             MulScalar(value) => x * F::from_f64(value),
             PowScalar(2.0) => x * x,
             PowScalar(exponent) => x.powf(F::from_f64(exponent)),
-            Sign => sign(x) * (two - F::ONE),
+            Sign => sign(x),
         }
     }
 

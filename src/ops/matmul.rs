@@ -124,7 +124,7 @@ enum Variant {
 impl Matmul {
     fn variant(&self, sizes: &Sizes, gpu: GpuTraits) -> Variant {
         let aligned = [sizes.k, sizes.n, sizes.a_stride, sizes.b_stride].iter().all(|size| size % 4 == 0)
-            && (!self.trans_a || sizes.m % 4 == 0);
+            && (!self.trans_a || sizes.m.is_multiple_of(4));
         match (sizes.m * sizes.n * sizes.k < MIN_TILED, gpu.is_software) {
             (true, _) => Variant::Plain,
             (false, true) if aligned => Variant::RegistersVec4,

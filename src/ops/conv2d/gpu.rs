@@ -130,8 +130,8 @@ fn is_vec4(geometry: &Geometry) -> bool {
     geometry.conv.stride[1] == 1
         && geometry.conv.dilation[1] == 1
         && geometry.kernel[1] <= MAX_VEC4_KERNEL
-        && geometry.input[1] % STRIP == 0
-        && geometry.output[1] % STRIP == 0
+        && geometry.input[1].is_multiple_of(STRIP)
+        && geometry.output[1].is_multiple_of(STRIP)
 }
 
 fn strips_per_group(gpu: GpuTraits) -> u32 {
