@@ -1,5 +1,7 @@
 //! The integration tests, as one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should end where it stands")]
+
 mod cases;
 mod cli;
 mod data;
@@ -7,5 +9,7 @@ mod golden;
 mod graph;
 mod harness;
 mod ops;
+mod optim;
 mod properties;
 mod shaders;
+mod train;

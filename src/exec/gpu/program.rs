@@ -45,6 +45,8 @@ pub(crate) struct GpuExecutor {
     memory: Memory,
     entries: Vec<Entry>,
     steps_per_submission: usize,
+    /// Whether [`Executor::set_steps_per_submission`] settled it.
+    is_fixed: bool,
 }
 
 impl GpuExecutor {
@@ -59,7 +61,7 @@ impl GpuExecutor {
             let steps = launches(gpu, &memory, index, plan, dispatches)?;
             entries.push(Entry { plan: plan.clone(), steps });
         }
-        Ok(GpuExecutor { gpu: Arc::clone(gpu), memory, entries, steps_per_submission: 1 })
+        Ok(GpuExecutor { gpu: Arc::clone(gpu), memory, entries, steps_per_submission: 1, is_fixed: false })
     }
 
     /// Records launches for row `row` of the table of scalars.
@@ -90,6 +92,9 @@ impl GpuExecutor {
 
     /// Sets the number of steps a submission so that it takes about [`SUBMISSION_TARGET`].
     fn adapt(&mut self, steps: usize, took: Duration) {
+        if self.is_fixed {
+            return;
+        }
         let per_step = took.as_secs_f64() / steps as f64;
         let wanted = SUBMISSION_TARGET.as_secs_f64() / per_step.max(1e-7);
         // At most doubled at a time: the first steps also compile shaders, and say little.
@@ -103,7 +108,20 @@ impl GpuExecutor {
 fn describe_step(gpu: &GpuDevice, step: &Step) -> Result<Dispatches> {
     let (inputs, outputs) = (step.input_types(), step.output_types());
     let ctx = DispatchContext { inputs: &inputs, outputs: &outputs, gpu: gpu.traits() };
-    step.op.dispatches(&ctx)
+    let dispatches = step.op.dispatches(&ctx)?;
+    let limit = gpu.traits().max_loop_rounds;
+    match dispatches.list.iter().find(|dispatch| dispatch.loop_rounds > limit) {
+        None => Ok(dispatches),
+        Some(dispatch) => Err(Error::Unsupported {
+            op: step.label(),
+            device: gpu.info().name.clone(),
+            reason: format!(
+                "an invocation of {} takes {} rounds of its loops, and this adapter ends them after {limit}; use the cpu",
+                dispatch.kernel.label(),
+                dispatch.loop_rounds,
+            ),
+        }),
+    }
 }
 
 /// For each scratch index, the most that any op asks for: ops run one after the other, so they share.
@@ -300,5 +318,10 @@ impl Executor for GpuExecutor {
 
     fn num_objects(&self) -> u64 {
         self.gpu.num_objects()
+    }
+
+    fn set_steps_per_submission(&mut self, steps: Option<usize>) {
+        self.is_fixed = steps.is_some();
+        self.steps_per_submission = steps.unwrap_or(1).max(1);
     }
 }
