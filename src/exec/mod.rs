@@ -5,8 +5,8 @@
 pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
-mod state;
 pub mod profile;
+mod state;
 mod step_table;
 pub mod verify;
 

@@ -81,9 +81,8 @@ pub struct Session {
 
 impl Part {
     fn new(name: &'static str, data: &Dataset, batch_size: usize, first_row: usize) -> Result<Part> {
-        let size = |option: &str, size: usize| {
-            u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size))
-        };
+        let size =
+            |option: &str, size: usize| u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size));
         let loader = DataLoader::new(size("images", data.len())?, size("--batch-size", batch_size)?)?;
         Ok(Part { name, loader, first_row })
     }
@@ -238,7 +237,9 @@ fn plan(
     let [channels, height, width] = data.shape;
     let mut images = Vec::new();
     for (index, len) in shards(data)?.into_iter().enumerate() {
-        images.push(graph.input(&part.state(&format!("images.{index}")), TensorType::u8([len, channels, height, width]))?);
+        images.push(
+            graph.input(&part.state(&format!("images.{index}")), TensorType::u8([len, channels, height, width]))?,
+        );
     }
     let labels = graph.input(&part.state("labels"), TensorType::u32([data.len()]))?;
     let permutation = graph.input(&part.state("order"), TensorType::u32([data.len()]))?;

@@ -102,7 +102,8 @@ impl Conv2d {
             return Err(wrong("groups, stride and dilation of at least 1".into(), format!("{self:?}")));
         }
         if in_channels % self.groups != 0 || out_channels % self.groups != 0 || in_channels / self.groups != group_in {
-            let expected = format!("{in_channels} input channels in {} groups, each as wide as the weight", self.groups);
+            let expected =
+                format!("{in_channels} input channels in {} groups, each as wide as the weight", self.groups);
             return Err(wrong(expected, format!("a weight of shape {weight}")));
         }
         let extent = |axis: usize, size: usize, kernel: usize| {
@@ -111,7 +112,8 @@ impl Conv2d {
             (kernel > 0 && padded >= reach).then(|| (padded - reach) / self.stride[axis] + 1)
         };
         let (Some(out_h), Some(out_w)) = (extent(0, h, kh), extent(1, w, kw)) else {
-            let expected = format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
+            let expected =
+                format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
             return Err(wrong(expected, format!("a weight of shape {weight}")));
         };
         Ok(Geometry {
