@@ -26,7 +26,7 @@ pub struct ParamGroup {
     #[serde(default = "one")]
     pub lr_scale: f64,
     /// The group's weight decay; `None` takes the optimizer's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
 }
 

@@ -71,19 +71,21 @@ impl Regularization {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpdateOptions {
-    /// Parameters with a learning rate or weight decay of their own.
-    pub groups: Vec<ParamGroup>,
-    /// Penalties on the size of weights.
-    pub regularization: Regularization,
     /// The largest norm of all gradients together (`torch.nn.utils.clip_grad_norm_`); beyond it they are all scaled by
     /// `clip_norm / (norm + 1e-6)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
     /// The largest magnitude of any element of a gradient (`torch.nn.utils.clip_grad_value_`); applied before
     /// `clip_norm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_value: Option<f64>,
     /// Batches in a step of the optimizer. The step follows the mean gradient over all images of its batches, as one
     /// large batch would give it (batch norm apart, whose statistics are of each batch).
     pub accumulate: usize,
+    /// Penalties on the size of weights.
+    pub regularization: Regularization,
+    /// Parameters with a learning rate or weight decay of their own.
+    pub groups: Vec<ParamGroup>,
 }
 
 impl Default for UpdateOptions {

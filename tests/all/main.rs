@@ -7,5 +7,6 @@ mod golden;
 mod graph;
 mod harness;
 mod ops;
+mod optim_more;
 mod properties;
 mod shaders;
