@@ -1,5 +1,6 @@
 //! The integration tests, as one binary.
 
+mod accumulation;
 mod cases;
 mod cli;
 mod data;
