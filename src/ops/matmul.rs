@@ -276,6 +276,10 @@ impl Operation for Matmul {
         dims[dims.len() - if self.trans_a { 2 } else { 1 }].max(1)
     }
 
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
     fn describe(&self) -> String {
         let marks = [(self.trans_a, "a transposed"), (self.trans_b, "b transposed")];
         let mut parts: Vec<&str> = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| *mark).collect();

@@ -332,7 +332,8 @@ fn plans_need_no_data() {
 fn a_training_step_agrees_with_the_reference() {
     let place = Place::new();
     for device in ["cpu", "gpu"] {
-        let args = ["verify", "--data", DATA, "--device", device, "--batch-size", "16", "--dropout", "0.2"];
+        let args =
+            ["verify", "--data", DATA, "--device", device, "--batch-size", "16", "--dropout", "0.2", "--batch-norm"];
         let stdout = succeeds(place.lenet(&args));
         assert!(stdout.contains("ops agree with the f64 reference") && stdout.contains("conv2d_grad"), "{stdout}");
     }

@@ -193,6 +193,10 @@ impl Operation for Conv2d {
         self.checked(&inputs[0].shape, &inputs[1].shape).patch_elems()
     }
 
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
     fn describe(&self) -> String {
         let defaults = Conv2d::default();
         let mut parts = Vec::new();
@@ -251,6 +255,10 @@ impl Operation for Conv2dGradInput {
         geometry.group_out() * geometry.kernel[0] * geometry.kernel[1]
     }
 
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
     fn describe(&self) -> String {
         self.conv.describe()
     }
@@ -289,6 +297,11 @@ impl Operation for Conv2dGradWeight {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         let geometry = self.conv.checked(&inputs[1].shape, &self.weight);
         geometry.batch * geometry.out_pixels()
+    }
+
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        // The weight's gradient sums products, the bias's the gradients themselves.
+        largest[0] * if self.has_bias { largest[1].max(1.0) } else { largest[1] }
     }
 
     fn describe(&self) -> String {
