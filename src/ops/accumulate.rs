@@ -55,7 +55,7 @@ impl Operation for Accumulate {
                 // What was there before does not count, not even where it is not a number.
                 sum.iter_mut().zip(grad).for_each(|(sum, &g)| *sum = weight * g);
             } else {
-                sum.iter_mut().zip(grad).for_each(|(sum, &g)| *sum = *sum + weight * g);
+                sum.iter_mut().zip(grad).for_each(|(sum, &g)| *sum += weight * g);
             }
         }
     }

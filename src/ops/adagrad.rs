@@ -56,7 +56,7 @@ impl Operation for AdagradStep {
             let (param, grad, sum) = (ctx.updated(place), ctx.float(place + n), ctx.updated(place + 2 * n));
             for ((p, &g), sum) in param.iter_mut().zip(grad).zip(sum) {
                 let g = g + weight_decay * *p;
-                *sum = *sum + g * g;
+                *sum += g * g;
                 *p = *p - step_size * g / (sum.sqrt() + eps);
             }
         }

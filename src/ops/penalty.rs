@@ -148,7 +148,7 @@ impl Operation for PenaltyGradient {
         for place in 0..self.num_params {
             let (weight, grad) = (ctx.float(place), ctx.updated(place + self.num_params));
             for (grad, &w) in grad.iter_mut().zip(weight) {
-                *grad = *grad + (l1 * packed::sign(w) + two_l2 * w);
+                *grad += l1 * packed::sign(w) + two_l2 * w;
             }
         }
     }

@@ -236,7 +236,7 @@ impl Update {
         }
         let images = |first: usize, count: usize| num_images.min((first + count) * batch_size) - first * batch_size;
         let first = batch - batch % per_step;
-        let is_last = (batch + 1) % per_step == 0 || (batch + 1) * batch_size >= num_images;
+        let is_last = (batch + 1).is_multiple_of(per_step) || (batch + 1) * batch_size >= num_images;
         vec![
             (IS_FIRST, f64::from(u8::from(batch == first))),
             (IS_LAST, f64::from(u8::from(is_last))),

@@ -97,8 +97,8 @@ fn drift(got: &[f64], want: &[f64]) -> f64 {
     got.iter().zip(want).map(share).fold(0.0, f64::max)
 }
 
-/// The update of parameters `param_<i>` whose gradients are the inputs `grad_<i>`: those of Σ param · grad. Parameters
-/// of the name given to `name` start as `starts`.
+/// The update of parameters that start as `starts`, whose gradients are the inputs `<name>.input`: those of
+/// Σ param · input.
 fn update_graph(update: &Update, names: &[&str], starts: &[Tensor]) -> wgrad::Result<Graph> {
     let mut graph = Graph::new("update");
     let mut loss = None;

@@ -75,8 +75,8 @@ impl GpuExecutor {
         }
     }
 
-    /// Records and submits `count` steps from `first` on, without the ops whose guard is 0. One pass for each step: within it wgpu orders dispatches
-    /// by the buffers they share, and the barriers between steps fall away.
+    /// Records and submits `count` steps from `first` on, without the ops whose guard is 0. One pass for each step:
+    /// within it wgpu orders dispatches by the buffers they share, and the barriers between steps fall away.
     fn submit(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let Entry { plan, steps } = &self.entries[entry];
