@@ -39,11 +39,12 @@ pub struct FitOptions {
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: u64,
-    /// Mean loss over the training images while the weights changed.
+    /// Mean loss over the training images while the weights changed, with penalties and label smoothing where there
+    /// are any: what is minimised.
     pub train_loss: f64,
     /// Share of training images classified correctly while the weights changed.
     pub train_accuracy: f64,
-    /// Mean loss over the validation images.
+    /// Mean loss over the validation images, without penalties or label smoothing.
     pub val_loss: f64,
     /// Share of validation images classified correctly.
     pub val_accuracy: f64,

@@ -14,7 +14,7 @@ use crate::graph::{Graph, StateKind};
 use crate::nn::{Mode, Model};
 use crate::ops::metrics::COLUMNS;
 use crate::ops::{BatchSource, CrossEntropy, GatherBatch};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Update, UpdateOptions};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Error, Result};
 
@@ -42,6 +42,12 @@ pub struct SessionOptions<'a> {
     pub normalize: ChannelStats,
     /// How parameters follow their gradients.
     pub optimizer: Optimizer,
+    /// What happens to gradients before: penalties, clipping, accumulation; and groups of parameters. The default is
+    /// nothing.
+    pub update: UpdateOptions,
+    /// The share of the target that is spread over all classes in training (`label_smoothing` of
+    /// `torch.nn.CrossEntropyLoss`), from 0 to below 1. Losses of evaluation are without it, and so comparable.
+    pub label_smoothing: f64,
     /// Whether every epoch has an order of its own.
     pub shuffle: bool,
     /// The key of initial weights, orders and dropout.
@@ -86,13 +92,44 @@ pub(super) struct Recipe<'a> {
     pub num_rows: usize,
 }
 
+/// What training follows, beside the recipe.
+pub(super) struct Objective<'a> {
+    update: &'a Update,
+    label_smoothing: f64,
+}
+
 /// A model on a device. See the [module](self).
 pub struct Session {
     program: Program,
     train: Part,
     validation: Part,
     test: Part,
-    optimizer: Optimizer,
+    update: Update,
+}
+
+impl<'a> SessionOptions<'a> {
+    /// Plain SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
+    /// be otherwise can be set.
+    pub fn new(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, normalize: ChannelStats) -> Self {
+        SessionOptions {
+            model,
+            train,
+            validation: None,
+            test,
+            batch_size: 64,
+            eval_batch_size: 500,
+            normalize,
+            optimizer: Optimizer::sgd_momentum(0.9),
+            update: UpdateOptions::default(),
+            label_smoothing: 0.0,
+            shuffle: true,
+            seed: 0,
+        }
+    }
+
+    fn update(&self) -> Result<Update> {
+        Update::new(self.optimizer, self.update.clone())
+    }
 }
 
 impl Parts {
@@ -124,10 +161,15 @@ impl Parts {
             seed: options.seed,
             num_rows: self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows()),
         };
+        if !(0.0..1.0).contains(&options.label_smoothing) {
+            return Err(Error::config("--label-smoothing", "a number from 0 to below 1", options.label_smoothing));
+        }
+        let update = options.update()?;
+        let objective = Objective { update: &update, label_smoothing: options.label_smoothing };
         let mut plans = Vec::new();
         for (part, data) in self.sets(options) {
-            let optimizer = (part.name == self.train.name).then_some(&options.optimizer);
-            plans.extend(part.plans(data, &recipe, optimizer)?);
+            let objective = (part.name == self.train.name).then_some(&objective);
+            plans.extend(part.plans(data, &recipe, objective)?);
         }
         Ok(plans)
     }
@@ -145,18 +187,18 @@ impl Part {
         self.loader.num_batches() as usize
     }
 
-    /// The plans of its entries: training steps with an optimizer, evaluation without.
+    /// The plans of its entries: training steps with an objective, evaluation without.
     pub(super) fn plans(
         &self,
         data: &Dataset,
         recipe: &Recipe<'_>,
-        optimizer: Option<&Optimizer>,
+        objective: Option<&Objective<'_>>,
     ) -> Result<Vec<Plan>> {
         let entries = self.entries();
         entries
             .iter()
             .map(|(entry, size, ..)| {
-                plan(&Entry { name: entry, part: self, data, batch_size: *size }, recipe, optimizer)
+                plan(&Entry { name: entry, part: self, data, batch_size: *size }, recipe, objective)
             })
             .collect()
     }
@@ -226,7 +268,7 @@ impl Session {
         // Also makes the memory that later copies go to.
         program.keep_model()?;
         let Parts { train, validation, test } = parts;
-        Ok(Session { program, train, validation, test, optimizer: options.optimizer })
+        Ok(Session { program, train, validation, test, update: options.update()? })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
@@ -259,7 +301,11 @@ impl Session {
             states.extend(weights.clone());
         }
         let mut table = batches(&parts.train, options.batch_size, 0, 1).constant("step", 0.0);
-        for (name, value) in options.optimizer.step_scalars(0, lr, None) {
+        let update = options.update()?;
+        for (name, value) in update.step_scalars(0, lr, None) {
+            table = table.constant(&name, value);
+        }
+        for (name, value) in update.batch_scalars(0, options.batch_size, options.train.len()) {
             table = table.constant(name, value);
         }
         verify::verify(device, &plan, &states, &table, options.seed)
@@ -274,18 +320,8 @@ impl Session {
         let order = self.train.loader.order(epoch);
         self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
         let started = Instant::now();
-        let steps_before = epoch * u64::from(self.train.loader.num_batches());
-        let optimizer = self.optimizer;
         for (entry, batch_size, first, count) in self.train.entries() {
-            let mut table = batches(&self.train, batch_size, first, count)
-                .column("step", |step| (steps_before + (first + step) as u64) as f64);
-            for (place, (name, _)) in optimizer.step_scalars(0, 0.0, None).into_iter().enumerate() {
-                table = table.column(name, |step| {
-                    let step = steps_before + (first + step) as u64;
-                    let (lr, momentum) = rates(step);
-                    optimizer.step_scalars(step, lr, momentum)[place].1
-                });
-            }
+            let table = self.training_table(epoch, rates, batches(&self.train, batch_size, first, count), first);
             let done_before = first * self.train.loader.batch_size() as usize;
             let mut report = |steps: usize| progress(done_before + steps * batch_size);
             self.program.run_with_progress(&entry, &table, &mut report)?;
@@ -298,6 +334,29 @@ impl Session {
             validation: metrics_of(&rows, &self.validation),
             train_time,
         })
+    }
+
+    /// Adds the columns of training batches from `first` of an epoch on.
+    fn training_table(&self, epoch: u64, rates: Rates<'_>, mut table: StepTable, first: usize) -> StepTable {
+        let (update, loader) = (&self.update, &self.train.loader);
+        let batches_before = epoch * u64::from(loader.num_batches());
+        let steps_before = epoch * self.steps_per_epoch() as u64;
+        let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
+        // Counted over all epochs: dropout draws anew in every batch.
+        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
+        let scalars = |batch: usize| {
+            let step = steps_before + ((first + batch) / update.accumulate()) as u64;
+            let (lr, momentum) = rates(step);
+            update.step_scalars(step, lr, momentum)
+        };
+        for (place, (name, _)) in update.step_scalars(0, 0.0, None).into_iter().enumerate() {
+            table = table.column(&name, |batch| scalars(batch)[place].1);
+        }
+        let of_batch = |batch: usize| update.batch_scalars(first + batch, batch_size, num_images);
+        for (place, (name, _)) in of_batch(0).into_iter().enumerate() {
+            table = table.column(name, |batch| of_batch(batch)[place].1);
+        }
+        table
     }
 
     /// Judges the test images under the weights as they are.
@@ -315,9 +374,9 @@ impl Session {
         states.filter(|state| state.kind == StateKind::Parameter).map(|state| state.ty.shape.num_elems()).sum()
     }
 
-    /// Steps in an epoch.
+    /// Steps of the optimizer in an epoch; under accumulation the last may have fewer batches.
     pub fn steps_per_epoch(&self) -> usize {
-        self.train.num_rows()
+        self.train.num_rows().div_ceil(self.update.accumulate())
     }
 
     /// Training images in an epoch.
@@ -325,7 +384,7 @@ impl Session {
         self.train.loader.num_visited() as usize
     }
 
-    /// Losses of the steps of the last epoch, each the mean of its batch.
+    /// Losses of the batches of the last epoch, each the mean of its batch, with penalties.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -364,8 +423,8 @@ struct Entry<'a> {
     batch_size: usize,
 }
 
-/// The plan of one entry: a training step, or evaluation of a batch where there is no optimizer.
-fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, optimizer: Option<&Optimizer>) -> Result<Plan> {
+/// The plan of one entry: a training step, or evaluation of a batch where there is no objective.
+fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
     let Entry { name, part, data, batch_size } = *entry;
     let mut graph = Graph::new(name);
     let [channels, height, width] = data.shape;
@@ -381,18 +440,19 @@ fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, optimizer: Option<&Optimizer>) -
     let source = BatchSource { images: &images, labels, permutation, start, batch_size };
     let normalize = GatherBatch { mean: recipe.normalize.mean.clone(), std: recipe.normalize.std.clone() };
     let (images, labels) = graph.gather_batch(normalize, source)?;
-    let mode = match optimizer {
+    let mode = match objective {
         Some(_) => Mode::Train { seed: recipe.seed, step: graph.scalar("step", DType::U32)? },
         None => Mode::Eval,
     };
     let logits = recipe.model.logits(&mut graph, images, mode)?;
-    let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
+    let label_smoothing = objective.map_or(0.0, |objective| objective.label_smoothing);
+    let mut loss =
+        graph.cross_entropy(logits, labels, None, CrossEntropy { label_smoothing, ..CrossEntropy::default() })?;
+    if let Some(objective) = objective {
+        loss = objective.update.append(&mut graph, loss)?;
+    }
     let row = graph.scalar("row", DType::U32)?;
     graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;
-    if let Some(optimizer) = optimizer {
-        let grads = graph.backward(loss)?;
-        optimizer.append(&mut graph, &grads)?;
-    }
     Plan::new(&graph)
 }
 

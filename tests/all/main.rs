@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should end where it stands")]
 
+mod accumulation;
 mod cases;
 mod cli;
 mod data;
@@ -10,6 +11,7 @@ mod graph;
 mod harness;
 mod ops;
 mod optim;
+mod optim_more;
 mod properties;
 mod shaders;
 mod train;

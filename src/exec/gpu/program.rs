@@ -77,14 +77,17 @@ impl GpuExecutor {
         }
     }
 
-    /// Records and submits `count` steps from row `row` on. One pass for each step: within it wgpu orders dispatches
-    /// by the buffers they share, and the barriers between steps fall away.
-    fn submit(&self, entry: usize, row: usize, count: usize) -> wgpu::SubmissionIndex {
+    /// Records and submits `count` steps from `first` on, without the ops whose guard is 0. One pass for each step:
+    /// within it wgpu orders dispatches by the buffers they share, and the barriers between steps fall away.
+    fn submit(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        for row in row..row + count {
+        let Entry { plan, steps } = &self.entries[entry];
+        for number in first..first + count {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for launches in &self.entries[entry].steps {
-                self.record(&mut pass, entry, launches, row);
+            for (step, launches) in plan.steps.iter().zip(steps) {
+                if table.is_on(step.guard, number) {
+                    self.record(&mut pass, entry, launches, number % TABLE_ROWS);
+                }
             }
         }
         self.gpu.queue.submit([encoder.finish()])
@@ -250,7 +253,7 @@ impl Executor for GpuExecutor {
                     self.memory.write_table(&self.gpu, entry, table, submitted);
                 }
                 let count = self.steps_per_submission.min(table.num_steps() - submitted).min(TABLE_ROWS - row);
-                in_flight.push_back((self.submit(entry, row, count), count));
+                in_flight.push_back((self.submit(entry, table, submitted, count), count));
                 submitted += count;
                 continue;
             }
