@@ -5,14 +5,15 @@
 pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
-mod state;
 pub mod profile;
+mod state;
 mod step_table;
 pub mod verify;
 
 use std::collections::BTreeMap;
 
 pub use device::{Device, DeviceInfo, devices};
+pub use gpu::Kernels;
 pub use state::StateDict;
 pub(crate) use state::StateLayout;
 pub use step_table::StepTable;
@@ -46,6 +47,8 @@ pub(crate) trait Executor: Send {
     fn restore(&mut self, states: &[usize]) -> Result<()>;
     /// Device objects (buffers, bind groups, pipelines) made so far; 0 on the CPU.
     fn num_objects(&self) -> u64;
+    /// Settles how many steps a submission takes; `None` leaves it to measured time. Nothing is submitted on the CPU.
+    fn set_steps_per_submission(&mut self, _steps: Option<usize>) {}
 }
 
 /// Plans compiled for a device. See the [module](self).
@@ -179,7 +182,7 @@ impl Program {
         }
         let known = |name: &String| indices.iter().any(|&index| self.layout.specs[index].name == *name);
         if let Some((name, tensor)) = dict.iter().find(|(name, _)| !known(name)) {
-            let expected = "no such tensor in this model".to_owned();
+            let expected = "one of this model's tensors".to_owned();
             return Err(Error::State { name: name.clone(), expected, got: tensor.ty().to_string() });
         }
         for index in indices {
@@ -206,6 +209,14 @@ impl Program {
             return Ok(());
         }
         self.executor.restore(&self.layout.of_kinds(&MODEL_KINDS))
+    }
+
+    /// Cuts runs into submissions of `steps` steps (at least 1) instead of sizing them by measured time, as `None`
+    /// does again. Results are the same whatever the size, which is what this is there to show; also for profiles that
+    /// want one step a submission. Runs of more steps than the device's table of scalars holds are cut there as well.
+    /// Does nothing on the CPU.
+    pub fn set_steps_per_submission(&mut self, steps: Option<usize>) {
+        self.executor.set_steps_per_submission(steps);
     }
 
     /// The plans it was compiled from.

@@ -80,12 +80,23 @@ impl MaxPool2d {
     }
 
     /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
-    fn launch(&self, [general, paired]: [&'static str; 2], input: &Shape, output: &Shape, general_elems: usize) -> (Params, &'static str) {
+    fn launch(
+        &self,
+        [general, paired]: [&'static str; 2],
+        input: &Shape,
+        output: &Shape,
+        general_elems: usize,
+    ) -> (Params, &'static str) {
         if self.is_paired(input, output) {
             (self.params(output.num_elems() / 2, input, output), paired)
         } else {
             (self.params(general_elems, input, output), general)
         }
+    }
+
+    /// Rounds of the kernels' loops.
+    fn loop_rounds(&self) -> usize {
+        self.kernel_size[0] * (1 + self.kernel_size[1])
     }
 
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
@@ -199,7 +210,7 @@ impl Operation for MaxPool2d {
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
         let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
         let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
-        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+        Ok(dispatch.loop_rounds(self.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -276,7 +287,7 @@ impl Operation for MaxPool2dBackward {
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
         let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
         let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
-        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+        Ok(dispatch.loop_rounds(self.pool.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {

@@ -4,11 +4,14 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
 
+pub(crate) mod accumulate;
 mod activation;
+pub(crate) mod adagrad;
 pub(crate) mod adam;
 mod argmax;
 mod avg_pool2d;
 mod batch_norm2d;
+pub(crate) mod clip_gradients;
 mod concat;
 mod conv2d;
 mod copy;
@@ -18,14 +21,18 @@ mod dropout;
 mod elementwise;
 mod gather;
 pub mod kernel;
+pub(crate) mod lion;
 mod loss;
 mod matmul;
 mod max_pool2d;
 pub(crate) mod metrics;
+mod packed;
 mod pad;
+pub(crate) mod penalty;
 mod pool2d;
 mod reduce;
 mod reshape;
+pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 mod softmax;
 pub(crate) mod strided;
@@ -79,6 +86,12 @@ pub(crate) trait Operation {
     /// How many products or terms are summed into one element of an output: what a rounding-error bound grows with.
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {
         1
+    }
+
+    /// The size of the terms summed into an element, from the largest magnitude in each input: what rounding errors are
+    /// relative to where terms cancel. 0 where the result's own size says it all.
+    fn term_size(&self, _largest: &[f64]) -> f64 {
+        0.0
     }
 
     /// Rounding errors of one step of this op in units of f32's epsilon, where it calls functions that WGSL lets a
@@ -141,6 +154,14 @@ op_list! {
     Conv2dGradWeight(conv2d::Conv2dGradWeight),
     SgdStep(sgd::SgdStep),
     AdamStep(adam::AdamStep),
+    RmsPropStep(rmsprop::RmsPropStep),
+    AdagradStep(adagrad::AdagradStep),
+    LionStep(lion::LionStep),
+    Accumulate(accumulate::Accumulate),
+    ClipGradNorm(clip_gradients::ClipGradNorm),
+    ClipGradValue(clip_gradients::ClipGradValue),
+    Penalty(penalty::Penalty),
+    PenaltyGradient(penalty::PenaltyGradient),
     Metrics(metrics::Metrics),
     Softmax(softmax::Softmax),
     SoftmaxBackward(softmax::SoftmaxBackward),
@@ -184,6 +205,9 @@ impl Operation for Op {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         delegate!(self, op => op.num_terms(inputs))
     }
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        delegate!(self, op => op.term_size(largest))
+    }
     fn ulps(&self) -> f64 {
         delegate!(self, op => op.ulps())
     }
@@ -213,10 +237,13 @@ impl Op {
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
+        &[&accumulate::SHADER],
+        &[&adagrad::SHADER],
         &[&adam::SHADER],
         &[&argmax::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
+        &[&clip_gradients::SHADER],
         &[&concat::SHADER],
         conv2d::SHADERS,
         &[&copy::SHADER],
@@ -224,11 +251,14 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&dropout::SHADER],
         &[&elementwise::SHADER],
         &[&gather::SHADER],
+        &[&lion::SHADER],
         matmul::SHADERS,
         &[&max_pool2d::SHADER],
         &[&metrics::SHADER],
         &[&pad::SHADER],
+        &[&penalty::SHADER],
         &[&reduce::SHADER],
+        &[&rmsprop::SHADER],
         &[&sgd::SHADER],
         &[&softmax::SHADER],
     ];
@@ -265,7 +295,11 @@ pub(crate) mod check {
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {
-            return Err(Error::operand(op, format!("{end} operands, with at least one parameter"), inputs.len().to_string()));
+            return Err(Error::operand(
+                op,
+                format!("{end} operands, with at least one parameter"),
+                inputs.len().to_string(),
+            ));
         }
         for range in &ranges[1..] {
             for (first, other) in inputs[ranges[0].clone()].iter().zip(&inputs[range.clone()]) {

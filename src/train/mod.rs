@@ -1,7 +1,10 @@
 //! Training: [`fit`] is the loop, one function that reads top to bottom. What it decides with ([`schedule`],
 //! [`early_stop`]) are pure state machines; what it drives is a [`Session`]; what it tells goes to an [`Observer`].
+//! [`TrainConfig`] describes a run as plain values, to keep in a file and run again.
 
+pub mod config;
 pub mod early_stop;
+mod evaluate;
 pub mod metrics;
 pub mod predict;
 pub mod report;
@@ -10,7 +13,9 @@ pub mod schedule;
 pub mod session;
 pub mod weights;
 
+pub use config::TrainConfig;
 use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
+pub use evaluate::{EvalOptions, evaluate};
 use metrics::Metrics;
 use schedule::{Interval, Schedule};
 use serde::{Deserialize, Serialize};
@@ -36,11 +41,12 @@ pub struct FitOptions {
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: u64,
-    /// Mean loss over the training images while the weights changed.
+    /// Mean loss over the training images while the weights changed, with penalties and label smoothing where there
+    /// are any: what is minimised.
     pub train_loss: f64,
     /// Share of training images classified correctly while the weights changed.
     pub train_accuracy: f64,
-    /// Mean loss over the validation images.
+    /// Mean loss over the validation images, without penalties or label smoothing.
     pub val_loss: f64,
     /// Share of validation images classified correctly.
     pub val_accuracy: f64,
@@ -122,6 +128,7 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
             if best.best().is_none() {
                 return Err(error);
             }
+            observer.warn(&format!("{error}; training ends here with the best weights so far"));
             stopped = error.to_string();
             break;
         }

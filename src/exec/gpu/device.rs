@@ -16,6 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
 
+/// llvmpipe counts the rounds of all loops of an invocation and ends every loop, without a word, after 65,535 of them
+/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
+const MAX_SOFTWARE_LOOP_ROUNDS: usize = 65_535;
+
 /// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
 const SHUFFLE_LANES: u32 = 8;
 
@@ -111,29 +115,54 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
     }
 }
 
+/// How much of an adapter is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Everything that makes kernels faster.
+    Full,
+    /// WebGPU's default limits and no feature, with the kernels that an adapter of this kind gets.
+    Portable(Kernels),
+}
+
+/// The kinds of adapter that kernels are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// A GPU: tiles in workgroup memory.
+    ForGpu,
+    /// A software adapter without shuffles: tiles in registers, values exchanged through workgroup memory.
+    ForSoftware,
+}
+
 impl GpuDevice {
     /// Opens the adapter at `index` of [`adapter_infos`].
-    pub(crate) fn open(index: usize) -> Result<GpuDevice> {
+    pub(crate) fn open(index: usize, profile: Profile) -> Result<GpuDevice> {
         let adapter = adapters().into_iter().nth(index);
         let Some(adapter) = adapter else {
             return Err(Error::NoAdapter { wanted: format!("adapter {index}"), found: Vec::new() });
         };
-        let info = describe(&adapter);
+        let mut info = describe(&adapter);
         let offered = adapter.limits();
         // WebGPU's defaults are what kernels are written for; only sizes of buffers are raised to what there is.
-        let limits = wgpu::Limits {
-            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-            max_buffer_size: offered.max_buffer_size,
-            max_non_sampler_bindings: MAX_BINDINGS,
-            ..wgpu::Limits::default()
+        let mut limits = wgpu::Limits { max_non_sampler_bindings: MAX_BINDINGS, ..wgpu::Limits::default() };
+        let mut features = wgpu::Features::empty();
+        if profile == Profile::Full {
+            limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
+            limits.max_buffer_size = offered.max_buffer_size;
+            features = adapter.features() & wgpu::Features::SUBGROUP;
+        }
+        let is_software = match profile {
+            Profile::Full => info.is_software,
+            Profile::Portable(kernels) => kernels == Kernels::ForSoftware,
         };
-        let features = adapter.features() & wgpu::Features::SUBGROUP;
         let traits = GpuTraits {
-            is_software: info.is_software,
-            has_shuffles: info.is_software
-                && !features.is_empty()
-                && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
+            is_software,
+            has_shuffles: is_software && !features.is_empty() && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
+            max_loop_rounds: if info.is_software { MAX_SOFTWARE_LOOP_ROUNDS } else { usize::MAX },
         };
+        if let Profile::Portable(kernels) = profile {
+            let chosen = if kernels == Kernels::ForGpu { "a GPU" } else { "a software adapter" };
+            info.name = format!("{} as portable as {chosen}", info.name);
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgrad"),
             required_features: features,
@@ -254,21 +283,32 @@ impl GpuDevice {
     }
 
     /// Debug builds, and so the tests, keep naga's checks: every access clamped, every loop bounded. Release builds
-    /// leave them out, but for modules that a user wrote.
+    /// leave them out, but for modules that a user wrote; [`CHECKS_VARIABLE`] says otherwise for either.
     fn shader_module(&self, label: &str, kernel: &Kernel) -> wgpu::ShaderModule {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(label),
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_ref().into()),
         };
-        if cfg!(debug_assertions) || kernel.is_custom() {
+        if shader_checks() || kernel.is_custom() {
             return self.device.create_shader_module(descriptor);
         }
         #[expect(unsafe_code, reason = "injected bounds checks and loop limits cost a good part of a kernel's time")]
         // SAFETY: the kernels guard their own ragged edges and their loops end; the tests run every one of them over
-        // awkward shapes between sentinels, with the checks on, and CI repeats them without.
+        // awkward shapes between sentinels, with the checks and, in `tests/run.sh`, without.
         unsafe {
             self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }
+    }
+}
+
+/// "on" or "off": whether kernels keep the checks that naga injects.
+const CHECKS_VARIABLE: &str = "WGRAD_SHADER_CHECKS";
+
+fn shader_checks() -> bool {
+    match std::env::var(CHECKS_VARIABLE).as_deref() {
+        Ok("on") => true,
+        Ok("off") => false,
+        _ => cfg!(debug_assertions),
     }
 }
 

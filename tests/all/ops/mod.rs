@@ -1,16 +1,18 @@
 //! Every op over its cases.
 
+mod avg_pool2d;
 mod batch_norm2d;
 mod cross_entropy;
-mod softmax;
-mod avg_pool2d;
 mod custom;
 mod dropout;
 mod gather;
+mod long_loops;
 mod max_pool2d;
+mod metrics;
+mod softmax;
 
 use crate::cases;
-use crate::harness::check;
+use crate::harness::{check, check_every_kernel};
 
 #[test]
 fn unary() {
@@ -55,4 +57,24 @@ fn slice() {
 #[test]
 fn concat() {
     check(cases::concat::cases());
+}
+
+#[test]
+fn matmul() {
+    check_every_kernel(cases::matmul::cases());
+}
+
+#[test]
+fn conv2d_sizes() {
+    check_every_kernel(cases::conv2d::sizes());
+}
+
+#[test]
+fn conv2d_attributes() {
+    check_every_kernel(cases::conv2d::attributes());
+}
+
+#[test]
+fn conv2d_lenet() {
+    check_every_kernel(cases::conv2d::lenet());
 }
