@@ -140,7 +140,7 @@ impl Frame<'_> {
     pub fn draw(&self, canvas: &mut Canvas) {
         let area = self.area;
         let mut widest = 0.0_f32;
-        for (value, label) in self.y.ticks((area.height / 45.0).max(2.0) as usize, false) {
+        for (value, label) in self.y.ticks((area.height / 45.0).max(4.0) as usize, false) {
             let (_, y) = self.point(self.x.low, value);
             canvas.stroke(&[(area.x, y), (area.right(), y)], 1.0, Color::FAINT);
             canvas.text_middle(&label, (area.x - 8.0, y), TICK.align(Align::Right));

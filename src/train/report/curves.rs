@@ -25,7 +25,7 @@ pub fn training_curves(run: &Run) -> Picture {
         title: "Accuracy".to_owned(),
         y_label: "share right".to_owned(),
         series: vec![series("training", |epoch| epoch.train_accuracy), series("validation", |epoch| epoch.val_accuracy)],
-        marks: vec![mark(best.val_accuracy, format!("{:.1}%", 100.0 * best.val_accuracy))],
+        marks: vec![mark(best.val_accuracy, format!("epoch {}: {:.2}%", best.epoch, 100.0 * best.val_accuracy))],
         ..base.clone()
     };
     let rates = || run.epochs.iter().map(|epoch| epoch.lr).filter(|lr| *lr > 0.0);
@@ -35,6 +35,7 @@ pub fn training_curves(run: &Run) -> Picture {
         y_label: "rate".to_owned(),
         series: vec![Series { name: String::new(), ..series("", |epoch| epoch.lr) }],
         log_y: high > 20.0 * low,
+        stepped: true,
         ..base
     };
     stacked_plots(&[(&loss, 270.0), (&accuracy, 270.0), (&lr, 130.0)])
@@ -46,6 +47,7 @@ pub fn schedule_plot(title: &str, x_label: &str, rates: &[(f64, Option<f64>)]) -
     let lr = LinePlot {
         title: title.to_owned(),
         y_label: "learning rate".to_owned(),
+        stepped: true,
         series: vec![Series::counted("", 0, rates.iter().map(|(lr, _)| *lr))],
         ..base.clone()
     };
@@ -55,6 +57,7 @@ pub fn schedule_plot(title: &str, x_label: &str, rates: &[(f64, Option<f64>)]) -
     let momentum = LinePlot {
         title: "Momentum".to_owned(),
         y_label: "momentum".to_owned(),
+        stepped: true,
         series: vec![Series::counted("", 0, rates.iter().map(|(_, momentum)| momentum.unwrap_or(f64::NAN)))],
         ..base
     };

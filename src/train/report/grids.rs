@@ -12,12 +12,13 @@ use crate::{Error, Result};
 pub fn confusion_matrix(confusion: &Confusion, class_names: &[&str]) -> Picture {
     let num = confusion.num_classes();
     let name = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
-    let longest = (0..num).map(|class| LABEL.width(&name(class))).fold(0.0, f32::max).min(150.0);
+    let longest = (0..num).map(|class| LABEL.width(&name(class))).fold(70.0, f32::max).min(150.0);
     let cell = if num <= 12 { 58.0 } else { 40.0 };
     let area = Rect { x: 52.0 + longest, y: 64.0 + longest.max(40.0), width: cell * num as f32, height: cell * num as f32 };
-    let mut canvas = Canvas::new(area.right() + 84.0, area.bottom() + 48.0);
     let title = format!("Confusion matrix: {} of {} images right", percent(Some(confusion.accuracy())), confusion.total());
-    canvas.text(&TITLE.fit(&title, area.right() + 64.0), (20.0, 28.0), TITLE);
+    let width = (area.right() + 84.0).max(TITLE.width(&title) + 40.0);
+    let mut canvas = Canvas::new(width, area.bottom() + 48.0);
+    canvas.text(&title, (20.0, 28.0), TITLE);
     canvas.text_middle("true class", (22.0, area.center().1), LABEL.align(Align::Center).upward().color(Color::GREY));
     canvas.text("predicted class", (area.center().0, 52.0), LABEL.align(Align::Center).color(Color::GREY));
     let scores = confusion.scores();

@@ -49,6 +49,8 @@ pub struct LinePlot {
     pub log_y: bool,
     /// Whether x counts something, so that no fractions are labelled.
     pub whole_x: bool,
+    /// Whether y stays as it is until the next x, as a learning rate does.
+    pub stepped: bool,
     /// Points to mark.
     pub marks: Vec<Mark>,
     /// Points to draw as dots, such as the data that a line was fitted to.
@@ -113,15 +115,20 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
         let place = |&(x, y): &(f64, f64)| {
             if y.is_finite() && (!plot.log_y || y > 0.0) { frame.point(x, y) } else { (f32::NAN, f32::NAN) }
         };
-        let line: Vec<Point> = series.points.iter().map(place).collect();
+        let at: Vec<Point> = series.points.iter().map(place).collect();
+        let corners = |pair: &[Point]| [pair[0], (pair[1].0, pair[0].1)];
+        let mut line = at.clone();
+        if plot.stepped {
+            line = at.windows(2).flat_map(corners).chain(at.last().copied()).collect();
+        }
         if line_is_dashed(index) {
             canvas.stroke_dashed(&line, 2.2, line_color(index));
         } else {
             canvas.stroke(&line, 2.2, line_color(index));
         }
         // Few points are worth seeing one by one, and a single one is no line at all.
-        if line.len() <= 40 {
-            line.iter().filter(|point| point.1.is_finite()).for_each(|&at| canvas.circle(at, 3.0, line_color(index)));
+        if at.len() <= 40 {
+            at.iter().filter(|point| point.1.is_finite()).for_each(|&at| canvas.circle(at, 3.0, line_color(index)));
         }
     }
     for mark in &plot.marks {
@@ -132,10 +139,10 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
 /// A ring at the point, a dashed line through it, and the text beside it on the side with more room.
 fn draw_mark(canvas: &mut Canvas, frame: &Frame<'_>, mark: &Mark) {
     let (x, y) = frame.point(mark.x, mark.y);
-    if !(x.is_finite() && y.is_finite()) {
+    let area = frame.area;
+    if !((area.x..=area.right()).contains(&x) && (area.y..=area.bottom()).contains(&y)) {
         return;
     }
-    let area = frame.area;
     canvas.stroke_dashed(&[(x, area.y), (x, area.bottom())], 1.2, Color::GREY);
     canvas.circle((x, y), 6.5, Color::BLACK);
     canvas.circle((x, y), 4.3, Color::WHITE);
@@ -372,7 +379,16 @@ impl ParallelAxis {
                 let range = Range::around(values.iter().copied(), *is_log);
                 let usable = |value: f64| value.is_finite() && (!is_log || value > 0.0);
                 let place = |&value: &f64| if usable(value) { range.share(value) } else { f64::NAN };
-                let ticks = range.ticks(5, false).into_iter().map(|(value, label)| (range.share(value), label));
+                let mut distinct: Vec<f64> = values.iter().copied().filter(|value| usable(*value)).collect();
+                distinct.sort_by(f64::total_cmp);
+                distinct.dedup();
+                // A handful of choices are named themselves.
+                let ticks = if distinct.len() <= 5 {
+                    distinct.into_iter().map(|value| (value, number(value))).collect()
+                } else {
+                    range.ticks(5, false)
+                };
+                let ticks = ticks.into_iter().map(|(value, label)| (range.share(value), label));
                 (values.iter().map(place).collect(), ticks.collect())
             }
             AxisValues::Names(names) => {
@@ -495,7 +511,9 @@ fn draw_histogram(canvas: &mut Canvas, area: Rect, range: Range, sample: &Sample
     let (middle, _) = area.center();
     canvas.text(&LABEL.fit(&sample.name, area.width), (middle, area.y - 20.0), LABEL.align(Align::Center));
     let small = TextStyle::new(11.5).color(Color::GREY).align(Align::Center);
-    let (mean, std) = (format!("{mean:.2}").replace('-', "−"), format!("{std:.2}"));
+    // Rounded first, so that what rounds to 0 has no sign.
+    let mean = format!("{:.2}", (mean * 100.0).round() / 100.0 + 0.0).replace('-', "−");
+    let std = format!("{std:.2}");
     canvas.text(&format!("{mean} ± {std}"), (middle, area.y - 5.0), small);
     let highest = counts.iter().copied().max().unwrap_or(0).max(1) as f32;
     let bar = area.width / BINS as f32;
@@ -509,7 +527,7 @@ fn draw_histogram(canvas: &mut Canvas, area: Rect, range: Range, sample: &Sample
         canvas.stroke_dashed(&[(x, area.y), (x, area.bottom())], 1.0, Color::GREY);
     }
     canvas.stroke(&[(area.x, area.bottom()), (area.right(), area.bottom())], 1.0, Color::GREY);
-    for (value, label) in range.ticks((area.width / 45.0).max(1.0) as usize, false) {
+    for (value, label) in range.ticks((area.width / 32.0).max(3.0) as usize, false) {
         let x = area.x + range.share(value) as f32 * area.width;
         canvas.stroke(&[(x, area.bottom()), (x, area.bottom() + 3.0)], 1.0, Color::GREY);
         canvas.text(&label, (x, area.bottom() + 15.0), small);
