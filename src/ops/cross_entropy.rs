@@ -396,7 +396,7 @@ impl Operation for ClassLossBackward {
 
 impl Graph {
     /// The cross-entropy of `logits` (N, C) against `labels` (N) of u32, with a weight for each class where `weights`
-    /// (C) is given: −log softmax(logits)[label], a float of shape (), or (N) under [`Reduction::None`]
+    /// (C) is given: −log softmax(logits)\[label\], a float of shape (), or (N) under [`Reduction::None`]
     /// (`torch.nn.functional.cross_entropy` with class indices).
     ///
     /// The mean divides by the sum of the weights of the labels, or their count, both leaving out ignored rows; where

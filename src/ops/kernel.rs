@@ -75,7 +75,7 @@ pub enum Binding {
     Scratch(usize),
     /// A scratch buffer of this op, `var<storage, read_write>`.
     ScratchMut(usize),
-    /// A whole pack of inputs (see [`super::Operation::packs`]), `var<storage, read>`.
+    /// A whole pack of inputs (see `Operation::packs`), `var<storage, read>`.
     Pack(usize),
     /// A whole pack of inputs that the op updates in place, `var<storage, read_write>`.
     PackUpdated(usize),

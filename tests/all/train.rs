@@ -42,6 +42,8 @@ fn options<'a>(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, batc
         optimizer: Optimizer::sgd_momentum(MOMENTUM),
         shuffle: true,
         seed: 1,
+        update: Default::default(),
+        label_smoothing: 0.0,
     }
 }
 
