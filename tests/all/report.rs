@@ -5,7 +5,7 @@ use std::path::Path;
 
 use wgrad::data::{Dataset, Normalize, Split, bundled};
 use wgrad::nn::LeNet5;
-use wgrad::optim::Optimizer;
+use wgrad::optim::{Optimizer, UpdateOptions};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::predict::{Predictor, PredictorOptions};
 use wgrad::train::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
@@ -384,6 +384,8 @@ fn a_run_leaves_a_report() {
         eval_batch_size: 100,
         normalize: normalize.clone(),
         optimizer: Optimizer::sgd_momentum(0.9),
+        update: UpdateOptions::default(),
+        label_smoothing: 0.0,
         shuffle: true,
         seed: 1,
     };
@@ -490,6 +492,8 @@ fn initial_weights(model: &LeNet5, data: &Dataset) -> wgrad::StateDict {
         eval_batch_size: 5,
         normalize: Normalize::Dataset.stats(data.name),
         optimizer: Optimizer::sgd_momentum(0.9),
+        update: UpdateOptions::default(),
+        label_smoothing: 0.0,
         shuffle: false,
         seed: 1,
     };
