@@ -1,6 +1,7 @@
 //! `lenet`: trains LeNet-5 and looks at what training is made of. Each subcommand is a file; what they do is the
 //! library's, here is only how it is asked for and shown.
 
+mod compare;
 mod console;
 mod devices;
 mod eval;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         None => train::run(cli.train),
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
+        Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),
         Some(Command::Verify(options)) => verify::run(options),

@@ -30,6 +30,8 @@ pub enum Command {
     Train(Box<TrainOptions>),
     /// Judge a model file by the test images
     Eval(EvalOptions),
+    /// Set runs side by side: the settings that differ, scores, and a picture of their curves
+    Compare(CompareOptions),
     /// List what can be computed on, and which of it `--device auto` takes
     Devices,
     /// Print what a step of training and of evaluation consists of, op by op
@@ -261,6 +263,20 @@ pub struct OutputOptions {
     /// Print a JSON object a line, one for each epoch and one for the result, and nothing else
     #[arg(long)]
     pub json: bool,
+    /// Leave out report.html, the pictures, metrics.csv and TensorBoard's event files
+    #[arg(long)]
+    pub no_report: bool,
+}
+
+/// Runs to set side by side.
+#[derive(Args)]
+pub struct CompareOptions {
+    /// Folders of runs
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    pub runs: Vec<PathBuf>,
+    /// Write the curves of all runs to this picture
+    #[arg(long, value_name = "FILE.png")]
+    pub picture: Option<PathBuf>,
 }
 
 impl TrainOptions {

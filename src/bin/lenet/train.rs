@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wgrad::optim::Optimizer;
+use wgrad::train::report::{ReportOptions, write_report};
 use wgrad::train::run_folder::RunFolder;
 use wgrad::train::{EpochReport, Observer, Outcome, TrainConfig, fit};
 use wgrad::{Device, Result};
@@ -13,7 +14,7 @@ use crate::console::{self, Console, Detail, count, percent, short};
 use crate::options::{OutputOptions, TrainOptions};
 
 pub fn run(options: TrainOptions) -> Result<ExitCode> {
-    let (config, OutputOptions { out, quiet, json }) = options.config()?;
+    let (config, OutputOptions { out, quiet, json, no_report }) = options.config()?;
     let detail = match (quiet, json) {
         (true, _) => Detail::Quiet,
         (_, true) => Detail::Json,
@@ -49,8 +50,20 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
         ("best_epoch", outcome.best_epoch.to_string()),
         ("test_accuracy", outcome.test_accuracy.to_string()),
     ];
-    let model = folder.write_model(&session.model()?, &about)?;
+    let weights = session.model()?;
+    let model = folder.write_model(&weights, &about)?;
     folder.add_metrics(&outcome)?;
+    let mut report = None;
+    if !no_report {
+        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
+        let options =
+            ReportOptions { device: &device, model: &model, weights: &weights, test: &data.test, normalize: &normalize };
+        match write_report(folder.path(), &options, None) {
+            Ok(written) => report = written.into_iter().next(),
+            // The run itself is written by now, and is worth more than its pictures.
+            Err(error) => console::complain("warning", &format!("the run is saved, but its report is not: {error}")),
+        }
+    }
     if detail == Detail::Json {
         console::json(&FinalLine { outcome, run: folder.path().to_owned() })?;
         return Ok(ExitCode::SUCCESS);
@@ -62,6 +75,9 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     console::line(format!("best      epoch {best_epoch} of {epochs}"))?;
     console::line(format!("test      loss {test_loss:.4}, accuracy {} on {test} images", percent(test_accuracy)))?;
     console::line(format!("run       {}", folder.path().display()))?;
+    if let Some(page) = report {
+        console::line(format!("report    {}", page.display()))?;
+    }
     console::line(format!("evaluate  lenet eval --model {}", model.display()))?;
     Ok(ExitCode::SUCCESS)
 }
