@@ -7,6 +7,7 @@
 mod activation;
 pub(crate) mod adam;
 mod argmax;
+mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
 mod concat;
@@ -31,6 +32,7 @@ mod softmax;
 pub(crate) mod strided;
 
 pub use activation::Activation;
+pub use augment::{Augment, Border};
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use conv2d::Conv2d;
@@ -149,6 +151,7 @@ op_list! {
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
     Argmax(argmax::Argmax),
+    Augment(augment::AugmentImages),
     Concat(concat::Concat),
     Custom(custom::Custom),
     CustomBackward(custom::CustomBackward),
@@ -215,6 +218,7 @@ pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&adam::SHADER],
         &[&argmax::SHADER],
+        &[&augment::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
         &[&concat::SHADER],
@@ -265,7 +269,11 @@ pub(crate) mod check {
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {
-            return Err(Error::operand(op, format!("{end} operands, with at least one parameter"), inputs.len().to_string()));
+            return Err(Error::operand(
+                op,
+                format!("{end} operands, with at least one parameter"),
+                inputs.len().to_string(),
+            ));
         }
         for range in &ranges[1..] {
             for (first, other) in inputs[ranges[0].clone()].iter().zip(&inputs[range.clone()]) {

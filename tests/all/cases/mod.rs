@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
 pub mod argmax;
+pub mod augment;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod concat;
@@ -13,8 +14,8 @@ pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
-pub mod loss;
 pub mod gather;
+pub mod loss;
 pub mod max_pool2d;
 pub mod pad;
 pub mod reduce;
