@@ -1,6 +1,7 @@
 //! The integration tests, as one binary.
 
 mod cases;
+mod cli;
 mod data;
 mod golden;
 mod graph;
