@@ -33,6 +33,8 @@ fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
             optimizer: Optimizer::sgd_momentum(0.9),
             shuffle: true,
             seed: 0,
+            augment: None,
+            health: None,
         },
     )
 }

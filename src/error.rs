@@ -164,6 +164,9 @@ pub enum Error {
         step: usize,
         /// The learning rate of that step.
         lr: f64,
+        /// The first tensor on the way from images to gradients that is not finite, such as "activation conv2 of step
+        /// 7", where the session can look for it.
+        layer: Option<String>,
     },
 }
 

@@ -7,6 +7,7 @@
 mod activation;
 pub(crate) mod adam;
 mod argmax;
+mod assign;
 mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
@@ -30,6 +31,7 @@ mod reshape;
 pub(crate) mod sgd;
 mod softmax;
 pub(crate) mod strided;
+mod tensor_stats;
 
 pub use activation::Activation;
 pub use augment::{Augment, Border};
@@ -43,6 +45,7 @@ pub use dropout::Dropout;
 pub use gather::{BatchSource, GatherBatch};
 pub use matmul::Matmul;
 pub use max_pool2d::MaxPool2d;
+pub use tensor_stats::{HISTOGRAM_BINS, STATS_COLUMNS, histogram_edges};
 
 use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::Vjp;
@@ -169,6 +172,9 @@ op_list! {
     BatchNormTrain(batch_norm2d::BatchNormTrain),
     BatchNormEval(batch_norm2d::BatchNormEval),
     BatchNormBackward(batch_norm2d::BatchNormBackward),
+    Assign(assign::Assign),
+    TensorStats(tensor_stats::TensorStats),
+    TensorHistogram(tensor_stats::TensorHistogram),
 }
 
 impl Operation for Op {
@@ -227,6 +233,7 @@ pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&adam::SHADER],
         &[&argmax::SHADER],
+        &[&assign::SHADER],
         &[&augment::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
@@ -244,6 +251,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&reduce::SHADER],
         &[&sgd::SHADER],
         &[&softmax::SHADER],
+        &[&tensor_stats::SHADER],
     ];
     shaders.concat()
 }

@@ -246,6 +246,8 @@ impl TrainConfig {
             optimizer: self.optimizer,
             shuffle: self.shuffle,
             seed: self.seed,
+            augment: None,
+            health: None,
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod early_stop;
 mod evaluate;
+pub mod health;
 pub mod metrics;
 pub mod run_folder;
 pub mod schedule;
@@ -14,6 +15,7 @@ pub mod weights;
 pub use config::TrainConfig;
 use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 pub use evaluate::{EvalOptions, evaluate};
+pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
 use metrics::Metrics;
 use schedule::{Interval, Schedule};
 use serde::Serialize;
@@ -121,7 +123,12 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
         let mut progress = |done| observer.progress(epoch, done, images);
         let EpochMetrics { train, validation, train_time } = session.run_epoch(epoch - 1, &rates, &mut progress)?;
         epochs = epoch;
-        if let Some(error) = non_finite(epoch, &train, &validation, lr) {
+        if let Some(mut error) = non_finite(epoch, &train, &validation, lr) {
+            if let Error::NonFinite { layer, .. } = &mut error {
+                // A validation loss is the weights' fault as the last step left them.
+                let step = train.first_non_finite.unwrap_or(session.steps_per_epoch() - 1);
+                *layer = session.first_non_finite(epoch - 1, step, &rates)?;
+            }
             if best.best().is_none() {
                 return Err(error);
             }
@@ -180,5 +187,5 @@ fn non_finite(epoch: u64, train: &Metrics, validation: &Metrics, lr: f64) -> Opt
     let named = [("training loss", train), ("validation loss", validation)];
     let (what, step) = named.iter().find_map(|(what, metrics)| Some((*what, metrics.first_non_finite?)))?;
     // Epochs are counted in u64 by the loop, far below usize's range.
-    Some(Error::NonFinite { what, epoch: epoch as usize, step: step + 1, lr })
+    Some(Error::NonFinite { what, epoch: epoch as usize, step: step + 1, lr, layer: None })
 }

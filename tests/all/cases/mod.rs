@@ -20,6 +20,7 @@ pub mod max_pool2d;
 pub mod pad;
 pub mod reduce;
 pub mod softmax;
+pub mod tensor_stats;
 
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};

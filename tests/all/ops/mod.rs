@@ -9,6 +9,7 @@ mod dropout;
 mod gather;
 mod max_pool2d;
 mod softmax;
+mod tensor_stats;
 
 use crate::cases;
 use crate::harness::check;
