@@ -251,8 +251,7 @@ impl Operation for TensorHistogram {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let params = kernel_params(ctx, self.row);
-        let bindings =
-            [Binding::Input(0), Binding::Unused, Binding::Unused, Binding::Unused, Binding::Updated(TABLE)];
+        let bindings = [Binding::Input(0), Binding::Unused, Binding::Unused, Binding::Unused, Binding::Updated(TABLE)];
         let launch = Dispatch::new(&SHADER, "histogram", &params, bindings, [1, 1, 1]);
         Ok(launch.constant("WG", WORKGROUP_SIZE).into())
     }

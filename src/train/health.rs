@@ -10,13 +10,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::session::Forward;
+use crate::Result;
 use crate::exec::{Program, StepTable};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, NodeKind, StateKind, StateSpec, Value};
 use crate::nn::Init;
 use crate::ops::{Activation, HISTOGRAM_BINS, Op, Operation, STATS_COLUMNS};
 use crate::tensor::DType;
-use crate::Result;
 
 /// What a look takes in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +207,12 @@ impl Health {
     const RESTORE: &'static str = "health.restore";
 
     /// The entries that look at a network whose training steps are `train`, on the graph of a batch of its images.
-    pub fn new(forward: Forward, batch_size: usize, train: &Plan, options: &HealthOptions) -> Result<(Health, Vec<Plan>)> {
+    pub fn new(
+        forward: Forward,
+        batch_size: usize,
+        train: &Plan,
+        options: &HealthOptions,
+    ) -> Result<(Health, Vec<Plan>)> {
         let mut forward = forward;
         let mut watched = watch(&mut forward, options)?;
         let graph = &mut forward.graph;
@@ -339,7 +344,8 @@ fn layers(forward: &Forward, options: &HealthOptions) -> Vec<(String, Value)> {
         }
         if node.scope.is_empty() {
             let base = if scope.is_empty() { op.name().to_owned() } else { format!("{scope}.{}", op.name()) };
-            let repeats = layers.iter().filter(|(name, _)| *name == base || name.starts_with(&format!("{base}."))).count();
+            let repeats =
+                layers.iter().filter(|(name, _)| *name == base || name.starts_with(&format!("{base}."))).count();
             let name = if repeats == 0 { base } else { format!("{base}.{}", repeats + 1) };
             layers.push((name, value));
         } else {

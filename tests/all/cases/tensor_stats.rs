@@ -2,8 +2,9 @@
 //! states, which the comparison of devices looks at like at any other.
 
 use super::{Case, Fill, input};
+use wgrad::TensorType;
+use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
-use wgrad::{StateKind, StateSpec, TensorType};
 
 pub fn cases() -> Vec<Case> {
     let shapes = [vec![1], vec![7], vec![63], vec![5, 13], vec![4096], vec![4097], vec![3, 4, 5, 6], vec![12_289]];

@@ -87,9 +87,9 @@ fn histograms_count_what_lies_between_their_edges() -> Result<()> {
     for x in all {
         let mut want = vec![0.0; HISTOGRAM_BINS];
         for x in x.to_f64_vec().into_iter().filter(|x| x.is_finite()) {
-            let bin = edges.windows(2).position(|edge| {
-                if x > 0.0 { edge[0] <= x && x < edge[1] } else { edge[0] < x && x <= edge[1] }
-            });
+            let bin = edges
+                .windows(2)
+                .position(|edge| if x > 0.0 { edge[0] <= x && x < edge[1] } else { edge[0] < x && x <= edge[1] });
             // f32's largest number is the last edge itself.
             want[bin.unwrap_or(if x > 0.0 { HISTOGRAM_BINS - 1 } else { 0 })] += 1.0;
         }
