@@ -31,6 +31,8 @@ fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
             eval_batch_size: batch_size,
             normalize: Normalize::Dataset.stats(DatasetName::FashionMnist),
             optimizer: Optimizer::sgd_momentum(0.9),
+            update: wgrad::optim::UpdateOptions::default(),
+            label_smoothing: 0.0,
             shuffle: true,
             seed: 0,
             augment: None,

@@ -74,8 +74,9 @@ fn normal_cdf(x: f32) -> f32 {
     return 0.5 * (1.0 + erf(x * SQRT_HALF));
 }
 
-fn gelu_tanh_inner(x: f32) -> f32 {
-    return safe_tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x));
+// (1 + tanh u)/2 as sigmoid(2u), which keeps its digits where tanh has rounded to -1.
+fn gelu_tanh_share(x: f32) -> f32 {
+    return sigmoid(2.0 * SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x));
 }
 
 // WGSL's pow is undefined for negative bases; whole exponents are defined here as everywhere else. A negative base
@@ -110,7 +111,7 @@ fn unary_value(x: f32) -> f32 {
         case 9u: { return sigmoid(x); }
         case 10u: { return safe_tanh(x); }
         case 11u: { return x * normal_cdf(x); }
-        case 12u: { return 0.5 * x * (1.0 + gelu_tanh_inner(x)); }
+        case 12u: { return x * gelu_tanh_share(x); }
         case 13u: { return x * sigmoid(x); }
         case 14u: { return softplus(x); }
         case 15u: { return clamp(x, params.alpha, params.beta); }
@@ -135,12 +136,12 @@ fn unary_derivative(v: f32) -> f32 {
         case 7u: { return select(0.0, 1.0, v > 0.0); }
         case 8u: { return select(params.alpha, 1.0, v > 0.0); }
         case 9u: { return v * (1.0 - v); }
-        case 10u: { return 1.0 - v * v; }
+        case 10u: { return (1.0 - v) * (1.0 + v); }
         case 11u: { return normal_cdf(v) + v * INV_SQRT_2PI * exp(-0.5 * v * v); }
         case 12u: {
-            let t = gelu_tanh_inner(v);
+            let s = gelu_tanh_share(v);
             let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * v * v);
-            return 0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * inner;
+            return s + 2.0 * v * s * (1.0 - s) * inner;
         }
         case 13u: {
             let s = sigmoid(v);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::gpu::{self, GpuDevice};
+use super::gpu::{self, GpuDevice, Kernels, Profile};
 use crate::{Error, Result};
 
 /// What a program is compiled for.
@@ -74,13 +74,31 @@ impl Device {
                     "gpu" if infos[index].is_software => "the only adapter here, a software one".to_owned(),
                     _ => format!("asked for as \"{wanted}\""),
                 };
-                Ok((Device::Gpu(Arc::new(GpuDevice::open(index)?)), reason))
+                Ok((Device::Gpu(Arc::new(GpuDevice::open(index, Profile::Full)?)), reason))
             }
             None if wanted == "auto" && infos.is_empty() => Ok((Device::Cpu, "no GPU adapter found".to_owned())),
             None if wanted == "auto" => {
                 let reason = format!("no real GPU here; the software adapter {} is slower", infos[0].name);
                 Ok((Device::Cpu, reason))
             }
+            None => {
+                let found = infos.into_iter().map(|info| info.name).collect();
+                Err(Error::NoAdapter { wanted: wanted.to_owned(), found })
+            }
+        }
+    }
+
+    /// Opens an adapter as the least device that WebGPU allows: default limits, no feature, and the kernels that an
+    /// adapter of the given kind gets. So one adapter tests the kernels of all, and a fault of a driver's features can
+    /// be told from one of our own. `wanted` is `gpu` or a part of an adapter's name, as for [`Device::select`].
+    ///
+    /// # Errors
+    /// As [`Device::select`].
+    pub fn select_portable(wanted: &str, kernels: Kernels) -> Result<Device> {
+        let infos = gpu::adapter_infos();
+        let lower = wanted.to_lowercase();
+        match infos.iter().position(|info| wanted == "gpu" || info.name.to_lowercase().contains(&lower)) {
+            Some(index) => Ok(Device::Gpu(Arc::new(GpuDevice::open(index, Profile::Portable(kernels))?))),
             None => {
                 let found = infos.into_iter().map(|info| info.name).collect();
                 Err(Error::NoAdapter { wanted: wanted.to_owned(), found })

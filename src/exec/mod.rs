@@ -13,6 +13,7 @@ pub mod verify;
 use std::collections::BTreeMap;
 
 pub use device::{Device, DeviceInfo, devices};
+pub use gpu::Kernels;
 pub use state::StateDict;
 pub(crate) use state::StateLayout;
 pub use step_table::StepTable;
@@ -46,6 +47,8 @@ pub(crate) trait Executor: Send {
     fn restore(&mut self, states: &[usize]) -> Result<()>;
     /// Device objects (buffers, bind groups, pipelines) made so far; 0 on the CPU.
     fn num_objects(&self) -> u64;
+    /// Settles how many steps a submission takes; `None` leaves it to measured time. Nothing is submitted on the CPU.
+    fn set_steps_per_submission(&mut self, _steps: Option<usize>) {}
 }
 
 /// Plans compiled for a device. See the [module](self).
@@ -206,6 +209,14 @@ impl Program {
             return Ok(());
         }
         self.executor.restore(&self.layout.of_kinds(&MODEL_KINDS))
+    }
+
+    /// Cuts runs into submissions of `steps` steps (at least 1) instead of sizing them by measured time, as `None`
+    /// does again. Results are the same whatever the size, which is what this is there to show; also for profiles that
+    /// want one step a submission. Runs of more steps than the device's table of scalars holds are cut there as well.
+    /// Does nothing on the CPU.
+    pub fn set_steps_per_submission(&mut self, steps: Option<usize>) {
+        self.executor.set_steps_per_submission(steps);
     }
 
     /// The plans it was compiled from.

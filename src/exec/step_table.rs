@@ -41,6 +41,11 @@ impl StepTable {
         self.selected.iter().map(move |(dtype, column)| (*dtype, column[step]))
     }
 
+    /// Whether an op with this guard runs in a step.
+    pub(crate) fn is_on(&self, guard: Option<usize>, step: usize) -> bool {
+        guard.is_none_or(|scalar| self.selected[scalar].1[step] != 0.0)
+    }
+
     /// The table with its columns in the order of `scalars`; columns that are not asked for are left out.
     pub(crate) fn select(&self, scalars: &[(String, DType)]) -> Result<StepTable> {
         let pick = |(name, dtype): &(String, DType)| {

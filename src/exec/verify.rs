@@ -141,8 +141,9 @@ fn compare(step: &Step, term_size: f64, got: &Tensor, want: &Tensor) -> std::res
         // A value beyond f32's range is infinite on the device, and a NaN stands where the reference has one.
         let overflows = want.abs() > f64::from(f32::MAX) && got.is_infinite() && got.signum() == want.signum();
         let same = got == want || (got.is_nan() && want.is_nan()) || overflows;
-        // Written so that a NaN on one side only is a difference.
-        if !same && !((got - want).abs() <= tolerance) {
+        // A NaN on one side only is a difference.
+        let is_close = (got - want).abs() <= tolerance;
+        if !same && !is_close {
             return Err((index, tolerance));
         }
         if !same && tolerance > 0.0 {

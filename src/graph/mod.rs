@@ -73,6 +73,8 @@ pub(crate) struct Node {
     pub requires_grad: bool,
     /// The layer this belongs to, for plans and messages.
     pub scope: String,
+    /// The scalar of [`Graph::only_if`].
+    pub guard: Option<String>,
 }
 
 /// A computation in the making. See the [module](self) for what it means.
@@ -85,6 +87,7 @@ pub struct Graph {
     named: BTreeMap<String, Value>,
     scope: Vec<String>,
     grad_enabled: bool,
+    guard: Option<String>,
 }
 
 impl Graph {
@@ -99,6 +102,7 @@ impl Graph {
             named: BTreeMap::new(),
             scope: Vec::new(),
             grad_enabled: true,
+            guard: None,
         }
     }
 
@@ -222,6 +226,28 @@ impl Graph {
         result
     }
 
+    /// Appends nodes that run only in steps where `scalar`, a u32 of the step table, is not 0; in others they are
+    /// left out, and states that they update stay as they are. Nothing outside may read what they compute, since it
+    /// is not computed in every step.
+    ///
+    /// # Errors
+    /// As [`Graph::scalar`]; [`Error::NameClash`] within nodes that depend on another scalar; what `build` returns.
+    pub fn only_if<T>(&mut self, scalar: &str, build: impl FnOnce(&mut Graph) -> Result<T>) -> Result<T> {
+        self.scalar(scalar, DType::U32)?;
+        if let Some(first) = self.guard.as_ref().filter(|first| *first != scalar) {
+            let second = "the condition of nodes within it".to_owned();
+            return Err(Error::NameClash {
+                name: scalar.to_owned(),
+                first: format!("nodes that run if {first}"),
+                second,
+            });
+        }
+        let before = self.guard.replace(scalar.to_owned());
+        let result = build(self);
+        self.guard = before;
+        result
+    }
+
     /// Shape and element type of a value.
     ///
     /// # Panics
@@ -274,6 +300,11 @@ impl Graph {
         let op = op.into();
         for &input in inputs {
             self.check(input)?;
+            let guard = &self.node(input).guard;
+            if guard.is_some() && *guard != self.guard {
+                let got = format!("one that is computed only if {}", guard.as_deref().unwrap_or_default());
+                return Err(Error::operand(op.name(), "a value that every step computes", got));
+            }
         }
         let input_types: Vec<TensorType> = inputs.iter().map(|&input| self.ty(input).clone()).collect();
         let types = op.infer(&input_types)?;
@@ -283,8 +314,8 @@ impl Graph {
         let requires_grad = self.grad_enabled && inputs.iter().any(|&input| self.requires_grad(input));
         let node = self.nodes.len();
         let num_outputs = types.len();
-        let scope = self.scope.join(".");
-        self.nodes.push(Node { kind: NodeKind::Op(op), inputs: inputs.to_vec(), types, requires_grad, scope });
+        let (scope, guard) = (self.scope.join("."), self.guard.clone());
+        self.nodes.push(Node { kind: NodeKind::Op(op), inputs: inputs.to_vec(), types, requires_grad, scope, guard });
         Ok((0..num_outputs).map(|output| self.value(node, output)).collect())
     }
 
@@ -295,7 +326,7 @@ impl Graph {
 
     fn leaf(&mut self, kind: NodeKind, ty: TensorType, requires_grad: bool) -> Value {
         let scope = self.scope.join(".");
-        self.nodes.push(Node { kind, inputs: Vec::new(), types: vec![ty], requires_grad, scope });
+        self.nodes.push(Node { kind, inputs: Vec::new(), types: vec![ty], requires_grad, scope, guard: None });
         self.value(self.nodes.len() - 1, 0)
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Step {
     pub outputs: Vec<Operand>,
     /// The packs that the op walks over, as indices into [`Plan::packs`].
     pub packs: Vec<usize>,
+    /// The scalar that has to be other than 0 for the op to run.
+    pub guard: Option<usize>,
 }
 
 impl Step {
@@ -159,6 +161,10 @@ struct Planner<'a> {
     /// The place in `live` after which a value's memory is free.
     last_use: HashMap<Value, usize>,
     storage: HashMap<Value, Storage>,
+    /// The values of each of the plan's packs.
+    pack_values: Vec<Vec<Value>>,
+    /// The packs of each node that has any, as indices into the plan's.
+    packs_of: HashMap<usize, Vec<usize>>,
     plan: Plan,
 }
 
@@ -175,7 +181,15 @@ impl<'a> Planner<'a> {
             outputs: BTreeMap::new(),
             unshared_bytes: 0,
         };
-        Planner { graph, live: live_nodes(graph), last_use: HashMap::new(), storage: HashMap::new(), plan }
+        Planner {
+            graph,
+            live: live_nodes(graph),
+            last_use: HashMap::new(),
+            storage: HashMap::new(),
+            pack_values: Vec::new(),
+            packs_of: HashMap::new(),
+            plan,
+        }
     }
 
     fn plan(mut self) -> Result<Plan> {
@@ -243,13 +257,18 @@ impl<'a> Planner<'a> {
             let node = &graph.nodes[index];
             let NodeKind::Op(op) = &node.kind else { continue };
             for range in op.packs(node.inputs.len()) {
-                self.place_pack(op, &node.inputs[range])?;
+                let pack = self.place_pack(op, &node.inputs[range])?;
+                self.packs_of.entry(index).or_default().push(pack);
             }
         }
         Ok(())
     }
 
-    fn place_pack(&mut self, op: &Op, values: &[Value]) -> Result<()> {
+    /// The pack of these values, which several ops may walk over in turn.
+    fn place_pack(&mut self, op: &Op, values: &[Value]) -> Result<usize> {
+        if let Some(pack) = self.pack_values.iter().position(|known| known == values) {
+            return Ok(pack);
+        }
         let pack = self.plan.packs.len();
         let mut num_elems = 0;
         let mut members = Vec::new();
@@ -270,12 +289,12 @@ impl<'a> Planner<'a> {
             num_elems = (num_elems + ty.shape.num_elems()).next_multiple_of(PACK_ALIGN_ELEMS);
         }
         self.plan.packs.push(Pack { members, num_elems });
-        Ok(())
+        self.pack_values.push(values.to_vec());
+        Ok(pack)
     }
 
     fn place_steps(&mut self) {
         let mut free: Vec<usize> = Vec::new();
-        let mut next_pack = 0;
         for place in 0..self.live.len() {
             let index = self.live[place];
             let node = &self.graph.nodes[index];
@@ -288,18 +307,27 @@ impl<'a> Planner<'a> {
                         self.storage.insert(output, Storage::Slot(slot));
                     }
                 }
-                let packs = (next_pack..next_pack + op.packs(node.inputs.len()).len()).collect::<Vec<_>>();
-                next_pack += packs.len();
+                let guard = node.guard.as_deref().map(|name| self.scalar(name));
                 self.plan.steps.push(Step {
                     op: op.clone(),
                     scope: node.scope.clone(),
                     inputs: node.inputs.iter().map(|&input| self.operand(input)).collect(),
                     outputs: outputs.iter().map(|&output| self.operand(output)).collect(),
-                    packs,
+                    packs: self.packs_of.remove(&index).unwrap_or_default(),
+                    guard,
                 });
             }
             self.free_slots(&mut free, place, &outputs);
         }
+    }
+
+    /// The place of a guard's scalar, which no op need read.
+    fn scalar(&mut self, name: &str) -> usize {
+        let scalars = &mut self.plan.scalars;
+        scalars.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            scalars.push((name.to_owned(), DType::U32));
+            scalars.len() - 1
+        })
     }
 
     /// A free slot that fits best, else the largest one grown, else a new one.

@@ -177,7 +177,11 @@ impl Planes {
             eps: settings.eps as f32,
             momentum: settings.momentum as f32,
         };
-        Dispatch::new(&SHADER, entry_point, &params, bindings, workgroups).constant("WG", WORKGROUP_SIZE)
+        // Two walks over a slice and their trees, or one over the slices; other kernels have no loops.
+        let slice_rounds = 2 * (slice_elems.div_ceil(WORKGROUP_SIZE as usize) + WORKGROUP_SIZE as usize);
+        Dispatch::new(&SHADER, entry_point, &params, bindings, workgroups)
+            .loop_rounds(slice_rounds.max(num_slices))
+            .constant("WG", WORKGROUP_SIZE)
     }
 }
 

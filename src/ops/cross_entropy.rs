@@ -31,11 +31,12 @@ pub(super) static SHADER: Shader = Shader {
 
 const WORKGROUP_SIZE: u32 = 64;
 
-/// Up to this many rows one workgroup does everything in one launch.
-const MAX_WHOLE_ROWS: usize = 1024;
-
-/// Rows that a workgroup reduces where there are more.
+/// Rows that a workgroup reduces, if they have few enough classes; up to as many it does everything in one launch.
 const SLICE_ROWS: usize = 1024;
+
+/// With more classes than this a workgroup takes one row for each invocation: there is work enough, and the walks over
+/// classes stay short enough for llvmpipe, which ends loops that go on too long.
+const MANY_CLASSES: usize = 512;
 
 /// Scores that a piece of work on the CPU reads, rounded up to whole rows.
 const CPU_CHUNK_ELEMS: usize = 4096;
@@ -174,7 +175,7 @@ impl ClassLoss {
             num_classes: to_u32(num_classes),
             // No class has this index, so it ignores nothing that is not ignored anyway.
             ignore_index: self.attributes.ignore_index.unwrap_or(u32::MAX),
-            slice_rows: to_u32(SLICE_ROWS),
+            slice_rows: to_u32(slice_rows(num_classes)),
             // Kernels compute in f32.
             label_smoothing: self.attributes.label_smoothing as f32,
         }
@@ -192,7 +193,16 @@ impl ClassLoss {
             Reduction::Sum => 1,
             Reduction::Mean => 2,
         };
+        let workgroup_size = WORKGROUP_SIZE as usize;
+        // Up to four walks over a row's classes: maximum, sum, weights, gradient.
+        let row_rounds = 1 + 4 * dims[1];
+        let loop_rounds = match entry_point {
+            "merge" => dims[0].div_ceil(slice_rows(dims[1])).div_ceil(workgroup_size),
+            "whole" | "slices" => slice_rows(dims[1]).min(dims[0]).div_ceil(workgroup_size) * row_rounds,
+            _ => row_rounds,
+        };
         Dispatch::new(&SHADER, entry_point, &self.params(dims), bindings, workgroups)
+            .loop_rounds(loop_rounds + workgroup_size)
             .constant("WG", WORKGROUP_SIZE)
             .constant("LOG_PROBS", u32::from(self.scores == Scores::LogProbs))
             .constant("REDUCTION", reduction)
@@ -206,6 +216,11 @@ fn dims(scores: &TensorType) -> [usize; 2] {
 /// Rows in a piece of work on the CPU.
 fn rows_per_chunk(num_classes: usize) -> usize {
     CPU_CHUNK_ELEMS.div_ceil(num_classes.max(1))
+}
+
+/// Rows that a workgroup reduces.
+fn slice_rows(num_classes: usize) -> usize {
+    if num_classes > MANY_CLASSES { WORKGROUP_SIZE as usize } else { SLICE_ROWS }
 }
 
 impl Operation for ClassLoss {
@@ -266,16 +281,17 @@ impl Operation for ClassLoss {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         use Binding::{Input, Output, Scratch, ScratchMut};
-        let dims @ [num_rows, _] = dims(&ctx.inputs[0]);
+        let dims @ [num_rows, num_classes] = dims(&ctx.inputs[0]);
         if self.attributes.reduction == Reduction::None {
             let bindings = [Input(0), Input(1), Input(2), Output(0)];
             return Ok(self.launch("each", dims, bindings, grid(num_rows, WORKGROUP_SIZE)).into());
         }
-        if num_rows <= MAX_WHOLE_ROWS {
+        let slice_rows = slice_rows(num_classes);
+        if num_rows <= slice_rows {
             let bindings = [Input(0), Input(1), Input(2), Output(0), Output(1)];
             return Ok(self.launch("whole", dims, bindings, [1, 1, 1]).into());
         }
-        let num_slices = num_rows.div_ceil(SLICE_ROWS);
+        let num_slices = num_rows.div_ceil(slice_rows);
         let slices = [Input(0), Input(1), Input(2), ScratchMut(0)];
         let merge = [Scratch(0), Output(0), Output(1)];
         let list = vec![
@@ -380,7 +396,7 @@ impl Operation for ClassLossBackward {
 
 impl Graph {
     /// The cross-entropy of `logits` (N, C) against `labels` (N) of u32, with a weight for each class where `weights`
-    /// (C) is given: −log softmax(logits)[label], a float of shape (), or (N) under [`Reduction::None`]
+    /// (C) is given: −log softmax(logits)\[label\], a float of shape (), or (N) under [`Reduction::None`]
     /// (`torch.nn.functional.cross_entropy` with class indices).
     ///
     /// The mean divides by the sum of the weights of the labels, or their count, both leaving out ignored rows; where

@@ -202,6 +202,8 @@ fn launch(
         params: bytemuck::cast_slice(&params).to_vec(),
         bindings: inputs.chain(outputs).collect(),
         workgroups,
+        // Whoever writes a kernel of their own knows what it may loop over.
+        loop_rounds: 0,
     };
     Ok(dispatch.into())
 }

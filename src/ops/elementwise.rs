@@ -106,7 +106,6 @@ impl UnaryFunction {
     }
 
     pub fn value<F: Float>(self, x: F) -> F {
-        let (half, two) = (F::from_f64(0.5), F::from_f64(2.0));
         match self {
             Neg => -x,
             Exp => x.exp(),
@@ -127,7 +126,7 @@ impl UnaryFunction {
             Sigmoid => sigmoid(x),
             Tanh => x.tanh(),
             Gelu => x * normal_cdf(x),
-            GeluTanh => half * x * (F::ONE + gelu_tanh_inner(x)),
+            GeluTanh => x * gelu_tanh_share(x),
             Silu => x * sigmoid(x),
             Softplus => x.max(F::ZERO) + (-x.abs()).exp().ln_1p(),
             Clamp { min, max } => {
@@ -141,7 +140,7 @@ impl UnaryFunction {
             MulScalar(value) => x * F::from_f64(value),
             PowScalar(2.0) => x * x,
             PowScalar(exponent) => x.powf(F::from_f64(exponent)),
-            Sign => sign(x) * (two - F::ONE),
+            Sign => sign(x),
         }
     }
 
@@ -165,12 +164,13 @@ impl UnaryFunction {
                 }
             }
             Sigmoid => v * (one - v),
-            Tanh => one - v * v,
+            // Not 1 − v², which near ±1 loses the digits that the difference keeps.
+            Tanh => (one - v) * (one + v),
             Gelu => normal_cdf(v) + v * F::from_f64(INV_SQRT_2PI) * (-(half * v * v)).exp(),
             GeluTanh => {
-                let t = gelu_tanh_inner(v);
+                let s = gelu_tanh_share(v);
                 let inner = F::from_f64(SQRT_2_OVER_PI) * (one + F::from_f64(3.0 * GELU_CUBIC) * v * v);
-                half * (one + t) + half * v * (one - t * t) * inner
+                s + F::from_f64(2.0) * v * s * (one - s) * inner
             }
             Silu => {
                 let s = sigmoid(v);
@@ -209,8 +209,9 @@ fn normal_cdf<F: Float>(x: F) -> F {
     F::from_f64(0.5) * (F::ONE + (x * F::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erf())
 }
 
-fn gelu_tanh_inner<F: Float>(x: F) -> F {
-    (F::from_f64(SQRT_2_OVER_PI) * (x + F::from_f64(GELU_CUBIC) * x * x * x)).tanh()
+/// (1 + tanh u)/2 as sigmoid(2u), which keeps its digits where tanh has rounded to −1.
+fn gelu_tanh_share<F: Float>(x: F) -> F {
+    sigmoid(F::from_f64(2.0 * SQRT_2_OVER_PI) * (x + F::from_f64(GELU_CUBIC) * x * x * x))
 }
 
 /// A function of two operands.

@@ -75,7 +75,7 @@ pub enum Binding {
     Scratch(usize),
     /// A scratch buffer of this op, `var<storage, read_write>`.
     ScratchMut(usize),
-    /// A whole pack of inputs (see [`super::Operation::packs`]), `var<storage, read>`.
+    /// A whole pack of inputs (see `Operation::packs`), `var<storage, read>`.
     Pack(usize),
     /// A whole pack of inputs that the op updates in place, `var<storage, read_write>`.
     PackUpdated(usize),
@@ -92,6 +92,10 @@ pub struct Dispatch {
     pub bindings: Vec<Binding>,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
+    /// The most rounds that all loops of one invocation go through together, inner ones multiplied by outer ones; 0
+    /// for a kernel whose loops are short whatever its operands. llvmpipe ends loops without a word when there are too
+    /// many, so where the number grows with a shape it is stated here and held against [`GpuTraits::max_loop_rounds`].
+    pub loop_rounds: usize,
 }
 
 impl Dispatch {
@@ -108,7 +112,14 @@ impl Dispatch {
             params: bytemuck::bytes_of(params).to_vec(),
             bindings: bindings.into(),
             workgroups,
+            loop_rounds: 0,
         }
+    }
+
+    /// The same launch, saying how many rounds the loops of one invocation go through.
+    pub fn loop_rounds(mut self, rounds: usize) -> Self {
+        self.loop_rounds = rounds;
+        self
     }
 
     /// The same launch with an `override` constant settled.
@@ -149,6 +160,8 @@ pub struct GpuTraits {
     /// invocation i is lane i modulo the size. Vulkan does not promise the latter; it holds on llvmpipe, where shuffles
     /// are what makes kernels fast, and is not relied on elsewhere.
     pub has_shuffles: bool,
+    /// The most rounds that the loops of one invocation may go through together.
+    pub max_loop_rounds: usize,
 }
 
 /// What an op is told when it describes its launches.

@@ -94,6 +94,11 @@ impl MaxPool2d {
         }
     }
 
+    /// Rounds of the kernels' loops.
+    fn loop_rounds(&self) -> usize {
+        self.kernel_size[0] * (1 + self.kernel_size[1])
+    }
+
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
         Params {
             num_elems: to_u32(num_elems),
@@ -205,7 +210,7 @@ impl Operation for MaxPool2d {
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
         let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
         let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
-        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+        Ok(dispatch.loop_rounds(self.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -282,7 +287,7 @@ impl Operation for MaxPool2dBackward {
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
         let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
         let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
-        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
+        Ok(dispatch.loop_rounds(self.pool.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {

@@ -85,7 +85,11 @@ impl Operation for Metrics {
         let params = Params { batch: to_u32(batch), num_classes: to_u32(num_classes), num_rows: to_u32(num_rows) };
         let bindings =
             [Binding::Scalar(0), Binding::Input(1), Binding::Input(2), Binding::Input(3), Binding::Updated(TABLE)];
-        Ok(Dispatch::new(&SHADER, "update", &params, bindings, [1, 1, 1]).constant("WG", WORKGROUP_SIZE).into())
+        let rows = batch.div_ceil(WORKGROUP_SIZE as usize);
+        Ok(Dispatch::new(&SHADER, "update", &params, bindings, [1, 1, 1])
+            .loop_rounds(rows * (1 + num_classes) + WORKGROUP_SIZE as usize)
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

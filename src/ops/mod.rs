@@ -1,16 +1,19 @@
 //! The operations. Each has one file here and one of the same name in `shaders/`; the Rust file holds the builder
 //! method on [`Graph`](crate::Graph), shape inference, the CPU kernel, the GPU dispatches, the gradient rule and the
-//! cost. [`Op`] is the closed list of them, so that passes can match on it and plans can print it.
+//! cost. `Op` is the closed list of them, so that passes can match on it and plans can print it.
 //!
-//! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases.rs`.
+//! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases/`.
 
+pub(crate) mod accumulate;
 mod activation;
+pub(crate) mod adagrad;
 pub(crate) mod adam;
 mod argmax;
 mod assign;
 mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
+pub(crate) mod clip_gradients;
 mod concat;
 mod conv2d;
 mod copy;
@@ -20,14 +23,18 @@ mod dropout;
 mod elementwise;
 mod gather;
 pub mod kernel;
+pub(crate) mod lion;
 mod loss;
 mod matmul;
 mod max_pool2d;
 pub(crate) mod metrics;
+mod packed;
 mod pad;
+pub(crate) mod penalty;
 mod pool2d;
 mod reduce;
 mod reshape;
+pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 mod softmax;
 pub(crate) mod strided;
@@ -152,6 +159,14 @@ op_list! {
     Conv2dGradWeight(conv2d::Conv2dGradWeight),
     SgdStep(sgd::SgdStep),
     AdamStep(adam::AdamStep),
+    RmsPropStep(rmsprop::RmsPropStep),
+    AdagradStep(adagrad::AdagradStep),
+    LionStep(lion::LionStep),
+    Accumulate(accumulate::Accumulate),
+    ClipGradNorm(clip_gradients::ClipGradNorm),
+    ClipGradValue(clip_gradients::ClipGradValue),
+    Penalty(penalty::Penalty),
+    PenaltyGradient(penalty::PenaltyGradient),
     Metrics(metrics::Metrics),
     Softmax(softmax::Softmax),
     SoftmaxBackward(softmax::SoftmaxBackward),
@@ -231,12 +246,15 @@ impl Op {
 /// Every shader module, for the tests that hold them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
+        &[&accumulate::SHADER],
+        &[&adagrad::SHADER],
         &[&adam::SHADER],
         &[&argmax::SHADER],
         &[&assign::SHADER],
         &[&augment::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
+        &[&clip_gradients::SHADER],
         &[&concat::SHADER],
         conv2d::SHADERS,
         &[&copy::SHADER],
@@ -244,11 +262,14 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&dropout::SHADER],
         &[&elementwise::SHADER],
         &[&gather::SHADER],
+        &[&lion::SHADER],
         matmul::SHADERS,
         &[&max_pool2d::SHADER],
         &[&metrics::SHADER],
         &[&pad::SHADER],
+        &[&penalty::SHADER],
         &[&reduce::SHADER],
+        &[&rmsprop::SHADER],
         &[&sgd::SHADER],
         &[&softmax::SHADER],
         &[&tensor_stats::SHADER],

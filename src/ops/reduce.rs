@@ -35,8 +35,12 @@ const WORKGROUP_SIZE: u32 = 64;
 /// Up to this many elements an output is reduced by one invocation.
 const MAX_THREAD_ELEMS: usize = 256;
 
-/// From this many outputs on there is work enough without splitting any of them.
+/// From this many outputs on there is work enough without splitting any of them,
 const MANY_OUTPUTS: usize = 4096;
+
+/// up to this many elements each: longer ones are split whatever their number, because rounding errors of a single
+/// running sum grow with its length, and because llvmpipe ends loops that go on too long.
+const MAX_WHOLE_ELEMS: usize = 4096;
 
 /// Elements that one workgroup reduces: enough to outweigh its tree.
 const SLICE_ELEMS: usize = 4096;
@@ -163,6 +167,7 @@ impl Operation for Reduce {
         let (kept, reduced) = self.walks(shape);
         let (num_outputs, num_reduced) = (ctx.outputs[0].shape.num_elems(), self.num_reduced(shape));
         let function = u32::from(self.function == ReduceFunction::Max);
+        let rounds = |walk: &Strided<1>, elems: usize| walk.rank() + elems * (1 + walk.rank());
         let launch =
             |entry, kept: &Strided<1>, reduced: &Strided<1>, num_reduced, slice_elems, scale: f64, io, groups| {
                 let params = Params {
@@ -179,13 +184,16 @@ impl Operation for Reduce {
                     scale: scale as f32,
                 };
                 let io: [Binding; 2] = io;
+                let longest = if entry == "slice" { SLICE_ELEMS / WORKGROUP_SIZE as usize } else { num_reduced };
                 Dispatch::new(&SHADER, entry, &params, io, groups)
+                    .loop_rounds(kept.rank() + rounds(reduced, longest))
                     .constant("WG", WORKGROUP_SIZE)
                     .constant("FUNCTION", function)
             };
         let scale = self.scale(shape);
         let io = [Binding::Input(0), Binding::Output(0)];
-        if num_reduced <= MAX_THREAD_ELEMS || num_outputs >= MANY_OUTPUTS {
+        let is_many = num_outputs >= MANY_OUTPUTS && num_reduced <= MAX_WHOLE_ELEMS;
+        if num_reduced <= MAX_THREAD_ELEMS || is_many {
             let groups = grid(num_outputs, WORKGROUP_SIZE);
             return Ok(launch("whole", &kept, &reduced, num_reduced, 0, scale, io, groups).into());
         }

@@ -134,12 +134,14 @@ impl Rows {
         let num_rows = self.outer * self.inner;
         let params =
             Params { num_rows: to_u32(num_rows), axis_len: to_u32(self.axis_len), inner: to_u32(self.inner.max(1)) };
-        let (entry_point, workgroups) = if self.axis_len <= MAX_THREAD_ELEMS {
-            (rows, grid(num_rows, WORKGROUP_SIZE))
+        let (entry_point, workgroups, elems) = if self.axis_len <= MAX_THREAD_ELEMS {
+            (rows, grid(num_rows, WORKGROUP_SIZE), self.axis_len)
         } else {
-            (groups, grid(num_rows, 1))
+            (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
         };
+        // Maximum, sum, result; and two trees of a few rounds.
         Dispatch::new(&SHADER, entry_point, &params, bindings, workgroups)
+            .loop_rounds(3 * elems + 2 * WORKGROUP_SIZE as usize)
             .constant("WG", WORKGROUP_SIZE)
             .constant("LOG", u32::from(function == LogSoftmax))
     }

@@ -14,7 +14,7 @@ use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
 use crate::nn::LeNet5;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, UpdateOptions};
 use crate::{Error, Result};
 
 /// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
@@ -58,7 +58,9 @@ pub struct TrainConfig {
     pub epochs: u64,
     /// Images in a step. Default 64.
     pub batch_size: usize,
-    /// The learning rate; without one 0.01 for SGD, 0.001 for Adam and AdamW.
+    /// Share of the target that is spread over all classes in training. Default 0.
+    pub label_smoothing: f64,
+    /// The learning rate; without one 0.01 for SGD, RMSprop and Adagrad, 0.001 for Adam and AdamW, 0.0001 for Lion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
     /// When to stop early: a table of options, or `false` for never. Default: after 5 epochs in which the validation
@@ -67,6 +69,8 @@ pub struct TrainConfig {
     pub early_stopping: Option<EarlyStopOptions>,
     /// How parameters follow their gradients. Default: SGD with momentum 0.9.
     pub optimizer: Optimizer,
+    /// Penalties, clipping, accumulation and groups of parameters. Default: none.
+    pub update: UpdateOptions,
     /// How the learning rate changes. Default: not at all.
     pub schedule: Schedule,
 }
@@ -123,14 +127,17 @@ impl TrainConfig {
         if let Some(options) = &self.early_stopping {
             EarlyStopping::new(options.clone())?;
         }
-        self.optimizer.validate()
+        share("--label-smoothing", self.label_smoothing)?;
+        self.optimizer.validate()?;
+        self.update.validate()
     }
 
     /// The learning rate, or the optimizer's usual one.
     pub fn learning_rate(&self) -> f64 {
         self.lr.unwrap_or(match self.optimizer {
-            Optimizer::Sgd { .. } => 0.01,
+            Optimizer::Sgd { .. } | Optimizer::RmsProp { .. } | Optimizer::Adagrad { .. } => 0.01,
             Optimizer::Adam { .. } | Optimizer::AdamW { .. } => 0.001,
+            Optimizer::Lion { .. } => 0.0001,
         })
     }
 
@@ -244,6 +251,8 @@ impl TrainConfig {
             eval_batch_size: EVAL_BATCH_SIZE,
             normalize: self.normalize.stats(self.dataset),
             optimizer: self.optimizer,
+            update: self.update.clone(),
+            label_smoothing: self.label_smoothing,
             shuffle: self.shuffle,
             seed: self.seed,
             augment: None,
@@ -275,6 +284,8 @@ impl Default for TrainConfig {
             batch_size: 64,
             lr: None,
             early_stopping: Some(EarlyStopOptions::default()),
+            update: UpdateOptions::default(),
+            label_smoothing: 0.0,
             optimizer: Optimizer::sgd_momentum(0.9),
             schedule: Schedule::constant(),
         }

@@ -91,8 +91,8 @@ pub struct HealthRow {
 /// the last layer to the first, updates.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HealthReport {
-    /// The step, counted over all epochs from 0.
-    pub step: u64,
+    /// The batch, counted over all epochs from 0.
+    pub batch: u64,
     /// The rows.
     pub rows: Vec<HealthRow>,
 }
@@ -270,7 +270,7 @@ impl Health {
     }
 
     /// Looks at a batch: copies aside, goes over it, takes a training step, compares, copies back, reads once.
-    pub fn look(&self, program: &mut Program, train: &str, table: &StepTable, step: u64) -> Result<HealthReport> {
+    pub fn look(&self, program: &mut Program, train: &str, table: &StepTable, batch: u64) -> Result<HealthReport> {
         program.run_once(Health::SAVE)?;
         program.run(Health::ENTRY, table)?;
         program.run(train, table)?;
@@ -295,7 +295,7 @@ impl Health {
                 histograms[row * HISTOGRAM_BINS..][..HISTOGRAM_BINS].iter().map(|&count| count as u64).collect()
             }),
         };
-        Ok(HealthReport { step, rows: self.rows.iter().zip(stats.chunks_exact(STATS_COLUMNS)).map(row).collect() })
+        Ok(HealthReport { batch, rows: self.rows.iter().zip(stats.chunks_exact(STATS_COLUMNS)).map(row).collect() })
     }
 }
 

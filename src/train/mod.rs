@@ -41,11 +41,12 @@ pub struct FitOptions {
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: u64,
-    /// Mean loss over the training images while the weights changed.
+    /// Mean loss over the training images while the weights changed, with penalties and label smoothing where there
+    /// are any: what is minimised.
     pub train_loss: f64,
     /// Share of training images classified correctly while the weights changed.
     pub train_accuracy: f64,
-    /// Mean loss over the validation images.
+    /// Mean loss over the validation images, without penalties or label smoothing.
     pub val_loss: f64,
     /// Share of validation images classified correctly.
     pub val_accuracy: f64,
@@ -125,9 +126,7 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
         epochs = epoch;
         if let Some(mut error) = non_finite(epoch, &train, &validation, lr) {
             if let Error::NonFinite { layer, .. } = &mut error {
-                // A validation loss is the weights' fault as the last step left them.
-                let step = train.first_non_finite.unwrap_or(session.steps_per_epoch() - 1);
-                *layer = session.first_non_finite(epoch - 1, step, &rates)?;
+                *layer = session.first_non_finite(epoch - 1, train.first_non_finite, &rates)?;
             }
             if best.best().is_none() {
                 return Err(error);

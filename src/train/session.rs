@@ -16,7 +16,7 @@ use crate::graph::{Graph, StateKind, Value};
 use crate::nn::{Mode, Model};
 use crate::ops::metrics::COLUMNS;
 use crate::ops::{Augment, BatchSource, CrossEntropy, GatherBatch};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Update, UpdateOptions};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Error, Result};
 
@@ -44,6 +44,12 @@ pub struct SessionOptions<'a> {
     pub normalize: ChannelStats,
     /// How parameters follow their gradients.
     pub optimizer: Optimizer,
+    /// What happens to gradients before: penalties, clipping, accumulation; and groups of parameters. The default is
+    /// nothing.
+    pub update: UpdateOptions,
+    /// The share of the target that is spread over all classes in training (`label_smoothing` of
+    /// `torch.nn.CrossEntropyLoss`), from 0 to below 1. Losses of evaluation are without it, and so comparable.
+    pub label_smoothing: f64,
     /// Whether every epoch has an order of its own.
     pub shuffle: bool,
     /// The key of initial weights, orders, dropout and augmentation.
@@ -97,14 +103,47 @@ pub(super) struct Recipe<'a> {
     pub max_shard_bytes: usize,
 }
 
+/// What training follows, beside the recipe.
+pub(super) struct Objective<'a> {
+    update: &'a Update,
+    label_smoothing: f64,
+}
+
 /// A model on a device. See the [module](self).
 pub struct Session {
     program: Program,
     train: Part,
     validation: Part,
     test: Part,
-    optimizer: Optimizer,
+    update: Update,
     health: Option<Health>,
+}
+
+impl<'a> SessionOptions<'a> {
+    /// Plain SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
+    /// be otherwise can be set.
+    pub fn new(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, normalize: ChannelStats) -> Self {
+        SessionOptions {
+            model,
+            train,
+            validation: None,
+            test,
+            batch_size: 64,
+            eval_batch_size: 500,
+            normalize,
+            optimizer: Optimizer::sgd_momentum(0.9),
+            update: UpdateOptions::default(),
+            label_smoothing: 0.0,
+            shuffle: true,
+            seed: 0,
+            augment: None,
+            health: None,
+        }
+    }
+
+    fn update(&self) -> Result<Update> {
+        Update::new(self.optimizer, self.update.clone())
+    }
 }
 
 impl Parts {
@@ -142,15 +181,20 @@ impl Parts {
             augment: options.augment.as_ref(),
             max_shard_bytes,
         };
+        if !(0.0..1.0).contains(&options.label_smoothing) {
+            return Err(Error::config("--label-smoothing", "a number from 0 to below 1", options.label_smoothing));
+        }
+        let update = options.update()?;
+        let objective = Objective { update: &update, label_smoothing: options.label_smoothing };
         let mut plans = Vec::new();
         for (part, data) in self.sets(options) {
-            let optimizer = (part.name == self.train.name).then_some(&options.optimizer);
-            plans.extend(part.plans(data, &recipe, optimizer)?);
+            let objective = (part.name == self.train.name).then_some(&objective);
+            plans.extend(part.plans(data, &recipe, objective)?);
         }
         let Some(health) = &options.health else { return Ok((plans, None)) };
         let batch_size = self.train.entries()[0].1;
         let entry = Entry { name: Health::ENTRY, part: &self.train, data: options.train, batch_size };
-        let forward = forward(&entry, &recipe, true)?;
+        let forward = forward(&entry, &recipe, Some(&objective))?;
         let (health, more) = Health::new(forward, batch_size, &plans[0], health)?;
         plans.extend(more);
         Ok((plans, Some(health)))
@@ -169,18 +213,18 @@ impl Part {
         self.loader.num_batches() as usize
     }
 
-    /// The plans of its entries: training steps with an optimizer, evaluation without.
+    /// The plans of its entries: training steps with an objective, evaluation without.
     pub(super) fn plans(
         &self,
         data: &Dataset,
         recipe: &Recipe<'_>,
-        optimizer: Option<&Optimizer>,
+        objective: Option<&Objective<'_>>,
     ) -> Result<Vec<Plan>> {
         let entries = self.entries();
         entries
             .iter()
             .map(|(entry, size, ..)| {
-                plan(&Entry { name: entry, part: self, data, batch_size: *size }, recipe, optimizer)
+                plan(&Entry { name: entry, part: self, data, batch_size: *size }, recipe, objective)
             })
             .collect()
     }
@@ -255,7 +299,7 @@ impl Session {
         // Also makes the memory that later copies go to.
         program.keep_model()?;
         let Parts { train, validation, test } = parts;
-        Ok(Session { program, train, validation, test, optimizer: options.optimizer, health })
+        Ok(Session { program, train, validation, test, update: options.update()?, health })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
@@ -288,7 +332,11 @@ impl Session {
             states.extend(weights.clone());
         }
         let mut table = batches(&parts.train, options.batch_size, 0, 1).constant("step", 0.0);
-        for (name, value) in options.optimizer.step_scalars(0, lr, None) {
+        let update = options.update()?;
+        for (name, value) in update.step_scalars(0, lr, None) {
+            table = table.constant(&name, value);
+        }
+        for (name, value) in update.batch_scalars(0, options.batch_size, options.train.len()) {
             table = table.constant(name, value);
         }
         verify::verify(device, &plan, &states, &table, options.seed)
@@ -318,7 +366,7 @@ impl Session {
         })
     }
 
-    /// Runs some of an epoch's training steps, counted within it, on the order that is on the device.
+    /// Runs some of an epoch's batches, counted within it, on the order that is on the device.
     fn run_steps(
         &mut self,
         epoch: u64,
@@ -329,7 +377,7 @@ impl Session {
         for (entry, batch_size, first, count) in self.train.entries() {
             let (from, to) = (steps.start.max(first), steps.end.min(first + count));
             if from < to {
-                let table = self.train_table(epoch, batch_size, from..to, rates);
+                let table = self.training_table(epoch, rates, batches(&self.train, batch_size, from, to - from), from);
                 let done_before = from * self.train.loader.batch_size() as usize;
                 let mut report = |steps: usize| progress(done_before + steps * batch_size);
                 self.program.run_with_progress(&entry, &table, &mut report)?;
@@ -338,65 +386,80 @@ impl Session {
         Ok(())
     }
 
-    /// The scalars of some of an epoch's training steps.
-    fn train_table(&self, epoch: u64, batch_size: usize, steps: Range<usize>, rates: Rates<'_>) -> StepTable {
-        let steps_before = epoch * u64::from(self.train.loader.num_batches());
-        let optimizer = self.optimizer;
-        let at = |step: usize| steps_before + (steps.start + step) as u64;
-        let mut table =
-            batches(&self.train, batch_size, steps.start, steps.len()).column("step", |step| at(step) as f64);
-        for (place, (name, _)) in optimizer.step_scalars(0, 0.0, None).into_iter().enumerate() {
-            table = table.column(name, |step| {
-                let (lr, momentum) = rates(at(step));
-                optimizer.step_scalars(at(step), lr, momentum)[place].1
-            });
+    /// Adds the columns of training batches from `first` of an epoch on.
+    fn training_table(&self, epoch: u64, rates: Rates<'_>, mut table: StepTable, first: usize) -> StepTable {
+        let (update, loader) = (&self.update, &self.train.loader);
+        let batches_before = epoch * u64::from(loader.num_batches());
+        let steps_before = epoch * self.steps_per_epoch() as u64;
+        let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
+        // Counted over all epochs: dropout draws anew in every batch.
+        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
+        let scalars = |batch: usize| {
+            let step = steps_before + ((first + batch) / update.accumulate()) as u64;
+            let (lr, momentum) = rates(step);
+            update.step_scalars(step, lr, momentum)
+        };
+        for (place, (name, _)) in update.step_scalars(0, 0.0, None).into_iter().enumerate() {
+            table = table.column(&name, |batch| scalars(batch)[place].1);
+        }
+        let of_batch = |batch: usize| update.batch_scalars(first + batch, batch_size, num_images);
+        for (place, (name, _)) in of_batch(0).into_iter().enumerate() {
+            table = table.column(name, |batch| of_batch(batch)[place].1);
         }
         table
     }
 
-    /// Looks into the network: what activations, gradients and parameters of a batch are like, and what a training step
-    /// would do to the parameters under its learning rate. Weights, optimizer and running statistics are afterwards
-    /// what they were before. `step` is counted over all epochs from 0; its batch is taken from the order of the epoch
-    /// that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before it.
+    /// Looks into the network: what activations, gradients and parameters of a batch are like, and what training on
+    /// it would do to the parameters under its learning rate (nothing, where gradients go on accumulating). Gradients
+    /// are those of the batch's loss, before penalties and clipping. Weights, optimizer and running statistics are
+    /// afterwards what they were before. `batch` is counted over all epochs from 0; its images are taken from the order
+    /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
+    /// it.
     ///
     /// # Errors
     /// [`Error::Config`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
-    pub fn health(&mut self, step: u64, rates: Rates<'_>) -> Result<HealthReport> {
+    pub fn health(&mut self, batch: u64, rates: Rates<'_>) -> Result<HealthReport> {
         let Some(health) = self.health.clone() else {
             return Err(Error::config("--health", "a session that was made with health statistics", "one without"));
         };
-        let steps = u64::from(self.train.loader.num_batches());
+        let batches_per_epoch = u64::from(self.train.loader.num_batches());
         // Less than the number of batches, a u32.
-        let (epoch, in_epoch) = (step / steps, (step % steps) as usize);
+        let (epoch, in_epoch) = (batch / batches_per_epoch, (batch % batches_per_epoch) as usize);
         let last_start = self.train.loader.num_images() as usize - health.batch_size;
         let start = (in_epoch * self.train.loader.batch_size() as usize).min(last_start);
-        // No row of the metrics table: the step is none of the epoch's.
+        // No row of the metrics table: this is no batch of the epoch's.
         let table = self
-            .train_table(epoch, health.batch_size, in_epoch..in_epoch + 1, rates)
+            .training_table(epoch, rates, StepTable::new(1), in_epoch)
             .constant("start", start as f64)
             .constant("row", f64::from(u32::MAX));
         let train_entry = self.train.entries()[0].0.clone();
-        health.look(&mut self.program, &train_entry, &table, step)
+        health.look(&mut self.program, &train_entry, &table, batch)
     }
 
-    /// The first tensor that is not finite, after an epoch in which step `step`, counted within it, was the first with
-    /// such a loss: the epoch is run again from its beginning up to there, which gives the same bits. Afterwards the
-    /// weights are those of that step.
-    pub(super) fn first_non_finite(&mut self, epoch: u64, step: usize, rates: Rates<'_>) -> Result<Option<String>> {
+    /// The first tensor that is not finite, after an epoch in which `batch`, counted within it, was the first with such
+    /// a loss; without one the last batch is looked at. The epoch is run again from its beginning up to there, which
+    /// gives the same bits. Afterwards the weights are those of that batch.
+    pub(super) fn first_non_finite(
+        &mut self,
+        epoch: u64,
+        batch: Option<usize>,
+        rates: Rates<'_>,
+    ) -> Result<Option<String>> {
         if self.health.is_none() {
             return Ok(None);
         }
         self.program.run(Health::REWIND, &StepTable::new(1))?;
-        let steps_before = epoch * u64::from(self.train.loader.num_batches());
-        // A finite loss can have gradients that are not: the step before is the first suspect.
-        let suspect = step.saturating_sub(1);
+        let batch = batch.unwrap_or(self.train.num_rows() - 1);
+        let batches_before = epoch * u64::from(self.train.loader.num_batches());
+        // A finite loss can have gradients that are not: the batch before is the first suspect.
+        let suspect = batch.saturating_sub(1);
         self.run_steps(epoch, 0..suspect, rates, &mut |_| ())?;
-        for step in suspect..=step {
-            let report = self.health(steps_before + step as u64, rates)?;
+        for batch in suspect..=batch {
+            let report = self.health(batches_before + batch as u64, rates)?;
             if let Some(row) = report.first_non_finite() {
-                return Ok(Some(format!("{} {} of step {}", row.kind, row.name, step + 1)));
+                return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
             }
-            self.run_steps(epoch, step..step + 1, rates, &mut |_| ())?;
+            self.run_steps(epoch, batch..batch + 1, rates, &mut |_| ())?;
         }
         Ok(None)
     }
@@ -416,9 +479,9 @@ impl Session {
         states.filter(|state| state.kind == StateKind::Parameter).map(|state| state.ty.shape.num_elems()).sum()
     }
 
-    /// Steps in an epoch.
+    /// Steps of the optimizer in an epoch; under accumulation the last may have fewer batches.
     pub fn steps_per_epoch(&self) -> usize {
-        self.train.num_rows()
+        self.train.num_rows().div_ceil(self.update.accumulate())
     }
 
     /// Training images in an epoch.
@@ -426,7 +489,7 @@ impl Session {
         self.train.loader.num_visited() as usize
     }
 
-    /// Losses of the steps of the last epoch, each the mean of its batch.
+    /// Losses of the batches of the last epoch, each the mean of its batch, with penalties.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -477,19 +540,18 @@ pub(super) struct Forward {
     pub nodes: Range<usize>,
 }
 
-/// The plan of one entry: a training step, or evaluation of a batch where there is no optimizer.
-fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, optimizer: Option<&Optimizer>) -> Result<Plan> {
-    let Forward { mut graph, labels, logits, loss, .. } = forward(entry, recipe, optimizer.is_some())?;
+/// The plan of one entry: a training step, or evaluation of a batch where there is no objective.
+fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
+    let Forward { mut graph, labels, logits, mut loss, .. } = forward(entry, recipe, objective)?;
+    if let Some(objective) = objective {
+        loss = objective.update.append(&mut graph, loss)?;
+    }
     let row = graph.scalar("row", DType::U32)?;
     graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;
-    if let Some(optimizer) = optimizer {
-        let grads = graph.backward(loss)?;
-        optimizer.append(&mut graph, &grads)?;
-    }
     Plan::new(&graph)
 }
 
-fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, is_training: bool) -> Result<Forward> {
+fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Forward> {
     let Entry { name, part, data, batch_size } = *entry;
     let mut graph = Graph::new(name);
     let [channels, height, width] = data.shape;
@@ -506,7 +568,7 @@ fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, is_training: bool) -> Result<
     let normalize = GatherBatch { mean: recipe.normalize.mean.clone(), std: recipe.normalize.std.clone() };
     let (mut images, labels) = graph.gather_batch(normalize, source)?;
     let mut mode = Mode::Eval;
-    if is_training {
+    if objective.is_some() {
         let step = graph.scalar("step", DType::U32)?;
         mode = Mode::Train { seed: recipe.seed, step };
         if let Some(augment) = recipe.augment.filter(|augment| !augment.is_identity()) {
@@ -516,7 +578,9 @@ fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, is_training: bool) -> Result<
     let before = graph.nodes.len();
     let logits = recipe.model.logits(&mut graph, images, mode)?;
     let nodes = before..graph.nodes.len();
-    let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
+    let label_smoothing = objective.map_or(0.0, |objective| objective.label_smoothing);
+    let loss =
+        graph.cross_entropy(logits, labels, None, CrossEntropy { label_smoothing, ..CrossEntropy::default() })?;
     Ok(Forward { graph, images, labels, logits, loss, nodes })
 }
 

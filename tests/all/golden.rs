@@ -1,4 +1,4 @@
-//! The CPU kernels against values from PyTorch (`tests/golden/README.md`). Finite differences and the f64 reference can
+//! The kernels against values from PyTorch (`tests/golden/README.md`). Finite differences and the f64 reference can
 //! only tell whether our own definitions agree with each other; these tell whether they are PyTorch's.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,8 @@ use wgrad::ops::{
     SliceRange,
 };
 use wgrad::{Device, Graph, Plan, Program, Result, Shape, Tensor, TensorData, TensorType, Value};
+
+use crate::harness;
 
 /// Ops in the file that the graph has no builder for. An op on this list that can be built fails the test, so the list
 /// only gets shorter; an op that is neither built nor listed fails it too, so no case is left out unseen.
@@ -317,16 +319,28 @@ const ILL_CONDITIONED: &[(&str, f64, &str)] = &[
 
 #[test]
 fn cpu_f64() {
-    check(&Device::CpuF64, Precision::F64);
+    check(&Device::CpuF64, Precision::F64, |_| true);
 }
 
 #[test]
 fn cpu_f32() {
-    check(&Device::Cpu, Precision::F32);
+    check(&Device::Cpu, Precision::F32, |_| true);
 }
 
-/// Runs every case of the file on a device and reports all that fail.
-fn check(device: &Device, precision: Precision) {
+#[test]
+fn gpu() {
+    check(harness::gpu(), Precision::F32, |_| true);
+}
+
+/// The ops that get other kernels on another kind of adapter.
+#[test]
+fn every_kernel() {
+    let [like_gpu, _] = harness::portable();
+    check(like_gpu, Precision::F32, |op| ["matmul", "linear", "conv2d"].contains(&op));
+}
+
+/// Runs the cases of the ops that `wanted` picks on a device and reports all that fail.
+fn check(device: &Device, precision: Precision, wanted: impl Fn(&str) -> bool) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ops.safetensors");
     let bytes = std::fs::read(path).expect("the golden values are part of the repository");
     let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
@@ -334,13 +348,14 @@ fn check(device: &Device, precision: Precision) {
         metadata.metadata().as_ref().and_then(|metadata| metadata.get("cases")).expect("the file lists its cases");
     let cases: Vec<Case> = serde_json::from_str(cases).expect("the list is as the README says");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let ops: BTreeSet<&str> = cases.iter().map(|case| case.op.as_str()).collect();
+    let ops: BTreeSet<String> = cases.iter().map(|case| case.op.clone()).collect();
     let mut failures: Vec<String> = NOT_YET
         .iter()
-        .filter(|op| !ops.contains(*op))
+        .filter(|&&op| !ops.contains(op))
         .map(|op| format!("{op} of NOT_YET is not in the file"))
         .collect();
     let mut num_compared = 0;
+    let cases: Vec<Case> = cases.into_iter().filter(|case| wanted(&case.op)).collect();
     for case in &cases {
         match check_case(device, precision, case, &file) {
             Ok(compared) => num_compared += compared,

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use wgrad::exec::Kernels;
 use wgrad::exec::verify::verify;
 use wgrad::{Device, Graph, Plan, StateDict, StepTable, Tensor, Value, gradcheck};
 
@@ -20,15 +21,38 @@ pub fn gpu() -> &'static Device {
     })
 }
 
+/// The same adapter within WebGPU's default limits and without any feature, once with the kernels of a real GPU and
+/// once with those of a software adapter: what the tests' own adapter would not choose by itself.
+pub fn portable() -> [&'static Device; 2] {
+    static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
+    let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let open = |kernels| Device::select_portable(&wanted, kernels).expect("tests need an adapter; run tests/run.sh");
+    DEVICES.get_or_init(|| [Kernels::ForGpu, Kernels::ForSoftware].map(open)).each_ref()
+}
+
 /// Checks cases in every way and reports all that fail.
 pub fn check(cases: Vec<Case>) {
+    check_on(&[gpu(), &Device::Cpu], cases);
+}
+
+/// [`check`], and on adapters that get other kernels.
+pub fn check_every_kernel(cases: Vec<Case>) {
+    let [like_gpu, like_software] = portable();
+    check_on(&[gpu(), like_gpu, like_software, &Device::Cpu], cases);
+}
+
+fn check_on(devices: &[&Device], cases: Vec<Case>) {
     assert!(!cases.is_empty());
-    let failures: Vec<String> = cases.iter().filter_map(|case| check_case(case).err()).collect();
+    let failures: Vec<String> = cases.iter().filter_map(|case| check_case_on(devices, case).err()).collect();
     assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
 /// Checks one case in every way and says what failed.
 pub fn check_case(case: &Case) -> Result<(), String> {
+    check_case_on(&[gpu(), &Device::Cpu], case)
+}
+
+fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
     let fail = |what: &str, error: &dyn std::fmt::Display| format!("{}: {what}: {error}", case.name);
     let tensors = case.tensors();
     if case.check_gradient {
@@ -44,7 +68,7 @@ pub fn check_case(case: &Case) -> Result<(), String> {
     let inputs = inputs.into_iter().filter(|(name, _)| plan.states().iter().any(|spec| spec.name == *name)).collect();
     // The scalars that cases use; those that a plan does not read are left out.
     let table = StepTable::new(1).constant("start", 3.0).constant("step", 5.0);
-    for device in [gpu(), &Device::Cpu] {
+    for device in devices {
         let report = verify(device, &plan, &inputs, &table, 0).map_err(|error| fail("verify", &error))?;
         if let Some(difference) = report.difference {
             return Err(fail(&format!("{device} against f64"), &difference));

@@ -27,7 +27,7 @@ pub fn line(text: impl Display) -> Result<()> {
 /// Prints a JSON object on a line of its own.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(object: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(object).map_err(io::Error::from);
     line(text.map_err(|source| Error::Io { action: "write", path: "standard output".into(), source })?)
@@ -69,7 +69,7 @@ impl Console {
     /// Prints something about the run that is neither an epoch nor the result.
     ///
     /// # Errors
-    /// As [`line`].
+    /// As [`line()`].
     pub fn info(&self, text: impl Display) -> Result<()> {
         if self.detail == Detail::Full { line(text) } else { Ok(()) }
     }
@@ -87,7 +87,7 @@ impl Console {
     /// Adds the epoch's row to the table.
     ///
     /// # Errors
-    /// As [`line`].
+    /// As [`line()`].
     pub fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         self.bar.finish_and_clear();
         match self.detail {

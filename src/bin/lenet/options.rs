@@ -193,18 +193,18 @@ struct BatchOptions {
 #[command(next_help_heading = "Training")]
 struct OptimizerOptions {
     /// How weights follow their gradients [default: sgd]
-    #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam", "adamw"])]
+    #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam", "adamw", "rmsprop", "adagrad", "lion"])]
     optimizer: Option<String>,
-    /// The learning rate [default: 0.01 with sgd, 0.001 with adam and adamw]
+    /// The learning rate [default: 0.01 with sgd, rmsprop and adagrad, 0.001 with adam and adamw, 0.0001 with lion]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Share of the velocity that sgd keeps from step to step [default: 0.9]
+    /// Share of the velocity that sgd and rmsprop keep from step to step [default: 0.9 with sgd, 0 with rmsprop]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// Let sgd look ahead along its velocity
     #[arg(long)]
     nesterov: bool,
-    /// Pull weights towards 0 [default: 0 with sgd and adam, 0.01 with adamw]
+    /// Pull weights towards 0 [default: 0.01 with adamw, 0 with the others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
 }
@@ -391,6 +391,9 @@ impl OptimizerOptions {
             Some("sgd") => Optimizer::sgd_momentum(0.9),
             Some("adam") => Optimizer::adam(),
             Some("adamw") => Optimizer::adamw(),
+            Some("rmsprop") => Optimizer::rmsprop(),
+            Some("adagrad") => Optimizer::adagrad(),
+            Some("lion") => Optimizer::lion(),
             _ => config.optimizer,
         };
         // The optimizer that a file describes stays as it is there, unless it becomes another one.
@@ -405,9 +408,18 @@ impl OptimizerOptions {
                 *nesterov |= self.nesterov;
                 set(self.weight_decay, weight_decay);
             }
-            Optimizer::Adam { weight_decay, .. } | Optimizer::AdamW { weight_decay, .. } => {
-                reject("--momentum", self.momentum.is_some(), "--optimizer sgd", "--optimizer adam or adamw")?;
-                reject("--nesterov", self.nesterov, "--optimizer sgd", "--optimizer adam or adamw")?;
+            Optimizer::RmsProp { momentum, weight_decay, .. } => {
+                reject("--nesterov", self.nesterov, "--optimizer sgd", "--optimizer rmsprop")?;
+                set(self.momentum, momentum);
+                set(self.weight_decay, weight_decay);
+            }
+            Optimizer::Adam { weight_decay, .. }
+            | Optimizer::AdamW { weight_decay, .. }
+            | Optimizer::Adagrad { weight_decay, .. }
+            | Optimizer::Lion { weight_decay, .. } => {
+                let got = "--optimizer adam, adamw, adagrad or lion";
+                reject("--momentum", self.momentum.is_some(), "--optimizer sgd or rmsprop", got)?;
+                reject("--nesterov", self.nesterov, "--optimizer sgd", got)?;
                 set(self.weight_decay, weight_decay);
             }
         }

@@ -117,6 +117,9 @@ fn training_in_words(config: &TrainConfig) -> String {
         }
         Optimizer::Adam { .. } => "Adam".to_owned(),
         Optimizer::AdamW { .. } => "AdamW".to_owned(),
+        Optimizer::RmsProp { momentum, .. } => format!("RMSprop, momentum {momentum}"),
+        Optimizer::Adagrad { .. } => "Adagrad".to_owned(),
+        Optimizer::Lion { .. } => "Lion".to_owned(),
     };
     let end = match &config.early_stopping {
         Some(stopping) => format!("; stops after {} epochs without improvement", stopping.patience),

@@ -305,7 +305,9 @@ impl<F: Float> Executor for CpuExecutor<F> {
         for step in 0..table.num_steps() {
             self.set_scalars(entry, table, step);
             for index in 0..self.entries[entry].plan.steps.len() {
-                self.run_step(entry, index);
+                if table.is_on(self.entries[entry].plan.steps[index].guard, step) {
+                    self.run_step(entry, index);
+                }
             }
             progress(step + 1);
         }

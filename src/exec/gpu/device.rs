@@ -16,6 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
 
+/// llvmpipe counts the rounds of all loops of an invocation and ends every loop, without a word, after 65,535 of them
+/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
+const MAX_SOFTWARE_LOOP_ROUNDS: usize = 65_535;
+
 /// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
 const SHUFFLE_LANES: u32 = 8;
 
@@ -111,29 +115,54 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
     }
 }
 
+/// How much of an adapter is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Everything that makes kernels faster.
+    Full,
+    /// WebGPU's default limits and no feature, with the kernels that an adapter of this kind gets.
+    Portable(Kernels),
+}
+
+/// The kinds of adapter that kernels are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// A GPU: tiles in workgroup memory.
+    ForGpu,
+    /// A software adapter without shuffles: tiles in registers, values exchanged through workgroup memory.
+    ForSoftware,
+}
+
 impl GpuDevice {
     /// Opens the adapter at `index` of [`adapter_infos`].
-    pub(crate) fn open(index: usize) -> Result<GpuDevice> {
+    pub(crate) fn open(index: usize, profile: Profile) -> Result<GpuDevice> {
         let adapter = adapters().into_iter().nth(index);
         let Some(adapter) = adapter else {
             return Err(Error::NoAdapter { wanted: format!("adapter {index}"), found: Vec::new() });
         };
-        let info = describe(&adapter);
+        let mut info = describe(&adapter);
         let offered = adapter.limits();
         // WebGPU's defaults are what kernels are written for; only sizes of buffers are raised to what there is.
-        let limits = wgpu::Limits {
-            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-            max_buffer_size: offered.max_buffer_size,
-            max_non_sampler_bindings: MAX_BINDINGS,
-            ..wgpu::Limits::default()
+        let mut limits = wgpu::Limits { max_non_sampler_bindings: MAX_BINDINGS, ..wgpu::Limits::default() };
+        let mut features = wgpu::Features::empty();
+        if profile == Profile::Full {
+            limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
+            limits.max_buffer_size = offered.max_buffer_size;
+            features = adapter.features() & wgpu::Features::SUBGROUP;
+        }
+        let is_software = match profile {
+            Profile::Full => info.is_software,
+            Profile::Portable(kernels) => kernels == Kernels::ForSoftware,
         };
-        let features = adapter.features() & wgpu::Features::SUBGROUP;
         let traits = GpuTraits {
-            is_software: info.is_software,
-            has_shuffles: info.is_software
-                && !features.is_empty()
-                && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
+            is_software,
+            has_shuffles: is_software && !features.is_empty() && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
+            max_loop_rounds: if info.is_software { MAX_SOFTWARE_LOOP_ROUNDS } else { usize::MAX },
         };
+        if let Profile::Portable(kernels) = profile {
+            let chosen = if kernels == Kernels::ForGpu { "a GPU" } else { "a software adapter" };
+            info.name = format!("{} as portable as {chosen}", info.name);
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgrad"),
             required_features: features,

@@ -5,6 +5,6 @@ mod device;
 mod memory;
 mod program;
 
-pub use device::GpuDevice;
-pub(crate) use device::adapter_infos;
+pub use device::{GpuDevice, Kernels};
+pub(crate) use device::{Profile, adapter_infos};
 pub(crate) use program::GpuExecutor;

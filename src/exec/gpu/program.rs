@@ -45,6 +45,8 @@ pub(crate) struct GpuExecutor {
     memory: Memory,
     entries: Vec<Entry>,
     steps_per_submission: usize,
+    /// Whether [`Executor::set_steps_per_submission`] settled it.
+    is_fixed: bool,
 }
 
 impl GpuExecutor {
@@ -59,7 +61,7 @@ impl GpuExecutor {
             let steps = launches(gpu, &memory, index, plan, dispatches)?;
             entries.push(Entry { plan: plan.clone(), steps });
         }
-        Ok(GpuExecutor { gpu: Arc::clone(gpu), memory, entries, steps_per_submission: 1 })
+        Ok(GpuExecutor { gpu: Arc::clone(gpu), memory, entries, steps_per_submission: 1, is_fixed: false })
     }
 
     /// Records launches for row `row` of the table of scalars.
@@ -75,14 +77,17 @@ impl GpuExecutor {
         }
     }
 
-    /// Records and submits `count` steps from row `row` on. One pass for each step: within it wgpu orders dispatches
-    /// by the buffers they share, and the barriers between steps fall away.
-    fn submit(&self, entry: usize, row: usize, count: usize) -> wgpu::SubmissionIndex {
+    /// Records and submits `count` steps from `first` on, without the ops whose guard is 0. One pass for each step:
+    /// within it wgpu orders dispatches by the buffers they share, and the barriers between steps fall away.
+    fn submit(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> wgpu::SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        for row in row..row + count {
+        let Entry { plan, steps } = &self.entries[entry];
+        for number in first..first + count {
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for launches in &self.entries[entry].steps {
-                self.record(&mut pass, entry, launches, row);
+            for (step, launches) in plan.steps.iter().zip(steps) {
+                if table.is_on(step.guard, number) {
+                    self.record(&mut pass, entry, launches, number % TABLE_ROWS);
+                }
             }
         }
         self.gpu.queue.submit([encoder.finish()])
@@ -90,6 +95,9 @@ impl GpuExecutor {
 
     /// Sets the number of steps a submission so that it takes about [`SUBMISSION_TARGET`].
     fn adapt(&mut self, steps: usize, took: Duration) {
+        if self.is_fixed {
+            return;
+        }
         let per_step = took.as_secs_f64() / steps as f64;
         let wanted = SUBMISSION_TARGET.as_secs_f64() / per_step.max(1e-7);
         // At most doubled at a time: the first steps also compile shaders, and say little.
@@ -103,7 +111,20 @@ impl GpuExecutor {
 fn describe_step(gpu: &GpuDevice, step: &Step) -> Result<Dispatches> {
     let (inputs, outputs) = (step.input_types(), step.output_types());
     let ctx = DispatchContext { inputs: &inputs, outputs: &outputs, gpu: gpu.traits() };
-    step.op.dispatches(&ctx)
+    let dispatches = step.op.dispatches(&ctx)?;
+    let limit = gpu.traits().max_loop_rounds;
+    match dispatches.list.iter().find(|dispatch| dispatch.loop_rounds > limit) {
+        None => Ok(dispatches),
+        Some(dispatch) => Err(Error::Unsupported {
+            op: step.label(),
+            device: gpu.info().name.clone(),
+            reason: format!(
+                "an invocation of {} takes {} rounds of its loops, and this adapter ends them after {limit}; use the cpu",
+                dispatch.kernel.label(),
+                dispatch.loop_rounds,
+            ),
+        }),
+    }
 }
 
 /// For each scratch index, the most that any op asks for: ops run one after the other, so they share.
@@ -232,7 +253,7 @@ impl Executor for GpuExecutor {
                     self.memory.write_table(&self.gpu, entry, table, submitted);
                 }
                 let count = self.steps_per_submission.min(table.num_steps() - submitted).min(TABLE_ROWS - row);
-                in_flight.push_back((self.submit(entry, row, count), count));
+                in_flight.push_back((self.submit(entry, table, submitted, count), count));
                 submitted += count;
                 continue;
             }
@@ -300,5 +321,10 @@ impl Executor for GpuExecutor {
 
     fn num_objects(&self) -> u64 {
         self.gpu.num_objects()
+    }
+
+    fn set_steps_per_submission(&mut self, steps: Option<usize>) {
+        self.is_fixed = steps.is_some();
+        self.steps_per_submission = steps.unwrap_or(1).max(1);
     }
 }

@@ -86,7 +86,7 @@ const SUM_THREADS: u32 = 64;
 /// second pass stays short.
 const TARGET_GROUPS_SOFTWARE: usize = 64;
 const TARGET_GROUPS_GPU: usize = 1024;
-/// llvmpipe ends a loop after 65,535 rounds without a word; slices stay well below.
+/// Rounds of a slice's loops: well below what ends loops on llvmpipe.
 const MAX_SLICE_ROUNDS: usize = 32_768;
 
 fn pick(pair: &'static [Shader; 2], gpu: GpuTraits) -> &'static Shader {
@@ -130,12 +130,18 @@ fn is_vec4(geometry: &Geometry) -> bool {
     geometry.conv.stride[1] == 1
         && geometry.conv.dilation[1] == 1
         && geometry.kernel[1] <= MAX_VEC4_KERNEL
-        && geometry.input[1] % STRIP == 0
-        && geometry.output[1] % STRIP == 0
+        && geometry.input[1].is_multiple_of(STRIP)
+        && geometry.output[1].is_multiple_of(STRIP)
 }
 
 fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
+}
+
+/// Rounds over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
+fn kernel_rounds(geometry: &Geometry, channels: usize) -> usize {
+    let [height, width] = geometry.kernel;
+    channels * (1 + height * (1 + width.div_ceil(STRIP)))
 }
 
 /// Workgroups over all strips of rows of `width` pixels and all tiles of channels.
@@ -153,6 +159,7 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
     let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
     let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &params(geometry), bindings, groups)
         .constant("HAS_BIAS", u32::from(has_bias))
+        .loop_rounds(kernel_rounds(geometry, geometry.group_in()))
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
     with_constants(dispatch, geometry).into()
@@ -164,6 +171,7 @@ pub fn grad_input(geometry: &Geometry, gpu: GpuTraits) -> Dispatches {
     let groups = strip_grid(geometry, geometry.input, geometry.group_in(), gpu);
     let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
     let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &params(geometry), bindings, groups)
+        .loop_rounds(kernel_rounds(geometry, geometry.group_out()))
         .constant("WORKGROUP", strips_per_group(gpu));
     with_constants(dispatch, geometry).into()
 }
@@ -184,12 +192,14 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
     let num_sums = geometry.out_channels * (geometry.patch_elems() + 1);
 
     let Params { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, .. } = params(geometry);
+    let slice_rounds = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
     let rows_per_slice = to_u32(rows_per_slice);
     let params = GradWeightParams { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, rows_per_slice };
     let shader = pick(&GRAD_WEIGHT, gpu);
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
     let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0)];
     let first = Dispatch::new(shader, entry_point, &params, bindings, grid(groups_per_slice * num_slices, 1))
+        .loop_rounds(slice_rounds)
         .constant("WORKGROUP", GRAD_WEIGHT_THREADS);
     let (entry_point, mut bindings) = ("sum_slices_weight", vec![Binding::Scratch(0), Binding::Output(0)]);
     let entry_point = if has_bias {
@@ -199,6 +209,7 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
         entry_point
     };
     let second = Dispatch::new(shader, entry_point, &params, bindings, grid(num_sums, SUM_THREADS))
+        .loop_rounds(num_slices)
         .constant("SUM_WORKGROUP", SUM_THREADS);
     Dispatches {
         list: vec![with_constants(first, geometry), with_constants(second, geometry)],

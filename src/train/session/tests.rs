@@ -62,6 +62,8 @@ fn options(data: &Data) -> SessionOptions<'_> {
         optimizer: Optimizer::sgd_momentum(0.9),
         shuffle: true,
         seed: 3,
+        update: UpdateOptions::default(),
+        label_smoothing: 0.0,
         augment: None,
         health: None,
     }

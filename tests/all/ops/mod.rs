@@ -7,12 +7,14 @@ mod cross_entropy;
 mod custom;
 mod dropout;
 mod gather;
+mod long_loops;
 mod max_pool2d;
+mod metrics;
 mod softmax;
 mod tensor_stats;
 
 use crate::cases;
-use crate::harness::check;
+use crate::harness::{check, check_every_kernel};
 
 #[test]
 fn unary() {
@@ -57,4 +59,24 @@ fn slice() {
 #[test]
 fn concat() {
     check(cases::concat::cases());
+}
+
+#[test]
+fn matmul() {
+    check_every_kernel(cases::matmul::cases());
+}
+
+#[test]
+fn conv2d_sizes() {
+    check_every_kernel(cases::conv2d::sizes());
+}
+
+#[test]
+fn conv2d_attributes() {
+    check_every_kernel(cases::conv2d::attributes());
+}
+
+#[test]
+fn conv2d_lenet() {
+    check_every_kernel(cases::conv2d::lenet());
 }

@@ -35,4 +35,7 @@ fn wrong_operands_are_refused() {
     let labels = graph.input("labels", TensorType::u32([2])).unwrap();
     assert!(graph.softmax(x, 2).unwrap_err().to_string().contains("axis 2"));
     assert!(graph.log_softmax(labels, 0).unwrap_err().to_string().contains("f32"));
+    // No value without elements gets as far as the op.
+    let empty = graph.input("empty", TensorType::f32([2, 0]));
+    assert!(empty.unwrap_err().to_string().contains("at least one element"));
 }

@@ -1,0 +1,127 @@
+//! Convolutions and their gradients by input, weight and bias. Kernel size, stride, padding, dilation and groups are
+//! constants of the shaders, each set of them four pipelines a device; extents and channels are not, so they vary more.
+
+use super::{Case, Fill, input};
+use wgrad::ops::{Activation, Conv2d};
+
+/// What a case convolves.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    batch: usize,
+    channels: [usize; 2],
+    extent: [usize; 2],
+    kernel: [usize; 2],
+}
+
+fn shape(batch: usize, channels: [usize; 2], extent: [usize; 2], kernel: [usize; 2]) -> Shape {
+    Shape { batch, channels, extent, kernel }
+}
+
+fn case(shape: Shape, conv: Conv2d, with_bias: bool) -> Case {
+    let Shape { batch, channels: [from, to], extent: [h, w], kernel: [kh, kw] } = shape;
+    let mut inputs =
+        vec![input([batch, from, h, w], Fill::Uniform), input([to, from / conv.groups, kh, kw], Fill::Uniform)];
+    if with_bias {
+        inputs.push(input([to], Fill::Uniform));
+    }
+    let name = format!("{shape:?} {conv:?} bias {with_bias}");
+    let case = Case::one(name, inputs, move |g, v| g.conv2d(v[0], v[1], v.get(2).copied(), conv));
+    // Differences run the whole plan twice for each element.
+    let num_elems: usize = case.inputs.iter().map(|input| input.shape.num_elems()).sum();
+    if num_elems <= 700 { case } else { case.without_gradient_check() }
+}
+
+/// LeNet's layers on grey images of 28×28 and coloured ones of 32×32: the batch of training, and one or two images
+/// with gradients by differences.
+pub fn lenet() -> Vec<Case> {
+    let conv = Conv2d::default();
+    let layers = [([1, 6], 28), ([6, 16], 12), ([3, 6], 32), ([6, 16], 14)];
+    let mut cases = Vec::new();
+    for (channels, extent) in layers {
+        for batch in [1, 64] {
+            cases.push(case(shape(batch, channels, [extent; 2], [5, 5]), conv, true).without_gradient_check());
+        }
+    }
+    // Both layers with fewer channels and smaller images, vec4 and not.
+    for (channels, extent) in [([1, 2], [8, 8]), ([2, 3], [8, 8]), ([2, 2], [7, 6])] {
+        cases.push(case(shape(2, channels, extent, [5, 5]), conv, true));
+    }
+    cases.push(case(shape(3, [1, 2], [6, 8], [5, 5]), conv, true));
+    let relu = Conv2d { activation: Activation::Relu, ..conv };
+    cases.push(case(shape(64, [1, 6], [28, 28], [5, 5]), relu, true).without_gradient_check());
+    cases
+}
+
+/// Each extent in turn under one kernel, so that rows end everywhere within a strip; channels around a tile of 8.
+pub fn sizes() -> Vec<Case> {
+    let same = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    let sizes = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33];
+    let mut cases = Vec::new();
+    for (index, &size) in sizes.iter().enumerate() {
+        let other = sizes[(index + 4) % sizes.len()];
+        cases.push(case(shape(2, [2, 3], [3, size], [3, 3]), same, true));
+        cases.push(case(shape(2, [1, 2], [size, 4], [3, 3]), same, true));
+        cases.push(case(shape(1, [size, other], [5, 6], [3, 3]), same, false));
+        cases.push(case(shape(size, [3, 9], [4, other], [3, 3]), same, true));
+    }
+    // Widths at multiples of four with nothing around them, and taller than wide.
+    for extent in [[6, 12], [12, 6], [40, 8], [3, 3]] {
+        cases.push(case(shape(3, [5, 10], extent, [3, 3]), Conv2d::default(), true));
+    }
+    cases
+}
+
+/// Every attribute, most of them unlike along height and width.
+pub fn attributes() -> Vec<Case> {
+    let plain = Conv2d::default();
+    let mut cases = vec![
+        // 1×1: a matrix product; and with a stride.
+        case(shape(2, [3, 4], [4, 5], [1, 1]), plain, true),
+        case(shape(3, [9, 17], [7, 8], [1, 1]), plain, true),
+        case(shape(2, [3, 2], [5, 6], [1, 1]), Conv2d { stride: [2, 3], ..plain }, true),
+        // Strides below, at and above the kernel: pixels that no window sees get gradient 0.
+        case(shape(2, [2, 3], [7, 8], [3, 3]), Conv2d { stride: [2, 2], ..plain }, true),
+        case(shape(2, [2, 3], [9, 8], [2, 2]), Conv2d { stride: [2, 2], ..plain }, false),
+        case(shape(2, [2, 3], [9, 11], [2, 3]), Conv2d { stride: [3, 5], ..plain }, true),
+        // Padding up to one less than the kernel, which is as much as a window can lie outside, and beyond.
+        case(shape(2, [2, 3], [4, 5], [3, 4]), Conv2d { padding: [2, 3], ..plain }, true),
+        case(shape(1, [2, 3], [4, 4], [5, 5]), Conv2d { padding: [4, 4], ..plain }, true),
+        case(shape(1, [2, 2], [3, 4], [2, 2]), Conv2d { padding: [3, 2], ..plain }, true),
+        case(shape(2, [2, 9], [8, 8], [5, 5]), Conv2d { padding: [2, 2], ..plain }, true),
+        // A kernel as large as the padded image: one output.
+        case(shape(2, [2, 3], [3, 4], [5, 4]), Conv2d { padding: [1, 0], ..plain }, true),
+        // Dilation.
+        case(shape(2, [2, 3], [7, 8], [3, 3]), Conv2d { dilation: [2, 3], ..plain }, true),
+        case(
+            shape(1, [2, 2], [8, 9], [2, 3]),
+            Conv2d { dilation: [3, 2], stride: [1, 2], padding: [2, 1], ..plain },
+            true,
+        ),
+        case(shape(2, [3, 4], [6, 8], [3, 2]), Conv2d { dilation: [2, 1], padding: [1, 1], ..plain }, false),
+        // Groups, one channel each (depthwise) and two outputs for each channel.
+        case(shape(2, [4, 6], [5, 4], [3, 3]), Conv2d { groups: 2, padding: [1, 1], ..plain }, true),
+        case(shape(2, [34, 18], [4, 6], [3, 3]), Conv2d { groups: 2, padding: [1, 1], ..plain }, true),
+        case(shape(2, [4, 4], [5, 6], [3, 3]), Conv2d { groups: 4, stride: [2, 1], ..plain }, true),
+        case(shape(2, [3, 6], [4, 8], [3, 3]), Conv2d { groups: 3, padding: [1, 1], ..plain }, false),
+        // Kernels longer than a row in registers, and such of one row or column.
+        case(shape(2, [2, 3], [8, 9], [7, 7]), Conv2d { padding: [3, 3], ..plain }, true),
+        case(shape(1, [3, 9], [24, 23], [11, 11]), Conv2d { stride: [4, 4], padding: [2, 2], ..plain }, true),
+        case(shape(1, [1, 1], [13, 14], [11, 11]), plain, true),
+        case(shape(2, [2, 3], [4, 8], [1, 5]), Conv2d { padding: [0, 2], ..plain }, true),
+        case(shape(2, [2, 3], [8, 4], [5, 1]), Conv2d { padding: [2, 0], ..plain }, true),
+        case(shape(2, [2, 3], [4, 9], [1, 6]), plain, true),
+        // Everything at once.
+        case(
+            shape(2, [4, 6], [9, 10], [3, 2]),
+            Conv2d { stride: [2, 3], padding: [2, 1], dilation: [2, 3], groups: 2, activation: Activation::Tanh },
+            true,
+        ),
+    ];
+    for activation in [Activation::Relu, Activation::Sigmoid, Activation::Tanh] {
+        for (extent, with_bias) in [([4, 6], true), ([4, 5], false)] {
+            let conv = Conv2d { activation, ..plain };
+            cases.push(case(shape(2, [2, 3], extent, [3, 3]), conv, with_bias));
+        }
+    }
+    cases
+}

@@ -1,0 +1,290 @@
+//! Optimizers over several steps against PyTorch (`tests/golden/README.md`), in f64 and in f32 on CPU and GPU, and what
+//! the goldens do not cover: packs of odd sizes, shared gradients, the update held to the f64 reference.
+
+#![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
+
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use wgrad::exec::verify::verify;
+use wgrad::nn::Init;
+use wgrad::optim::Optimizer;
+use wgrad::{Device, Graph, Plan, Program, StateDict, StepTable, Tensor, TensorType, Value};
+
+use crate::cases::{Fill, input};
+use crate::harness::gpu;
+
+/// What the file has and the library does not; a case on this list that is built fails the test.
+const UNSUPPORTED: [&str; 11] = [
+    "sgd_maximize",
+    "rmsprop_plain",
+    "rmsprop_alpha_eps",
+    "rmsprop_momentum",
+    "rmsprop_centered",
+    "rmsprop_weight_decay",
+    "rmsprop_everything",
+    "adagrad_plain",
+    "adagrad_lr_decay",
+    "adagrad_initial_accumulator",
+    "adagrad_weight_decay",
+];
+
+/// Clipping of gradients is not part of an optimizer.
+const NO_OPTIMIZER: [&str; 2] = ["clip_grad_norm", "clip_grad_value"];
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    op: String,
+    attrs: serde_json::Map<String, Json>,
+}
+
+impl Case {
+    fn number(&self, name: &str) -> f64 {
+        self.attrs[name].as_f64().unwrap()
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.attrs[name].as_bool().unwrap()
+    }
+
+    fn numbers<const N: usize>(&self, name: &str) -> [f64; N] {
+        serde_json::from_value::<Vec<f64>>(self.attrs[name].clone()).unwrap().try_into().unwrap()
+    }
+
+    fn optimizer(&self) -> Option<Optimizer> {
+        match self.op.as_str() {
+            "sgd" if !self.flag("maximize") => Some(Optimizer::Sgd {
+                momentum: self.number("momentum"),
+                dampening: self.number("dampening"),
+                nesterov: self.flag("nesterov"),
+                weight_decay: self.number("weight_decay"),
+            }),
+            "adam" => Some(Optimizer::Adam {
+                betas: self.numbers("betas"),
+                eps: self.number("eps"),
+                weight_decay: self.number("weight_decay"),
+                amsgrad: self.flag("amsgrad"),
+            }),
+            "adamw" => Some(Optimizer::AdamW {
+                betas: self.numbers("betas"),
+                eps: self.number("eps"),
+                weight_decay: self.number("weight_decay"),
+                amsgrad: self.flag("amsgrad"),
+            }),
+            _ => None,
+        }
+    }
+}
+
+const NUM_STEPS: usize = 12;
+const NUM_PARAMS: usize = 3;
+
+/// How far a weight may be off, as a share of the largest in its tensor.
+///
+/// In f64 both sides differ in the order of a few operations a step, some dozen ε = 2⁻⁵³ after twelve.
+const TOLERANCE_F64: f64 = 1e-12;
+/// In f32 a step rounds the weight once, by at most ε/2 = 6e-8 of it, and twelve such errors add up to 7e-7 at worst;
+/// the step itself is a small part of the weight. Adam's quotient is a few ε off, but where gradients nearly cancel
+/// in the first moment it loses digits of its own: with lr 0.01 that stays below the weight's own rounding.
+const TOLERANCE_F32: f64 = 2e-6;
+
+#[test]
+fn cpu_f64() {
+    check(&Device::CpuF64, TOLERANCE_F64);
+}
+
+#[test]
+fn cpu_f32() {
+    check(&Device::Cpu, TOLERANCE_F32);
+}
+
+#[test]
+fn on_the_gpu() {
+    check(gpu(), TOLERANCE_F32);
+}
+
+fn check(device: &Device, tolerance: f64) {
+    let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/optim.safetensors")).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["cases"]).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (mut skipped, mut num_checked) = (Vec::new(), 0);
+    for case in cases.iter().filter(|case| !NO_OPTIMIZER.contains(&case.op.as_str())) {
+        match case.optimizer() {
+            None => skipped.push(case.name.as_str()),
+            Some(optimizer) => {
+                let worst = drift(device, optimizer, case, &file);
+                assert!(worst <= tolerance, "{device}, {}: off by {worst:e} of the largest weight", case.name);
+                num_checked += 1;
+            }
+        }
+    }
+    assert_eq!(skipped, UNSUPPORTED);
+    assert_eq!(num_checked, 17);
+}
+
+/// Runs a case step by step; the largest distance from PyTorch, as a share of the tensor's largest weight.
+fn drift(device: &Device, optimizer: Optimizer, case: &Case, file: &SafeTensors<'_>) -> f64 {
+    let load = |name: String| -> (Vec<usize>, Vec<f64>) {
+        let view = file.tensor(&format!("{}/{name}", case.name)).unwrap();
+        assert_eq!(view.dtype(), Dtype::F64);
+        let data = view.data().as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+        (view.shape().to_vec(), data)
+    };
+    let starts: Vec<Tensor> = (0..NUM_PARAMS)
+        .map(|index| load(format!("param_{index}")))
+        .map(|(shape, data)| Tensor::f64(shape, data).unwrap())
+        .collect();
+    let mut program = Program::compile(device, vec![update_plan(optimizer, &starts)], 0).unwrap();
+    let lr: [f64; NUM_STEPS] = case.numbers("lr");
+    assert!(lr[6] < lr[5]);
+    let mut worst: f64 = 0.0;
+    for step in 0..NUM_STEPS {
+        for (index, start) in starts.iter().enumerate() {
+            let (_, grads) = load(format!("grad_{index}"));
+            let elems = start.shape().num_elems();
+            let grad = Tensor::f64(start.shape(), grads[step * elems..][..elems].to_vec()).unwrap();
+            program.write(&format!("grad_{index}"), &grad).unwrap();
+        }
+        program.run("update", &table(optimizer, step, lr[step])).unwrap();
+        for (index, start) in starts.iter().enumerate() {
+            let (_, steps) = load(format!("param_{index}_steps"));
+            let elems = start.shape().num_elems();
+            let want = &steps[step * elems..][..elems];
+            let got = program.read(&format!("param_{index}")).unwrap().to_f64_vec();
+            let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+            for (got, want) in got.iter().zip(want) {
+                // Written so that a NaN is the worst there is.
+                let share = (got - want).abs() / largest;
+                worst = if share <= worst { worst } else { share };
+            }
+        }
+    }
+    worst
+}
+
+/// The update of parameters whose gradients are the inputs `grad_<i>`: those of Σ param · grad.
+fn update_plan(optimizer: Optimizer, starts: &[Tensor]) -> Plan {
+    let mut graph = Graph::new("update");
+    let mut terms = Vec::new();
+    for (index, start) in starts.iter().enumerate() {
+        let init = Init::Values(start.clone());
+        let param = graph.parameter(&format!("param_{index}"), start.shape(), init).unwrap();
+        let grad = graph.input(&format!("grad_{index}"), TensorType::f32(start.shape())).unwrap();
+        terms.push((param, grad));
+    }
+    append_update(&mut graph, optimizer, &terms);
+    Plan::new(&graph).unwrap()
+}
+
+/// Appends the update under the loss Σ param · factor.
+fn append_update(graph: &mut Graph, optimizer: Optimizer, terms: &[(Value, Value)]) {
+    let mut loss = None;
+    for &(param, factor) in terms {
+        let product = graph.mul(param, factor).unwrap();
+        let sum = graph.sum_all(product).unwrap();
+        loss = Some(match loss {
+            None => sum,
+            Some(loss) => graph.add(loss, sum).unwrap(),
+        });
+    }
+    let grads = graph.backward(loss.unwrap()).unwrap();
+    optimizer.append(graph, &grads).unwrap();
+}
+
+fn table(optimizer: Optimizer, step: usize, lr: f64) -> StepTable {
+    let scalars = optimizer.step_scalars(step as u64, lr, None);
+    scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, value))
+}
+
+fn settings() -> Vec<Optimizer> {
+    vec![
+        Optimizer::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.1 },
+        Optimizer::Sgd { momentum: 0.9, dampening: 0.5, nesterov: false, weight_decay: 0.1 },
+        Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: true, weight_decay: 0.0 },
+        Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.1, amsgrad: true },
+        Optimizer::adamw(),
+    ]
+}
+
+/// Tensors of one element, of sizes around the alignment of a pack and of a workgroup: each ends somewhere within it.
+#[test]
+fn packs_of_odd_sizes_match_the_reference() {
+    let shapes: [&[usize]; 9] = [&[1], &[63], &[64], &[65], &[3, 5], &[257], &[2, 1, 7, 3], &[], &[1023]];
+    let draw = |index: usize| input(shapes[index], Fill::AwayFromZero).tensor(index as u64);
+    let starts: Vec<Tensor> = (0..shapes.len()).map(draw).collect();
+    for optimizer in settings() {
+        let plan = update_plan(optimizer, &starts);
+        let mut states: StateDict = (0..shapes.len())
+            .map(|index| (format!("grad_{index}"), input(shapes[index], Fill::Uniform).tensor(50 + index as u64)))
+            .collect();
+        // Moments in the middle of training: second ones are not negative.
+        for spec in plan.states() {
+            let name = &spec.name;
+            if name.ends_with(".momentum") || name.ends_with(".exp_avg") {
+                states.insert(name.clone(), input(spec.ty.shape.clone(), Fill::Uniform).tensor(7));
+            } else if name.ends_with("_sq") {
+                states.insert(name.clone(), input(spec.ty.shape.clone(), Fill::Positive).tensor(8));
+            }
+        }
+        let table = table(optimizer, 4, 0.05);
+        for device in [gpu(), &Device::Cpu] {
+            let report = verify(device, &plan, &states, &table, 0).unwrap();
+            assert!(report.difference.is_none(), "{device}, {optimizer:?}: {}", report.difference.unwrap());
+            let updates = report.ops.iter().filter(|op| op.label.contains("optimizer")).count();
+            assert!(updates >= 1, "{:?}", report.ops);
+        }
+    }
+}
+
+/// One value that is the gradient of two parameters, one that is an input, and one under another shape: each is copied,
+/// as an update wants gradients side by side.
+#[test]
+fn gradients_that_are_shared_are_copied() {
+    for optimizer in settings() {
+        let after = |device: &Device, shared: bool| {
+            let mut graph = Graph::new("update");
+            let start = |seed: u64| Init::Values(input([5, 3], Fill::Uniform).tensor(seed));
+            let a = graph.parameter("a", [5, 3], start(1)).unwrap();
+            let b = graph.parameter("b", [5, 3], start(2)).unwrap();
+            let flat = Init::Values(Tensor::f32([15], input([5, 3], Fill::Uniform).tensor(3).to_f32_vec()).unwrap());
+            let c = graph.parameter("c", [15], flat).unwrap();
+            let factor = graph.input("factor", TensorType::f32([5, 3])).unwrap();
+            let reshaped = graph.reshape(c, [5, 3]).unwrap();
+            if shared {
+                let sum = graph.add(a, b).unwrap();
+                let sum = graph.add(sum, reshaped).unwrap();
+                append_update(&mut graph, optimizer, &[(sum, factor)]);
+            } else {
+                append_update(&mut graph, optimizer, &[(a, factor), (b, factor), (reshaped, factor)]);
+            }
+            let mut program = Program::compile(device, vec![Plan::new(&graph).unwrap()], 0).unwrap();
+            program.write("factor", &input([5, 3], Fill::AwayFromZero).tensor(9)).unwrap();
+            for step in 0..3 {
+                program.run("update", &table(optimizer, step, 0.1)).unwrap();
+            }
+            ["a", "b", "c"].map(|name| program.read(name).unwrap().to_f32_vec())
+        };
+        for device in [&Device::Cpu, &Device::CpuF64, gpu()] {
+            let (shared, apart) = (after(device, true), after(device, false));
+            assert_eq!(shared, apart, "{device}, {optimizer:?}");
+            assert_ne!(shared[0], input([5, 3], Fill::Uniform).tensor(1).to_f32_vec(), "the weights moved");
+        }
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let bad = [
+        (Optimizer::sgd_momentum(1.0), "--momentum"),
+        (Optimizer::Sgd { momentum: 0.0, dampening: 0.0, nesterov: true, weight_decay: 0.0 }, "--nesterov"),
+        (Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: -0.1 }, "--weight-decay"),
+        (Optimizer::Adam { betas: [0.9, 1.0], eps: 1e-8, weight_decay: 0.0, amsgrad: false }, "beta2"),
+        (Optimizer::Adam { betas: [0.9, 0.99], eps: f64::NAN, weight_decay: 0.0, amsgrad: false }, "eps"),
+    ];
+    for (optimizer, option) in bad {
+        let error = optimizer.validate().unwrap_err().to_string();
+        assert!(error.starts_with(option), "{error}");
+    }
+}
