@@ -35,6 +35,8 @@ fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
             label_smoothing: 0.0,
             shuffle: true,
             seed: 0,
+            augment: None,
+            health: None,
         },
     )
 }

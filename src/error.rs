@@ -153,7 +153,8 @@ pub enum Error {
 
     /// Training produced a loss that is infinite or not a number.
     #[error(
-        "the {what} is not finite in epoch {epoch}, step {step}; lower the learning rate (it was {lr:?}), or look at the input data"
+        "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or look at the input data",
+        layer.as_ref().map_or(String::new(), |layer| format!(", first in {layer}"))
     )]
     NonFinite {
         /// "training loss" or "validation loss".
@@ -164,6 +165,9 @@ pub enum Error {
         step: usize,
         /// The learning rate of that step.
         lr: f64,
+        /// The first tensor on the way from images to gradients that is not finite, such as "activation conv2 of step
+        /// 7", where the session can look for it.
+        layer: Option<String>,
     },
 }
 

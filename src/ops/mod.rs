@@ -9,6 +9,8 @@ mod activation;
 pub(crate) mod adagrad;
 pub(crate) mod adam;
 mod argmax;
+mod assign;
+mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
 pub(crate) mod clip_gradients;
@@ -36,8 +38,10 @@ pub(crate) mod rmsprop;
 pub(crate) mod sgd;
 mod softmax;
 pub(crate) mod strided;
+mod tensor_stats;
 
 pub use activation::Activation;
+pub use augment::{Augment, Border};
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
 pub use conv2d::Conv2d;
@@ -48,6 +52,7 @@ pub use dropout::Dropout;
 pub use gather::{BatchSource, GatherBatch};
 pub use matmul::Matmul;
 pub use max_pool2d::MaxPool2d;
+pub use tensor_stats::{HISTOGRAM_BINS, STATS_COLUMNS, histogram_edges};
 
 use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::Vjp;
@@ -170,6 +175,7 @@ op_list! {
     AveragePool(avg_pool2d::AveragePool),
     AveragePoolBackward(avg_pool2d::AveragePoolBackward),
     Argmax(argmax::Argmax),
+    Augment(augment::AugmentImages),
     Concat(concat::Concat),
     Custom(custom::Custom),
     CustomBackward(custom::CustomBackward),
@@ -181,6 +187,9 @@ op_list! {
     BatchNormTrain(batch_norm2d::BatchNormTrain),
     BatchNormEval(batch_norm2d::BatchNormEval),
     BatchNormBackward(batch_norm2d::BatchNormBackward),
+    Assign(assign::Assign),
+    TensorStats(tensor_stats::TensorStats),
+    TensorHistogram(tensor_stats::TensorHistogram),
 }
 
 impl Operation for Op {
@@ -241,6 +250,8 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&adagrad::SHADER],
         &[&adam::SHADER],
         &[&argmax::SHADER],
+        &[&assign::SHADER],
+        &[&augment::SHADER],
         &[&avg_pool2d::SHADER],
         &[&batch_norm2d::SHADER],
         &[&clip_gradients::SHADER],
@@ -261,6 +272,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&rmsprop::SHADER],
         &[&sgd::SHADER],
         &[&softmax::SHADER],
+        &[&tensor_stats::SHADER],
     ];
     shaders.concat()
 }

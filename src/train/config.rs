@@ -255,6 +255,8 @@ impl TrainConfig {
             label_smoothing: self.label_smoothing,
             shuffle: self.shuffle,
             seed: self.seed,
+            augment: None,
+            health: None,
         }
     }
 

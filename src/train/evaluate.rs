@@ -1,7 +1,7 @@
 //! Judging a model file: evaluation by itself, without a training graph.
 
 use super::metrics::Metrics;
-use super::session::{Part, Recipe};
+use super::session::{MAX_SHARD_BYTES, Part, Recipe};
 use crate::Result;
 use crate::data::{ChannelStats, Dataset};
 use crate::exec::{Device, MODEL_KINDS, Program, StateDict};
@@ -32,10 +32,17 @@ pub fn evaluate(device: &Device, options: &EvalOptions<'_>) -> Result<Metrics> {
     let part = Part::new("test", options.data, options.batch_size, 0)?;
     // Evaluation draws no random numbers, and all weights are given.
     let seed = 0;
-    let recipe = Recipe { model: options.model, normalize: &options.normalize, seed, num_rows: part.num_rows() };
+    let recipe = Recipe {
+        model: options.model,
+        normalize: &options.normalize,
+        seed,
+        num_rows: part.num_rows(),
+        augment: None,
+        max_shard_bytes: MAX_SHARD_BYTES,
+    };
     let mut program = Program::compile(device, part.plans(options.data, &recipe, None)?, seed)?;
     program.load_state_dict(options.weights, &MODEL_KINDS)?;
-    part.upload(&mut program, options.data)?;
+    part.upload(&mut program, options.data, MAX_SHARD_BYTES)?;
     part.run(&mut program)?;
     part.metrics(&mut program)
 }

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod early_stop;
 mod evaluate;
+pub mod health;
 pub mod metrics;
 pub mod predict;
 pub mod report;
@@ -16,6 +17,7 @@ pub mod weights;
 pub use config::TrainConfig;
 use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 pub use evaluate::{EvalOptions, evaluate};
+pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
 use metrics::Metrics;
 use schedule::{Interval, Schedule};
 use serde::{Deserialize, Serialize};
@@ -124,7 +126,10 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
         let mut progress = |done| observer.progress(epoch, done, images);
         let EpochMetrics { train, validation, train_time } = session.run_epoch(epoch - 1, &rates, &mut progress)?;
         epochs = epoch;
-        if let Some(error) = non_finite(epoch, &train, &validation, lr) {
+        if let Some(mut error) = non_finite(epoch, &train, &validation, lr) {
+            if let Error::NonFinite { layer, .. } = &mut error {
+                *layer = session.first_non_finite(epoch - 1, train.first_non_finite, &rates)?;
+            }
             if best.best().is_none() {
                 return Err(error);
             }
@@ -183,5 +188,5 @@ fn non_finite(epoch: u64, train: &Metrics, validation: &Metrics, lr: f64) -> Opt
     let named = [("training loss", train), ("validation loss", validation)];
     let (what, step) = named.iter().find_map(|(what, metrics)| Some((*what, metrics.first_non_finite?)))?;
     // Epochs are counted in u64 by the loop, far below usize's range.
-    Some(Error::NonFinite { what, epoch: epoch as usize, step: step + 1, lr })
+    Some(Error::NonFinite { what, epoch: epoch as usize, step: step + 1, lr, layer: None })
 }

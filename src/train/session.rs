@@ -4,22 +4,24 @@
 //! A last batch that is shorter has graphs of its own, of exactly its size. So every op means what it says (a mean is
 //! over the batch, batch statistics are of the batch) and no kernel has to know of rows that do not count.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::health::{Health, HealthOptions, HealthReport};
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, DataLoader, Dataset};
 use crate::exec::{Device, MODEL_KINDS, Program, StateDict, StepTable, verify};
 use crate::graph::plan::Plan;
-use crate::graph::{Graph, StateKind};
+use crate::graph::{Graph, StateKind, Value};
 use crate::nn::{Mode, Model};
 use crate::ops::metrics::COLUMNS;
-use crate::ops::{BatchSource, CrossEntropy, GatherBatch};
+use crate::ops::{Augment, BatchSource, CrossEntropy, GatherBatch};
 use crate::optim::{Optimizer, Update, UpdateOptions};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Error, Result};
 
 /// The least binding that every WebGPU device takes; a data set beyond it lies in two.
-const MAX_SHARD_BYTES: usize = 128 << 20;
+pub(super) const MAX_SHARD_BYTES: usize = 128 << 20;
 
 /// The state that batches write their metrics to.
 const TABLE: &str = "metrics";
@@ -50,8 +52,13 @@ pub struct SessionOptions<'a> {
     pub label_smoothing: f64,
     /// Whether every epoch has an order of its own.
     pub shuffle: bool,
-    /// The key of initial weights, orders and dropout.
+    /// The key of initial weights, orders, dropout and augmentation.
     pub seed: u64,
+    /// Random changes to training images, behind their normalisation; evaluation sees them as they are.
+    pub augment: Option<Augment>,
+    /// Whether [`Session::health`] can look into the network, and what at. Training steps are the same either way; it
+    /// costs two copies of what an optimizer changes, one more of it an epoch, and a graph to compile.
+    pub health: Option<HealthOptions>,
 }
 
 /// Learning rate and, where a schedule cycles it, momentum of a step.
@@ -90,6 +97,10 @@ pub(super) struct Recipe<'a> {
     pub seed: u64,
     /// Rows of the metrics table.
     pub num_rows: usize,
+    /// What training does to images.
+    pub augment: Option<&'a Augment>,
+    /// The most bytes of images in one binding.
+    pub max_shard_bytes: usize,
 }
 
 /// What training follows, beside the recipe.
@@ -105,6 +116,7 @@ pub struct Session {
     validation: Part,
     test: Part,
     update: Update,
+    health: Option<Health>,
 }
 
 impl<'a> SessionOptions<'a> {
@@ -124,6 +136,8 @@ impl<'a> SessionOptions<'a> {
             label_smoothing: 0.0,
             shuffle: true,
             seed: 0,
+            augment: None,
+            health: None,
         }
     }
 
@@ -154,12 +168,18 @@ impl Parts {
         sets
     }
 
-    fn plans(&self, options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
+    fn num_rows(&self) -> usize {
+        self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows())
+    }
+
+    fn plans(&self, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<(Vec<Plan>, Option<Health>)> {
         let recipe = Recipe {
             model: options.model,
             normalize: &options.normalize,
             seed: options.seed,
-            num_rows: self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows()),
+            num_rows: self.num_rows(),
+            augment: options.augment.as_ref(),
+            max_shard_bytes,
         };
         if !(0.0..1.0).contains(&options.label_smoothing) {
             return Err(Error::config("--label-smoothing", "a number from 0 to below 1", options.label_smoothing));
@@ -171,7 +191,13 @@ impl Parts {
             let objective = (part.name == self.train.name).then_some(&objective);
             plans.extend(part.plans(data, &recipe, objective)?);
         }
-        Ok(plans)
+        let Some(health) = &options.health else { return Ok((plans, None)) };
+        let batch_size = self.train.entries()[0].1;
+        let entry = Entry { name: Health::ENTRY, part: &self.train, data: options.train, batch_size };
+        let forward = forward(&entry, &recipe, Some(&objective))?;
+        let (health, more) = Health::new(forward, batch_size, &plans[0], health)?;
+        plans.extend(more);
+        Ok((plans, Some(health)))
     }
 }
 
@@ -204,8 +230,8 @@ impl Part {
     }
 
     /// Puts the images on the device.
-    pub(super) fn upload(&self, program: &mut Program, data: &Dataset) -> Result<()> {
-        self.states(data)?.iter().try_for_each(|(name, tensor)| program.write(name, tensor))
+    pub(super) fn upload(&self, program: &mut Program, data: &Dataset, max_shard_bytes: usize) -> Result<()> {
+        self.states(data, max_shard_bytes)?.iter().try_for_each(|(name, tensor)| program.write(name, tensor))
     }
 
     /// Goes over all batches without changing weights.
@@ -222,11 +248,11 @@ impl Part {
     }
 
     /// The images, their labels and their own order, under the names that graphs read them by.
-    fn states(&self, data: &Dataset) -> Result<Vec<(String, Tensor)>> {
+    fn states(&self, data: &Dataset, max_shard_bytes: usize) -> Result<Vec<(String, Tensor)>> {
         let [channels, height, width] = data.shape;
         let mut states = Vec::new();
         let mut rest = data.images.as_slice();
-        for (index, len) in shards(data)?.into_iter().enumerate() {
+        for (index, len) in shards(data, max_shard_bytes)?.into_iter().enumerate() {
             let (shard, behind) = rest.split_at(len * data.image_len_bytes());
             let tensor = Tensor::u8([len, channels, height, width], shard.to_vec())?;
             states.push((self.state(&format!("images.{index}")), tensor));
@@ -259,26 +285,31 @@ impl Session {
     /// [`Error::Config`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
     /// [`Error::Limit`] where a data set or a batch is too large for the device.
     pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
+        Session::sharded(device, options, MAX_SHARD_BYTES)
+    }
+
+    /// A session whose data sets lie in two bindings where they have more than so many bytes.
+    fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
         let parts = Parts::new(options)?;
-        let plans = parts.plans(options)?;
+        let (plans, health) = parts.plans(options, max_shard_bytes)?;
         let mut program = Program::compile(device, plans, options.seed)?;
         for (part, data) in parts.sets(options) {
-            part.upload(&mut program, data)?;
+            part.upload(&mut program, data, max_shard_bytes)?;
         }
         // Also makes the memory that later copies go to.
         program.keep_model()?;
         let Parts { train, validation, test } = parts;
-        Ok(Session { program, train, validation, test, update: options.update()? })
+        Ok(Session { program, train, validation, test, update: options.update()?, health })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
     /// are images of their own, "validation", each the evaluation of a batch; and of each the ".tail" for a last batch
-    /// that is shorter.
+    /// that is shorter; behind them those of [`Session::health`], if asked for.
     ///
     /// # Errors
     /// As [`Session::new`], but for the device's limits.
     pub fn plans(options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
-        Parts::new(options)?.plans(options)
+        Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES)?.0)
     }
 
     /// Holds a first training step, with the first images in their own order, op by op to the f64 reference. `weights`
@@ -293,8 +324,8 @@ impl Session {
         weights: Option<&StateDict>,
     ) -> Result<verify::Report> {
         let parts = Parts::new(options)?;
-        let plan = parts.plans(options)?.swap_remove(0);
-        let mut states: StateDict = parts.train.states(options.train)?.into_iter().collect();
+        let plan = parts.plans(options, MAX_SHARD_BYTES)?.0.swap_remove(0);
+        let mut states: StateDict = parts.train.states(options.train, MAX_SHARD_BYTES)?.into_iter().collect();
         if let Some(weights) = weights {
             // A program checks names and shapes with the messages that any other model file gets.
             Program::compile(&Device::Cpu, vec![plan.clone()], options.seed)?.load_state_dict(weights, &MODEL_KINDS)?;
@@ -319,13 +350,12 @@ impl Session {
     pub fn run_epoch(&mut self, epoch: u64, rates: Rates<'_>, progress: &mut dyn FnMut(usize)) -> Result<EpochMetrics> {
         let order = self.train.loader.order(epoch);
         self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
-        let started = Instant::now();
-        for (entry, batch_size, first, count) in self.train.entries() {
-            let table = self.training_table(epoch, rates, batches(&self.train, batch_size, first, count), first);
-            let done_before = first * self.train.loader.batch_size() as usize;
-            let mut report = |steps: usize| progress(done_before + steps * batch_size);
-            self.program.run_with_progress(&entry, &table, &mut report)?;
+        if self.health.is_some() {
+            self.program.run(Health::MARK, &StepTable::new(1))?;
         }
+        let started = Instant::now();
+        let num_steps = self.train.num_rows();
+        self.run_steps(epoch, 0..num_steps, rates, progress)?;
         let train_time = started.elapsed();
         self.validation.run(&mut self.program)?;
         let rows = self.program.read(TABLE)?.to_f64_vec();
@@ -334,6 +364,26 @@ impl Session {
             validation: metrics_of(&rows, &self.validation),
             train_time,
         })
+    }
+
+    /// Runs some of an epoch's batches, counted within it, on the order that is on the device.
+    fn run_steps(
+        &mut self,
+        epoch: u64,
+        steps: Range<usize>,
+        rates: Rates<'_>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<()> {
+        for (entry, batch_size, first, count) in self.train.entries() {
+            let (from, to) = (steps.start.max(first), steps.end.min(first + count));
+            if from < to {
+                let table = self.training_table(epoch, rates, batches(&self.train, batch_size, from, to - from), from);
+                let done_before = from * self.train.loader.batch_size() as usize;
+                let mut report = |steps: usize| progress(done_before + steps * batch_size);
+                self.program.run_with_progress(&entry, &table, &mut report)?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the columns of training batches from `first` of an epoch on.
@@ -357,6 +407,61 @@ impl Session {
             table = table.column(name, |batch| of_batch(batch)[place].1);
         }
         table
+    }
+
+    /// Looks into the network: what activations, gradients and parameters of a batch are like, and what training on
+    /// it would do to the parameters under its learning rate (nothing, where gradients go on accumulating). Gradients
+    /// are those of the batch's loss, before penalties and clipping. Weights, optimizer and running statistics are
+    /// afterwards what they were before. `batch` is counted over all epochs from 0; its images are taken from the order
+    /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
+    pub fn health(&mut self, batch: u64, rates: Rates<'_>) -> Result<HealthReport> {
+        let Some(health) = self.health.clone() else {
+            return Err(Error::config("--health", "a session that was made with health statistics", "one without"));
+        };
+        let batches_per_epoch = u64::from(self.train.loader.num_batches());
+        // Less than the number of batches, a u32.
+        let (epoch, in_epoch) = (batch / batches_per_epoch, (batch % batches_per_epoch) as usize);
+        let last_start = self.train.loader.num_images() as usize - health.batch_size;
+        let start = (in_epoch * self.train.loader.batch_size() as usize).min(last_start);
+        // No row of the metrics table: this is no batch of the epoch's.
+        let table = self
+            .training_table(epoch, rates, StepTable::new(1), in_epoch)
+            .constant("start", start as f64)
+            .constant("row", f64::from(u32::MAX));
+        let train_entry = self.train.entries()[0].0.clone();
+        health.look(&mut self.program, &train_entry, &table, batch)
+    }
+
+    /// The first tensor that is not finite, after an epoch in which `batch`, counted within it, was the first with such
+    /// a loss; without one the last batch is looked at. The epoch is run again from its beginning up to there, which
+    /// gives the same bits. Afterwards the weights are those of that batch.
+    pub(super) fn first_non_finite(
+        &mut self,
+        epoch: u64,
+        batch: Option<usize>,
+        rates: Rates<'_>,
+    ) -> Result<Option<String>> {
+        if self.health.is_none() {
+            return Ok(None);
+        }
+        self.program.run(Health::REWIND, &StepTable::new(1))?;
+        let batch = batch.unwrap_or(self.train.num_rows() - 1);
+        let batches_before = epoch * u64::from(self.train.loader.num_batches());
+        // A finite loss can have gradients that are not: the batch before is the first suspect.
+        let suspect = batch.saturating_sub(1);
+        self.run_steps(epoch, 0..suspect, rates, &mut |_| ())?;
+        for batch in suspect..=batch {
+            let report = self.health(batches_before + batch as u64, rates)?;
+            if let Some(row) = report.first_non_finite() {
+                return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
+            }
+            self.run_steps(epoch, batch..batch + 1, rates, &mut |_| ())?;
+        }
+        Ok(None)
     }
 
     /// Judges the test images under the weights as they are.
@@ -423,13 +528,35 @@ struct Entry<'a> {
     batch_size: usize,
 }
 
+/// A graph from a batch of images to its loss.
+pub(super) struct Forward {
+    pub graph: Graph,
+    /// As the network gets them.
+    pub images: Value,
+    pub labels: Value,
+    pub logits: Value,
+    pub loss: Value,
+    /// The nodes of the network itself.
+    pub nodes: Range<usize>,
+}
+
 /// The plan of one entry: a training step, or evaluation of a batch where there is no objective.
 fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
+    let Forward { mut graph, labels, logits, mut loss, .. } = forward(entry, recipe, objective)?;
+    if let Some(objective) = objective {
+        loss = objective.update.append(&mut graph, loss)?;
+    }
+    let row = graph.scalar("row", DType::U32)?;
+    graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;
+    Plan::new(&graph)
+}
+
+fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Forward> {
     let Entry { name, part, data, batch_size } = *entry;
     let mut graph = Graph::new(name);
     let [channels, height, width] = data.shape;
     let mut images = Vec::new();
-    for (index, len) in shards(data)?.into_iter().enumerate() {
+    for (index, len) in shards(data, recipe.max_shard_bytes)?.into_iter().enumerate() {
         images.push(
             graph.input(&part.state(&format!("images.{index}")), TensorType::u8([len, channels, height, width]))?,
         );
@@ -439,33 +566,34 @@ fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>
     let start = graph.scalar("start", DType::U32)?;
     let source = BatchSource { images: &images, labels, permutation, start, batch_size };
     let normalize = GatherBatch { mean: recipe.normalize.mean.clone(), std: recipe.normalize.std.clone() };
-    let (images, labels) = graph.gather_batch(normalize, source)?;
-    let mode = match objective {
-        Some(_) => Mode::Train { seed: recipe.seed, step: graph.scalar("step", DType::U32)? },
-        None => Mode::Eval,
-    };
-    let logits = recipe.model.logits(&mut graph, images, mode)?;
-    let label_smoothing = objective.map_or(0.0, |objective| objective.label_smoothing);
-    let mut loss =
-        graph.cross_entropy(logits, labels, None, CrossEntropy { label_smoothing, ..CrossEntropy::default() })?;
-    if let Some(objective) = objective {
-        loss = objective.update.append(&mut graph, loss)?;
+    let (mut images, labels) = graph.gather_batch(normalize, source)?;
+    let mut mode = Mode::Eval;
+    if objective.is_some() {
+        let step = graph.scalar("step", DType::U32)?;
+        mode = Mode::Train { seed: recipe.seed, step };
+        if let Some(augment) = recipe.augment.filter(|augment| !augment.is_identity()) {
+            images = graph.augment(images, augment.clone(), recipe.seed, step)?;
+        }
     }
-    let row = graph.scalar("row", DType::U32)?;
-    graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;
-    Plan::new(&graph)
+    let before = graph.nodes.len();
+    let logits = recipe.model.logits(&mut graph, images, mode)?;
+    let nodes = before..graph.nodes.len();
+    let label_smoothing = objective.map_or(0.0, |objective| objective.label_smoothing);
+    let loss =
+        graph.cross_entropy(logits, labels, None, CrossEntropy { label_smoothing, ..CrossEntropy::default() })?;
+    Ok(Forward { graph, images, labels, logits, loss, nodes })
 }
 
 /// Images in each binding that the data set is spread over.
-fn shards(data: &Dataset) -> Result<Vec<usize>> {
-    let per_shard = MAX_SHARD_BYTES / data.image_len_bytes().max(1);
+fn shards(data: &Dataset, max_shard_bytes: usize) -> Result<Vec<usize>> {
+    let per_shard = max_shard_bytes / data.image_len_bytes().max(1);
     match data.len().div_ceil(per_shard.max(1)) {
         0 | 1 => Ok(vec![data.len()]),
         2 => Ok(vec![per_shard, data.len() - per_shard]),
         _ => Err(Error::Limit {
             what: format!("the {} images of {}", data.split, data.name),
             needed: data.images.len() as u64,
-            limit: 2 * MAX_SHARD_BYTES as u64,
+            limit: 2 * max_shard_bytes as u64,
             limit_name: "bytes in two bindings",
             device: "every device".to_owned(),
             advice: "take fewer images with --train-limit",
@@ -485,3 +613,6 @@ fn batches(part: &Part, batch_size: usize, first: usize, count: usize) -> StepTa
 fn metrics_of(rows: &[f64], part: &Part) -> Metrics {
     Metrics::from_rows(&rows[part.first_row * COLUMNS..(part.first_row + part.num_rows()) * COLUMNS])
 }
+
+#[cfg(test)]
+mod tests;

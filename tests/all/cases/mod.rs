@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "benches and tests each use a part")]
 
 pub mod argmax;
+pub mod augment;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod concat;
@@ -22,6 +23,7 @@ pub mod metrics;
 pub mod pad;
 pub mod reduce;
 pub mod softmax;
+pub mod tensor_stats;
 
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};

@@ -1,5 +1,6 @@
 //! Every op over its cases.
 
+mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
 mod cross_entropy;
@@ -10,6 +11,7 @@ mod long_loops;
 mod max_pool2d;
 mod metrics;
 mod softmax;
+mod tensor_stats;
 
 use crate::cases;
 use crate::harness::{check, check_every_kernel};

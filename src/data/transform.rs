@@ -1,0 +1,80 @@
+//! What training does to images, as a run's configuration says it. The device does the work
+//! ([`Graph::augment`](crate::Graph::augment)).
+
+use serde::{Deserialize, Serialize};
+
+use super::ChannelStats;
+use crate::ops::{Augment, Border};
+use crate::{Error, Result};
+
+/// Random changes to training images. The default changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transforms {
+    /// Pixels that images are padded by on each side before a piece of their size is cut out at random. Default 0.
+    pub crop_padding: usize,
+    /// The probability of a horizontal flip. Default 0.
+    pub flip_probability: f64,
+    /// Rotations are uniform in ± this many degrees. Default 0.
+    pub max_rotation_degrees: f64,
+    /// Shifts are uniform in ± this many pixels along each axis. Default 0.
+    pub max_shift: f64,
+    /// What lies beyond the border. Default black.
+    pub border: BorderColor,
+}
+
+/// What images are surrounded by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BorderColor {
+    /// Black, as torchvision pads: a byte of 0, which is not 0 behind a normalisation.
+    #[default]
+    Black,
+    /// The nearest pixel.
+    Edge,
+}
+
+impl Transforms {
+    /// Checks what can be checked without an image.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the option as the command line has it.
+    pub fn validate(&self) -> Result<()> {
+        let within = |option: &str, value: f64, most: f64| match (0.0..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::config(option, format!("a number from 0 to {most}"), value)),
+        };
+        within("--flip", self.flip_probability, 1.0)?;
+        within("--rotate", self.max_rotation_degrees, 180.0)?;
+        // Images have extents far below this; the op knows them.
+        within("--shift", self.max_shift, f64::from(u16::MAX))
+    }
+
+    /// The op's settings for images normalised so; `None` where nothing is changed.
+    pub fn augment(&self, normalize: &ChannelStats) -> Option<Augment> {
+        let Transforms { crop_padding, flip_probability, max_rotation_degrees, max_shift, border } = *self;
+        let black = || normalize.mean.iter().zip(&normalize.std).map(|(mean, std)| -mean / std).collect();
+        let border = match border {
+            BorderColor::Black => Border::Fill(black()),
+            BorderColor::Edge => Border::Edge,
+        };
+        let augment = Augment { crop_padding, flip_probability, max_rotation_degrees, max_shift, border };
+        (!augment.is_identity()).then_some(augment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn black_is_what_a_byte_of_0_is_normalised_to_and_nothing_is_no_op() {
+        let normalize = ChannelStats { mean: vec![0.5, 0.25], std: vec![0.5, 0.125] };
+        assert_eq!(Transforms::default().augment(&normalize), None);
+        let crop = Transforms { crop_padding: 4, ..Transforms::default() };
+        assert_eq!(crop.augment(&normalize).map(|augment| augment.border), Some(Border::Fill(vec![-1.0, -2.0])));
+        assert!(Transforms { flip_probability: 1.5, ..crop }.validate().is_err());
+        assert!(Transforms { max_shift: f64::NAN, ..crop }.validate().is_err());
+        assert!(crop.validate().is_ok());
+    }
+}
