@@ -17,5 +17,5 @@ pub use error::{Error, Result};
 pub use exec::{Device, Program, StateDict, StepTable};
 pub use graph::gradcheck::gradcheck;
 pub use graph::plan::Plan;
-pub use graph::{Graph, Value};
+pub use graph::{Graph, Value, ValueAndGrad, evaluate, value_and_grad};
 pub use tensor::{DType, Shape, Tensor, TensorData, TensorType};

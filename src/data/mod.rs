@@ -7,6 +7,7 @@ pub mod idx;
 pub mod loader;
 mod locate;
 mod normalize;
+mod tensors;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 pub use loader::{Batch, DataLoader};
 pub use locate::{cache_dir, load};
 pub use normalize::{ChannelStats, Normalize};
+pub use tensors::{TensorBatch, TensorDataset};
 
 /// Labelled images of one split, in host memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

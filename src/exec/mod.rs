@@ -5,6 +5,7 @@
 pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
+mod model;
 mod state;
 pub mod profile;
 mod step_table;
