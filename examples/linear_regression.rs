@@ -10,7 +10,7 @@ use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::train::weights;
 use wgrad::nn::Init;
 use wgrad::optim::Optimizer;
-use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, TensorType, gradcheck};
+use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, Tensor, gradcheck};
 
 /// Training stops at this loss.
 const TARGET_LOSS: f64 = 0.70;
@@ -47,7 +47,7 @@ fn check_gradients(data: &StateDict) -> Result<()> {
     let linear = gradcheck(&inputs, |graph, inputs| graph.custom(MyLinear, inputs))?;
     println!("gradcheck of the layer: {}", linear.map_or("passed".to_owned(), |wrong| format!("failed, {wrong:?}")));
     // Any tensor of the same shape does as a prediction.
-    let inputs = [data["y"].clone(), wgrad::Tensor::f32([50, 3], vec![0.5; 150])?];
+    let inputs = [data["y"].clone(), Tensor::f32([50, 3], vec![0.5; 150])?];
     let mse = gradcheck(&inputs, |graph, inputs| graph.custom(MyMse, inputs))?;
     println!("gradcheck of the loss:  {}", mse.map_or("passed".to_owned(), |wrong| format!("failed, {wrong:?}")));
     Ok(())
@@ -78,7 +78,8 @@ fn descend(device: &Device, data: &StateDict, run: &Run, number: usize) -> Resul
             println!("iteration {iteration:4}: loss {loss:.6}");
         }
         if loss <= TARGET_LOSS {
-            println!("converged, n = {iteration}");
+            // This step has computed the loss and then updated, so one update more than the iterations before.
+            println!("converged, n = {}", iteration + 1);
             return Ok(losses);
         }
     }
