@@ -77,7 +77,8 @@ fn least_squares(device: &Device) -> Result<()> {
         Ok(vec![graph.mul_scalar(grad, 2.0 / 20.0)?])
     })?[0]
         .to_f64_vec();
-    let result = value_and_grad(device, &inputs, |graph, values| squared_error(graph, values[0], values[1], values[2]))?;
+    let result =
+        value_and_grad(device, &inputs, |graph, values| squared_error(graph, values[0], values[1], values[2]))?;
     let by_autodiff = result.grad(1)?.to_f64_vec();
     println!("loss {:.6}", result.value);
     println!("by hand:     {by_hand:.6?}");

@@ -6,10 +6,10 @@
 
 use std::path::Path;
 
-use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
-use wgrad::train::weights;
 use wgrad::nn::Init;
+use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::optim::Optimizer;
+use wgrad::train::weights;
 use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, Tensor, gradcheck};
 
 /// Training stops at this loss.

@@ -70,8 +70,11 @@ fn main() -> Result<()> {
     }
 
     println!("\n3. SGD, momentum and Adam side by side (batches of 5): loss after each epoch");
-    let optimizers =
-        [("SGD", Optimizer::sgd(), 0.005), ("momentum 0.9", Optimizer::sgd_momentum(0.9), 0.005), ("Adam", Optimizer::adam(), 0.05)];
+    let optimizers = [
+        ("SGD", Optimizer::sgd(), 0.005),
+        ("momentum 0.9", Optimizer::sgd_momentum(0.9), 0.005),
+        ("Adam", Optimizer::adam(), 0.05),
+    ];
     let histories = optimizers
         .iter()
         .map(|(_, optimizer, lr)| fit_line(&device, &train, &validation, 5, *optimizer, *lr))
@@ -87,7 +90,10 @@ fn main() -> Result<()> {
         let (epoch, line) = history.best;
         let best = history.validation_losses[epoch - 1];
         let last = history.validation_losses[EPOCHS as usize - 1];
-        println!("{name:>12}: epoch {epoch}, validation loss {best:.6} (last {last:.6}), y = {:.3}x + {:.3}", line.w, line.b);
+        println!(
+            "{name:>12}: epoch {epoch}, validation loss {best:.6} (last {last:.6}), y = {:.3}x {:+.3}",
+            line.w, line.b
+        );
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ fn main() -> Result<()> {
     println!("test accuracy {:.2} % ({correct} of {})", 100.0 * correct as f64 / test.len() as f64, test.len());
 
     // One image, and what the network makes of it.
-    println!("\nthe first test image, a {}:", test.class_names[usize::from(test.labels[0])]);
+    println!("\nthe first test image, of class {}:", test.class_names[usize::from(test.labels[0])]);
     for row in test.images[..28 * 28].chunks_exact(28) {
         let line: String = row.iter().map(|&pixel| [' ', '.', ':', 'o', '#'][usize::from(pixel) * 5 / 256]).collect();
         println!("  {}", line.trim_end());

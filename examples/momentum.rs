@@ -34,9 +34,11 @@ fn main() -> Result<()> {
     // The best loss there is lies a little above 0, because of the noise.
     let best = curves.iter().flatten().copied().fold(f64::INFINITY, f64::min);
     for (momentum, curve) in momenta.iter().zip(&curves) {
-        match curve.iter().position(|&loss| loss <= 1.01 * best) {
-            Some(step) => println!("momentum {momentum}: within 1 % of the lowest loss after {step} steps"),
-            None => println!("momentum {momentum}: not within 1 % of the lowest loss after {NUM_STEPS} steps"),
+        // The first step from which on it stays there: momentum swings past the minimum and back.
+        let steps = curve.iter().rposition(|&loss| loss > 1.01 * best).map_or(0, |last| last + 1);
+        match steps < curve.len() {
+            true => println!("momentum {momentum}: within 1 % of the lowest loss from step {steps} on"),
+            false => println!("momentum {momentum}: not within 1 % of the lowest loss after {NUM_STEPS} steps"),
         }
     }
     Ok(())

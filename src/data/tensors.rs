@@ -43,13 +43,15 @@ impl TensorDataset {
     /// [`Error::Operand`] where there are none, one is a scalar, or the numbers of rows differ.
     pub fn new<S: Into<String>>(tensors: impl IntoIterator<Item = (S, Tensor)>) -> Result<Self> {
         let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
-        let rows: Vec<Option<usize>> = tensors.iter().map(|(_, tensor)| tensor.shape().dims().first().copied()).collect();
+        let rows: Vec<Option<usize>> =
+            tensors.iter().map(|(_, tensor)| tensor.shape().dims().first().copied()).collect();
         let num_rows = match rows.as_slice() {
             [Some(first), rest @ ..] if rest.iter().all(|rows| rows == &Some(*first)) => u32::try_from(*first).ok(),
             _ => None,
         };
         let Some(num_rows) = num_rows else {
-            let shapes: Vec<String> = tensors.iter().map(|(name, tensor)| format!("{name} {}", tensor.shape())).collect();
+            let shapes: Vec<String> =
+                tensors.iter().map(|(name, tensor)| format!("{name} {}", tensor.shape())).collect();
             return Err(Error::operand("tensor data set", "tensors (N, …) of one N below 2^32", shapes.join(", ")));
         };
         Ok(TensorDataset { tensors, num_rows })

@@ -56,7 +56,8 @@ pub fn predict(
 }
 
 fn prediction(probabilities: &[f32]) -> Prediction {
-    let first_of_largest = |best: usize, class: usize| if probabilities[class] > probabilities[best] { class } else { best };
+    let first_of_largest =
+        |best: usize, class: usize| if probabilities[class] > probabilities[best] { class } else { best };
     let class = (0..probabilities.len()).fold(0, first_of_largest);
     Prediction { class, probabilities: probabilities.to_vec() }
 }

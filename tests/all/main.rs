@@ -1,7 +1,9 @@
 //! The integration tests, as one binary.
 
+mod by_hand;
 mod cases;
 mod data;
+mod examples;
 mod golden;
 mod graph;
 mod harness;
