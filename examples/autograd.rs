@@ -4,13 +4,27 @@
 //! cargo run --example autograd
 //! ```
 
+use std::path::PathBuf;
+
+use clap::Parser;
 use wgrad::rng::Stream;
+use wgrad::train::report::plots::{LinePlot, Series, line_plot};
 use wgrad::{Device, Graph, Result, Tensor, Value, evaluate, value_and_grad};
 
+/// Derivatives, by hand and by machine.
+#[derive(Parser)]
+struct Args {
+    /// Folder for pictures.
+    #[arg(long, default_value = "runs/examples")]
+    out: PathBuf,
+}
+
 fn main() -> Result<()> {
+    let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
     derivatives(&device)?;
+    draw_power(&device, &args)?;
     mean_of_squares(&device)?;
     least_squares(&device)?;
     where_gradients_stop(&device)?;
@@ -36,6 +50,37 @@ fn derivatives(device: &Device) -> Result<()> {
         graph.pow(two, x)
     })?;
     println!("2^x:     value {y:.6}, derivative {slope:.6} (by hand: ln 2 = {:.6})", 2f64.ln());
+    Ok(())
+}
+
+/// 2^x, its derivative at many x at once (the gradient of the sum), and the tangent at 0 that the derivative gives.
+fn draw_power(device: &Device, args: &Args) -> Result<()> {
+    let x: Vec<f32> = (-30..=30).map(|i| i as f32 / 10.0).collect();
+    let inputs = [Tensor::f32([x.len()], x.clone())?];
+    let power = |graph: &mut Graph, x: Value| {
+        let two = graph.constant(Tensor::scalar(2.0));
+        graph.pow(two, x)
+    };
+    let y = evaluate(device, &inputs, |graph, values| Ok(vec![power(graph, values[0])?]))?[0].to_f64_vec();
+    let result = value_and_grad(device, &inputs, |graph, values| {
+        let y = power(graph, values[0])?;
+        graph.sum_all(y)
+    })?;
+    let (at_zero, slope) = derivative(device, 0.0, power)?;
+    let line = |name: &str, y: Vec<f64>| Series {
+        name: name.to_owned(),
+        points: x.iter().map(|&x| f64::from(x)).zip(y).collect(),
+    };
+    let tangent = x.iter().map(|&x| at_zero + slope * f64::from(x)).collect();
+    let picture = line_plot(&LinePlot {
+        title: "2^x, its derivative, and its tangent at 0".to_owned(),
+        x_label: "x".to_owned(),
+        series: vec![line("2^x", y), line("derivative", result.grad(0)?.to_f64_vec()), line("tangent at 0", tangent)],
+        ..LinePlot::default()
+    });
+    let path = args.out.join("autograd.png");
+    picture.save(&path)?;
+    println!("picture: {}", path.display());
     Ok(())
 }
 

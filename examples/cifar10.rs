@@ -11,11 +11,14 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wgrad::data::{DatasetName, Normalize, Split};
+use wgrad::data::{DatasetName, Normalize};
 use wgrad::nn::LeNet5;
 use wgrad::optim::Optimizer;
+use wgrad::train::predict::{Predictor, PredictorOptions};
+use wgrad::train::report::grids::sample_grid;
+use wgrad::train::report::samples;
 use wgrad::train::schedule::Schedule;
-use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit, predict, weights};
+use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit, weights};
 use wgrad::{Device, Result};
 
 /// Trains LeNet-5 on CIFAR-10.
@@ -27,6 +30,9 @@ struct Args {
     /// Where the model goes.
     #[arg(long, default_value = "cifar10.safetensors")]
     model: PathBuf,
+    /// Folder for the picture.
+    #[arg(long, default_value = "runs/examples")]
+    out: PathBuf,
     #[arg(long, default_value_t = 2)]
     epochs: u64,
     #[arg(long, default_value_t = 4)]
@@ -92,21 +98,31 @@ fn main() -> Result<()> {
     let loaded = weights::load(&args.model)?;
 
     // What the loaded model says of all test images, then of the first few.
-    let predictions = predict(&device, &model, &loaded, &data.test, &normalize)?;
+    let options = PredictorOptions {
+        model: &model,
+        weights: &loaded,
+        normalize: &normalize,
+        shape: data.test.shape,
+        batch_size: 250,
+    };
+    let predictions = Predictor::new(&device, &options)?.predict(&data.test)?;
     let names = data.test.class_names;
-    let labels: Vec<usize> = data.test.labels.iter().map(|&label| usize::from(label)).collect();
     println!("\n{:>12} {:>8} {:>8}", "class", "images", "correct");
     for (class, name) in names.iter().enumerate() {
-        let of_class: Vec<_> = predictions.iter().zip(&labels).filter(|(_, label)| **label == class).collect();
-        let correct = of_class.iter().filter(|(prediction, _)| prediction.class == class).count();
+        let of_class: Vec<_> = predictions.iter().filter(|prediction| prediction.label == class).collect();
+        let correct = of_class.iter().filter(|prediction| prediction.predicted == class).count();
         println!("{name:>12} {:>8} {:>6.1} %", of_class.len(), 100.0 * correct as f64 / of_class.len().max(1) as f64);
     }
-    let correct = predictions.iter().zip(&labels).filter(|(prediction, label)| prediction.class == **label).count();
-    println!("loaded model: {:.2} % of the {} images", 100.0 * correct as f64 / labels.len() as f64, Split::Test);
+    let correct = predictions.iter().filter(|prediction| prediction.predicted == prediction.label).count();
+    println!("loaded model: {:.2} % of the test images", 100.0 * correct as f64 / predictions.len() as f64);
     println!("\n{:>6} {:>12} {:>12}", "image", "true", "predicted");
     for (index, prediction) in predictions.iter().take(8).enumerate() {
-        let probability = 100.0 * prediction.probabilities[prediction.class];
-        println!("{index:>6} {:>12} {:>12} ({probability:.0} %)", names[labels[index]], names[prediction.class]);
+        let (label, predicted) = (names[prediction.label], names[prediction.predicted]);
+        println!("{index:>6} {label:>12} {predicted:>12} ({:.0} %)", 100.0 * prediction.probability);
     }
+    let path = args.out.join("cifar10.png");
+    let shown = samples(&data.test, &predictions)?;
+    sample_grid("CIFAR-10: some mistakes and some hits", &shown, 8).save(&path)?;
+    println!("picture: {}", path.display());
     Ok(())
 }

@@ -4,12 +4,15 @@
 //! cargo run --example linear_regression
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Parser;
 use wgrad::nn::Init;
 use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::optim::Optimizer;
 use wgrad::train::weights;
+use wgrad::train::report::plots::{LinePlot, Series, line_plot};
+use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, Tensor, gradcheck};
 
 /// Training stops at this loss.
@@ -22,7 +25,16 @@ struct Run {
     max_updates: usize,
 }
 
+/// Linear regression with hand-written gradients.
+#[derive(Parser)]
+struct Args {
+    /// Folder for the picture and the TensorBoard logs.
+    #[arg(long, default_value = "runs/examples")]
+    out: PathBuf,
+}
+
 fn main() -> Result<()> {
+    let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
     // x (50, 13), y (50, 3) and two starting points w (13, 3), b (1, 3), drawn by PyTorch with seed 42.
@@ -34,9 +46,27 @@ fn main() -> Result<()> {
         Run { start: ["w_restart", "b_restart"], step_size: 0.0001, max_updates: 1000 },
         Run { start: ["w_restart", "b_restart"], step_size: 0.5, max_updates: 5000 },
     ];
+    let mut series = Vec::new();
     for (index, run) in runs.iter().enumerate() {
-        descend(&device, &data, run, index + 1)?;
+        let number = index + 1;
+        println!("\nrun {number}: start {:?}, step size {}", run.start, run.step_size);
+        // `tensorboard --logdir runs/examples/tensorboard` shows the three side by side.
+        let mut events = EventWriter::create(&args.out.join(format!("tensorboard/linear_regression_{number}")))?;
+        let losses = descend(&device, &data, run, &mut events)?;
+        series.push(Series::counted(format!("step size {}", run.step_size), 0, losses));
     }
+    let path = args.out.join("linear_regression.png");
+    line_plot(&LinePlot {
+        title: "Gradient descent on the mean squared error".to_owned(),
+        x_label: "iteration".to_owned(),
+        y_label: "loss".to_owned(),
+        series,
+        log_y: true,
+        whole_x: true,
+        ..LinePlot::default()
+    })
+    .save(&path)?;
+    println!("\npicture: {}", path.display());
     Ok(())
 }
 
@@ -54,8 +84,7 @@ fn check_gradients(data: &StateDict) -> Result<()> {
 }
 
 /// Gradient descent on all rows at once until the loss is small enough. Gives the loss before every update.
-fn descend(device: &Device, data: &StateDict, run: &Run, number: usize) -> Result<Vec<f64>> {
-    println!("\nrun {number}: start {:?}, step size {}", run.start, run.step_size);
+fn descend(device: &Device, data: &StateDict, run: &Run, events: &mut EventWriter) -> Result<Vec<f64>> {
     // Build: the data are inputs, w and b are parameters, and `minimize` appends gradients and update.
     let mut graph = Graph::new("step");
     let x = graph.input("x", data["x"].ty())?;
@@ -74,6 +103,7 @@ fn descend(device: &Device, data: &StateDict, run: &Run, number: usize) -> Resul
         program.run("step", &StepTable::new(1).constant("lr", run.step_size))?;
         let loss = program.output("step", "loss")?.item()?;
         losses.push(loss);
+        events.scalar("loss/train", iteration as u64, loss)?;
         if iteration % if iteration < 500 { 100 } else { 500 } == 0 || iteration == 1400 {
             println!("iteration {iteration:4}: loss {loss:.6}");
         }

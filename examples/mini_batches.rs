@@ -4,11 +4,15 @@
 //! cargo run --example mini_batches
 //! ```
 
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
 use wgrad::data::{DataLoader, TensorBatch, TensorDataset};
 use wgrad::nn::Init;
 use wgrad::ops::Reduction;
 use wgrad::optim::Optimizer;
 use wgrad::rng::Stream;
+use wgrad::train::report::plots::{ContourPlot, LinePlot, Series, contour_plot, line_plot};
 use wgrad::{Device, Graph, Program, Result, Tensor, TensorType, evaluate};
 
 const NUM_TRAIN: u32 = 100;
@@ -40,11 +44,22 @@ struct History {
     best: (usize, Line),
 }
 
+/// Batch sizes and optimizers on a line through points.
+#[derive(Parser)]
+struct Args {
+    /// Folder for pictures.
+    #[arg(long, default_value = "runs/examples")]
+    out: PathBuf,
+}
+
 fn main() -> Result<()> {
+    let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
     let train = made_up_points("train", NUM_TRAIN)?;
     let validation = made_up_points("validation", NUM_VALIDATION)?;
+
+    let whole = surface(&device, &train.all())?;
 
     println!("\n1. The whole batch, 25, 5 and 1 point a step; SGD at 0.02 for {EPOCHS} epochs");
     println!("{:>6} {:>6} {:>8} {:>8} {:>10} {:>12}", "batch", "steps", "w", "b", "loss", "path length");
@@ -59,14 +74,19 @@ fn main() -> Result<()> {
             history.train_losses[EPOCHS as usize - 1],
             path_length(&history.path)
         );
+        let title = format!("The way of batches of {batch_size} over the loss of all points");
+        let path = way(&format!("batches of {batch_size}"), &history.path);
+        draw_surface(&args.out, &format!("path_{batch_size}"), title, &train.all(), &whole, vec![path])?;
     }
 
     println!("\n2. Every batch has a loss surface, and a minimum, of its own (batches of 25)");
     let loader = DataLoader::new(NUM_TRAIN, 25)?;
-    let whole = surface(&device, &train.all())?;
     describe_surface("all points", &train.all(), &whole);
-    for (index, batch) in train.batches(&loader, 0).enumerate() {
-        describe_surface(&format!("batch {}", index + 1), &batch, &surface(&device, &batch)?);
+    for (batch, number) in train.batches(&loader, 0).zip(1..) {
+        let losses = surface(&device, &batch)?;
+        describe_surface(&format!("batch {number}"), &batch, &losses);
+        let title = format!("The loss of batch {number} alone, and its minimum");
+        draw_surface(&args.out, &format!("batch_{number}"), title, &batch, &losses, Vec::new())?;
     }
 
     println!("\n3. SGD, momentum and Adam side by side (batches of 5): loss after each epoch");
@@ -85,6 +105,23 @@ fn main() -> Result<()> {
         println!("{epoch:>6} {}", losses.join(" "));
     }
 
+    let paths = optimizers.iter().zip(&histories).map(|((name, ..), history)| way(name, &history.path)).collect();
+    let title = "Three optimizers over the loss of all points".to_owned();
+    draw_surface(&args.out, "optimizers", title, &train.all(), &whole, paths)?;
+    let curve = |((name, ..), history): (&(&str, Optimizer, f64), &History)| {
+        Series::counted(*name, 1, history.train_losses.iter().copied())
+    };
+    line_plot(&LinePlot {
+        title: "SGD, momentum and Adam".to_owned(),
+        x_label: "epoch".to_owned(),
+        y_label: "loss over all points".to_owned(),
+        series: optimizers.iter().zip(&histories).map(curve).collect(),
+        log_y: true,
+        whole_x: true,
+        ..LinePlot::default()
+    })
+    .save(&args.out.join("mini_batches_losses.png"))?;
+
     println!("\n4. The best model by validation loss is kept");
     for ((name, ..), history) in optimizers.iter().zip(&histories) {
         let (epoch, line) = history.best;
@@ -95,6 +132,7 @@ fn main() -> Result<()> {
             line.w, line.b
         );
     }
+    println!("\npictures: {}", args.out.join("mini_batches_*.png").display());
     Ok(())
 }
 
@@ -207,6 +245,35 @@ fn describe_surface(name: &str, points: &TensorBatch, losses: &[f64]) {
         "{name:>10}: lowest of the grid w {w:.2}, b {b:.2} (loss {:.4}); exactly w {exact_w:.4}, b {exact_b:.4}",
         losses[lowest]
     );
+}
+
+/// A way across the loss surface, for a picture.
+fn way(name: &str, path: &[Line]) -> Series {
+    Series { name: name.to_owned(), points: path.iter().map(|line| (line.w, line.b)).collect() }
+}
+
+/// Draws a surface with its exact minimum and the ways of training across it.
+fn draw_surface(
+    out: &Path,
+    name: &str,
+    title: String,
+    points: &TensorBatch,
+    losses: &[f64],
+    paths: Vec<Series>,
+) -> Result<()> {
+    let axis = |pick: fn(Line) -> f64| (0..GRID).map(|i| pick(grid_point(i as f64 / (GRID - 1) as f64))).collect();
+    let picture = contour_plot(&ContourPlot {
+        title,
+        x_label: "w".to_owned(),
+        y_label: "b".to_owned(),
+        xs: axis(|line| line.w),
+        ys: axis(|line| line.b),
+        values: losses.to_vec(),
+        paths,
+        minimum: minimum(points).map(|line| (line.w, line.b)),
+        log_levels: true,
+    })?;
+    picture.save(&out.join(format!("mini_batches_{name}.png")))
 }
 
 /// The line of least squares through the points; `None` where all have the same x, as with a single point.

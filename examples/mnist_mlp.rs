@@ -15,7 +15,8 @@ use wgrad::data::{DataLoader, DatasetName, Normalize, Splits};
 use wgrad::nn::{Mode, Model, Sequential};
 use wgrad::ops::NllLoss;
 use wgrad::optim::Optimizer;
-use wgrad::train::predict;
+use wgrad::train::predict::{Predictor, PredictorOptions};
+use wgrad::train::report::grids::{ImageSample, probability_bars};
 use wgrad::{DType, Device, Graph, Program, Result, TensorType};
 
 /// Trains 784-128-64-10 on MNIST.
@@ -32,6 +33,9 @@ struct Args {
     lr: f64,
     #[arg(long, default_value_t = 0.0)]
     momentum: f64,
+    /// Folder for the picture.
+    #[arg(long, default_value = "runs/examples")]
+    out: PathBuf,
     /// Takes 2,000 images and two epochs at a higher rate, to see it work.
     #[arg(long)]
     quick: bool,
@@ -82,8 +86,11 @@ fn main() -> Result<()> {
     }
 
     // How well it does on images it has not seen.
-    let predictions = predict(&device, &model, &program.model()?, &test, &normalize)?;
-    let correct = predictions.iter().zip(&test.labels).filter(|(p, label)| p.class == usize::from(**label)).count();
+    let weights = program.model()?;
+    let options =
+        PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: test.shape, batch_size: 250 };
+    let predictions = Predictor::new(&device, &options)?.predict(&test)?;
+    let correct = predictions.iter().filter(|prediction| prediction.predicted == prediction.label).count();
     println!("test accuracy {:.2} % ({correct} of {})", 100.0 * correct as f64 / test.len() as f64, test.len());
 
     // One image, and what the network makes of it.
@@ -92,9 +99,19 @@ fn main() -> Result<()> {
         let line: String = row.iter().map(|&pixel| [' ', '.', ':', 'o', '#'][usize::from(pixel) * 5 / 256]).collect();
         println!("  {}", line.trim_end());
     }
-    for (name, &probability) in test.class_names.iter().zip(&predictions[0].probabilities) {
+    let first = &predictions[0];
+    for (name, &probability) in test.class_names.iter().zip(&first.probabilities) {
         println!("{name:>12} {:6.2} % {}", 100.0 * probability, "#".repeat((probability * 40.0).round() as usize));
     }
+    let image = ImageSample {
+        pixels: test.images[..test.image_len_bytes()].to_vec(),
+        shape: test.shape,
+        label: test.class_names[first.label].to_owned(),
+        predicted: Some((test.class_names[first.predicted].to_owned(), first.probability)),
+    };
+    let path = args.out.join("mnist_mlp.png");
+    probability_bars(&image, test.class_names, &first.probabilities).save(&path)?;
+    println!("picture: {}", path.display());
     Ok(())
 }
 

@@ -5,10 +5,14 @@
 //! cargo run --example momentum
 //! ```
 
+use std::path::PathBuf;
+
+use clap::Parser;
 use wgrad::nn::Init;
 use wgrad::ops::Reduction;
 use wgrad::optim::Optimizer;
 use wgrad::rng::Stream;
+use wgrad::train::report::plots::{LinePlot, Series, line_plot};
 use wgrad::{Device, Graph, Program, Result, Tensor};
 
 const NUM_ROWS: usize = 100;
@@ -20,7 +24,16 @@ const TRUE_WEIGHTS: [f32; 2] = [2.0, -3.0];
 const FEATURE_SCALES: [f32; 2] = [1.0, 1.0 / 7.0];
 const NOISE: f32 = 0.05;
 
+/// Least squares with and without momentum.
+#[derive(Parser)]
+struct Args {
+    /// Folder for pictures.
+    #[arg(long, default_value = "runs/examples")]
+    out: PathBuf,
+}
+
 fn main() -> Result<()> {
+    let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
     let (x, y) = made_up_data()?;
@@ -41,6 +54,19 @@ fn main() -> Result<()> {
             false => println!("momentum {momentum}: not within 1 % of the lowest loss after {NUM_STEPS} steps"),
         }
     }
+    let path = args.out.join("momentum.png");
+    let name = |momentum: &f64| if *momentum == 0.0 { "plain".to_owned() } else { format!("momentum {momentum}") };
+    line_plot(&LinePlot {
+        title: "Least squares with and without momentum".to_owned(),
+        x_label: "step".to_owned(),
+        y_label: "loss".to_owned(),
+        series: momenta.iter().zip(curves).map(|(momentum, curve)| Series::counted(name(momentum), 0, curve)).collect(),
+        log_y: true,
+        whole_x: true,
+        ..LinePlot::default()
+    })
+    .save(&path)?;
+    println!("picture: {}", path.display());
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 
 pub mod early_stop;
 pub mod metrics;
-mod predict;
 pub mod run_folder;
 pub mod schedule;
 pub mod session;
@@ -11,7 +10,6 @@ pub mod weights;
 
 use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use metrics::Metrics;
-pub use predict::{Prediction, predict};
 use schedule::{Interval, Schedule};
 use serde::Serialize;
 pub use session::{EpochMetrics, Session, SessionOptions};

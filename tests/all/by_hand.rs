@@ -1,10 +1,9 @@
-//! What training loops written by hand are made of: layer lists, data from tensors, evaluation at once, predictions.
+//! What training loops written by hand are made of: layer lists, data from tensors, evaluation at once.
 
-use wgrad::data::{ChannelStats, DataLoader, Dataset, DatasetName, Normalize, TensorDataset, bundled};
+use wgrad::data::{ChannelStats, DataLoader, DatasetName, Normalize, TensorDataset, bundled};
 use wgrad::nn::{LeNet5, Mode, Model, Sequential};
-use wgrad::ops::{CrossEntropy, Reduction};
+use wgrad::ops::Reduction;
 use wgrad::optim::Optimizer;
-use wgrad::train::predict;
 use wgrad::{DType, Device, Error, Graph, Program, Result, Tensor, TensorType, evaluate, value_and_grad};
 
 use crate::harness::gpu;
@@ -186,43 +185,5 @@ fn one_line_of_training_equals_its_parts() -> Result<()> {
     for optimizer in [Optimizer::sgd(), Optimizer::sgd_momentum(0.9), Optimizer::adam()] {
         assert_eq!(step(true, optimizer)?, step(false, optimizer)?);
     }
-    Ok(())
-}
-
-#[test]
-fn predictions_are_the_models_own() -> Result<()> {
-    let mut data: Dataset = bundled::fashion_mnist()?.test;
-    // Two whole batches and a shorter one.
-    data.limit(600);
-    let normalize = Normalize::Dataset.stats(DatasetName::FashionMnist);
-    let model = LeNet5::new(10);
-    let mut graph = Graph::new("loss");
-    let images = graph.input("images", TensorType::f32([600, 1, 28, 28]))?;
-    let labels = graph.input("labels", TensorType::u32([600]))?;
-    let logits = model.logits(&mut graph, images, Mode::Eval)?;
-    let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
-    graph.output("loss", loss)?;
-    graph.output("logits", logits)?;
-    let mut program = Program::from_graphs(&Device::Cpu, &[&graph], 5)?;
-    let (images, labels) = data.batch(&(0..600).collect::<Vec<_>>(), &normalize)?;
-    program.write_all([("images", &images), ("labels", &labels)])?;
-    program.run_once("loss")?;
-    let weights = program.model()?;
-    let predictions = predict(&Device::Cpu, &model, &weights, &data, &normalize)?;
-    assert_eq!(predictions.len(), 600);
-    let logits = program.output("loss", "logits")?.to_f32_vec();
-    let mut mean_loss = 0.0;
-    for ((prediction, scores), &label) in predictions.iter().zip(logits.chunks_exact(10)).zip(&data.labels) {
-        let largest = scores.iter().copied().fold(f32::MIN, f32::max);
-        assert_eq!(scores[prediction.class], largest);
-        mean_loss -= f64::from(prediction.probabilities[usize::from(label)]).ln() / 600.0;
-    }
-    let loss = program.output("loss", "loss")?.item()?;
-    assert!((mean_loss - loss).abs() < 1e-5, "{mean_loss} against {loss}");
-    let mut other = weights.clone();
-    other.remove("fc3.bias");
-    assert!(matches!(predict(&Device::Cpu, &model, &other, &data, &normalize), Err(Error::State { .. })));
-    data.limit(0);
-    assert!(matches!(predict(&Device::Cpu, &model, &weights, &data, &normalize), Err(Error::Operand { .. })));
     Ok(())
 }
