@@ -153,7 +153,7 @@ pub enum Error {
 
     /// Training produced a loss that is infinite or not a number.
     #[error(
-        "the {what} is not finite in epoch {epoch}, step {step}; lower the learning rate (it was {lr}), or look at the input data"
+        "the {what} is not finite in epoch {epoch}, step {step}; lower the learning rate (it was {lr:?}), or look at the input data"
     )]
     NonFinite {
         /// "training loss" or "validation loss".

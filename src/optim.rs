@@ -145,7 +145,8 @@ impl Optimizer {
                 let states: &[&str] = if has_momentum { &["momentum"] } else { &[] };
                 (states, SgdStep { num_params, has_momentum, nesterov, weight_decay }.into())
             }
-            Optimizer::Adam { betas, eps, weight_decay, amsgrad } | Optimizer::AdamW { betas, eps, weight_decay, amsgrad } => {
+            Optimizer::Adam { betas, eps, weight_decay, amsgrad }
+            | Optimizer::AdamW { betas, eps, weight_decay, amsgrad } => {
                 let decoupled = matches!(self, Optimizer::AdamW { .. });
                 let states: &[&str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"][..if amsgrad { 3 } else { 2 }];
                 (states, AdamStep { num_params, beta2: betas[1], eps, weight_decay, decoupled, amsgrad }.into())
@@ -160,7 +161,8 @@ impl Optimizer {
         for state in names {
             for (name, param, _) in group {
                 let ty = graph.ty(*param).clone();
-                let spec = StateSpec { name: format!("{name}.{state}"), ty, kind: StateKind::Optimizer, init: Init::Zeros };
+                let spec =
+                    StateSpec { name: format!("{name}.{state}"), ty, kind: StateKind::Optimizer, init: Init::Zeros };
                 inputs.push(graph.state(spec)?);
             }
         }

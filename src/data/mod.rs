@@ -77,6 +77,12 @@ pub enum Split {
 }
 
 impl Dataset {
+    /// So many black images: for building and timing what only depends on shapes.
+    pub fn blank(name: DatasetName, split: Split, num_images: usize) -> Dataset {
+        let image_len: usize = name.image_shape().iter().product();
+        dataset(name, split, vec![0; num_images * image_len], vec![0; num_images])
+    }
+
     /// The number of images N.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -173,6 +179,16 @@ impl DatasetName {
             DatasetName::Cifar10 => {
                 &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
             }
+        }
+    }
+
+    /// Published images of a split; validation images are taken from those for training.
+    pub fn num_images(self, split: Split) -> usize {
+        match (self, split) {
+            (_, Split::Test) => 10_000,
+            (_, Split::Validation) => 0,
+            (DatasetName::Cifar10, Split::Train) => 50_000,
+            (DatasetName::FashionMnist | DatasetName::Mnist, Split::Train) => 60_000,
         }
     }
 

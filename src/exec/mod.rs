@@ -6,8 +6,10 @@ pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
 mod model;
+pub mod profile;
 mod state;
 pub mod profile;
+mod state;
 mod step_table;
 pub mod verify;
 
@@ -180,7 +182,7 @@ impl Program {
         }
         let known = |name: &String| indices.iter().any(|&index| self.layout.specs[index].name == *name);
         if let Some((name, tensor)) = dict.iter().find(|(name, _)| !known(name)) {
-            let expected = "no such tensor in this model".to_owned();
+            let expected = "one of this model's tensors".to_owned();
             return Err(Error::State { name: name.clone(), expected, got: tensor.ty().to_string() });
         }
         for index in indices {

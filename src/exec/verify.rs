@@ -75,6 +75,7 @@ pub fn verify(device: &Device, plan: &Plan, states: &StateDict, table: &StepTabl
         for output in &step.outputs {
             candidate.executor.poison(0, output)?;
         }
+        let term_size = step.op.term_size(&largest_magnitudes(&mut reference, step)?);
         candidate.executor.run_op(0, index, &table)?;
         reference.executor.run_op(0, index, &table)?;
         let mut worst = 0.0;
@@ -89,7 +90,7 @@ pub fn verify(device: &Device, plan: &Plan, states: &StateDict, table: &StepTabl
                 tolerance,
             };
             let (got, want) = (candidate.executor.read(0, operand)?, reference.executor.read(0, operand)?);
-            match compare(step, &got, &want) {
+            match compare(step, term_size, &got, &want) {
                 Ok(share) => worst = share.max(worst),
                 Err((at, tolerance)) => {
                     let (got, want) = (got.to_f64_vec()[at], want.to_f64_vec()[at]);
@@ -124,13 +125,14 @@ fn results<'a>(plan: &'a Plan, step: &'a Step) -> Vec<(String, &'a Operand)> {
 
 /// The largest difference as a share of what is allowed, or the first element beyond it and its tolerance.
 ///
-/// Rounding errors of a sum of K terms grow like √K as long as they do not conspire; each term errs by an epsilon of
-/// its own size, which is at most about the largest magnitude in the result. The bound is therefore
-/// `ulps · ε · √K · (|want| + largest |want|)` with ε = 2⁻²⁴, and `ulps` from the op. Integers must be equal.
-fn compare(step: &Step, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
+/// Rounding errors of a sum of K terms grow like √K as long as they do not conspire, each an epsilon of a term's size.
+/// That size is at most about the largest magnitude in the result, but where terms cancel, as in the gradient of a
+/// bias before a batch normalisation, the op has to say it. The bound is `ulps · ε · √K · (|want| + size)` with
+/// ε = 2⁻²⁴, and `ulps` from the op. Integers must be equal.
+fn compare(step: &Step, term_size: f64, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
     let exact = got.dtype() != DType::F32;
     let (got, want) = (got.to_f64_vec(), want.to_f64_vec());
-    let scale = want.iter().copied().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let scale = largest_magnitude(&want).max(term_size);
     let num_terms = step.op.num_terms(&step.input_types());
     let relative = step.op.ulps() * f64::from(f32::EPSILON) / 2.0 * (num_terms as f64).sqrt();
     let mut worst: f64 = 0.0;
@@ -148,4 +150,17 @@ fn compare(step: &Step, got: &Tensor, want: &Tensor) -> std::result::Result<f64,
         }
     }
     Ok(worst)
+}
+
+/// The largest finite magnitude in each input of a step.
+fn largest_magnitudes(reference: &mut Program, step: &Step) -> Result<Vec<f64>> {
+    let largest = |operand: &Operand| match operand.ty.dtype {
+        DType::F32 => Ok(largest_magnitude(&reference.executor.read(0, operand)?.to_f64_vec())),
+        DType::U32 | DType::U8 => Ok(0.0),
+    };
+    step.inputs.iter().map(largest).collect()
+}
+
+fn largest_magnitude(values: &[f64]) -> f64 {
+    values.iter().copied().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()))
 }

@@ -114,13 +114,8 @@ impl BatchNorm2dLayer {
             let bias = graph.parameter(&name("bias"), [channels], Init::Zeros)?;
             let mean = graph.state(statistic("running_mean", 0.0))?;
             let var = graph.state(statistic("running_var", 1.0))?;
-            let tensors = BatchNormTensors {
-                weight,
-                bias,
-                running_mean: mean,
-                running_var: var,
-                num_batches_tracked: None,
-            };
+            let tensors =
+                BatchNormTensors { weight, bias, running_mean: mean, running_var: var, num_batches_tracked: None };
             match mode {
                 Mode::Train { .. } => graph.batch_norm2d(x, tensors, self.batch_norm),
                 Mode::Eval => graph.batch_norm2d_eval(x, tensors, self.batch_norm.eps),

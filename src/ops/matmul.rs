@@ -146,9 +146,8 @@ impl Matmul {
             pad_0: 0,
             pad_1: 0,
         };
-        let tiles = |[rows, columns]: [usize; 2]| {
-            grid(sizes.batch * sizes.m.div_ceil(rows) * sizes.n.div_ceil(columns), 1)
-        };
+        let tiles =
+            |[rows, columns]: [usize; 2]| grid(sizes.batch * sizes.m.div_ceil(rows) * sizes.n.div_ceil(columns), 1);
         let (entry_point, groups) = match variant {
             Variant::Plain => ("plain", grid(sizes.batch * sizes.m * sizes.n, PLAIN_THREADS)),
             Variant::Registers => ("registers", tiles(REGISTER_TILE)),
@@ -232,7 +231,9 @@ impl Operation for Matmul {
             return Err(Error::Unsupported {
                 op: format!("matmul with K = {}", sizes.k),
                 device: "a software adapter".to_owned(),
-                reason: format!("its loops end after 65,535 rounds, so K is at most {MAX_SOFTWARE_K}; use --device cpu"),
+                reason: format!(
+                    "its loops end after 65,535 rounds, so K is at most {MAX_SOFTWARE_K}; use --device cpu"
+                ),
             });
         }
         Ok(self.launch(variant, &sizes, ctx.inputs.len() == 3, ctx.gpu).into())
@@ -273,6 +274,10 @@ impl Operation for Matmul {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         let dims = inputs[0].shape.dims();
         dims[dims.len() - if self.trans_a { 2 } else { 1 }].max(1)
+    }
+
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
     }
 
     fn describe(&self) -> String {

@@ -80,7 +80,13 @@ impl MaxPool2d {
     }
 
     /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
-    fn launch(&self, [general, paired]: [&'static str; 2], input: &Shape, output: &Shape, general_elems: usize) -> (Params, &'static str) {
+    fn launch(
+        &self,
+        [general, paired]: [&'static str; 2],
+        input: &Shape,
+        output: &Shape,
+        general_elems: usize,
+    ) -> (Params, &'static str) {
         if self.is_paired(input, output) {
             (self.params(output.num_elems() / 2, input, output), paired)
         } else {

@@ -17,8 +17,12 @@ params! {
     }
 }
 
-pub(super) static SHADER: Shader =
-    Shader { name: "metrics", source: include_str!("../../shaders/metrics.wgsl"), params: Params::FIELDS, needs_subgroups: false };
+pub(super) static SHADER: Shader = Shader {
+    name: "metrics",
+    source: include_str!("../../shaders/metrics.wgsl"),
+    params: Params::FIELDS,
+    needs_subgroups: false,
+};
 
 const WORKGROUP_SIZE: u32 = 64;
 

@@ -81,6 +81,12 @@ pub(crate) trait Operation {
         1
     }
 
+    /// The size of the terms summed into an element, from the largest magnitude in each input: what rounding errors are
+    /// relative to where terms cancel. 0 where the result's own size says it all.
+    fn term_size(&self, _largest: &[f64]) -> f64 {
+        0.0
+    }
+
     /// Rounding errors of one step of this op in units of f32's epsilon, where it calls functions that WGSL lets a
     /// device approximate (`exp`, `log`, `tanh`, division).
     fn ulps(&self) -> f64 {
@@ -184,6 +190,9 @@ impl Operation for Op {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         delegate!(self, op => op.num_terms(inputs))
     }
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        delegate!(self, op => op.term_size(largest))
+    }
     fn ulps(&self) -> f64 {
         delegate!(self, op => op.ulps())
     }
@@ -265,7 +274,11 @@ pub(crate) mod check {
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {
-            return Err(Error::operand(op, format!("{end} operands, with at least one parameter"), inputs.len().to_string()));
+            return Err(Error::operand(
+                op,
+                format!("{end} operands, with at least one parameter"),
+                inputs.len().to_string(),
+            ));
         }
         for range in &ranges[1..] {
             for (first, other) in inputs[ranges[0].clone()].iter().zip(&inputs[range.clone()]) {

@@ -237,6 +237,10 @@ impl Operation for Reduce {
         if self.function == ReduceFunction::Max { 1 } else { self.num_reduced(&inputs[0].shape) }
     }
 
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        if self.function == ReduceFunction::Sum { largest[0] } else { 0.0 }
+    }
+
     fn describe(&self) -> String {
         format!("axes {:?}", self.axes)
     }

@@ -99,7 +99,8 @@ impl Operation for SgdStep {
                 .constant("NESTEROV", u32::from(self.nesterov))
         } else {
             // Bindings are numbered as the shader declares them: those of the momentum are left out.
-            let bindings = [Binding::Scalar(0), Binding::Unused, Binding::Unused, Binding::Pack(1), Binding::PackUpdated(0)];
+            let bindings =
+                [Binding::Scalar(0), Binding::Unused, Binding::Unused, Binding::Pack(1), Binding::PackUpdated(0)];
             Dispatch::new(&SHADER, "plain", &params, bindings, groups)
         };
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())

@@ -251,6 +251,8 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StopReason::NoImprovement { monitor, wait, best: Some(Best { epoch, value }) } => {
+                // Four decimals, as tables of epochs have.
+                let value = (value * 1e4).round() / 1e4;
                 write!(f, "the {monitor} has not improved for {wait} epochs; the best is {value} of epoch {epoch}")
             }
             StopReason::NoImprovement { monitor, wait, best: None } => {

@@ -1,14 +1,19 @@
 //! Training: [`fit`] is the loop, one function that reads top to bottom. What it decides with ([`schedule`],
 //! [`early_stop`]) are pure state machines; what it drives is a [`Session`]; what it tells goes to an [`Observer`].
+//! [`TrainConfig`] describes a run as plain values, to keep in a file and run again.
 
+pub mod config;
 pub mod early_stop;
+mod evaluate;
 pub mod metrics;
 pub mod run_folder;
 pub mod schedule;
 pub mod session;
 pub mod weights;
 
+pub use config::TrainConfig;
 use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
+pub use evaluate::{EvalOptions, evaluate};
 use metrics::Metrics;
 use schedule::{Interval, Schedule};
 use serde::Serialize;
@@ -120,6 +125,7 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
             if best.best().is_none() {
                 return Err(error);
             }
+            observer.warn(&format!("{error}; training ends here with the best weights so far"));
             stopped = error.to_string();
             break;
         }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, DataLoader, Dataset};
-use crate::exec::{Device, MODEL_KINDS, Program, StateDict, StepTable};
-use crate::graph::Graph;
+use crate::exec::{Device, MODEL_KINDS, Program, StateDict, StepTable, verify};
 use crate::graph::plan::Plan;
+use crate::graph::{Graph, StateKind};
 use crate::nn::{Mode, Model};
 use crate::ops::metrics::COLUMNS;
 use crate::ops::{BatchSource, CrossEntropy, GatherBatch};
@@ -63,11 +63,27 @@ pub struct EpochMetrics {
 }
 
 /// One set of images on the device and the entries that go over it.
-struct Part {
+pub(super) struct Part {
     name: &'static str,
-    loader: DataLoader,
+    pub(super) loader: DataLoader,
     /// The first row of the metrics table that its batches write.
     first_row: usize,
+}
+
+/// The sets of images of a session.
+struct Parts {
+    train: Part,
+    validation: Part,
+    test: Part,
+}
+
+/// What the graphs of all entries have in common.
+pub(super) struct Recipe<'a> {
+    pub model: &'a dyn Model,
+    pub normalize: &'a ChannelStats,
+    pub seed: u64,
+    /// Rows of the metrics table.
+    pub num_rows: usize,
 }
 
 /// A model on a device. See the [module](self).
@@ -79,17 +95,106 @@ pub struct Session {
     optimizer: Optimizer,
 }
 
-impl Part {
-    fn new(name: &'static str, data: &Dataset, batch_size: usize, first_row: usize) -> Result<Part> {
-        let size = |option: &str, size: usize| {
-            u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size))
+impl Parts {
+    fn new(options: &SessionOptions<'_>) -> Result<Parts> {
+        let mut train = Part::new("train", options.train, options.batch_size, 0)?;
+        if options.shuffle {
+            train.loader = train.loader.shuffled(options.seed);
+        }
+        let eval_row = train.num_rows();
+        let test = Part::new("test", options.test, options.eval_batch_size, eval_row)?;
+        let validation = match options.validation {
+            Some(data) => Part::new("validation", data, options.eval_batch_size, eval_row)?,
+            None => Part::new("test", options.test, options.eval_batch_size, eval_row)?,
         };
+        Ok(Parts { train, validation, test })
+    }
+
+    /// Each set once, with its images.
+    fn sets<'a>(&'a self, options: &SessionOptions<'a>) -> Vec<(&'a Part, &'a Dataset)> {
+        let mut sets = vec![(&self.train, options.train), (&self.test, options.test)];
+        sets.extend(options.validation.map(|data| (&self.validation, data)));
+        sets
+    }
+
+    fn plans(&self, options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
+        let recipe = Recipe {
+            model: options.model,
+            normalize: &options.normalize,
+            seed: options.seed,
+            num_rows: self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows()),
+        };
+        let mut plans = Vec::new();
+        for (part, data) in self.sets(options) {
+            let optimizer = (part.name == self.train.name).then_some(&options.optimizer);
+            plans.extend(part.plans(data, &recipe, optimizer)?);
+        }
+        Ok(plans)
+    }
+}
+
+impl Part {
+    pub(super) fn new(name: &'static str, data: &Dataset, batch_size: usize, first_row: usize) -> Result<Part> {
+        let size =
+            |option: &str, size: usize| u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size));
         let loader = DataLoader::new(size("images", data.len())?, size("--batch-size", batch_size)?)?;
         Ok(Part { name, loader, first_row })
     }
 
-    fn num_rows(&self) -> usize {
+    pub(super) fn num_rows(&self) -> usize {
         self.loader.num_batches() as usize
+    }
+
+    /// The plans of its entries: training steps with an optimizer, evaluation without.
+    pub(super) fn plans(
+        &self,
+        data: &Dataset,
+        recipe: &Recipe<'_>,
+        optimizer: Option<&Optimizer>,
+    ) -> Result<Vec<Plan>> {
+        let entries = self.entries();
+        entries
+            .iter()
+            .map(|(entry, size, ..)| {
+                plan(&Entry { name: entry, part: self, data, batch_size: *size }, recipe, optimizer)
+            })
+            .collect()
+    }
+
+    /// Puts the images on the device.
+    pub(super) fn upload(&self, program: &mut Program, data: &Dataset) -> Result<()> {
+        self.states(data)?.iter().try_for_each(|(name, tensor)| program.write(name, tensor))
+    }
+
+    /// Goes over all batches without changing weights.
+    pub(super) fn run(&self, program: &mut Program) -> Result<()> {
+        for (entry, batch_size, first, count) in self.entries() {
+            program.run(&entry, &batches(self, batch_size, first, count))?;
+        }
+        Ok(())
+    }
+
+    /// What its batches wrote to the metrics table.
+    pub(super) fn metrics(&self, program: &mut Program) -> Result<Metrics> {
+        Ok(metrics_of(&program.read(TABLE)?.to_f64_vec(), self))
+    }
+
+    /// The images, their labels and their own order, under the names that graphs read them by.
+    fn states(&self, data: &Dataset) -> Result<Vec<(String, Tensor)>> {
+        let [channels, height, width] = data.shape;
+        let mut states = Vec::new();
+        let mut rest = data.images.as_slice();
+        for (index, len) in shards(data)?.into_iter().enumerate() {
+            let (shard, behind) = rest.split_at(len * data.image_len_bytes());
+            let tensor = Tensor::u8([len, channels, height, width], shard.to_vec())?;
+            states.push((self.state(&format!("images.{index}")), tensor));
+            rest = behind;
+        }
+        let labels = data.labels.iter().map(|&label| u32::from(label)).collect();
+        states.push((self.state("labels"), Tensor::u32([data.len()], labels)?));
+        let order = (0..self.loader.num_images()).collect();
+        states.push((self.state("order"), Tensor::u32([data.len()], order)?));
+        Ok(states)
     }
 
     fn state(&self, what: &str) -> String {
@@ -112,32 +217,52 @@ impl Session {
     /// [`Error::Config`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
     /// [`Error::Limit`] where a data set or a batch is too large for the device.
     pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
-        let mut train = Part::new("train", options.train, options.batch_size, 0)?;
-        if options.shuffle {
-            train.loader = train.loader.shuffled(options.seed);
-        }
-        let eval_row = train.num_rows();
-        let test = Part::new("test", options.test, options.eval_batch_size, eval_row)?;
-        let validation = match options.validation {
-            Some(data) => Part::new("validation", data, options.eval_batch_size, eval_row)?,
-            None => Part::new("test", options.test, options.eval_batch_size, eval_row)?,
-        };
-        let num_rows = eval_row + test.num_rows().max(validation.num_rows());
-        let mut sets = vec![(&train, options.train), (&test, options.test)];
-        sets.extend(options.validation.map(|data| (&validation, data)));
-        let mut plans = Vec::new();
-        for (part, data) in &sets {
-            for (entry, batch_size, ..) in part.entries() {
-                plans.push(plan(&entry, part, data, batch_size, num_rows, options)?);
-            }
-        }
+        let parts = Parts::new(options)?;
+        let plans = parts.plans(options)?;
         let mut program = Program::compile(device, plans, options.seed)?;
-        for (part, data) in &sets {
-            upload(&mut program, part, data)?;
+        for (part, data) in parts.sets(options) {
+            part.upload(&mut program, data)?;
         }
         // Also makes the memory that later copies go to.
         program.keep_model()?;
+        let Parts { train, validation, test } = parts;
         Ok(Session { program, train, validation, test, optimizer: options.optimizer })
+    }
+
+    /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
+    /// are images of their own, "validation", each the evaluation of a batch; and of each the ".tail" for a last batch
+    /// that is shorter.
+    ///
+    /// # Errors
+    /// As [`Session::new`], but for the device's limits.
+    pub fn plans(options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
+        Parts::new(options)?.plans(options)
+    }
+
+    /// Holds a first training step, with the first images in their own order, op by op to the f64 reference. `weights`
+    /// go in the place of initial ones where given.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::State`] where `weights` are not the model's.
+    pub fn verify_step(
+        device: &Device,
+        options: &SessionOptions<'_>,
+        lr: f64,
+        weights: Option<&StateDict>,
+    ) -> Result<verify::Report> {
+        let parts = Parts::new(options)?;
+        let plan = parts.plans(options)?.swap_remove(0);
+        let mut states: StateDict = parts.train.states(options.train)?.into_iter().collect();
+        if let Some(weights) = weights {
+            // A program checks names and shapes with the messages that any other model file gets.
+            Program::compile(&Device::Cpu, vec![plan.clone()], options.seed)?.load_state_dict(weights, &MODEL_KINDS)?;
+            states.extend(weights.clone());
+        }
+        let mut table = batches(&parts.train, options.batch_size, 0, 1).constant("step", 0.0);
+        for (name, value) in options.optimizer.step_scalars(0, lr, None) {
+            table = table.constant(name, value);
+        }
+        verify::verify(device, &plan, &states, &table, options.seed)
     }
 
     /// Trains on all images once and judges the validation images; one readback. `rates` is asked for every step,
@@ -166,7 +291,7 @@ impl Session {
             self.program.run_with_progress(&entry, &table, &mut report)?;
         }
         let train_time = started.elapsed();
-        run_part(&mut self.program, &self.validation)?;
+        self.validation.run(&mut self.program)?;
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(EpochMetrics {
             train: metrics_of(&rows, &self.train),
@@ -180,8 +305,14 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn test(&mut self) -> Result<Metrics> {
-        run_part(&mut self.program, &self.test)?;
-        Ok(metrics_of(&self.program.read(TABLE)?.to_f64_vec(), &self.test))
+        self.test.run(&mut self.program)?;
+        self.test.metrics(&mut self.program)
+    }
+
+    /// Trainable numbers in the model; running statistics do not count.
+    pub fn num_parameters(&self) -> usize {
+        let states = self.program.plans()[0].states().iter();
+        states.filter(|state| state.kind == StateKind::Parameter).map(|state| state.ty.shape.num_elems()).sum()
     }
 
     /// Steps in an epoch.
@@ -225,40 +356,42 @@ impl Session {
     }
 }
 
-/// The plan of one entry: a training step, or evaluation of a batch.
-fn plan(
-    entry: &str,
-    part: &Part,
-    data: &Dataset,
+/// A batch of so many images out of a part.
+struct Entry<'a> {
+    name: &'a str,
+    part: &'a Part,
+    data: &'a Dataset,
     batch_size: usize,
-    num_rows: usize,
-    options: &SessionOptions<'_>,
-) -> Result<Plan> {
-    let mut graph = Graph::new(entry);
+}
+
+/// The plan of one entry: a training step, or evaluation of a batch where there is no optimizer.
+fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, optimizer: Option<&Optimizer>) -> Result<Plan> {
+    let Entry { name, part, data, batch_size } = *entry;
+    let mut graph = Graph::new(name);
     let [channels, height, width] = data.shape;
     let mut images = Vec::new();
     for (index, len) in shards(data)?.into_iter().enumerate() {
-        images.push(graph.input(&part.state(&format!("images.{index}")), TensorType::u8([len, channels, height, width]))?);
+        images.push(
+            graph.input(&part.state(&format!("images.{index}")), TensorType::u8([len, channels, height, width]))?,
+        );
     }
     let labels = graph.input(&part.state("labels"), TensorType::u32([data.len()]))?;
     let permutation = graph.input(&part.state("order"), TensorType::u32([data.len()]))?;
     let start = graph.scalar("start", DType::U32)?;
     let source = BatchSource { images: &images, labels, permutation, start, batch_size };
-    let normalize = GatherBatch { mean: options.normalize.mean.clone(), std: options.normalize.std.clone() };
+    let normalize = GatherBatch { mean: recipe.normalize.mean.clone(), std: recipe.normalize.std.clone() };
     let (images, labels) = graph.gather_batch(normalize, source)?;
-    let is_training = part.name == "train";
-    let mode = if is_training {
-        Mode::Train { seed: options.seed, step: graph.scalar("step", DType::U32)? }
-    } else {
-        Mode::Eval
+    let mode = match optimizer {
+        Some(_) => Mode::Train { seed: recipe.seed, step: graph.scalar("step", DType::U32)? },
+        None => Mode::Eval,
     };
-    let logits = options.model.logits(&mut graph, images, mode)?;
+    let logits = recipe.model.logits(&mut graph, images, mode)?;
     let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
     let row = graph.scalar("row", DType::U32)?;
-    graph.metrics(TABLE, num_rows, row, loss, logits, labels)?;
-    if is_training {
+    graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;
+    if let Some(optimizer) = optimizer {
         let grads = graph.backward(loss)?;
-        options.optimizer.append(&mut graph, &grads)?;
+        optimizer.append(&mut graph, &grads)?;
     }
     Plan::new(&graph)
 }
@@ -280,21 +413,6 @@ fn shards(data: &Dataset) -> Result<Vec<usize>> {
     }
 }
 
-fn upload(program: &mut Program, part: &Part, data: &Dataset) -> Result<()> {
-    let [channels, height, width] = data.shape;
-    let mut rest = data.images.as_slice();
-    for (index, len) in shards(data)?.into_iter().enumerate() {
-        let (shard, behind) = rest.split_at(len * data.image_len_bytes());
-        let tensor = Tensor::u8([len, channels, height, width], shard.to_vec())?;
-        program.write(&part.state(&format!("images.{index}")), &tensor)?;
-        rest = behind;
-    }
-    let labels = data.labels.iter().map(|&label| u32::from(label)).collect();
-    program.write(&part.state("labels"), &Tensor::u32([data.len()], labels)?)?;
-    let order = (0..part.loader.num_images()).collect();
-    program.write(&part.state("order"), &Tensor::u32([data.len()], order)?)
-}
-
 /// The columns that say which batch a step takes and where its metrics go.
 fn batches(part: &Part, batch_size: usize, first: usize, count: usize) -> StepTable {
     let whole = part.loader.batch_size() as usize;
@@ -302,13 +420,6 @@ fn batches(part: &Part, batch_size: usize, first: usize, count: usize) -> StepTa
     StepTable::new(count)
         .column("start", |step| ((first + step) * whole) as f64)
         .column("row", |step| (part.first_row + first + step) as f64)
-}
-
-fn run_part(program: &mut Program, part: &Part) -> Result<()> {
-    for (entry, batch_size, first, count) in part.entries() {
-        program.run(&entry, &batches(part, batch_size, first, count))?;
-    }
-    Ok(())
 }
 
 fn metrics_of(rows: &[f64], part: &Part) -> Metrics {

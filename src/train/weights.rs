@@ -19,7 +19,9 @@ const IGNORED_SUFFIX: &str = ".num_batches_tracked";
 /// [`Error::Io`]; [`Error::State`] where a tensor is of a kind that model files do not hold.
 pub fn save(path: &Path, tensors: &StateDict, about: &[(&str, String)]) -> Result<()> {
     let views = tensors.iter().map(|(name, tensor)| (name, Stored(tensor)));
-    let about: HashMap<String, String> = about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    // The format's metadata is a map without an order, so more than one entry would make equal models differ in bytes.
+    let about: Vec<String> = about.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    let about = HashMap::from([("about".to_owned(), about.join("\n"))]);
     let bytes = safetensors::serialize(views, Some(about)).map_err(|error| Error::State {
         name: path.display().to_string(),
         expected: "tensors that a safetensors file can hold".to_owned(),
@@ -49,6 +51,14 @@ pub fn load(path: &Path) -> Result<StateDict> {
         tensors.insert(name.to_owned(), Tensor::f32(view.shape(), values)?);
     }
     Ok(tensors)
+}
+
+/// Names the file that a tensor which does not fit came from.
+pub(crate) fn in_file(path: &Path) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::State { name, expected, got } => Error::data(path, format!("tensor \"{name}\" to be {expected}"), got),
+        other => other,
+    }
 }
 
 /// A tensor as safetensors stores it.

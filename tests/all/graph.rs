@@ -568,7 +568,7 @@ fn a_state_dict_that_does_not_fit_changes_nothing() {
         (missing, "tensor \"weight\": expected f32 (3), got nothing of that name"),
         (wrong_shape, "tensor \"weight\": expected f32 (3), got f32 (1)"),
         (wrong_type, "tensor \"weight\": expected f32 (3), got u32 (3)"),
-        (too_many, "tensor \"bias\": expected no such tensor in this model, got f32 (1)"),
+        (too_many, "tensor \"bias\": expected one of this model's tensors, got f32 (1)"),
     ];
     for (mut dict, expected) in table {
         // Fits, and comes before the one that does not.

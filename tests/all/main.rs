@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod cases;
+mod cli;
 mod data;
 mod examples;
 mod golden;

@@ -1,1 +1,44 @@
-fn main() {}
+//! `lenet`: trains LeNet-5 and looks at what training is made of. Each subcommand is a file; what they do is the
+//! library's, here is only how it is asked for and shown.
+
+mod console;
+mod devices;
+mod eval;
+mod options;
+mod plan;
+mod train;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use options::{Cli, Command};
+
+/// What the exit code says to scripts: how the command was called is wrong.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help for a reader that has gone is no error.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
+        None => train::run(cli.train),
+        Some(Command::Train(options)) => train::run(*options),
+        Some(Command::Eval(options)) => eval::run(options),
+        Some(Command::Devices) => devices::run(),
+        Some(Command::Plan(options)) => plan::run(options),
+        Some(Command::Verify(options)) => verify::run(options),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            console::complain("error", &error.to_string());
+            ExitCode::from(if error.is_usage() { USAGE } else { 1 })
+        }
+    }
+}

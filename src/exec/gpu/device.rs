@@ -254,21 +254,32 @@ impl GpuDevice {
     }
 
     /// Debug builds, and so the tests, keep naga's checks: every access clamped, every loop bounded. Release builds
-    /// leave them out, but for modules that a user wrote.
+    /// leave them out, but for modules that a user wrote; [`CHECKS_VARIABLE`] says otherwise for either.
     fn shader_module(&self, label: &str, kernel: &Kernel) -> wgpu::ShaderModule {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(label),
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_ref().into()),
         };
-        if cfg!(debug_assertions) || kernel.is_custom() {
+        if shader_checks() || kernel.is_custom() {
             return self.device.create_shader_module(descriptor);
         }
         #[expect(unsafe_code, reason = "injected bounds checks and loop limits cost a good part of a kernel's time")]
         // SAFETY: the kernels guard their own ragged edges and their loops end; the tests run every one of them over
-        // awkward shapes between sentinels, with the checks on, and CI repeats them without.
+        // awkward shapes between sentinels, with the checks and, in `tests/run.sh`, without.
         unsafe {
             self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }
+    }
+}
+
+/// "on" or "off": whether kernels keep the checks that naga injects.
+const CHECKS_VARIABLE: &str = "WGRAD_SHADER_CHECKS";
+
+fn shader_checks() -> bool {
+    match std::env::var(CHECKS_VARIABLE).as_deref() {
+        Ok("on") => true,
+        Ok("off") => false,
+        _ => cfg!(debug_assertions),
     }
 }
 

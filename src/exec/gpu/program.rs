@@ -173,8 +173,10 @@ fn launch(
     };
     let all = [Some((Access::Uniform, params))].into_iter().chain(dispatch.bindings.iter().map(bound));
     // A kernel has at most a dozen bindings.
-    let bindings: Vec<(u32, Access, Region)> =
-        (0u32..).zip(all).filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, region))).collect();
+    let bindings: Vec<(u32, Access, Region)> = (0u32..)
+        .zip(all)
+        .filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, region)))
+        .collect();
     let label = dispatch.kernel.label();
     let num_storage = bindings.iter().filter(|(_, access, _)| *access != Access::Uniform).count();
     let limit = u64::from(gpu.limits.max_storage_buffers_per_shader_stage);

@@ -98,7 +98,14 @@ pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: O
                     let channels = geometry.group_out();
                     let out = &mut out[group * channels * pixels..(group + 1) * channels * pixels];
                     let weight = Matrix::new(&weight[group * channels * patch..], patch);
-                    gemm([channels, pixels, patch], weight, Matrix::new(patches, pixels), out, pixels, Store::Overwrite);
+                    gemm(
+                        [channels, pixels, patch],
+                        weight,
+                        Matrix::new(patches, pixels),
+                        out,
+                        pixels,
+                        Store::Overwrite,
+                    );
                     for (channel, row) in out.chunks_exact_mut(pixels).enumerate() {
                         let bias = bias.map_or(F::ZERO, |bias| bias[group * channels + channel]);
                         activation.finish_row(row, bias);

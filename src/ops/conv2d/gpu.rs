@@ -56,11 +56,7 @@ macro_rules! shader_pair {
 static FORWARD: [Shader; 2] = shader_pair!(
     "conv2d",
     Params,
-    [
-        "../../../shaders/lib/activation.wgsl",
-        "../../../shaders/lib/kernel_taps.wgsl",
-        "../../../shaders/conv2d.wgsl"
-    ]
+    ["../../../shaders/lib/activation.wgsl", "../../../shaders/lib/kernel_taps.wgsl", "../../../shaders/conv2d.wgsl"]
 );
 static GRAD_INPUT: [Shader; 2] = shader_pair!(
     "conv2d_grad_input",
@@ -189,8 +185,7 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
 
     let Params { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, .. } = params(geometry);
     let rows_per_slice = to_u32(rows_per_slice);
-    let params =
-        GradWeightParams { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, rows_per_slice };
+    let params = GradWeightParams { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, rows_per_slice };
     let shader = pick(&GRAD_WEIGHT, gpu);
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
     let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0)];

@@ -102,7 +102,8 @@ impl Conv2d {
             return Err(wrong("groups, stride and dilation of at least 1".into(), format!("{self:?}")));
         }
         if in_channels % self.groups != 0 || out_channels % self.groups != 0 || in_channels / self.groups != group_in {
-            let expected = format!("{in_channels} input channels in {} groups, each as wide as the weight", self.groups);
+            let expected =
+                format!("{in_channels} input channels in {} groups, each as wide as the weight", self.groups);
             return Err(wrong(expected, format!("a weight of shape {weight}")));
         }
         let extent = |axis: usize, size: usize, kernel: usize| {
@@ -111,7 +112,8 @@ impl Conv2d {
             (kernel > 0 && padded >= reach).then(|| (padded - reach) / self.stride[axis] + 1)
         };
         let (Some(out_h), Some(out_w)) = (extent(0, h, kh), extent(1, w, kw)) else {
-            let expected = format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
+            let expected =
+                format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
             return Err(wrong(expected, format!("a weight of shape {weight}")));
         };
         Ok(Geometry {
@@ -191,6 +193,10 @@ impl Operation for Conv2d {
         self.checked(&inputs[0].shape, &inputs[1].shape).patch_elems()
     }
 
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
     fn describe(&self) -> String {
         let defaults = Conv2d::default();
         let mut parts = Vec::new();
@@ -249,6 +255,10 @@ impl Operation for Conv2dGradInput {
         geometry.group_out() * geometry.kernel[0] * geometry.kernel[1]
     }
 
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
     fn describe(&self) -> String {
         self.conv.describe()
     }
@@ -287,6 +297,11 @@ impl Operation for Conv2dGradWeight {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         let geometry = self.conv.checked(&inputs[1].shape, &self.weight);
         geometry.batch * geometry.out_pixels()
+    }
+
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        // The weight's gradient sums products, the bias's the gradients themselves.
+        largest[0] * if self.has_bias { largest[1].max(1.0) } else { largest[1] }
     }
 
     fn describe(&self) -> String {

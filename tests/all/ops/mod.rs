@@ -1,13 +1,13 @@
 //! Every op over its cases.
 
+mod avg_pool2d;
 mod batch_norm2d;
 mod cross_entropy;
-mod softmax;
-mod avg_pool2d;
 mod custom;
 mod dropout;
 mod gather;
 mod max_pool2d;
+mod softmax;
 
 use crate::cases;
 use crate::harness::check;

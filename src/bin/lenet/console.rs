@@ -1,0 +1,178 @@
+//! What a person or a script sees. Standard output gets the results, standard error what went wrong. A reader that has
+//! gone away (`lenet plan | head -1`) is no error: what it would have seen is dropped, and a run goes on to its end.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::time::Instant;
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde::Serialize;
+use wgrad::train::EpochReport;
+use wgrad::{Error, Result};
+
+/// Prints a line.
+///
+/// # Errors
+/// [`Error::Io`] where standard output takes no more, except that nobody reads it.
+pub fn line(text: impl Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::Io { action: "write", path: "standard output".into(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a JSON object on a line of its own.
+///
+/// # Errors
+/// As [`line`].
+pub fn json(object: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(object).map_err(io::Error::from);
+    line(text.map_err(|source| Error::Io { action: "write", path: "standard output".into(), source })?)
+}
+
+/// Prints a message on standard error; where that is closed too there is nobody to tell.
+pub fn complain(kind: &str, message: &str) {
+    let _ = writeln!(io::stderr(), "{kind}: {message}");
+}
+
+/// How much is shown while training runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The table of epochs and, on a terminal, how far the current one is.
+    Full,
+    /// The result.
+    Quiet,
+    /// The reports as JSON.
+    Json,
+}
+
+/// The table of epochs with a progress bar below it.
+pub struct Console {
+    detail: Detail,
+    /// The bar of the current epoch; hidden unless standard output is a terminal.
+    bar: ProgressBar,
+    /// The epoch that the bar is of.
+    epoch: u64,
+    num_epochs: u64,
+    has_header: bool,
+}
+
+impl Console {
+    /// A console for a run of at most `num_epochs`.
+    pub fn new(detail: Detail, num_epochs: u64) -> Console {
+        Console { detail, bar: ProgressBar::hidden(), epoch: 0, num_epochs, has_header: false }
+    }
+
+    /// Prints something about the run that is neither an epoch nor the result.
+    ///
+    /// # Errors
+    /// As [`line`].
+    pub fn info(&self, text: impl Display) -> Result<()> {
+        if self.detail == Detail::Full { line(text) } else { Ok(()) }
+    }
+
+    /// Shows how far the epoch is.
+    pub fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.bar = self.new_bar(images);
+        }
+        // A count of images in memory.
+        self.bar.set_position(images_done as u64);
+    }
+
+    /// Adds the epoch's row to the table.
+    ///
+    /// # Errors
+    /// As [`line`].
+    pub fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        self.bar.finish_and_clear();
+        match self.detail {
+            Detail::Quiet => Ok(()),
+            Detail::Json => json(report),
+            Detail::Full => {
+                if !self.has_header {
+                    self.has_header = true;
+                    line(HEADER)?;
+                }
+                line(row(report))
+            }
+        }
+    }
+
+    /// Says something that the user should know.
+    pub fn warn(&self, message: &str) {
+        self.bar.suspend(|| complain("warning", message));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn new_bar(&self, images: usize) -> ProgressBar {
+        if self.detail != Detail::Full || !io::stdout().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let started = Instant::now();
+        let rate = move |state: &ProgressState, f: &mut dyn std::fmt::Write| {
+            // Nothing can be done about a terminal that takes no text.
+            let _ = write!(f, "{}", HumanCount(images_per_second(state.pos(), started)));
+        };
+        let style = ProgressStyle::with_template(
+            "epoch {prefix}  {bar:24}  {human_pos} of {human_len} images  {rate} images/s  {eta} left",
+        );
+        let style = style.expect("the template is a constant that tests show").with_key("rate", rate);
+        let target = ProgressDrawTarget::stdout_with_hz(8);
+        let bar = ProgressBar::with_draw_target(Some(images as u64), target).with_style(style);
+        bar.with_prefix(format!("{} of {}", self.epoch, self.num_epochs))
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+const HEADER: &str = "epoch  train loss  train acc  val loss  val acc        lr   images/s";
+
+fn row(report: &EpochReport) -> String {
+    let EpochReport { epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, images_per_second, is_best } =
+        report;
+    let best = if *is_best { "  best" } else { "" };
+    format!(
+        "{epoch:>5}  {train_loss:>10.4}  {:>9}  {val_loss:>8.4}  {:>7}  {:>8}  {:>9}{best}",
+        percent(*train_accuracy),
+        percent(*val_accuracy),
+        short(*lr),
+        // A rate far below 2^53.
+        HumanCount(images_per_second.round() as u64).to_string(),
+    )
+}
+
+/// A share as people read it.
+pub fn percent(share: f64) -> String {
+    format!("{:.2}%", 100.0 * share)
+}
+
+/// A number of things as people read it.
+pub fn count(number: usize) -> HumanCount {
+    HumanCount(number as u64)
+}
+
+/// A number to four digits, without those that say nothing.
+pub fn short(number: f64) -> String {
+    let rounded: f64 = format!("{number:.3e}").parse().unwrap_or(number);
+    // Unlike `Display`, this writes very large and very small numbers with an exponent.
+    format!("{rounded:?}")
+}
+
+fn images_per_second(images: u64, started: Instant) -> u64 {
+    let seconds = started.elapsed().as_secs_f64();
+    // Both far below 2^53.
+    if seconds > 0.0 { (images as f64 / seconds) as u64 } else { 0 }
+}

@@ -1,0 +1,497 @@
+//! The command line. Options stand in groups that subcommands share; each group knows how to change a [`TrainConfig`],
+//! so that what is not given keeps the default or what `--config` says.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use wgrad::data::{DatasetName, Normalize};
+use wgrad::optim::Optimizer;
+use wgrad::train::TrainConfig;
+use wgrad::train::early_stop::EarlyStopOptions;
+use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::{Error, Result};
+
+/// Trains LeNet-5 on images with a GPU compute engine of its own, or on the processor.
+///
+/// Without a subcommand it trains. A first run needs no files: a part of FashionMNIST comes with the program.
+#[derive(Parser)]
+#[command(name = "lenet", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: TrainOptions,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a network and leave a run folder with its settings, metrics and weights (the default)
+    Train(Box<TrainOptions>),
+    /// Judge a model file by the test images
+    Eval(EvalOptions),
+    /// List what can be computed on, and which of it `--device auto` takes
+    Devices,
+    /// Print what a step of training and of evaluation consists of, op by op
+    Plan(PlanOptions),
+    /// Hold a whole training step on a device to a reference in f64, op by op
+    Verify(VerifyOptions),
+}
+
+#[derive(Args)]
+pub struct TrainOptions {
+    #[command(flatten)]
+    dataset: DatasetOption,
+    #[command(flatten)]
+    source: SourceOptions,
+    #[command(flatten)]
+    selection: SelectionOptions,
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    init: InitOption,
+    #[command(flatten)]
+    batch: BatchOptions,
+    #[command(flatten)]
+    optimizer: OptimizerOptions,
+    #[command(flatten)]
+    stopping: StoppingOptions,
+    #[command(flatten)]
+    scheduler: SchedulerOptions,
+    #[command(flatten)]
+    device: DeviceOption,
+    #[command(flatten)]
+    pub output: OutputOptions,
+    /// Settings to start from: the config.toml of a run folder, or a part of one; options given here go before it
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct EvalOptions {
+    /// The weights: a safetensors file with PyTorch's names. The settings in a config.toml beside it are the defaults of
+    /// the other options
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    #[command(flatten)]
+    dataset: DatasetOption,
+    #[command(flatten)]
+    source: SourceOptions,
+    /// Judge by the first N test images only [default: all]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    val_limit: Option<usize>,
+    /// The network has a batch normalisation behind its first convolution
+    #[arg(long, help_heading = "Network")]
+    batch_norm: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Print one JSON object and nothing else
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct PlanOptions {
+    #[command(flatten)]
+    dataset: DatasetOption,
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    batch: BatchOptions,
+    #[command(flatten)]
+    optimizer: OptimizerOptions,
+}
+
+#[derive(Args)]
+pub struct VerifyOptions {
+    #[command(flatten)]
+    dataset: DatasetOption,
+    #[command(flatten)]
+    source: SourceOptions,
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    init: InitOption,
+    #[command(flatten)]
+    batch: BatchOptions,
+    #[command(flatten)]
+    optimizer: OptimizerOptions,
+    /// What to hold to the reference: `gpu` (the best adapter), `cpu` or a part of an adapter's name [default: gpu]
+    #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE", help_heading = "Run")]
+    device: Option<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+struct DatasetOption {
+    /// The images [default: fashion-mnist]
+    #[arg(long, value_name = "NAME", value_parser = parser::<DatasetName>(&["fashion-mnist", "mnist", "cifar10"]))]
+    dataset: Option<DatasetName>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+struct SourceOptions {
+    /// The folder with the data set's files [default: the cache folder, /usr/share/datasets, or for fashion-mnist the
+    /// bundled part of it]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// What pixels become: `none` only scales them to 0..1, `half` to -1..1, `dataset` to the data set's mean 0 and
+    /// deviation 1 [default: dataset]
+    #[arg(long, value_name = "HOW", value_parser = parser::<Normalize>(&["none", "half", "dataset"]))]
+    normalize: Option<Normalize>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+struct SelectionOptions {
+    /// Train on the first N images only [default: all that are not held out]
+    #[arg(long, value_name = "N")]
+    train_limit: Option<usize>,
+    /// Validate on the first N images only [default: all that are held out]
+    #[arg(long, value_name = "N")]
+    val_limit: Option<usize>,
+    /// Share of the training images held out to validate on; 0 validates on the official test images [default: 0.1]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    val_split: Option<f64>,
+    /// Take the images in the same order in every epoch
+    #[arg(long)]
+    no_shuffle: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkOptions {
+    /// Normalise batches behind the first convolution
+    #[arg(long)]
+    batch_norm: bool,
+    /// Drop values with probability P behind the first pooling and the first fully connected layer [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    dropout: Option<f64>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Network")]
+struct InitOption {
+    /// Start from the weights in a safetensors file instead of random ones
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Training")]
+struct BatchOptions {
+    /// Images in a step [default: 64]
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// The key of everything random: initial weights, held-out images, orders, dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Training")]
+struct OptimizerOptions {
+    /// How weights follow their gradients [default: sgd]
+    #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam", "adamw"])]
+    optimizer: Option<String>,
+    /// The learning rate [default: 0.01 with sgd, 0.001 with adam and adamw]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Share of the velocity that sgd keeps from step to step [default: 0.9]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    momentum: Option<f64>,
+    /// Let sgd look ahead along its velocity
+    #[arg(long)]
+    nesterov: bool,
+    /// Pull weights towards 0 [default: 0 with sgd and adam, 0.01 with adamw]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Training")]
+struct StoppingOptions {
+    /// The most epochs [default: 30]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Stop after N epochs in a row without a better validation loss [default: 5]
+    #[arg(long, value_name = "N")]
+    early_stopping_patience: Option<u64>,
+    /// How much better a validation loss must be to count [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    early_stopping_min_delta: Option<f64>,
+    /// Train all epochs
+    #[arg(long, conflicts_with_all = ["early_stopping_patience", "early_stopping_min_delta"])]
+    no_early_stopping: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Training")]
+struct SchedulerOptions {
+    /// How the learning rate changes: not at all, or cut when the validation loss stops falling [default: constant]
+    #[arg(long, value_name = "NAME", value_parser = ["constant", "plateau"])]
+    scheduler: Option<String>,
+    /// What a plateau multiplies the learning rate with [default: 0.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    factor: Option<f64>,
+    /// How many epochs without a better validation loss a plateau puts up with [default: 10]
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Run")]
+struct DeviceOption {
+    /// What to compute on: `auto` (a real GPU, else the processor), `cpu`, `gpu` (the best adapter, even a software one)
+    /// or a part of an adapter's name [default: auto]
+    #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE")]
+    device: Option<String>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputOptions {
+    /// The folder in which to make the run's folder
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// Print the result only
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+    /// Print a JSON object a line, one for each epoch and one for the result, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TrainOptions {
+    /// The run that the options describe, checked as far as it can be without data and device.
+    pub fn config(self) -> Result<(TrainConfig, OutputOptions)> {
+        let mut config = self.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::load)?;
+        self.dataset.apply(&mut config);
+        self.source.apply(&mut config)?;
+        self.selection.apply(&mut config);
+        self.network.apply(&mut config);
+        self.init.apply(&mut config)?;
+        self.batch.apply(&mut config);
+        self.optimizer.apply(&mut config)?;
+        self.stopping.apply(&mut config);
+        self.scheduler.apply(&mut config)?;
+        set_device(self.device.device, &mut config);
+        // Named, so that the file a run leaves says it.
+        config.lr = Some(config.learning_rate());
+        config.validate().map_err(as_option)?;
+        Ok((config, self.output))
+    }
+}
+
+impl EvalOptions {
+    /// What a model is evaluated as, by the options and the file beside the model. Of a run's limits nothing is taken
+    /// over: they are about training.
+    pub fn config(&self) -> Result<TrainConfig> {
+        let beside = self.model.with_file_name("config.toml");
+        let run = if beside.is_file() { TrainConfig::load(&beside)? } else { TrainConfig::default() };
+        let mut config = TrainConfig {
+            // Another data set's files would not be in the same folder.
+            data: run.data.filter(|_| self.dataset.dataset.is_none_or(|name| name == run.dataset)),
+            dataset: run.dataset,
+            normalize: run.normalize,
+            batch_norm: run.batch_norm || self.batch_norm,
+            val_limit: self.val_limit,
+            val_split: 0.0,
+            ..TrainConfig::default()
+        };
+        self.dataset.apply(&mut config);
+        self.source.apply(&mut config)?;
+        set_device(self.device.device.clone(), &mut config);
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl PlanOptions {
+    /// A run with these options.
+    pub fn config(self) -> Result<TrainConfig> {
+        let mut config = TrainConfig::default();
+        self.dataset.apply(&mut config);
+        self.network.apply(&mut config);
+        self.batch.apply(&mut config);
+        self.optimizer.apply(&mut config)?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl VerifyOptions {
+    /// A run with these options.
+    pub fn config(self) -> Result<TrainConfig> {
+        let mut config = TrainConfig { device: "gpu".to_owned(), ..TrainConfig::default() };
+        self.dataset.apply(&mut config);
+        self.source.apply(&mut config)?;
+        self.network.apply(&mut config);
+        self.init.apply(&mut config)?;
+        self.batch.apply(&mut config);
+        self.optimizer.apply(&mut config)?;
+        set_device(self.device, &mut config);
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl DatasetOption {
+    fn apply(&self, config: &mut TrainConfig) {
+        set(self.dataset, &mut config.dataset);
+    }
+}
+
+impl SourceOptions {
+    fn apply(&self, config: &mut TrainConfig) -> Result<()> {
+        if let Some(dir) = &self.data {
+            config.data = Some(absolute(dir)?);
+        }
+        set(self.normalize, &mut config.normalize);
+        Ok(())
+    }
+}
+
+impl SelectionOptions {
+    fn apply(self, config: &mut TrainConfig) {
+        config.train_limit = self.train_limit.or(config.train_limit);
+        config.val_limit = self.val_limit.or(config.val_limit);
+        set(self.val_split, &mut config.val_split);
+        config.shuffle &= !self.no_shuffle;
+    }
+}
+
+impl NetworkOptions {
+    fn apply(self, config: &mut TrainConfig) {
+        config.batch_norm |= self.batch_norm;
+        set(self.dropout, &mut config.dropout);
+    }
+}
+
+impl InitOption {
+    fn apply(self, config: &mut TrainConfig) -> Result<()> {
+        if let Some(file) = &self.init {
+            config.init = Some(absolute(file)?);
+        }
+        Ok(())
+    }
+}
+
+impl BatchOptions {
+    fn apply(self, config: &mut TrainConfig) {
+        set(self.batch_size, &mut config.batch_size);
+        set(self.seed, &mut config.seed);
+    }
+}
+
+impl OptimizerOptions {
+    fn apply(self, config: &mut TrainConfig) -> Result<()> {
+        let wanted = match self.optimizer.as_deref() {
+            Some("sgd") => Optimizer::sgd_momentum(0.9),
+            Some("adam") => Optimizer::adam(),
+            Some("adamw") => Optimizer::adamw(),
+            _ => config.optimizer,
+        };
+        // The optimizer that a file describes stays as it is there, unless it becomes another one.
+        if std::mem::discriminant(&wanted) != std::mem::discriminant(&config.optimizer) {
+            config.optimizer = wanted;
+            config.lr = None;
+        }
+        config.lr = self.lr.or(config.lr);
+        match &mut config.optimizer {
+            Optimizer::Sgd { momentum, nesterov, weight_decay, .. } => {
+                set(self.momentum, momentum);
+                *nesterov |= self.nesterov;
+                set(self.weight_decay, weight_decay);
+            }
+            Optimizer::Adam { weight_decay, .. } | Optimizer::AdamW { weight_decay, .. } => {
+                reject("--momentum", self.momentum.is_some(), "--optimizer sgd", "--optimizer adam or adamw")?;
+                reject("--nesterov", self.nesterov, "--optimizer sgd", "--optimizer adam or adamw")?;
+                set(self.weight_decay, weight_decay);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StoppingOptions {
+    fn apply(self, config: &mut TrainConfig) {
+        set(self.epochs, &mut config.epochs);
+        if self.no_early_stopping {
+            config.early_stopping = None;
+        }
+        if self.early_stopping_patience.is_some() || self.early_stopping_min_delta.is_some() {
+            let stopping = config.early_stopping.get_or_insert_with(EarlyStopOptions::default);
+            set(self.early_stopping_patience, &mut stopping.patience);
+            set(self.early_stopping_min_delta, &mut stopping.min_delta);
+        }
+    }
+}
+
+impl SchedulerOptions {
+    fn apply(self, config: &mut TrainConfig) -> Result<()> {
+        match self.scheduler.as_deref() {
+            Some("plateau") => {
+                let mut options = PlateauOptions::default();
+                set(self.factor, &mut options.factor);
+                set(self.patience, &mut options.patience);
+                config.schedule = Schedule::plateau(ReduceLrOnPlateau::new(options).map_err(as_option)?);
+                return Ok(());
+            }
+            Some(_) => config.schedule = Schedule::constant(),
+            None => {}
+        }
+        reject("--factor", self.factor.is_some(), "--scheduler plateau", "another scheduler")?;
+        let only_with = "--scheduler plateau (early stopping has --early-stopping-patience)";
+        reject("--patience", self.patience.is_some(), only_with, "another scheduler")
+    }
+}
+
+/// An environment variable that is set to nothing asks for nothing.
+fn set_device(device: Option<String>, config: &mut TrainConfig) {
+    set(device.filter(|device| !device.is_empty()), &mut config.device);
+}
+
+fn set<T>(given: Option<T>, place: &mut T) {
+    if let Some(value) = given {
+        *place = value;
+    }
+}
+
+/// An option that has no effect is a mistake of whoever gave it.
+fn reject(option: &str, given: bool, only_with: &str, got: &str) -> Result<()> {
+    if !given {
+        return Ok(());
+    }
+    let (option, expected) = (option.to_owned(), format!("to be used only with {only_with}"));
+    Err(Error::Config { option, expected, got: got.to_owned() })
+}
+
+/// Calls an argument by the name of the option that sets it.
+fn as_option(error: Error) -> Error {
+    match error {
+        Error::Config { option, expected, got } => {
+            let option = match option.as_str() {
+                "factor" => "--factor".to_owned(),
+                "min_delta" => "--early-stopping-min-delta".to_owned(),
+                _ => option,
+            };
+            Error::Config { option, expected, got }
+        }
+        other => other,
+    }
+}
+
+/// A run's settings must mean the same from whichever folder they are read.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|source| Error::Io { action: "find", path: path.to_owned(), source })
+}
+
+/// A parser for names, which `--help` and error messages list.
+fn parser<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: std::str::FromStr<Err = Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
+}

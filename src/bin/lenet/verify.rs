@@ -1,0 +1,31 @@
+//! `lenet verify`: holds a whole training step on a device to the reference in f64.
+
+use std::process::ExitCode;
+
+use wgrad::{Device, Result};
+
+use crate::console;
+use crate::options::VerifyOptions;
+
+pub fn run(options: VerifyOptions) -> Result<ExitCode> {
+    let config = options.config()?;
+    let (device, reason) = Device::select(&config.device)?;
+    console::line(format!("device    {device}: {reason}"))?;
+    let data = config.load_data()?;
+    console::line(format!("data      {} from {}", config.dataset, data.source))?;
+    let report = config.verify_step(&device, &data)?;
+    console::line("\n  #  largest difference  op\n     of what rounding explains")?;
+    for (index, op) in report.ops.iter().enumerate() {
+        console::line(format!("{index:>3}  {:>18}  {}", console::percent(op.worst), op.label))?;
+    }
+    match report.difference {
+        None => {
+            console::line(format!("\nall {} ops agree with the f64 reference", report.ops.len()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(difference) => {
+            console::complain("error", &format!("the first op that differs: {difference}"));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

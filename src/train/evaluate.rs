@@ -1,0 +1,41 @@
+//! Judging a model file: evaluation by itself, without a training graph.
+
+use super::metrics::Metrics;
+use super::session::{Part, Recipe};
+use crate::Result;
+use crate::data::{ChannelStats, Dataset};
+use crate::exec::{Device, MODEL_KINDS, Program, StateDict};
+use crate::nn::Model;
+
+/// What is evaluated.
+pub struct EvalOptions<'a> {
+    /// The network.
+    pub model: &'a dyn Model,
+    /// Its parameters and running statistics.
+    pub weights: &'a StateDict,
+    /// The images to judge it by.
+    pub data: &'a Dataset,
+    /// Images in a step.
+    pub batch_size: usize,
+    /// What is subtracted from pixels, and what they are divided by.
+    pub normalize: ChannelStats,
+}
+
+/// Mean loss and accuracy over all images; the same numbers as [`Session::test`](super::Session::test) has for the same
+/// weights and batch size.
+///
+/// # Errors
+/// [`Error::State`](crate::Error::State) naming a tensor that the model lacks, has besides or has in another shape;
+/// [`Error::Config`](crate::Error::Config), [`Error::Operand`](crate::Error::Operand) and
+/// [`Error::Limit`](crate::Error::Limit) as [`Session::new`](super::Session::new).
+pub fn evaluate(device: &Device, options: &EvalOptions<'_>) -> Result<Metrics> {
+    let part = Part::new("test", options.data, options.batch_size, 0)?;
+    // Evaluation draws no random numbers, and all weights are given.
+    let seed = 0;
+    let recipe = Recipe { model: options.model, normalize: &options.normalize, seed, num_rows: part.num_rows() };
+    let mut program = Program::compile(device, part.plans(options.data, &recipe, None)?, seed)?;
+    program.load_state_dict(options.weights, &MODEL_KINDS)?;
+    part.upload(&mut program, options.data)?;
+    part.run(&mut program)?;
+    part.metrics(&mut program)
+}
