@@ -6,6 +6,8 @@ pub mod config;
 pub mod early_stop;
 mod evaluate;
 pub mod metrics;
+pub mod predict;
+pub mod report;
 pub mod run_folder;
 pub mod schedule;
 pub mod session;
@@ -16,7 +18,7 @@ use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 pub use evaluate::{EvalOptions, evaluate};
 use metrics::Metrics;
 use schedule::{Interval, Schedule};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 pub use session::{EpochMetrics, Session, SessionOptions};
 
 use crate::{Error, Result};
@@ -35,7 +37,7 @@ pub struct FitOptions {
 }
 
 /// What is known at the end of an epoch; a line of `metrics.jsonl`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: u64,
@@ -56,7 +58,7 @@ pub struct EpochReport {
 }
 
 /// How a run ended; the last line of `metrics.jsonl`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Mean loss over the test images under the best weights.
     pub test_loss: f64,

@@ -10,4 +10,5 @@ mod graph;
 mod harness;
 mod ops;
 mod properties;
+mod report;
 mod shaders;

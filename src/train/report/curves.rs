@@ -1,0 +1,62 @@
+//! Pictures of one run's numbers over its epochs, and of a schedule over its steps.
+
+use super::axes::number;
+use super::plots::{LinePlot, Mark, Picture, Series, stacked_plots};
+use super::run::Run;
+use crate::train::EpochReport;
+
+/// Loss and accuracy of a run over its epochs with the best one marked, and the learning rate below.
+pub fn training_curves(run: &Run) -> Picture {
+    let series = |name: &str, value: fn(&EpochReport) -> f64| Series {
+        name: name.to_owned(),
+        points: run.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect(),
+    };
+    let best = run.best();
+    let mark = |y: f64, text: String| Mark { x: best.epoch as f64, y, text };
+    let base = LinePlot { x_label: "epoch".to_owned(), whole_x: true, ..LinePlot::default() };
+    let loss = LinePlot {
+        title: "Loss".to_owned(),
+        y_label: "loss".to_owned(),
+        series: vec![series("training", |epoch| epoch.train_loss), series("validation", |epoch| epoch.val_loss)],
+        marks: vec![mark(best.val_loss, format!("best: epoch {}, {:.4}", best.epoch, best.val_loss))],
+        ..base.clone()
+    };
+    let accuracy = LinePlot {
+        title: "Accuracy".to_owned(),
+        y_label: "share right".to_owned(),
+        series: vec![series("training", |epoch| epoch.train_accuracy), series("validation", |epoch| epoch.val_accuracy)],
+        marks: vec![mark(best.val_accuracy, format!("{:.1}%", 100.0 * best.val_accuracy))],
+        ..base.clone()
+    };
+    let rates = || run.epochs.iter().map(|epoch| epoch.lr).filter(|lr| *lr > 0.0);
+    let (low, high) = rates().fold((f64::INFINITY, 0.0_f64), |(low, high), lr| (low.min(lr), high.max(lr)));
+    let lr = LinePlot {
+        title: format!("Learning rate, from {}", number(run.epochs[0].lr)),
+        y_label: "rate".to_owned(),
+        series: vec![Series { name: String::new(), ..series("", |epoch| epoch.lr) }],
+        log_y: high > 20.0 * low,
+        ..base
+    };
+    stacked_plots(&[(&loss, 270.0), (&accuracy, 270.0), (&lr, 130.0)])
+}
+
+/// The learning rate, and momentum where it cycles, at each step.
+pub fn schedule_plot(title: &str, x_label: &str, rates: &[(f64, Option<f64>)]) -> Picture {
+    let base = LinePlot { x_label: x_label.to_owned(), whole_x: true, ..LinePlot::default() };
+    let lr = LinePlot {
+        title: title.to_owned(),
+        y_label: "learning rate".to_owned(),
+        series: vec![Series::counted("", 0, rates.iter().map(|(lr, _)| *lr))],
+        ..base.clone()
+    };
+    if rates.iter().all(|(_, momentum)| momentum.is_none()) {
+        return stacked_plots(&[(&lr, 300.0)]);
+    }
+    let momentum = LinePlot {
+        title: "Momentum".to_owned(),
+        y_label: "momentum".to_owned(),
+        series: vec![Series::counted("", 0, rates.iter().map(|(_, momentum)| momentum.unwrap_or(f64::NAN)))],
+        ..base
+    };
+    stacked_plots(&[(&lr, 300.0), (&momentum, 180.0)])
+}
