@@ -8,8 +8,6 @@ pub(crate) mod gpu;
 mod model;
 pub mod profile;
 mod state;
-pub mod profile;
-mod state;
 mod step_table;
 pub mod verify;
 

@@ -1,12 +1,15 @@
 //! A white sheet to draw on, in logical pixels with y downwards: polygons, strokes, text, pixel images. Shapes are
 //! filled by the area of each pixel that they cover, so that edges are smooth. It knows nothing of charts.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use ab_glyph::{Font, FontRef, GlyphId, OutlineCurve, ScaleFont};
 use ab_glyph_rasterizer::{Point as RasterPoint, Rasterizer};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use crate::{Error, Result, files};
 
 /// Pixels of the file for a logical pixel: sharp on screens of high density and in print.
 const SCALE: f32 = 2.0;
@@ -31,6 +34,17 @@ impl Picture {
     /// Red, green and blue of every pixel, row by row.
     pub fn rgb(&self) -> &[u8] {
         self.image.as_raw()
+    }
+
+    /// Writes the picture to a PNG file, and makes its folder where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        files::write_whole(path, &self.png())
     }
 
     /// The picture as a PNG file.
