@@ -10,9 +10,9 @@ use clap::Parser;
 use wgrad::nn::Init;
 use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::optim::Optimizer;
-use wgrad::train::weights;
 use wgrad::train::report::plots::{LinePlot, Series, line_plot};
 use wgrad::train::report::tensorboard::EventWriter;
+use wgrad::train::weights;
 use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, Tensor, gradcheck};
 
 /// Training stops at this loss.

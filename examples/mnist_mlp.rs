@@ -87,8 +87,13 @@ fn main() -> Result<()> {
 
     // How well it does on images it has not seen.
     let weights = program.model()?;
-    let options =
-        PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: test.shape, batch_size: 250 };
+    let options = PredictorOptions {
+        model: &model,
+        weights: &weights,
+        normalize: &normalize,
+        shape: test.shape,
+        batch_size: 250,
+    };
     let predictions = Predictor::new(&device, &options)?.predict(&test)?;
     let correct = predictions.iter().filter(|prediction| prediction.predicted == prediction.label).count();
     println!("test accuracy {:.2} % ({correct} of {})", 100.0 * correct as f64 / test.len() as f64, test.len());
