@@ -397,7 +397,7 @@ fn a_run_leaves_a_report() {
     let fit_options = FitOptions {
         epochs: 5,
         lr: 0.02,
-        schedule: Schedule::default(),
+        schedule: Schedule::constant(),
         early_stopping: Some(EarlyStopOptions { patience: 9, ..EarlyStopOptions::default() }),
     };
     let mut recorder = Recorder { folder: &mut folder, events: &mut events };
