@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use exec::{Device, Program, StateDict, StepTable};
 pub use graph::gradcheck::gradcheck;
 pub use graph::plan::Plan;
-pub use graph::{Graph, Value};
+pub use graph::{Graph, Value, ValueAndGrad, evaluate, value_and_grad};
 pub use tensor::{DType, Shape, Tensor, TensorData, TensorType};
 
 /// Runs the README's example with the documentation's.

@@ -7,6 +7,7 @@ pub mod idx;
 pub mod loader;
 mod locate;
 mod normalize;
+mod tensors;
 mod transform;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::{Error, Result};
 pub use loader::{Batch, DataLoader};
 pub use locate::{cache_dir, load};
 pub use normalize::{ChannelStats, Normalize};
+pub use tensors::{TensorBatch, TensorDataset};
 pub use transform::{BorderColor, Transforms};
 
 /// Labelled images of one split, in host memory.

@@ -106,6 +106,18 @@ impl Device {
         }
     }
 
+    /// The device that the environment variable `WGRAD_DEVICE` names, as [`Device::select`] takes it; the processor
+    /// where it is not set. Examples use this.
+    ///
+    /// # Errors
+    /// As [`Device::select`].
+    pub fn from_env() -> Result<Device> {
+        match std::env::var("WGRAD_DEVICE") {
+            Ok(wanted) => Ok(Device::select(&wanted)?.0),
+            Err(_) => Ok(Device::Cpu),
+        }
+    }
+
     /// What is known of the device.
     pub fn info(&self) -> DeviceInfo {
         match self {

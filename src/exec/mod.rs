@@ -5,6 +5,7 @@
 pub(crate) mod cpu;
 mod device;
 pub(crate) mod gpu;
+mod model;
 pub mod profile;
 mod state;
 mod step_table;

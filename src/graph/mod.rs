@@ -7,6 +7,7 @@
 //! value. The graph computes nothing itself: [`plan`] orders it and lays out memory, `exec` runs it.
 
 pub(crate) mod autodiff;
+mod evaluate;
 mod fuse;
 pub mod gradcheck;
 pub mod plan;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use autodiff::Gradients;
 pub(crate) use autodiff::Vjp;
+pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
 
 use crate::nn::Init;
 use crate::ops::{Op, Operation};

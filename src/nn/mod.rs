@@ -4,10 +4,12 @@
 mod init;
 mod layers;
 mod lenet;
+mod sequential;
 
 pub use init::Init;
 pub use layers::{BatchNorm2dLayer, Conv2dLayer, Linear};
 pub use lenet::LeNet5;
+pub use sequential::Sequential;
 
 use crate::{Graph, Result, Value};
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub use group::ParamGroup;
 pub use update::{Regularization, Update, UpdateOptions};
 
-use crate::graph::{Gradients, Graph};
+use crate::exec::StepTable;
+use crate::graph::{Gradients, Graph, Value};
 use crate::nn::Init;
 use crate::ops::Op;
 use crate::ops::adagrad::AdagradStep;
@@ -269,5 +270,26 @@ impl Optimizer {
                 vec![("lr", lr), ("one_minus_beta1", 1.0 - momentum.unwrap_or(betas[0]))]
             }
         }
+    }
+}
+
+impl Optimizer {
+    /// Appends the gradients of a scalar `loss` and the update of every parameter by them: a training step in one line
+    /// (PyTorch's `zero_grad`, `backward` and `step`). Gives the gradients, for whoever wants to look at them.
+    ///
+    /// # Errors
+    /// As [`Graph::backward`] and [`Optimizer::append`].
+    pub fn minimize(&self, graph: &mut Graph, loss: Value) -> Result<Gradients> {
+        let grads = graph.backward(loss)?;
+        self.append(graph, &grads)?;
+        Ok(grads)
+    }
+
+    /// The step table of one step at this learning rate, for training loops written by hand. `step` counts the steps
+    /// done before; it is also the column "step" that dropout reads.
+    pub fn step(&self, step: u64, lr: f64) -> StepTable {
+        // Steps stay far below 2^53, up to which f64 holds every integer.
+        let table = StepTable::new(1).constant("step", step as f64);
+        self.step_scalars(step, lr, None).into_iter().fold(table, |table, (name, value)| table.constant(name, value))
     }
 }

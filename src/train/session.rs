@@ -120,7 +120,7 @@ pub struct Session {
 }
 
 impl<'a> SessionOptions<'a> {
-    /// Plain SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
+    /// SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
     /// be otherwise can be set.
     pub fn new(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, normalize: ChannelStats) -> Self {
         SessionOptions {

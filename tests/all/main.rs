@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should end where it stands")]
 
 mod accumulation;
+mod by_hand;
 mod cases;
 mod cli;
 mod data;
+mod examples;
 mod golden;
 mod graph;
 mod harness;

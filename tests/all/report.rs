@@ -5,7 +5,6 @@ use std::path::Path;
 
 use wgrad::data::{Dataset, Normalize, Split, bundled};
 use wgrad::nn::LeNet5;
-use wgrad::optim::{Optimizer, UpdateOptions};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::predict::{Predictor, PredictorOptions};
 use wgrad::train::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
@@ -137,8 +136,14 @@ fn damaged_run_folders_are_named() {
 
 #[test]
 fn pictures_of_schedules() {
-    let rates: Vec<(f64, Option<f64>)> =
-        (0..300).map(|step| (0.1 * (step as f64 / 300.0 * 3.14).sin(), Some(0.95 - 0.1 * (step as f64 / 300.0 * 3.14).sin()))).collect();
+    let rates: Vec<(f64, Option<f64>)> = (0..300)
+        .map(|step| {
+            (
+                0.1 * (step as f64 / 300.0 * std::f64::consts::PI).sin(),
+                Some(0.95 - 0.1 * (step as f64 / 300.0 * std::f64::consts::PI).sin()),
+            )
+        })
+        .collect();
     check_picture("schedule-momentum", &curves::schedule_plot("one-cycle, max lr 0.1", "step", &rates));
     let rates: Vec<(f64, Option<f64>)> = (0..30).map(|epoch| (0.1 * 0.5_f64.powi(epoch / 10), None)).collect();
     check_picture("schedule", &curves::schedule_plot("step, every 10 epochs, gamma 0.5", "epoch", &rates));
@@ -146,7 +151,8 @@ fn pictures_of_schedules() {
 
 #[test]
 fn pictures_of_lines() {
-    let curve = |name: &str, rate: f64| Series::counted(name, 0, (0..60).map(|step| 10.0 * (-rate * step as f64).exp()));
+    let curve =
+        |name: &str, rate: f64| Series::counted(name, 0, (0..60).map(|step| 10.0 * (-rate * step as f64).exp()));
     let plot = LinePlot {
         title: "Least squares with and without momentum".to_owned(),
         x_label: "step".to_owned(),
@@ -157,17 +163,33 @@ fn pictures_of_lines() {
         ..LinePlot::default()
     };
     check_picture("lines-log", &line_plot(&plot));
-    let dots: Vec<(f64, f64)> = (0..100).map(|i| (i as f64 / 10.0, 2.0 * i as f64 / 10.0 + 1.0 + ((i * 37) % 11) as f64 / 5.0)).collect();
+    let dots: Vec<(f64, f64)> =
+        (0..100).map(|i| (i as f64 / 10.0, 2.0 * i as f64 / 10.0 + 1.0 + ((i * 37) % 11) as f64 / 5.0)).collect();
     let fitted = Series { name: "fitted".to_owned(), points: vec![(0.0, 2.0), (10.0, 22.0)] };
-    let plot = LinePlot { series: vec![fitted], dots, x_label: "x".into(), y_label: "y".into(), title: "Data and line".into(), ..LinePlot::default() };
+    let plot = LinePlot {
+        series: vec![fitted],
+        dots,
+        x_label: "x".into(),
+        y_label: "y".into(),
+        title: "Data and line".into(),
+        ..LinePlot::default()
+    };
     check_picture("lines-dots", &line_plot(&plot));
-    let many = (0..10).map(|line| Series::counted(format!("run number {line}"), 1, (0..50).map(|x| (x * (line + 1)) as f64))).collect();
+    let many = (0..10)
+        .map(|line| Series::counted(format!("run number {line}"), 1, (0..50).map(|x| (x * (line + 1)) as f64)))
+        .collect();
     check_picture("lines-many", &line_plot(&LinePlot { series: many, title: "Ten".into(), ..plot.clone() }));
     // Nothing to draw, gaps, one point, numbers that are not finite: a picture all the same.
-    let odd = [vec![], vec![(0.0, f64::NAN)], vec![(3.0, 1e300), (4.0, -1e300), (5.0, f64::INFINITY)], vec![(1.0, 0.0)]];
+    let odd =
+        [vec![], vec![(0.0, f64::NAN)], vec![(3.0, 1e300), (4.0, -1e300), (5.0, f64::INFINITY)], vec![(1.0, 0.0)]];
     for (index, points) in odd.into_iter().enumerate() {
         let marks = points.iter().map(|&(x, y)| Mark { x, y, text: "here".into() }).collect();
-        let plot = LinePlot { series: vec![Series { name: "odd".into(), points }], marks, log_y: index % 2 == 1, ..LinePlot::default() };
+        let plot = LinePlot {
+            series: vec![Series { name: "odd".into(), points }],
+            marks,
+            log_y: index % 2 == 1,
+            ..LinePlot::default()
+        };
         check_picture(&format!("lines-odd-{index}"), &line_plot(&plot));
     }
 }
@@ -175,7 +197,10 @@ fn pictures_of_lines() {
 #[test]
 fn pictures_of_a_loss_surface() {
     let axis: Vec<f64> = (0..60).map(|i| -2.0 + 4.0 * i as f64 / 59.0).collect();
-    let values = axis.iter().flat_map(|&y| axis.iter().map(move |&x| (x - 0.7).powi(2) + 4.0 * (y + 0.3 + 0.3 * x).powi(2))).collect();
+    let values = axis
+        .iter()
+        .flat_map(|&y| axis.iter().map(move |&x| (x - 0.7).powi(2) + 4.0 * (y + 0.3 + 0.3 * x).powi(2)))
+        .collect();
     let path = |name: &str, rate: f64| {
         let (mut x, mut y, mut points) = (-1.7, 1.7, Vec::new());
         for _ in 0..30 {
@@ -197,13 +222,19 @@ fn pictures_of_a_loss_surface() {
         log_levels: true,
     };
     check_picture("contour", &contour_plot(&plot).expect("a picture"));
-    check_picture("contour-linear", &contour_plot(&ContourPlot { log_levels: false, ..plot.clone() }).expect("a picture"));
+    check_picture(
+        "contour-linear",
+        &contour_plot(&ContourPlot { log_levels: false, ..plot.clone() }).expect("a picture"),
+    );
     assert!(contour_plot(&ContourPlot { values: vec![0.0], ..plot }).is_err());
 }
 
 #[test]
 fn pictures_of_sweeps() {
-    let numbers = |name: &str, values: Vec<f64>, is_log| ParallelAxis { name: name.into(), values: AxisValues::Numbers { values, is_log } };
+    let numbers = |name: &str, values: Vec<f64>, is_log| ParallelAxis {
+        name: name.into(),
+        values: AxisValues::Numbers { values, is_log },
+    };
     let count = 24;
     let value = |seed: usize| move |i: usize| ((i * seed) % 23) as f64 / 22.0;
     let lr = (0..count).map(|i| 10_f64.powf(-4.0 + 3.0 * value(7)(i))).collect();
@@ -237,7 +268,8 @@ fn pictures_of_images() {
     let probabilities = [0.02, 0.001, 0.3, 0.01, 0.55, 0.0, 0.1, 0.0, 0.015, 0.004];
     check_picture("bars", &probability_bars(&sample(3, 4), data.class_names, &probabilities));
 
-    let pairs = (0..1000).map(|index: usize| (index % 10, if index % 7 == 0 { (index * 3) % 10 } else { index % 10 }));
+    let pairs =
+        (0..1000).map(|index: usize| (index % 10, if index.is_multiple_of(7) { (index * 3) % 10 } else { index % 10 }));
     let confusion = Confusion::of(10, pairs).expect("classes fit");
     check_picture("confusion", &confusion_matrix(&confusion, data.class_names));
     check_picture("confusion-empty", &confusion_matrix(&Confusion::of(3, []).expect("nothing"), &[]));
@@ -251,8 +283,12 @@ fn pictures_of_images() {
     check_picture("filters-deep", &filters("Filters of conv2.weight", &weight([4, 6, 5, 5])).expect("a picture"));
     assert!(filters("", &Tensor::f32([2], vec![0.0; 2]).expect("2")).is_err());
 
-    let values = |mean: f32, std: f32| (0..2000).map(|i: u32| mean + std * (((i * 7919) % 1000) as f32 / 500.0 - 1.0).powi(3)).collect();
-    let row = |std: f32| (0..6).map(|c| Sample { name: format!("channel {c}"), values: values(c as f32 / 3.0 - 1.0, std) }).collect();
+    let values = |mean: f32, std: f32| {
+        (0..2000).map(|i: u32| mean + std * (((i * 7919) % 1000) as f32 / 500.0 - 1.0).powi(3)).collect()
+    };
+    let row = |std: f32| {
+        (0..6).map(|c| Sample { name: format!("channel {c}"), values: values(c as f32 / 3.0 - 1.0, std) }).collect()
+    };
     let rows = [("before bn1".to_owned(), row(3.0)), ("after bn1".to_owned(), row(1.0))];
     check_picture("histograms", &histogram_rows("Features around batch normalisation", &rows));
 }
@@ -376,18 +412,10 @@ fn a_run_leaves_a_report() {
     let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
     let normalize = Normalize::Dataset.stats(train.name);
     let options = SessionOptions {
-        model: &model,
-        train: &train,
-        validation: None,
-        test: &test,
         batch_size: 50,
         eval_batch_size: 100,
-        normalize: normalize.clone(),
-        optimizer: Optimizer::sgd_momentum(0.9),
-        update: UpdateOptions::default(),
-        label_smoothing: 0.0,
-        shuffle: true,
         seed: 1,
+        ..SessionOptions::new(&model, &train, &test, normalize.clone())
     };
     let mut session = Session::new(&Device::Cpu, &options).expect("a session");
     let parent = tempfile::tempdir().expect("a temporary folder");
@@ -424,11 +452,13 @@ fn a_run_leaves_a_report() {
         }
     }
 
-    let report = ReportOptions { device: &Device::Cpu, model: &model, weights: &weights, test: &test, normalize: &normalize };
+    let report =
+        ReportOptions { device: &Device::Cpu, model: &model, weights: &weights, test: &test, normalize: &normalize };
     let written = write_report(folder.path(), &report, Some(&mut events)).expect("a report");
     let names: Vec<String> =
         written.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
-    let expected = ["report.html", "metrics.csv", "curves.png", "confusion.png", "samples.png", "filters.png", "features.png"];
+    let expected =
+        ["report.html", "metrics.csv", "curves.png", "confusion.png", "samples.png", "filters.png", "features.png"];
     assert_eq!(names[..7], expected);
     assert!(written.iter().all(|path| path.is_file()));
     for path in &written[2..7] {
@@ -459,11 +489,16 @@ fn a_run_leaves_a_report() {
 
 #[test]
 fn a_look_inside_sees_batch_normalisation_at_work() {
-    let data = bundled::fashion_mnist().expect("the bundled images").test.subset(&[3, 1, 4, 1, 5], Split::Test).expect("images");
+    let data = bundled::fashion_mnist()
+        .expect("the bundled images")
+        .test
+        .subset(&[3, 1, 4, 1, 5], Split::Test)
+        .expect("images");
     let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
     let normalize = Normalize::Dataset.stats(data.name);
     let weights = initial_weights(&model, &data);
-    let options = PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size: 5 };
+    let options =
+        PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size: 5 };
     let mut predictor = Predictor::new(&Device::Cpu, &options).expect("a predictor");
     let inspection = predictor.inspect(&data).expect("a look inside");
     assert_eq!(inspection.normalized.len(), 1);
@@ -484,18 +519,11 @@ fn a_look_inside_sees_batch_normalisation_at_work() {
 
 fn initial_weights(model: &LeNet5, data: &Dataset) -> wgrad::StateDict {
     let options = SessionOptions {
-        model,
-        train: data,
-        validation: None,
-        test: data,
         batch_size: 5,
         eval_batch_size: 5,
-        normalize: Normalize::Dataset.stats(data.name),
-        optimizer: Optimizer::sgd_momentum(0.9),
-        update: UpdateOptions::default(),
-        label_smoothing: 0.0,
         shuffle: false,
         seed: 1,
+        ..SessionOptions::new(model, data, data, Normalize::Dataset.stats(data.name))
     };
     Session::new(&Device::Cpu, &options).and_then(|mut session| session.model()).expect("weights")
 }

@@ -56,8 +56,13 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let mut report = None;
     if !no_report {
         let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
-        let options =
-            ReportOptions { device: &device, model: &model, weights: &weights, test: &data.test, normalize: &normalize };
+        let options = ReportOptions {
+            device: &device,
+            model: &model,
+            weights: &weights,
+            test: &data.test,
+            normalize: &normalize,
+        };
         match write_report(folder.path(), &options, None) {
             Ok(written) => report = written.into_iter().next(),
             // The run itself is written by now, and is worth more than its pictures.

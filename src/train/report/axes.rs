@@ -22,9 +22,8 @@ impl Range {
     /// only those above 0 count.
     pub fn around(values: impl Iterator<Item = f64>, is_log: bool) -> Range {
         let usable = values.filter(|value| value.is_finite() && (!is_log || *value > 0.0));
-        let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
+        let (low, high) =
+            usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
         if low > high {
             return Range { low: if is_log { 0.1 } else { 0.0 }, high: 1.0, is_log };
         }
@@ -38,7 +37,11 @@ impl Range {
 
     /// A linear range without margin; a little wider where it would be empty.
     pub fn exact(low: f64, high: f64) -> Range {
-        if high > low { Range { low, high, is_log: false } } else { Range { low: low - 0.5, high: low + 0.5, is_log: false } }
+        if high > low {
+            Range { low, high, is_log: false }
+        } else {
+            Range { low: low - 0.5, high: low + 0.5, is_log: false }
+        }
     }
 
     /// Where a value lies, 0 to 1 within the range.
@@ -78,7 +81,8 @@ impl Range {
             inside.map(|value| (value, number(value))).collect()
         };
         // The finest choice that is not too crowded.
-        let choices = [pick(&[1.0, 2.0, 3.0, 5.0, 7.0], 1), pick(&[1.0, 2.0, 5.0], 1), pick(&[1.0, 3.0], 1), pick(&[1.0], 1)];
+        let choices =
+            [pick(&[1.0, 2.0, 3.0, 5.0, 7.0], 1), pick(&[1.0, 2.0, 5.0], 1), pick(&[1.0, 3.0], 1), pick(&[1.0], 1)];
         let fits = choices.into_iter().find(|ticks| ticks.len() <= wanted + 2);
         fits.unwrap_or_else(|| pick(&[1.0], ((last - first) as usize).div_ceil(wanted.max(1)).max(1)))
     }
@@ -87,7 +91,7 @@ impl Range {
 /// A multiple of `step` with as many decimals as the step needs.
 fn tick_label(value: f64, step: f64) -> String {
     let magnitude = value.abs().max(step);
-    if magnitude >= 1e6 || magnitude < 1e-3 {
+    if !(1e-3..1e6).contains(&magnitude) {
         return number(if value.abs() < step / 2.0 { 0.0 } else { value });
     }
     let decimals = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
@@ -105,7 +109,8 @@ pub(super) fn number(value: f64) -> String {
     } else if !(1e-3..1e6).contains(&value.abs()) {
         let text = format!("{value:.2e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+        let mantissa =
+            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
         format!("{mantissa}e{exponent}")
     } else {
         // Four digits that count.
@@ -224,7 +229,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_few_signs() {
-        let cases = [(0.01, "0.01"), (12.5, "12.5"), (3e-4, "3e−4"), (1234567.0, "1.23e6"), (-0.25, "−0.25"), (100.0, "100")];
+        let cases =
+            [(0.01, "0.01"), (12.5, "12.5"), (3e-4, "3e−4"), (1234567.0, "1.23e6"), (-0.25, "−0.25"), (100.0, "100")];
         for (value, text) in cases {
             assert_eq!(number(value), text);
         }

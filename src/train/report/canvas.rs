@@ -1,12 +1,15 @@
 //! A white sheet to draw on, in logical pixels with y downwards: polygons, strokes, text, pixel images. Shapes are
 //! filled by the area of each pixel that they cover, so that edges are smooth. It knows nothing of charts.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use ab_glyph::{Font, FontRef, GlyphId, OutlineCurve, ScaleFont};
 use ab_glyph_rasterizer::{Point as RasterPoint, Rasterizer};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use crate::{Error, Result, files};
 
 /// Pixels of the file for a logical pixel: sharp on screens of high density and in print.
 const SCALE: f32 = 2.0;
@@ -31,6 +34,17 @@ impl Picture {
     /// Red, green and blue of every pixel, row by row.
     pub fn rgb(&self) -> &[u8] {
         self.image.as_raw()
+    }
+
+    /// Writes the picture to a PNG file, and makes its folder where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        files::write_whole(path, &self.png())
     }
 
     /// The picture as a PNG file.
@@ -114,9 +128,7 @@ pub(super) fn map_color(share: f64) -> Color {
     let place = share.clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
     let below = (place as usize).min(STOPS.len() - 2);
     let part = place - below as f64;
-    let mix = |channel: usize| {
-        (STOPS[below][channel] * (1.0 - part) + STOPS[below + 1][channel] * part).round() as u8
-    };
+    let mix = |channel: usize| (STOPS[below][channel] * (1.0 - part) + STOPS[below + 1][channel] * part).round() as u8;
     Color { rgb: [mix(0), mix(1), mix(2)], alpha: 1.0 }
 }
 
@@ -189,8 +201,9 @@ impl TextStyle {
     fn font(&self) -> &'static FontRef<'static> {
         static REGULAR: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
         static BOLD: &[u8] = include_bytes!("../../../assets/DejaVuSans-Bold.ttf");
-        static FONTS: LazyLock<[FontRef<'static>; 2]> =
-            LazyLock::new(|| [REGULAR, BOLD].map(|bytes| FontRef::try_from_slice(bytes).expect("bundled fonts are whole")));
+        static FONTS: LazyLock<[FontRef<'static>; 2]> = LazyLock::new(|| {
+            [REGULAR, BOLD].map(|bytes| FontRef::try_from_slice(bytes).expect("bundled fonts are whole"))
+        });
         &FONTS[usize::from(self.bold)]
     }
 
@@ -339,7 +352,8 @@ impl Canvas {
     pub fn pixels(&mut self, rect: Rect, columns: usize, rows: usize, pixel: impl Fn(usize, usize) -> [u8; 3]) {
         let edge = |length: f32| (length * SCALE).round().max(0.0) as u32;
         let (left, top) = (edge(rect.x), edge(rect.y));
-        let (right, bottom) = (edge(rect.right()).min(self.image.width()), edge(rect.bottom()).min(self.image.height()));
+        let (right, bottom) =
+            (edge(rect.right()).min(self.image.width()), edge(rect.bottom()).min(self.image.height()));
         for y in top..bottom {
             let row = (y - top) as usize * rows / (bottom - top) as usize;
             for x in left..right {
