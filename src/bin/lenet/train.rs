@@ -80,7 +80,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     console::line(format!("best      epoch {best_epoch} of {epochs}"))?;
     console::line(format!("test      loss {test_loss:.4}, accuracy {} on {test} images", percent(test_accuracy)))?;
     console::line(format!("run       {}", folder.path().display()))?;
-    if let Some(page) = report {
+    if let (Some(page), Detail::Full) = (report, detail) {
         console::line(format!("report    {}", page.display()))?;
     }
     console::line(format!("evaluate  lenet eval --model {}", model.display()))?;
