@@ -241,9 +241,8 @@ fn channels(tensor: &Tensor) -> Vec<Vec<f32>> {
     let &[_, num_channels, ..] = tensor.shape().dims() else { return Vec::new() };
     let values = tensor.to_f32_vec();
     let plane = tensor.shape().dims()[2..].iter().product::<usize>().max(1);
-    let of = |channel: usize| {
-        values.chunks(plane).skip(channel).step_by(num_channels.max(1)).flatten().copied().collect()
-    };
+    let of =
+        |channel: usize| values.chunks(plane).skip(channel).step_by(num_channels.max(1)).flatten().copied().collect();
     (0..num_channels).map(of).collect()
 }
 

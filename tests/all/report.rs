@@ -137,8 +137,9 @@ fn damaged_run_folders_are_named() {
 
 #[test]
 fn pictures_of_schedules() {
-    let rates: Vec<(f64, Option<f64>)> =
-        (0..300).map(|step| (0.1 * (step as f64 / 300.0 * 3.14).sin(), Some(0.95 - 0.1 * (step as f64 / 300.0 * 3.14).sin()))).collect();
+    let rates: Vec<(f64, Option<f64>)> = (0..300)
+        .map(|step| (0.1 * (step as f64 / 300.0 * 3.14).sin(), Some(0.95 - 0.1 * (step as f64 / 300.0 * 3.14).sin())))
+        .collect();
     check_picture("schedule-momentum", &curves::schedule_plot("one-cycle, max lr 0.1", "step", &rates));
     let rates: Vec<(f64, Option<f64>)> = (0..30).map(|epoch| (0.1 * 0.5_f64.powi(epoch / 10), None)).collect();
     check_picture("schedule", &curves::schedule_plot("step, every 10 epochs, gamma 0.5", "epoch", &rates));
@@ -146,7 +147,8 @@ fn pictures_of_schedules() {
 
 #[test]
 fn pictures_of_lines() {
-    let curve = |name: &str, rate: f64| Series::counted(name, 0, (0..60).map(|step| 10.0 * (-rate * step as f64).exp()));
+    let curve =
+        |name: &str, rate: f64| Series::counted(name, 0, (0..60).map(|step| 10.0 * (-rate * step as f64).exp()));
     let plot = LinePlot {
         title: "Least squares with and without momentum".to_owned(),
         x_label: "step".to_owned(),
@@ -157,17 +159,33 @@ fn pictures_of_lines() {
         ..LinePlot::default()
     };
     check_picture("lines-log", &line_plot(&plot));
-    let dots: Vec<(f64, f64)> = (0..100).map(|i| (i as f64 / 10.0, 2.0 * i as f64 / 10.0 + 1.0 + ((i * 37) % 11) as f64 / 5.0)).collect();
+    let dots: Vec<(f64, f64)> =
+        (0..100).map(|i| (i as f64 / 10.0, 2.0 * i as f64 / 10.0 + 1.0 + ((i * 37) % 11) as f64 / 5.0)).collect();
     let fitted = Series { name: "fitted".to_owned(), points: vec![(0.0, 2.0), (10.0, 22.0)] };
-    let plot = LinePlot { series: vec![fitted], dots, x_label: "x".into(), y_label: "y".into(), title: "Data and line".into(), ..LinePlot::default() };
+    let plot = LinePlot {
+        series: vec![fitted],
+        dots,
+        x_label: "x".into(),
+        y_label: "y".into(),
+        title: "Data and line".into(),
+        ..LinePlot::default()
+    };
     check_picture("lines-dots", &line_plot(&plot));
-    let many = (0..10).map(|line| Series::counted(format!("run number {line}"), 1, (0..50).map(|x| (x * (line + 1)) as f64))).collect();
+    let many = (0..10)
+        .map(|line| Series::counted(format!("run number {line}"), 1, (0..50).map(|x| (x * (line + 1)) as f64)))
+        .collect();
     check_picture("lines-many", &line_plot(&LinePlot { series: many, title: "Ten".into(), ..plot.clone() }));
     // Nothing to draw, gaps, one point, numbers that are not finite: a picture all the same.
-    let odd = [vec![], vec![(0.0, f64::NAN)], vec![(3.0, 1e300), (4.0, -1e300), (5.0, f64::INFINITY)], vec![(1.0, 0.0)]];
+    let odd =
+        [vec![], vec![(0.0, f64::NAN)], vec![(3.0, 1e300), (4.0, -1e300), (5.0, f64::INFINITY)], vec![(1.0, 0.0)]];
     for (index, points) in odd.into_iter().enumerate() {
         let marks = points.iter().map(|&(x, y)| Mark { x, y, text: "here".into() }).collect();
-        let plot = LinePlot { series: vec![Series { name: "odd".into(), points }], marks, log_y: index % 2 == 1, ..LinePlot::default() };
+        let plot = LinePlot {
+            series: vec![Series { name: "odd".into(), points }],
+            marks,
+            log_y: index % 2 == 1,
+            ..LinePlot::default()
+        };
         check_picture(&format!("lines-odd-{index}"), &line_plot(&plot));
     }
 }
@@ -175,7 +193,10 @@ fn pictures_of_lines() {
 #[test]
 fn pictures_of_a_loss_surface() {
     let axis: Vec<f64> = (0..60).map(|i| -2.0 + 4.0 * i as f64 / 59.0).collect();
-    let values = axis.iter().flat_map(|&y| axis.iter().map(move |&x| (x - 0.7).powi(2) + 4.0 * (y + 0.3 + 0.3 * x).powi(2))).collect();
+    let values = axis
+        .iter()
+        .flat_map(|&y| axis.iter().map(move |&x| (x - 0.7).powi(2) + 4.0 * (y + 0.3 + 0.3 * x).powi(2)))
+        .collect();
     let path = |name: &str, rate: f64| {
         let (mut x, mut y, mut points) = (-1.7, 1.7, Vec::new());
         for _ in 0..30 {
@@ -197,13 +218,19 @@ fn pictures_of_a_loss_surface() {
         log_levels: true,
     };
     check_picture("contour", &contour_plot(&plot).expect("a picture"));
-    check_picture("contour-linear", &contour_plot(&ContourPlot { log_levels: false, ..plot.clone() }).expect("a picture"));
+    check_picture(
+        "contour-linear",
+        &contour_plot(&ContourPlot { log_levels: false, ..plot.clone() }).expect("a picture"),
+    );
     assert!(contour_plot(&ContourPlot { values: vec![0.0], ..plot }).is_err());
 }
 
 #[test]
 fn pictures_of_sweeps() {
-    let numbers = |name: &str, values: Vec<f64>, is_log| ParallelAxis { name: name.into(), values: AxisValues::Numbers { values, is_log } };
+    let numbers = |name: &str, values: Vec<f64>, is_log| ParallelAxis {
+        name: name.into(),
+        values: AxisValues::Numbers { values, is_log },
+    };
     let count = 24;
     let value = |seed: usize| move |i: usize| ((i * seed) % 23) as f64 / 22.0;
     let lr = (0..count).map(|i| 10_f64.powf(-4.0 + 3.0 * value(7)(i))).collect();
@@ -251,8 +278,12 @@ fn pictures_of_images() {
     check_picture("filters-deep", &filters("Filters of conv2.weight", &weight([4, 6, 5, 5])).expect("a picture"));
     assert!(filters("", &Tensor::f32([2], vec![0.0; 2]).expect("2")).is_err());
 
-    let values = |mean: f32, std: f32| (0..2000).map(|i: u32| mean + std * (((i * 7919) % 1000) as f32 / 500.0 - 1.0).powi(3)).collect();
-    let row = |std: f32| (0..6).map(|c| Sample { name: format!("channel {c}"), values: values(c as f32 / 3.0 - 1.0, std) }).collect();
+    let values = |mean: f32, std: f32| {
+        (0..2000).map(|i: u32| mean + std * (((i * 7919) % 1000) as f32 / 500.0 - 1.0).powi(3)).collect()
+    };
+    let row = |std: f32| {
+        (0..6).map(|c| Sample { name: format!("channel {c}"), values: values(c as f32 / 3.0 - 1.0, std) }).collect()
+    };
     let rows = [("before bn1".to_owned(), row(3.0)), ("after bn1".to_owned(), row(1.0))];
     check_picture("histograms", &histogram_rows("Features around batch normalisation", &rows));
 }
@@ -424,11 +455,13 @@ fn a_run_leaves_a_report() {
         }
     }
 
-    let report = ReportOptions { device: &Device::Cpu, model: &model, weights: &weights, test: &test, normalize: &normalize };
+    let report =
+        ReportOptions { device: &Device::Cpu, model: &model, weights: &weights, test: &test, normalize: &normalize };
     let written = write_report(folder.path(), &report, Some(&mut events)).expect("a report");
     let names: Vec<String> =
         written.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
-    let expected = ["report.html", "metrics.csv", "curves.png", "confusion.png", "samples.png", "filters.png", "features.png"];
+    let expected =
+        ["report.html", "metrics.csv", "curves.png", "confusion.png", "samples.png", "filters.png", "features.png"];
     assert_eq!(names[..7], expected);
     assert!(written.iter().all(|path| path.is_file()));
     for path in &written[2..7] {
@@ -459,11 +492,16 @@ fn a_run_leaves_a_report() {
 
 #[test]
 fn a_look_inside_sees_batch_normalisation_at_work() {
-    let data = bundled::fashion_mnist().expect("the bundled images").test.subset(&[3, 1, 4, 1, 5], Split::Test).expect("images");
+    let data = bundled::fashion_mnist()
+        .expect("the bundled images")
+        .test
+        .subset(&[3, 1, 4, 1, 5], Split::Test)
+        .expect("images");
     let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
     let normalize = Normalize::Dataset.stats(data.name);
     let weights = initial_weights(&model, &data);
-    let options = PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size: 5 };
+    let options =
+        PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size: 5 };
     let mut predictor = Predictor::new(&Device::Cpu, &options).expect("a predictor");
     let inspection = predictor.inspect(&data).expect("a look inside");
     assert_eq!(inspection.normalized.len(), 1);

@@ -22,9 +22,8 @@ impl Range {
     /// only those above 0 count.
     pub fn around(values: impl Iterator<Item = f64>, is_log: bool) -> Range {
         let usable = values.filter(|value| value.is_finite() && (!is_log || *value > 0.0));
-        let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
+        let (low, high) =
+            usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
         if low > high {
             return Range { low: if is_log { 0.1 } else { 0.0 }, high: 1.0, is_log };
         }
@@ -38,7 +37,11 @@ impl Range {
 
     /// A linear range without margin; a little wider where it would be empty.
     pub fn exact(low: f64, high: f64) -> Range {
-        if high > low { Range { low, high, is_log: false } } else { Range { low: low - 0.5, high: low + 0.5, is_log: false } }
+        if high > low {
+            Range { low, high, is_log: false }
+        } else {
+            Range { low: low - 0.5, high: low + 0.5, is_log: false }
+        }
     }
 
     /// Where a value lies, 0 to 1 within the range.
@@ -50,14 +53,14 @@ impl Range {
         }
     }
 
-    /// Round numbers within the range and what to write at them: about `wanted` many. `whole` leaves out fractions.
+    /// Round numbers within the range and what to write at them: about `wanted` many, up to two thirds more. `whole` leaves out fractions.
     pub fn ticks(&self, wanted: usize, whole: bool) -> Vec<(f64, String)> {
         if self.is_log {
             return self.log_ticks(wanted);
         }
         let raw = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10_f64.powf(raw.log10().floor());
-        let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw * 0.999);
+        let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw * 0.6);
         if whole {
             step = step.map(|step| step.max(1.0));
         }
@@ -78,7 +81,8 @@ impl Range {
             inside.map(|value| (value, number(value))).collect()
         };
         // The finest choice that is not too crowded.
-        let choices = [pick(&[1.0, 2.0, 3.0, 5.0, 7.0], 1), pick(&[1.0, 2.0, 5.0], 1), pick(&[1.0, 3.0], 1), pick(&[1.0], 1)];
+        let choices =
+            [pick(&[1.0, 2.0, 3.0, 5.0, 7.0], 1), pick(&[1.0, 2.0, 5.0], 1), pick(&[1.0, 3.0], 1), pick(&[1.0], 1)];
         let fits = choices.into_iter().find(|ticks| ticks.len() <= wanted + 2);
         fits.unwrap_or_else(|| pick(&[1.0], ((last - first) as usize).div_ceil(wanted.max(1)).max(1)))
     }
@@ -105,7 +109,8 @@ pub(super) fn number(value: f64) -> String {
     } else if !(1e-3..1e6).contains(&value.abs()) {
         let text = format!("{value:.2e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+        let mantissa =
+            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
         format!("{mantissa}e{exponent}")
     } else {
         // Four digits that count.
@@ -224,7 +229,8 @@ mod tests {
 
     #[test]
     fn numbers_are_written_in_few_signs() {
-        let cases = [(0.01, "0.01"), (12.5, "12.5"), (3e-4, "3e−4"), (1234567.0, "1.23e6"), (-0.25, "−0.25"), (100.0, "100")];
+        let cases =
+            [(0.01, "0.01"), (12.5, "12.5"), (3e-4, "3e−4"), (1234567.0, "1.23e6"), (-0.25, "−0.25"), (100.0, "100")];
         for (value, text) in cases {
             assert_eq!(number(value), text);
         }

@@ -114,9 +114,7 @@ pub(super) fn map_color(share: f64) -> Color {
     let place = share.clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
     let below = (place as usize).min(STOPS.len() - 2);
     let part = place - below as f64;
-    let mix = |channel: usize| {
-        (STOPS[below][channel] * (1.0 - part) + STOPS[below + 1][channel] * part).round() as u8
-    };
+    let mix = |channel: usize| (STOPS[below][channel] * (1.0 - part) + STOPS[below + 1][channel] * part).round() as u8;
     Color { rgb: [mix(0), mix(1), mix(2)], alpha: 1.0 }
 }
 
@@ -189,8 +187,9 @@ impl TextStyle {
     fn font(&self) -> &'static FontRef<'static> {
         static REGULAR: &[u8] = include_bytes!("../../../assets/DejaVuSans.ttf");
         static BOLD: &[u8] = include_bytes!("../../../assets/DejaVuSans-Bold.ttf");
-        static FONTS: LazyLock<[FontRef<'static>; 2]> =
-            LazyLock::new(|| [REGULAR, BOLD].map(|bytes| FontRef::try_from_slice(bytes).expect("bundled fonts are whole")));
+        static FONTS: LazyLock<[FontRef<'static>; 2]> = LazyLock::new(|| {
+            [REGULAR, BOLD].map(|bytes| FontRef::try_from_slice(bytes).expect("bundled fonts are whole"))
+        });
         &FONTS[usize::from(self.bold)]
     }
 
@@ -339,7 +338,8 @@ impl Canvas {
     pub fn pixels(&mut self, rect: Rect, columns: usize, rows: usize, pixel: impl Fn(usize, usize) -> [u8; 3]) {
         let edge = |length: f32| (length * SCALE).round().max(0.0) as u32;
         let (left, top) = (edge(rect.x), edge(rect.y));
-        let (right, bottom) = (edge(rect.right()).min(self.image.width()), edge(rect.bottom()).min(self.image.height()));
+        let (right, bottom) =
+            (edge(rect.right()).min(self.image.width()), edge(rect.bottom()).min(self.image.height()));
         for y in top..bottom {
             let row = (y - top) as usize * rows / (bottom - top) as usize;
             for x in left..right {

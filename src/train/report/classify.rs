@@ -100,7 +100,11 @@ impl Confusion {
     /// A table for a terminal: class, precision, recall, F1 and support, with the macro average below.
     pub fn table(&self, class_names: &[&str]) -> String {
         let name = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
-        let width = (0..self.num_classes).map(|class| name(class).chars().count()).max().unwrap_or(0).max("macro average".len());
+        let width = (0..self.num_classes)
+            .map(|class| name(class).chars().count())
+            .max()
+            .unwrap_or(0)
+            .max("macro average".len());
         let mut text = format!("{:width$}  precision  recall      F1  images\n", "class");
         let mut row = |name: &str, scores: ClassScores| {
             let [precision, recall, f1] = [scores.precision, scores.recall, scores.f1].map(percent);
@@ -132,7 +136,10 @@ mod tests {
         let pairs = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (2, 0)];
         let confusion = Confusion::of(4, pairs).expect("classes fit");
         let scores = confusion.scores();
-        assert_eq!(scores[0], ClassScores { precision: Some(2.0 / 3.0), recall: Some(2.0 / 3.0), f1: Some(4.0 / 6.0), support: 3 });
+        assert_eq!(
+            scores[0],
+            ClassScores { precision: Some(2.0 / 3.0), recall: Some(2.0 / 3.0), f1: Some(4.0 / 6.0), support: 3 }
+        );
         assert_eq!(scores[1], ClassScores { precision: Some(2.0 / 3.0), recall: Some(1.0), f1: Some(0.8), support: 2 });
         assert_eq!(scores[2], ClassScores { precision: None, recall: Some(0.0), f1: Some(0.0), support: 1 });
         assert_eq!(scores[3], ClassScores { precision: None, recall: None, f1: None, support: 0 });

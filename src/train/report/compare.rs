@@ -47,7 +47,9 @@ impl Comparison {
         let differing = self.differing_settings();
         let mut head: Vec<String> = vec!["run".to_owned()];
         head.extend(differing.iter().cloned());
-        head.extend(["epochs", "best epoch", "val loss", "val acc", "train acc", "test loss", "test acc"].map(str::to_owned));
+        head.extend(
+            ["epochs", "best epoch", "val loss", "val acc", "train acc", "test loss", "test acc"].map(str::to_owned),
+        );
         let mut rows = vec![head];
         for run in &self.runs {
             let best = run.best();
@@ -96,7 +98,11 @@ impl Comparison {
                 let short = name.rsplit('.').next().unwrap_or(name);
                 format!("{short} {}", setting(run, name).unwrap_or("–"))
             });
-            if differing.is_empty() || differing.len() > 3 { run.name.clone() } else { words.collect::<Vec<_>>().join(", ") }
+            if differing.is_empty() || differing.len() > 3 {
+                run.name.clone()
+            } else {
+                words.collect::<Vec<_>>().join(", ")
+            }
         };
         let mut names: Vec<String> = self.runs.iter().map(named).collect();
         for index in 0..names.len() {

@@ -24,7 +24,10 @@ pub fn training_curves(run: &Run) -> Picture {
     let accuracy = LinePlot {
         title: "Accuracy".to_owned(),
         y_label: "share right".to_owned(),
-        series: vec![series("training", |epoch| epoch.train_accuracy), series("validation", |epoch| epoch.val_accuracy)],
+        series: vec![
+            series("training", |epoch| epoch.train_accuracy),
+            series("validation", |epoch| epoch.val_accuracy),
+        ],
         marks: vec![mark(best.val_accuracy, format!("epoch {}: {:.2}%", best.epoch, 100.0 * best.val_accuracy))],
         ..base.clone()
     };

@@ -14,8 +14,10 @@ pub fn confusion_matrix(confusion: &Confusion, class_names: &[&str]) -> Picture 
     let name = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
     let longest = (0..num).map(|class| LABEL.width(&name(class))).fold(70.0, f32::max).min(150.0);
     let cell = if num <= 12 { 58.0 } else { 40.0 };
-    let area = Rect { x: 52.0 + longest, y: 64.0 + longest.max(40.0), width: cell * num as f32, height: cell * num as f32 };
-    let title = format!("Confusion matrix: {} of {} images right", percent(Some(confusion.accuracy())), confusion.total());
+    let area =
+        Rect { x: 52.0 + longest, y: 64.0 + longest.max(40.0), width: cell * num as f32, height: cell * num as f32 };
+    let title =
+        format!("Confusion matrix: {} of {} images right", percent(Some(confusion.accuracy())), confusion.total());
     let width = (area.right() + 84.0).max(TITLE.width(&title) + 40.0);
     let mut canvas = Canvas::new(width, area.bottom() + 48.0);
     canvas.text(&title, (20.0, 28.0), TITLE);
@@ -24,7 +26,11 @@ pub fn confusion_matrix(confusion: &Confusion, class_names: &[&str]) -> Picture 
     let scores = confusion.scores();
     for label in 0..num {
         let y = area.y + cell * label as f32;
-        canvas.text_middle(&LABEL.fit(&name(label), longest), (area.x - 8.0, y + cell / 2.0), LABEL.align(Align::Right));
+        canvas.text_middle(
+            &LABEL.fit(&name(label), longest),
+            (area.x - 8.0, y + cell / 2.0),
+            LABEL.align(Align::Right),
+        );
         canvas.text_middle(&percent(scores[label].recall), (area.right() + 8.0, y + cell / 2.0), TICK);
         let column_x = area.x + cell * (label as f32 + 0.5);
         canvas.text_middle(&LABEL.fit(&name(label), longest), (column_x, area.y - 8.0), LABEL.upward());
@@ -156,7 +162,11 @@ pub fn filters(title: &str, weight: &Tensor) -> Result<Picture> {
         let largest = own.iter().fold(0.0_f32, |largest, value| largest.max(value.abs())).max(f32::MIN_POSITIVE);
         let at = |channel: usize, row: usize, column: usize| own[(channel * height + row) * width + column] / largest;
         canvas.pixels(rect, width, height, |column, row| {
-            if in_color { [0, 1, 2].map(|channel| (127.5 + 127.5 * at(channel, row, column)) as u8) } else { diverging(at(channel, row, column)) }
+            if in_color {
+                [0, 1, 2].map(|channel| (127.5 + 127.5 * at(channel, row, column)) as u8)
+            } else {
+                diverging(at(channel, row, column))
+            }
         });
         canvas.frame_rect(rect, 1.0, Color::GREY);
         let name = if shown_channels == 1 { filter.to_string() } else { format!("{filter}, in {channel}") };

@@ -116,7 +116,10 @@ fn classes(confusion: &Confusion, class_names: &[&str]) -> String {
     let row = |name: &str, scores: super::classify::ClassScores| {
         let [precision, recall, f1] = [scores.precision, scores.recall, scores.f1].map(percent);
         let name = escape(name);
-        format!("<tr><td>{name}</td><td>{precision}</td><td>{recall}</td><td>{f1}</td><td>{}</td></tr>\n", scores.support)
+        format!(
+            "<tr><td>{name}</td><td>{precision}</td><td>{recall}</td><td>{f1}</td><td>{}</td></tr>\n",
+            scores.support
+        )
     };
     let names = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
     let scores = confusion.scores().into_iter().enumerate();
@@ -130,7 +133,8 @@ fn classes(confusion: &Confusion, class_names: &[&str]) -> String {
 }
 
 fn settings(run: &Run) -> String {
-    let row = |(name, value): &(String, String)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(name), escape(value));
+    let row =
+        |(name, value): &(String, String)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(name), escape(value));
     let rows: String = run.settings.iter().map(row).collect();
     format!(
         "<h2>Settings</h2>\n<p>As in config.toml.</p>\n<div class=\"wide\"><table class=\"settings\">\n\
@@ -177,7 +181,8 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_standard() {
-        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        let cases =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
         for (text, encoded) in cases {
             assert_eq!(base64(text.as_bytes()), encoded);
         }

@@ -176,7 +176,12 @@ fn figures(
     }
     if !inspection.normalized.is_empty() {
         let caption = "Values of each channel over a batch of test images, with mean ± standard deviation.";
-        figures.push(figure("features", "Features before and after batch normalisation", caption, features(inspection)));
+        figures.push(figure(
+            "features",
+            "Features before and after batch normalisation",
+            caption,
+            features(inspection),
+        ));
     }
     Ok(figures)
 }
@@ -187,8 +192,14 @@ fn features(inspection: &Inspection) -> Picture {
     let mut rows = Vec::new();
     for layer in &inspection.normalized {
         for (side, channels) in [("before", &layer.before), ("after", &layer.after)] {
-            let sample = |(channel, values): (usize, &Vec<f32>)| Sample { name: format!("channel {channel}"), values: values.clone() };
-            rows.push((format!("{side} {}", layer.name), channels.iter().take(SHOWN).enumerate().map(sample).collect()));
+            let sample = |(channel, values): (usize, &Vec<f32>)| Sample {
+                name: format!("channel {channel}"),
+                values: values.clone(),
+            };
+            rows.push((
+                format!("{side} {}", layer.name),
+                channels.iter().take(SHOWN).enumerate().map(sample).collect(),
+            ));
         }
     }
     plots::histogram_rows("Features around batch normalisation", &rows)

@@ -2,8 +2,8 @@
 //! function is pure: plain data to a [`Picture`].
 
 use super::axes::{Frame, LABEL, LineStyle, Range, TICK, TITLE, legend, number};
-use super::canvas::{Align, Canvas, Color, Point, Rect, TextStyle, line_color, line_is_dashed, map_color};
 pub use super::canvas::Picture;
+use super::canvas::{Align, Canvas, Color, Point, Rect, TextStyle, line_color, line_is_dashed, map_color};
 
 const WIDTH: f32 = 860.0;
 

@@ -52,7 +52,8 @@ fn parse_metrics(path: &Path, text: &str) -> Result<(Vec<EpochReport>, Option<Ou
     let mut epochs: Vec<EpochReport> = Vec::new();
     let mut outcome = None;
     for (index, line) in text.lines().enumerate() {
-        let damaged = |error: String| Error::data(path, "one epoch in JSON on each line", format!("line {}: {error}", index + 1));
+        let damaged =
+            |error: String| Error::data(path, "one epoch in JSON on each line", format!("line {}: {error}", index + 1));
         let value: serde_json::Value = serde_json::from_str(line).map_err(|error| damaged(error.to_string()))?;
         if value.get("stopped").is_some() {
             outcome = Some(serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?);
