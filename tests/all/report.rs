@@ -138,7 +138,7 @@ fn damaged_run_folders_are_named() {
 #[test]
 fn pictures_of_schedules() {
     let rates: Vec<(f64, Option<f64>)> = (0..300)
-        .map(|step| (0.1 * (step as f64 / 300.0 * 3.14).sin(), Some(0.95 - 0.1 * (step as f64 / 300.0 * 3.14).sin())))
+        .map(|step| (0.1 * (step as f64 / 100.0).sin(), Some(0.95 - 0.1 * (step as f64 / 100.0).sin())))
         .collect();
     check_picture("schedule-momentum", &curves::schedule_plot("one-cycle, max lr 0.1", "step", &rates));
     let rates: Vec<(f64, Option<f64>)> = (0..30).map(|epoch| (0.1 * 0.5_f64.powi(epoch / 10), None)).collect();
@@ -264,7 +264,8 @@ fn pictures_of_images() {
     let probabilities = [0.02, 0.001, 0.3, 0.01, 0.55, 0.0, 0.1, 0.0, 0.015, 0.004];
     check_picture("bars", &probability_bars(&sample(3, 4), data.class_names, &probabilities));
 
-    let pairs = (0..1000).map(|index: usize| (index % 10, if index % 7 == 0 { (index * 3) % 10 } else { index % 10 }));
+    let pairs =
+        (0..1000).map(|index: usize| (index % 10, if index.is_multiple_of(7) { (index * 3) % 10 } else { index % 10 }));
     let confusion = Confusion::of(10, pairs).expect("classes fit");
     check_picture("confusion", &confusion_matrix(&confusion, data.class_names));
     check_picture("confusion-empty", &confusion_matrix(&Confusion::of(3, []).expect("nothing"), &[]));

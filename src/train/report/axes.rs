@@ -91,7 +91,7 @@ impl Range {
 /// A multiple of `step` with as many decimals as the step needs.
 fn tick_label(value: f64, step: f64) -> String {
     let magnitude = value.abs().max(step);
-    if magnitude >= 1e6 || magnitude < 1e-3 {
+    if !(1e-3..1e6).contains(&magnitude) {
         return number(if value.abs() < step / 2.0 { 0.0 } else { value });
     }
     let decimals = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;

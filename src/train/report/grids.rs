@@ -24,20 +24,20 @@ pub fn confusion_matrix(confusion: &Confusion, class_names: &[&str]) -> Picture 
     canvas.text_middle("true class", (22.0, area.center().1), LABEL.align(Align::Center).upward().color(Color::GREY));
     canvas.text("predicted class", (area.center().0, 52.0), LABEL.align(Align::Center).color(Color::GREY));
     let scores = confusion.scores();
-    for label in 0..num {
+    for (label, own) in scores.iter().enumerate() {
         let y = area.y + cell * label as f32;
         canvas.text_middle(
             &LABEL.fit(&name(label), longest),
             (area.x - 8.0, y + cell / 2.0),
             LABEL.align(Align::Right),
         );
-        canvas.text_middle(&percent(scores[label].recall), (area.right() + 8.0, y + cell / 2.0), TICK);
+        canvas.text_middle(&percent(own.recall), (area.right() + 8.0, y + cell / 2.0), TICK);
         let column_x = area.x + cell * (label as f32 + 0.5);
         canvas.text_middle(&LABEL.fit(&name(label), longest), (column_x, area.y - 8.0), LABEL.upward());
-        canvas.text(&percent(scores[label].precision), (column_x, area.bottom() + 20.0), TICK.align(Align::Center));
+        canvas.text(&percent(own.precision), (column_x, area.bottom() + 20.0), TICK.align(Align::Center));
         for predicted in 0..num {
             let count = confusion.count(label, predicted);
-            let share = count as f64 / scores[label].support.max(1) as f64;
+            let share = count as f64 / own.support.max(1) as f64;
             let rect = Rect { x: area.x + cell * predicted as f32, y, width: cell, height: cell };
             let color = shade(share, label == predicted);
             canvas.fill_rect(rect, color);

@@ -277,7 +277,7 @@ fn draw_path(canvas: &mut Canvas, frame: &Frame<'_>, path: &Series, color: Color
 fn star(canvas: &mut Canvas, (x, y): Point) {
     let shape = |radius: f32| -> Vec<Point> {
         let corner = |index: usize| {
-            let radius = if index % 2 == 0 { radius } else { radius * 0.42 };
+            let radius = if index.is_multiple_of(2) { radius } else { radius * 0.42 };
             let (sin, cos) = (index as f32 * std::f32::consts::PI / 5.0).sin_cos();
             (x + radius * sin, y - radius * cos)
         };
