@@ -53,14 +53,14 @@ impl Range {
         }
     }
 
-    /// Round numbers within the range and what to write at them: about `wanted` many. `whole` leaves out fractions.
+    /// Round numbers within the range and what to write at them: about `wanted` many, up to two thirds more. `whole` leaves out fractions.
     pub fn ticks(&self, wanted: usize, whole: bool) -> Vec<(f64, String)> {
         if self.is_log {
             return self.log_ticks(wanted);
         }
         let raw = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10_f64.powf(raw.log10().floor());
-        let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw * 0.999);
+        let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= raw * 0.6);
         if whole {
             step = step.map(|step| step.max(1.0));
         }

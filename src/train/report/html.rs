@@ -1,5 +1,6 @@
 //! `report.html`: one page with everything about a run, which needs no other file and no network. Pictures are inside
-//! it as data URIs; it follows the reader's choice of light or dark, and fits a telephone.
+//! it as data URIs; it follows the reader's choice of light or dark, and fits a telephone, where wide pictures and tables scroll
+//! sideways rather than shrink until nobody can read them.
 
 use super::classify::{Confusion, percent};
 use super::plots::Picture;
@@ -43,7 +44,9 @@ tr.best td { color: var(--good); font-weight: 600; }
 table.settings td:last-child { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 table.settings td:first-child { width: 40%; }
 figure { margin: 0; }
+.shot { overflow-x: auto; }
 img { display: block; max-width: 100%; height: auto; margin: .4rem auto 0; border-radius: .5rem; background: #fff; padding: .3rem; }
+@media (max-width: 42rem) { img { max-width: 42rem; } }
 ";
 
 /// The page.
@@ -148,8 +151,8 @@ fn figure(figure: &Figure) -> String {
     // At most as wide as it was drawn: two pixels of the file for one of the page.
     let (width, height) = (figure.picture.width() / 2, figure.picture.height() / 2);
     format!(
-        "<h2>{heading}</h2>\n<figure>\n<figcaption>{caption}</figcaption>\n<img width=\"{width}\" height=\"{height}\" \
-         alt=\"{heading}\" src=\"data:image/png;base64,{data}\">\n</figure>\n"
+        "<h2>{heading}</h2>\n<figure>\n<figcaption>{caption}</figcaption>\n<div class=\"shot\"><img width=\"{width}\" height=\"{height}\" \
+         alt=\"{heading}\" src=\"data:image/png;base64,{data}\"></div>\n</figure>\n"
     )
 }
 
