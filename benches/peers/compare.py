@@ -45,7 +45,8 @@ def main():
             results["torch"].append(statistics.median(speeds(torch_command)))
             for device in args.devices:
                 command = [args.lenet, "train", "--json", "--device", device, "--out", runs, "--val-split", "0",
-                           "--no-early-stopping", *sizes]
+                           "--no-early-stopping", "--no-report",
+                           "--data", ROOT / "data" / "fashion-mnist", *sizes]
                 results[device].append(statistics.median(speeds(command)))
             row = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in results.items())
             print(f"round {round_index + 1}: {row} images/s", flush=True)
