@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::health::{Health, HealthOptions, HealthReport};
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, DataLoader, Dataset};
+use crate::exec::profile::OpTime;
 use crate::exec::{Device, MODEL_KINDS, Program, StateDict, StepTable, verify};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, StateKind, Value};
@@ -331,14 +332,7 @@ impl Session {
             Program::compile(&Device::Cpu, vec![plan.clone()], options.seed)?.load_state_dict(weights, &MODEL_KINDS)?;
             states.extend(weights.clone());
         }
-        let mut table = batches(&parts.train, options.batch_size, 0, 1).constant("step", 0.0);
-        let update = options.update()?;
-        for (name, value) in update.step_scalars(0, lr, None) {
-            table = table.constant(&name, value);
-        }
-        for (name, value) in update.batch_scalars(0, options.batch_size, options.train.len()) {
-            table = table.constant(name, value);
-        }
+        let table = first_step(&parts.train, &options.update()?, options.batch_size, lr);
         verify::verify(device, &plan, &states, &table, options.seed)
     }
 
@@ -479,6 +473,17 @@ impl Session {
         states.filter(|state| state.kind == StateKind::Parameter).map(|state| state.ty.shape.num_elems()).sum()
     }
 
+    /// Times every op of a training step on the first images, `repeats` times. The learning rate is 0, so weights stay;
+    /// an optimizer's moments and running statistics do not.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn profile(&mut self, repeats: usize) -> Result<Vec<OpTime>> {
+        let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
+        let table = first_step(&self.train, &self.update, batch_size, 0.0);
+        self.program.profile(&entry, &table, repeats)
+    }
+
     /// Steps of the optimizer in an epoch; under accumulation the last may have fewer batches.
     pub fn steps_per_epoch(&self) -> usize {
         self.train.num_rows().div_ceil(self.update.accumulate())
@@ -616,3 +621,15 @@ fn metrics_of(rows: &[f64], part: &Part) -> Metrics {
 
 #[cfg(test)]
 mod tests;
+
+/// The scalars of a first step over the first images.
+fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
+    let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0);
+    for (name, value) in update.step_scalars(0, lr, None) {
+        table = table.constant(&name, value);
+    }
+    for (name, value) in update.batch_scalars(0, batch_size, part.loader.num_images() as usize) {
+        table = table.constant(name, value);
+    }
+    table
+}

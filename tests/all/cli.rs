@@ -340,6 +340,13 @@ fn a_training_step_agrees_with_the_reference() {
 }
 
 #[test]
+fn a_profile_names_every_op_and_its_share() {
+    let stdout = succeeds(Place::new().lenet(&["profile", "--data", DATA, "--device", "cpu", "--batch-size", "4"]));
+    assert!(stdout.contains("GFLOP/s") && stdout.contains("conv1.backward.conv2d_grad_weight"), "{stdout}");
+    assert!(stdout.contains("ms in all"), "{stdout}");
+}
+
+#[test]
 fn help_explains_every_option_with_its_default() {
     let help = succeeds(Place::new().lenet(&["--help"]));
     let options = [

@@ -7,6 +7,7 @@ mod devices;
 mod eval;
 mod options;
 mod plan;
+mod profile;
 mod train;
 mod verify;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),
+        Some(Command::Profile(options)) => profile::run(options),
         Some(Command::Verify(options)) => verify::run(options),
     };
     match done {

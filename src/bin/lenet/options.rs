@@ -36,8 +36,10 @@ pub enum Command {
     Devices,
     /// Print what a step of training and of evaluation consists of, op by op
     Plan(PlanOptions),
+    /// Time every op of a training step
+    Profile(StepOptions),
     /// Hold a whole training step on a device to a reference in f64, op by op
-    Verify(VerifyOptions),
+    Verify(StepOptions),
 }
 
 #[derive(Args)]
@@ -105,7 +107,7 @@ pub struct PlanOptions {
 }
 
 #[derive(Args)]
-pub struct VerifyOptions {
+pub struct StepOptions {
     #[command(flatten)]
     dataset: DatasetOption,
     #[command(flatten)]
@@ -118,7 +120,7 @@ pub struct VerifyOptions {
     batch: BatchOptions,
     #[command(flatten)]
     optimizer: OptimizerOptions,
-    /// What to hold to the reference: `gpu` (the best adapter), `cpu` or a part of an adapter's name [default: gpu]
+    /// What to run on: `gpu` (the best adapter), `cpu` or a part of an adapter's name [default: gpu]
     #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE", help_heading = "Run")]
     device: Option<String>,
 }
@@ -337,7 +339,7 @@ impl PlanOptions {
     }
 }
 
-impl VerifyOptions {
+impl StepOptions {
     /// A run with these options.
     pub fn config(self) -> Result<TrainConfig> {
         let mut config = TrainConfig { device: "gpu".to_owned(), ..TrainConfig::default() };

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use wgrad::{Device, Result};
 
 use crate::console;
-use crate::options::VerifyOptions;
+use crate::options::StepOptions;
 
-pub fn run(options: VerifyOptions) -> Result<ExitCode> {
+pub fn run(options: StepOptions) -> Result<ExitCode> {
     let config = options.config()?;
     let (device, reason) = Device::select(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
