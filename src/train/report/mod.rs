@@ -1,5 +1,5 @@
 //! What people look at when a run is over: pictures, `metrics.csv`, event files for TensorBoard and `report.html`.
-//! Everything here but [`write_report`] and [`EventWriter`](tensorboard::EventWriter) is a pure function from plain
+//! Everything here but [`write_report`] and [`EventWriter`] is a pure function from plain
 //! data; training needs none of it.
 //!
 //! Pictures are drawn by a small canvas of our own over ab_glyph's rasteriser: plotters was looked at first, and its
