@@ -12,6 +12,7 @@ pub mod report;
 pub mod run_folder;
 pub mod schedule;
 pub mod session;
+pub mod sweep;
 pub mod weights;
 
 pub use config::TrainConfig;

@@ -23,17 +23,17 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(parent: &Path, name: &str) -> Result<RunFolder> {
-        std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        let stem = format!("{}-{name}", timestamp());
-        for attempt in 1.. {
-            let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
-            match std::fs::create_dir(&path) {
-                Ok(()) => return Ok(RunFolder { path, lines: String::new() }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io("create", &path)(error)),
-            }
-        }
-        unreachable!("attempts go on until one ends the loop")
+        Ok(RunFolder { path: unique_folder(parent, name)?, lines: String::new() })
+    }
+
+    /// A run from its beginning in this folder, which is made where it is missing; files of an earlier run in it are
+    /// replaced as this one writes them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn at(path: &Path) -> Result<RunFolder> {
+        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        Ok(RunFolder { path: path.to_owned(), lines: String::new() })
     }
 
     /// The folder.
@@ -72,6 +72,21 @@ impl RunFolder {
         weights::save(&path, model, about)?;
         Ok(path)
     }
+}
+
+/// Makes `<parent>/<time>-<name>`, with a number behind it where that is taken.
+pub(super) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    let stem = format!("{}-{name}", timestamp());
+    for attempt in 1.. {
+        let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create", &path)(error)),
+        }
+    }
+    unreachable!("attempts go on until one ends the loop")
 }
 
 /// The time as `20261121-214000`, UTC.
