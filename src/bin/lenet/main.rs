@@ -5,9 +5,11 @@ mod compare;
 mod console;
 mod devices;
 mod eval;
+mod interrupt;
 mod options;
 mod plan;
 mod profile;
+mod sweep;
 mod train;
 mod verify;
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
         Some(Command::Compare(options)) => compare::run(options),
+        Some(Command::Sweep(options)) => sweep::run(*options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),
         Some(Command::Profile(options)) => profile::run(options),

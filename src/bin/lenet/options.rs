@@ -12,6 +12,8 @@ use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::{Error, Result};
 
+use crate::sweep::SweepOptions;
+
 /// Trains LeNet-5 on images with a GPU compute engine of its own, or on the processor.
 ///
 /// Without a subcommand it trains. A first run needs no files: a part of FashionMNIST comes with the program.
@@ -32,6 +34,8 @@ pub enum Command {
     Eval(EvalOptions),
     /// Set runs side by side: the settings that differ, scores, and a picture of their curves
     Compare(CompareOptions),
+    /// Search for good settings: many runs over a space of them, ranked
+    Sweep(Box<SweepOptions>),
     /// List what can be computed on, and which of it `--device auto` takes
     Devices,
     /// Print what a step of training and of evaluation consists of, op by op

@@ -6,6 +6,7 @@
 //! | draw | seed and number → a trial's settings, all checked before the first is trained → [`Sweep`] | [`config`] |
 //! | decide | results → which trial to train next, and how far: grid, random, successive halving → [`Search`] | [`search`] |
 //! | train | a trial → its run folder | [`SweepFolder::run`] |
+//! | rank | scores → table, picture, page, `best.toml` | [`ranking`], [`write_results`] |
 //! | keep | what became of each → [`ledger`], from which a sweep goes on after a kill | [`ledger`] |
 //!
 //! Trials are runs like any other: `lenet compare` and `lenet eval` work on their folders. Nothing here looks at test
@@ -14,6 +15,7 @@
 pub mod config;
 mod images;
 pub mod ledger;
+mod page;
 pub mod ranking;
 mod run;
 pub mod search;
@@ -23,6 +25,7 @@ mod values;
 
 pub use config::{Method, Metric, SearchOptions, Sweep, SweepConfig, Trial};
 pub use ledger::{Status, TrialRecord};
+pub use page::write_results;
 pub use ranking::Ranking;
 pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};

@@ -30,6 +30,11 @@ impl<'a> Ranking<'a> {
         &self.records
     }
 
+    /// What they are ranked by.
+    pub fn metric(&self) -> Metric {
+        self.sweep.metric()
+    }
+
     /// The best trial; `None` where none has a score.
     pub fn best(&self) -> Option<&'a TrialRecord> {
         self.records.first().copied().filter(|record| record.metric.is_some())

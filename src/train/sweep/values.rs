@@ -1,6 +1,8 @@
 //! Ranges of numbers: where a share from 0 to 1 lies in one, and which points of it a grid takes. Logarithms come from
 //! `libm`, so that a seed draws the same numbers on every platform.
 
+use std::fmt;
+
 use serde::Deserialize;
 use toml::Value;
 
@@ -154,6 +156,18 @@ impl Range {
             format!("{value:.*}", decimals.clamp(0, 300) as usize)
         };
         text.parse::<f64>().unwrap_or(value).clamp(self.min, self.max)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.min, self.max)?;
+        match self.grain {
+            Grain::Real => {}
+            Grain::Integer => f.write_str(", whole")?,
+            Grain::Step(step, _) => write!(f, " in steps of {step}")?,
+        }
+        if self.is_log { f.write_str(", logarithmic") } else { Ok(()) }
     }
 }
 
