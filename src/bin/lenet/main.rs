@@ -8,6 +8,7 @@ mod eval;
 mod options;
 mod plan;
 mod profile;
+mod signals;
 mod train;
 mod verify;
 
