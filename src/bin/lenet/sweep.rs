@@ -16,7 +16,7 @@ use wgrad::train::sweep::{
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Detail};
-use crate::interrupt;
+use crate::signals::Signals;
 
 /// A search over settings.
 #[derive(Args)]
@@ -90,17 +90,21 @@ pub fn run(options: SweepOptions) -> Result<ExitCode> {
     }
     let sweep = folder.sweep().clone();
     let mut show = Show::new(detail, &sweep, folder.records());
-    let stop = interrupt::flag()?;
-    let finish = folder.run(RunOptions { device: &device, jobs, stop }, &mut show)?;
+    let signals = Signals::listen()?;
+    let finish = folder.run(RunOptions { device: &device, jobs, stop: &|| signals.any() }, &mut show)?;
     show.finish();
     if finish == Finish::Stopped {
-        let path = folder.path().display();
         let num_done = folder.records().iter().filter(|record| record.status != Status::Running).count();
-        console::complain(
-            "stopped",
-            &format!("{num_done} of {} trials are done; go on with: lenet sweep --resume {path}", sweep.trials.len()),
+        let (sweep, trials) = (folder.path(), folder.sweep().trials.len());
+        if detail == Detail::Json {
+            console::json(&Interrupted { interrupted: true, done: num_done, trials, sweep })?;
+        }
+        let text = format!(
+            "{num_done} of {trials} trials are done, and those at hand are saved; go on with: lenet sweep --resume {}",
+            sweep.display()
         );
-        return Ok(interrupt::EXIT.into());
+        console::complain("interrupted", &text);
+        return Ok(signals.exit_code());
     }
     write_results(&folder)?;
     conclude(&folder, detail)
@@ -208,6 +212,16 @@ fn conclude(folder: &SweepFolder, detail: Detail) -> Result<ExitCode> {
         console::line(format!("train     lenet train --config {}", path.join("best.toml").display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The last line of `--json` of a sweep that was interrupted.
+#[derive(Serialize)]
+struct Interrupted<'a> {
+    interrupted: bool,
+    /// Trials that have been as far as they were sent.
+    done: usize,
+    trials: usize,
+    sweep: &'a Path,
 }
 
 /// The last line of `--json`.

@@ -181,6 +181,15 @@ impl Sweep {
         Ok(sweep)
     }
 
+    /// The settings of a trial, counted from 0, as a run by itself has them.
+    pub fn settings(&self, trial: usize) -> TrainConfig {
+        let mut config = self.trials[trial].config.clone();
+        if !self.config.base.contains_key("health") {
+            config.health = TrainConfig::default().health;
+        }
+        config
+    }
+
     /// The search at its beginning.
     ///
     /// # Errors
@@ -211,6 +220,10 @@ fn base(config: &SweepConfig) -> Result<TrainConfig> {
     })?;
     if config.search.method == Method::Asha {
         base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
+    }
+    // Hundreds of runs are not looked into one by one.
+    if !config.base.contains_key("health") {
+        base.health = None;
     }
     // Early stopping and the weights that are kept go by what trials are ranked by, unless told otherwise.
     if let (Some(EarlyStopOptions { monitor, .. }), false) = (&mut base.early_stopping, names_monitor) {

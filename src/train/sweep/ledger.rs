@@ -95,7 +95,9 @@ impl Ledger {
             let wrong = |got: String| {
                 Error::data(&path, "the trials of this sweep.toml, one a line", format!("line {}: {got}", index + 1))
             };
-            let mut record: TrialRecord = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+            let line: serde_json::Value = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+            let settings = line.get("settings").cloned().unwrap_or_default();
+            let mut record: TrialRecord = serde_json::from_value(line).map_err(|error| wrong(error.to_string()))?;
             if record.trial != index + 1 || record.trial > sweep.trials.len() {
                 return Err(wrong(format!("trial {}", record.trial)));
             }
@@ -104,6 +106,9 @@ impl Ledger {
                 return Err(wrong(format!("{num_sent} rungs of {num_rungs}")));
             }
             record.settings = sweep.trials[index].assignment.clone();
+            if serde_json::to_value(&record.settings).ok() != Some(settings) {
+                return Err(wrong("other settings; sweep.toml was changed".to_owned()));
+            }
             records.push(record);
         }
         Ok(Ledger { path, records })

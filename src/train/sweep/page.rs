@@ -7,13 +7,13 @@ use super::ledger::{Status, TrialRecord};
 use super::ranking::Ranking;
 use super::run::SweepFolder;
 use crate::train::report::html::{Figure, document, escape, figure, tile};
-use crate::{Error, Result, files};
+use crate::{Result, files};
 
 /// Writes the best configuration, the picture and the page into the sweep's folder, and gives their paths. Without a
 /// trial that has a score there is no `best.toml`.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`crate::Error::Io`].
 pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
     let sweep = folder.sweep();
     let ranking = Ranking::of(sweep, folder.records());
@@ -24,8 +24,7 @@ pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
     };
     let mut best_toml = None;
     if let Some(best) = ranking.best() {
-        let text = toml::to_string_pretty(&sweep.trials[best.trial - 1].config)
-            .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))?;
+        let text = sweep.settings(best.trial - 1).to_toml()?;
         write("best.toml", text.as_bytes())?;
         best_toml = Some(text);
     }

@@ -11,7 +11,7 @@ use super::config::{Sweep, SweepConfig, Trial};
 use super::images::Images;
 use super::ledger::{Ledger, Status, TrialRecord};
 use super::search::{Leg, Search};
-use super::trial::{self, End, News, Stand, Task};
+use super::trial::{self, End, News, Stand, Stop, Task};
 use crate::exec::Device;
 use crate::train::config::RunData;
 use crate::train::run_folder::unique_folder;
@@ -29,14 +29,14 @@ pub struct SweepFolder {
 }
 
 /// How a sweep is run. Nothing here changes what comes out, but for successive halving with several jobs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RunOptions<'a> {
     /// What to train on.
     pub device: &'a Device,
     /// Trials side by side; see [`default_jobs`].
     pub jobs: usize,
-    /// Set, from a signal's handler or another thread, to stop at the next occasion with everything saved.
-    pub stop: &'a AtomicBool,
+    /// Asked all the time whether to stop; then the trials at hand are saved as they are.
+    pub stop: Stop<'a>,
 }
 
 /// Someone who watches a sweep; trials are counted from 1. Every method does nothing unless written otherwise.
@@ -154,8 +154,7 @@ impl SweepFolder {
         let jobs = options.jobs.max(1);
         let threads = (rayon::current_num_threads() / jobs).max(1);
         let halt = AtomicBool::new(false);
-        let stop = [options.stop, &halt];
-        let is_stopping = || stop.iter().any(|stop| stop.load(Ordering::Relaxed));
+        let is_stopping = || halt.load(Ordering::Relaxed) || (options.stop)();
         let (sender, messages) = mpsc::channel();
         let mut desk = Desk { sweep, ledger, search, observer };
         let mut failure = None;
@@ -166,6 +165,7 @@ impl SweepFolder {
                     let launched = desk.next_leg(&mut images).map(|next| {
                         next.map(|(leg, trial, data)| {
                             let (folder, sender) = (path.join(desk.ledger.folder(leg.trial)), sender.clone());
+                            let is_stopping = &is_stopping;
                             scope.spawn(move || {
                                 let mut tell = |news| {
                                     // The receiver lives as long as the scope.
@@ -177,7 +177,7 @@ impl SweepFolder {
                                     device: options.device,
                                     folder: &folder,
                                     epochs: leg.epochs,
-                                    stop,
+                                    stop: is_stopping,
                                 };
                                 let ended = in_pool(threads, || trial::train(&task, &mut tell));
                                 let _ = sender.send(Message::Ended(leg.trial, ended));
@@ -268,21 +268,21 @@ impl<'a> Desk<'a> {
     }
 
     fn ended(&mut self, trial: usize, stand: Stand) -> Result<()> {
-        let Stand { last, best, end } = stand;
-        let metric = self.sweep.metric().of(&best);
+        let Stand { epochs, best, end } = stand;
+        let metric = best.as_ref().map(|best| self.sweep.metric().of(best));
         let status = match end {
-            End::NotFinite(reason) => return self.failed(trial, reason, Some(last.epoch)),
+            End::NotFinite(reason) => return self.failed(trial, reason, Some(epochs)),
             End::Complete(_) => Status::Complete,
             End::Reached => Status::Halved,
             End::Stopped => Status::Running,
         };
         let record = self.ledger.update(trial, |record| {
             record.status = status;
-            record.epochs = last.epoch;
-            record.metric = Some(metric);
-            record.best_epoch = Some(best.epoch);
+            record.epochs = epochs;
+            record.metric = metric;
+            record.best_epoch = best.map(|best| best.epoch);
             if status != Status::Running {
-                record.rungs.push(Some(metric));
+                record.rungs.push(metric);
             }
             if let End::Complete(outcome) = end {
                 record.reason = Some(outcome.stopped);
@@ -292,7 +292,7 @@ impl<'a> Desk<'a> {
         if status == Status::Running {
             return Ok(());
         }
-        self.search.record(trial, self.sweep.metric().cost(metric));
+        self.search.record(trial, metric.map_or(f64::INFINITY, |metric| self.sweep.metric().cost(metric)));
         self.observer.ended(record)
     }
 

@@ -1,34 +1,39 @@
 //! Training a trial as far as it is sent. What is left behind is a run folder like that of `lenet train`.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::exec::Device;
 use crate::train::config::RunData;
-use crate::train::run_folder::RunFolder;
-use crate::train::{EpochReport, Observer, Outcome, TrainConfig, fit};
+use crate::train::report::Run;
+use crate::train::run_folder::{CHECKPOINT, RunFolder};
+use crate::train::{
+    Checkpoint, CheckpointOptions, EpochReport, FitOptions, HealthReport, Observer, Outcome, TrainConfig, fit, fit_from,
+};
 use crate::{Error, Result};
+
+/// Asked all the time, from several threads, whether to stop.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// A trial and how far to train it.
 pub(super) struct Task<'a> {
     pub config: &'a TrainConfig,
     pub data: &'a RunData,
     pub device: &'a Device,
-    /// The run folder, made if it is not there.
+    /// The run folder: made if it is not there, and gone on from if it has a checkpoint.
     pub folder: &'a Path,
     /// The epochs that it is to have behind it.
     pub epochs: u64,
-    /// Any of them is set to end as soon as possible.
-    pub stop: [&'a AtomicBool; 2],
+    /// Says whether to stop as soon as possible.
+    pub stop: Stop<'a>,
 }
 
 /// Where a trial stands when it was left.
 #[derive(Debug)]
 pub(super) struct Stand {
-    /// The last epoch.
-    pub last: EpochReport,
+    /// Epochs behind it.
+    pub epochs: u64,
     /// The epoch whose weights are kept.
-    pub best: EpochReport,
+    pub best: Option<EpochReport>,
     pub end: End,
 }
 
@@ -55,44 +60,94 @@ pub(super) enum News {
 /// Trains until the trial has its epochs, comes to its end or is told to stop.
 ///
 /// # Errors
-/// As [`fit`], but for a loss that is not finite; [`Error::Io`].
+/// As [`fit`]; [`Error::Data`] where the folder's checkpoint is of other settings.
 pub(super) fn train(task: &Task<'_>, tell: &mut dyn FnMut(News)) -> Result<Stand> {
-    let mut session = task.config.session(task.device, task.data)?;
-    let mut folder = RunFolder::at(task.folder)?;
-    folder.write_config(task.config)?;
-    let mut watcher = Watcher { task, tell, folder: &mut folder, reports: Vec::new(), stopped: false };
-    let options = crate::train::FitOptions { epochs: task.epochs, ..task.config.fit_options() };
-    let ended = fit(&mut session, &options, &mut watcher);
-    let Watcher { reports, stopped, .. } = watcher;
-    let best = reports.iter().rev().find(|report| report.is_best).or(reports.last()).cloned();
-    let (Some(last), Some(best)) = (reports.last().cloned(), best) else {
-        return match ended {
-            Err(error) => Err(error),
-            Ok(_) => Err(Error::config("epochs", "at least 1", 0)),
-        };
+    let settings = task.config.to_toml()?;
+    let path = task.folder.join(CHECKPOINT);
+    let checkpoint = load(&path, &settings, tell)?;
+    let epochs = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.epochs);
+    let folder = match &checkpoint {
+        Some(_) => RunFolder::open(task.folder, epochs)?,
+        None => RunFolder::at(task.folder)?,
     };
+    folder.write_config(task.config)?;
+    let mut reports = if epochs > 0 { Run::read(task.folder)?.epochs } else { Vec::new() };
+    reports.retain(|report| report.epoch <= epochs);
+    let is_to_pause = task.epochs < task.config.epochs;
+    let mut watcher = Watcher { task, tell, folder, reports, stops: false };
+    let end = match &checkpoint {
+        // The sweep was cut off after it got there and before that was noted.
+        Some(checkpoint) if is_to_pause && epochs >= task.epochs => {
+            watcher.folder.write_model(&checkpoint.snapshot.kept, &about(epochs))?;
+            End::Reached
+        }
+        _ => go_on(&mut watcher, checkpoint.as_ref(), CheckpointOptions { settings, ..CheckpointOptions::new(path) })?,
+    };
+    let reports = watcher.reports;
+    // Whoever watches weights may count other epochs as the best than the last ones; without any there is no score.
+    let best = reports.iter().rev().find(|report| report.is_best).cloned();
+    Ok(Stand { epochs: reports.last().map_or(0, |last| last.epoch), best, end })
+}
+
+/// Trains from the checkpoint, or from the first epoch, and leaves the best weights in the folder.
+fn go_on(watcher: &mut Watcher<'_>, from: Option<&Checkpoint>, save: CheckpointOptions) -> Result<End> {
+    let Task { config, data, device, .. } = *watcher.task;
+    let mut session = config.session(device, data)?;
+    let options = FitOptions { checkpoint: Some(save), ..config.fit_options() };
+    let ended = match from {
+        Some(checkpoint) => fit_from(&mut session, &options, checkpoint, watcher),
+        None => fit(&mut session, &options, watcher),
+    };
+    let num_reported = watcher.reports.len() as u64;
     let end = match ended {
-        Ok(outcome) if outcome.epochs > last.epoch => End::NotFinite(outcome.stopped),
-        Ok(outcome) if outcome.epochs == task.epochs && task.epochs < task.config.epochs => End::Reached,
+        // The epoch that ended it was not reported: its loss was not finite.
+        Ok(outcome) if outcome.epochs > num_reported => {
+            watcher.folder.add_metrics(&outcome)?;
+            End::NotFinite(outcome.stopped)
+        }
         Ok(outcome) => {
-            folder.add_metrics(&outcome)?;
+            watcher.folder.add_metrics(&outcome)?;
             End::Complete(outcome)
         }
-        Err(_) if stopped => End::Stopped,
+        Err(Error::Interrupted { .. }) if num_reported >= watcher.task.epochs => End::Reached,
+        Err(Error::Interrupted { .. }) => End::Stopped,
         Err(error) => return Err(error),
     };
-    folder.write_model(&session.model()?, &[])?;
-    Ok(Stand { last, best, end })
+    if num_reported > 0 {
+        watcher.folder.write_model(&session.model()?, &about(num_reported))?;
+    }
+    Ok(end)
+}
+
+fn about(epochs: u64) -> [(&'static str, String); 1] { [("epochs", epochs.to_string())] }
+
+/// The checkpoint to go on from; `None` where there is none, or it cannot be read.
+fn load(path: &Path, settings: &str, tell: &mut dyn FnMut(News)) -> Result<Option<Checkpoint>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    match Checkpoint::load(path) {
+        Ok(checkpoint) if checkpoint.settings == settings => Ok(Some(checkpoint)),
+        Ok(_) => {
+            let expected = "a checkpoint of the settings that sweep.toml gives this trial";
+            Err(Error::data(path, expected, "one of other settings; sweep.toml was changed"))
+        }
+        Err(error) => {
+            tell(News::Warning(format!("{error}; it starts again")));
+            Ok(None)
+        }
+    }
 }
 
 /// Writes a trial's epochs down and passes them on.
 struct Watcher<'a> {
     task: &'a Task<'a>,
     tell: &'a mut dyn FnMut(News),
-    folder: &'a mut RunFolder,
+    folder: RunFolder,
     /// The epochs of the trial from its first.
     reports: Vec<EpochReport>,
-    stopped: bool,
+    /// It has said that it is to stop, and must go on saying so.
+    stops: bool,
 }
 
 impl Observer for Watcher<'_> {
@@ -103,12 +158,19 @@ impl Observer for Watcher<'_> {
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         self.folder.add_metrics(report)?;
         self.reports.push(report.clone());
+        // The last epoch of all needs nobody to stop it.
+        self.stops |= report.epoch == self.task.epochs && self.task.epochs < self.task.config.epochs;
         (self.tell)(News::Epoch(report.clone()));
-        if self.task.stop.iter().any(|stop| stop.load(Ordering::Relaxed)) {
-            self.stopped = true;
-            return Err(Error::config("sweep", "to go on", "a stop"));
-        }
         Ok(())
+    }
+
+    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        self.folder.add_health(epoch, report)
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.stops |= (self.task.stop)();
+        self.stops
     }
 
     fn warn(&mut self, message: &str) {
