@@ -9,7 +9,7 @@ use crate::train::TrainConfig;
 use crate::train::config::RunData;
 
 /// What was read so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Images {
     files: Vec<(DatasetName, Option<PathBuf>, Splits)>,
     /// The last division: trials that differ in it are few, and keeping all would keep the images many times.
@@ -17,7 +17,7 @@ pub(super) struct Images {
 }
 
 /// The settings that decide which images are for what.
-#[derive(PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Division {
     dataset: DatasetName,
     data: Option<PathBuf>,

@@ -31,3 +31,7 @@ pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};
 pub use space::{Assignment, Setting, Space, Values};
 pub use values::{Range, in_words};
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+mod tests;

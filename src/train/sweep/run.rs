@@ -24,6 +24,7 @@ pub struct SweepFolder {
     path: PathBuf,
     sweep: Sweep,
     ledger: Ledger,
+    images: Images,
     /// Locked until it is dropped, however the process ends.
     _lock: File,
 }
@@ -98,11 +99,14 @@ enum Message {
 }
 
 impl SweepFolder {
-    /// Makes `<parent>/<time>-<name>` with `sweep.toml` and an empty ledger.
+    /// Reads the images, builds what each trial would compute, and makes `<parent>/<time>-<name>` with `sweep.toml` and an
+    /// empty ledger.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Config`] for a trial that cannot be trained on its images; [`Error::Data`]; [`Error::Io`].
     pub fn create(parent: &Path, name: &str, sweep: Sweep) -> Result<SweepFolder> {
+        let mut images = Images::default();
+        check(&sweep, &mut images)?;
         let path = unique_folder(parent, name)?;
         let lock = lock(&path)?;
         let text = toml::to_string_pretty(&sweep.config)
@@ -110,18 +114,21 @@ impl SweepFolder {
         // The ledger first: a folder with a sweep.toml can be resumed.
         let ledger = Ledger::create(&path)?;
         files::write_whole(&path.join("sweep.toml"), text.as_bytes())?;
-        Ok(SweepFolder { path, sweep, ledger, _lock: lock })
+        Ok(SweepFolder { path, sweep, ledger, images, _lock: lock })
     }
 
     /// Opens a sweep's folder to go on.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] where its files are damaged; [`Error::Config`] where another process works on it.
+    /// As [`SweepFolder::create`]; [`Error::Data`] where its files are damaged; [`Error::Config`] where another process
+    /// works on it.
     pub fn open(path: &Path) -> Result<SweepFolder> {
         let sweep = Sweep::new(SweepConfig::load(&path.join("sweep.toml"))?)?;
         let lock = lock(path)?;
         let ledger = Ledger::open(path, &sweep)?;
-        Ok(SweepFolder { path: path.to_owned(), sweep, ledger, _lock: lock })
+        let mut images = Images::default();
+        check(&sweep, &mut images)?;
+        Ok(SweepFolder { path: path.to_owned(), sweep, ledger, images, _lock: lock })
     }
 
     /// The folder.
@@ -142,13 +149,10 @@ impl SweepFolder {
     /// Trains what is missing.
     ///
     /// # Errors
-    /// [`Error::Config`] and [`Error::Operand`] for a trial that cannot be trained on these images, before any is;
     /// [`Error::Io`], [`Error::DeviceLost`] and what the observer returns, after the trials under way have stopped. A
-    /// loss that is not finite fails its trial and not the sweep.
+    /// loss that is not finite fails its trial and not the sweep, and so does one that needs more than the device has.
     pub fn run(&mut self, options: RunOptions<'_>, observer: &mut dyn SweepObserver) -> Result<Finish> {
-        let SweepFolder { path, sweep, ledger, .. } = self;
-        let mut images = Images::default();
-        check(sweep, &mut images)?;
+        let SweepFolder { path, sweep, ledger, images, .. } = self;
         let mut search = sweep.search()?;
         ledger.restore(&mut search, sweep.metric());
         let jobs = options.jobs.max(1);
@@ -162,7 +166,7 @@ impl SweepFolder {
             let mut num_running = 0;
             loop {
                 while num_running < jobs && !is_stopping() {
-                    let launched = desk.next_leg(&mut images).map(|next| {
+                    let launched = desk.next_leg(images).map(|next| {
                         next.map(|(leg, trial, data)| {
                             let (folder, sender) = (path.join(desk.ledger.folder(leg.trial)), sender.clone());
                             let is_stopping = &is_stopping;
