@@ -1,5 +1,7 @@
 //! Parallel coordinates: a line for each run across an axis for each hyperparameter, to its score.
 
+use std::collections::BTreeSet;
+
 use super::axes::{LABEL, Range, TICK, TITLE, number};
 use super::canvas::{Align, Canvas, Color, Picture, Point, Rect, TextStyle, map_color};
 use crate::{Error, Result};
@@ -67,7 +69,7 @@ impl ParallelAxis {
                 distinct.sort_by(f64::total_cmp);
                 distinct.dedup();
                 // A handful of choices are named themselves.
-                let ticks = if distinct.len() <= 5 {
+                let ticks = if distinct.len() <= FEW {
                     distinct.into_iter().map(|value| (value, number(value))).collect()
                 } else {
                     range.ticks(6, distinct.iter().all(|value| value.fract() == 0.0))
@@ -89,6 +91,20 @@ impl ParallelAxis {
         }
     }
 
+    /// How far apart, in logical pixels, runs of the same value are drawn in all; 0 where values are rarely the same.
+    fn band(&self, height: f32) -> f32 {
+        match &self.values {
+            AxisValues::Names(names) => {
+                let distinct = names.iter().collect::<BTreeSet<_>>().len().max(1);
+                (0.6 * height / distinct as f32).min(80.0)
+            }
+            AxisValues::Numbers { values, .. } => {
+                let distinct = values.iter().map(|value| value.to_bits()).collect::<BTreeSet<_>>().len();
+                if distinct <= FEW && distinct < values.len() { 24.0 } else { 0.0 }
+            }
+        }
+    }
+
     /// What a run has, in few signs.
     fn value(&self, run: usize) -> String {
         match &self.values {
@@ -97,6 +113,9 @@ impl ParallelAxis {
         }
     }
 }
+
+/// So many values are choices, and are named themselves.
+const FEW: usize = 5;
 
 const BEST_COLOR: Color = Color::VERMILION;
 
@@ -123,6 +142,9 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
 
     let labels = |index: usize| places[index].1.iter().map(|(_, label)| TICK.width(label));
     let left = (labels(0).fold(0.0, f32::max) + 44.0).clamp(80.0, 220.0);
+    // The best's value below the first axis stands beside the word "best".
+    let value = scored.last().map_or(0.0, |&winner| LABEL.bold().width(&axes[0].value(winner)));
+    let left = left.max(20.0 + LABEL.width("best") + 12.0 + value.min(160.0) / 2.0);
     let right = (labels(axes.len() - 1).fold(0.0, f32::max) + 50.0).max(80.0);
     let between = ((900.0 - left - right) / (axes.len() - 1) as f32).max(160.0);
     let area = Rect { x: left, y: 92.0, width: between * (axes.len() - 1) as f32, height: 380.0 };
@@ -131,10 +153,15 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
     canvas.text(&TITLE.fit(title, area.right() + right - 40.0), (20.0, 32.0), TITLE);
     let axis_x = |index: usize| area.x + between * index as f32;
     let axis_y = |share: f64| area.bottom() - share as f32 * area.height;
-    let line = |run: usize| -> Vec<Point> {
-        let shares = places.iter().map(|(shares, _)| shares[run]);
-        shares.enumerate().map(|(index, share)| (axis_x(index), axis_y(share))).collect()
+    let offsets: Vec<Vec<f32>> = axes
+        .iter()
+        .zip(&places)
+        .map(|(axis, (shares, _))| spread(shares, &places[axes.len() - 1].0, axis.band(area.height)))
+        .collect();
+    let at = |run: usize, index: usize| -> Point {
+        (axis_x(index), axis_y(places[index].0[run]) + offsets[index][run])
     };
+    let line = |run: usize| -> Vec<Point> { (0..axes.len()).map(|index| at(run, index)).collect() };
 
     let failed_y = area.bottom() + 26.0;
     for &run in &failed {
@@ -171,14 +198,19 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
         for (share, label) in &places[index].1 {
             let y = axis_y(*share);
             // From the bottom up; what would run into the label below is left out.
-            if last_y - y >= 15.0 {
-                tick(&mut canvas, (x, y), label, if index == 0 { Side::Left } else { Side::Right { is_last, between } });
-                last_y = y;
+            if last_y - y < 15.0 {
+                continue;
             }
+            last_y = y;
+            // Above the best's line, not on it.
+            let is_crossed = index > 0 && !is_last && scored.last().is_some_and(|&best| (at(best, index).1 - y).abs() < 10.0);
+            let label_y = if is_crossed { at(scored[scored.len() - 1], index).1 - 13.0 } else { y };
+            let side = if index == 0 { Side::Left } else { Side::Right { is_last, between } };
+            tick(&mut canvas, (x, y), label_y, label, side);
         }
         if let Some(&winner) = scored.last() {
-            canvas.circle((x, axis_y(places[index].0[winner])), 5.5, Color::WHITE);
-            canvas.circle((x, axis_y(places[index].0[winner])), 4.2, BEST_COLOR);
+            canvas.circle(at(winner, index), 5.5, Color::WHITE);
+            canvas.circle(at(winner, index), 4.2, BEST_COLOR);
             let style = LABEL.align(Align::Center).bold().color(BEST_COLOR);
             canvas.text(&style.fit(&axis.value(winner), between - 14.0), (x, area.bottom() + below), style);
         }
@@ -194,6 +226,22 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
     Ok(canvas.finish())
 }
 
+/// How far from its place each run is drawn, downwards in logical pixels, so that runs of the same value lie side by
+/// side and not on each other: the higher the score the higher up.
+fn spread(shares: &[f64], scores: &[f64], band: f32) -> Vec<f32> {
+    const APART: f32 = 4.0;
+    let mut offsets = vec![0.0; shares.len()];
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|&a, &b| shares[a].total_cmp(&shares[b]).then(scores[b].total_cmp(&scores[a])));
+    for equal in order.chunk_by(|&a, &b| shares[a] == shares[b]) {
+        let apart = APART.min(band / equal.len() as f32);
+        for (place, &run) in equal.iter().enumerate() {
+            offsets[run] = (place as f32 - (equal.len() - 1) as f32 / 2.0) * apart;
+        }
+    }
+    offsets
+}
+
 /// On which side of its axis a label stands.
 #[derive(Clone, Copy)]
 enum Side {
@@ -203,22 +251,23 @@ enum Side {
     Right { is_last: bool, between: f32 },
 }
 
-fn tick(canvas: &mut Canvas, (x, y): Point, label: &str, side: Side) {
+/// A tick at a point of an axis, and its label at a height of its own.
+fn tick(canvas: &mut Canvas, (x, y): Point, label_y: f32, label: &str, side: Side) {
     let style = TICK.color(Color::BLACK);
     match side {
         Side::Left => {
             canvas.stroke(&[(x - 5.0, y), (x, y)], 1.2, Color::BLACK);
-            canvas.text_middle(&style.fit(label, x - 20.0), (x - 10.0, y), style.align(Align::Right));
+            canvas.text_middle(&style.fit(label, x - 20.0), (x - 10.0, label_y), style.align(Align::Right));
         }
         Side::Right { is_last, between } => {
             let start = if is_last { x + 4.0 } else { x };
             canvas.stroke(&[(start, y), (start + 5.0, y)], 1.2, Color::BLACK);
             let label = if is_last { label.to_owned() } else { style.fit(label, between * 0.7) };
             if !is_last {
-                let behind = Rect { x: start + 8.0, y: y - 8.5, width: style.width(&label) + 5.0, height: 17.0 };
+                let behind = Rect { x: start + 8.0, y: label_y - 8.5, width: style.width(&label) + 5.0, height: 17.0 };
                 canvas.fill_rect(behind, Color::WHITE.fade(0.8));
             }
-            canvas.text_middle(&label, (start + 10.0, y), style);
+            canvas.text_middle(&label, (start + 10.0, label_y), style);
         }
     }
 }
