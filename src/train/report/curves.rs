@@ -68,7 +68,7 @@ pub fn health_curves(run: &Run) -> Option<Picture> {
     };
     let ratios = LinePlot {
         title: "Change of a weight in one step, relative to the weight".to_owned(),
-        y_label: "‖Δw‖ / ‖w‖".to_owned(),
+        y_label: "relative change".to_owned(),
         series: names(HealthKind::Parameter).map(ratio).collect(),
         log_y: true,
         ..base.clone()
