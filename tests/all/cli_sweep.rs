@@ -62,7 +62,9 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     write(&place, "num_trials = 4\nmethod = \"random\"", "epochs = 2", SPACE);
     let stdout = succeeds(sweep(&place, &["--jobs", "2"]));
     assert!(!stdout.contains(['\u{1b}', '\r']), "control characters in a pipe: {stdout:?}");
-    for part in ["device    cpu", "random: 4 trials of at most 2 epochs", "2 at a time", "lr: 0.001 to 0.3, logarithmic"] {
+    for part in
+        ["device    cpu", "random: 4 trials of at most 2 epochs", "2 at a time", "lr: 0.001 to 0.3, logarithmic"]
+    {
         assert!(stdout.contains(part), "{part} in {stdout}");
     }
     let table = table(&stdout);
@@ -163,7 +165,8 @@ fn halving_trains_the_best_on_from_where_they_were() {
     let config = run.join("config.toml");
     succeeds(place.lenet(&["train", "--quiet", "--no-report", "--config", config.to_str().unwrap()]));
     let whole = place.runs().remove(0);
-    let losses = |run: &Path| -> Vec<f64> { Run::read(run).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect() };
+    let losses =
+        |run: &Path| -> Vec<f64> { Run::read(run).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect() };
     assert_eq!(losses(&run), losses(&whole));
 
     // One that was not let further has its best weights all the same.
@@ -310,13 +313,8 @@ fn a_mistake_in_the_file_or_the_options_is_a_usage_error_that_trains_nothing() {
         assert!(stderr.starts_with("error: ") && stderr.contains(part), "{space}: {stderr}");
     }
     write(&place, "", "", SPACE);
-    let options: [&[&str]; 5] = [
-        &["--jobs", "0"],
-        &["--trials", "0"],
-        &["--epochs", "0"],
-        &["--method", "bayes"],
-        &["--resume", "somewhere"],
-    ];
+    let options: [&[&str]; 5] =
+        [&["--jobs", "0"], &["--trials", "0"], &["--epochs", "0"], &["--method", "bayes"], &["--resume", "somewhere"]];
     for more in options {
         let Done { code, stderr, .. } = sweep(&place, more);
         assert_eq!(code, 2, "{more:?}: {stderr}");

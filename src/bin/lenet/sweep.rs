@@ -130,7 +130,8 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     search.jobs = options.jobs.or(search.jobs);
     if let Some(epochs) = options.epochs {
         search.max_epochs = None;
-        let epochs = i64::try_from(epochs).map_err(|_| usage("--epochs", "a number below 2^63", &epochs.to_string()))?;
+        let epochs =
+            i64::try_from(epochs).map_err(|_| usage("--epochs", "a number below 2^63", &epochs.to_string()))?;
         config.base.insert("epochs".to_owned(), epochs.into());
     }
     let variable = || std::env::var("WGRAD_DEVICE").ok().filter(|device| !device.is_empty());
@@ -271,19 +272,20 @@ impl Show {
         let overall = bars.add(overall.with_style(style.expect("the template is a constant that tests show")));
         let mut show =
             Show { detail, metric, bars, overall, running: HashMap::new(), columns, has_head: false, best: None };
-        records.iter().filter(|record| record.status != Status::Running).for_each(|record| show.count(record));
+        for record in records.iter().filter(|record| !record.rungs.is_empty()) {
+            show.overall.inc(1);
+            show.weigh(record);
+        }
         show
     }
 
-    /// Counts a trial's first end, and keeps the best score.
-    fn count(&mut self, record: &TrialRecord) {
-        if record.rungs.len() <= 1 {
-            self.overall.inc(1);
-        }
+    /// Keeps the best score.
+    fn weigh(&mut self, record: &TrialRecord) {
         let Some(score) = record.metric else { return };
         if self.best.is_none_or(|best| self.metric.cost(score) < self.metric.cost(best)) {
             self.best = Some(score);
-            let text = format!("  best {} {} (trial {})", self.metric.short_name(), self.metric.text(score), record.trial);
+            let text =
+                format!("  best {} {} (trial {})", self.metric.short_name(), self.metric.text(score), record.trial);
             self.overall.set_message(text);
         }
     }
@@ -332,7 +334,9 @@ impl SweepObserver for Show {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
-        self.count(record);
+        // Further rungs are of a trial that was counted at its first.
+        self.overall.inc(u64::from(record.rungs.len() == 1));
+        self.weigh(record);
         match self.detail {
             Detail::Quiet => Ok(()),
             Detail::Json => console::json(record),

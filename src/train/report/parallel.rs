@@ -158,9 +158,8 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
         .zip(&places)
         .map(|(axis, (shares, _))| spread(shares, &places[axes.len() - 1].0, axis.band(area.height)))
         .collect();
-    let at = |run: usize, index: usize| -> Point {
-        (axis_x(index), axis_y(places[index].0[run]) + offsets[index][run])
-    };
+    let at =
+        |run: usize, index: usize| -> Point { (axis_x(index), axis_y(places[index].0[run]) + offsets[index][run]) };
     let line = |run: usize| -> Vec<Point> { (0..axes.len()).map(|index| at(run, index)).collect() };
 
     let failed_y = area.bottom() + 26.0;
@@ -203,7 +202,8 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
             }
             last_y = y;
             // Above the best's line, not on it.
-            let is_crossed = index > 0 && !is_last && scored.last().is_some_and(|&best| (at(best, index).1 - y).abs() < 10.0);
+            let is_crossed =
+                index > 0 && !is_last && scored.last().is_some_and(|&best| (at(best, index).1 - y).abs() < 10.0);
             let label_y = if is_crossed { at(scored[scored.len() - 1], index).1 - 13.0 } else { y };
             let side = if index == 0 { Side::Left } else { Side::Right { is_last, between } };
             tick(&mut canvas, (x, y), label_y, label, side);

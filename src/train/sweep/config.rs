@@ -10,8 +10,8 @@ use super::search::Search;
 use super::space::{Assignment, Space, first_line};
 use super::values::in_words;
 use crate::optim::Optimizer;
-use crate::train::{EpochReport, TrainConfig};
 use crate::train::early_stop::{EarlyStopOptions, Monitor};
+use crate::train::{EpochReport, TrainConfig};
 use crate::{Error, Result};
 
 /// The file of a sweep, and `sweep.toml` in its folder.
@@ -123,7 +123,8 @@ impl SweepConfig {
         })?;
         for key in ["data", "init"] {
             if let Some(Value::String(text)) = config.base.get_mut(key) {
-                *text = std::path::absolute(&*text).map_err(Error::io("find", Path::new(&*text)))?.display().to_string();
+                *text =
+                    std::path::absolute(&*text).map_err(Error::io("find", Path::new(&*text)))?.display().to_string();
             }
         }
         Ok(config)
@@ -146,8 +147,8 @@ impl Sweep {
         }
         let base = base(&config)?;
         // Everything with its default, so that one number of a table can be set alone.
-        let full = Table::try_from(&base)
-            .map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
+        let full =
+            Table::try_from(&base).map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
         let assignments = match method {
             Method::Grid => {
                 let grid = space.grid()?;

@@ -179,4 +179,6 @@ impl Ledger {
 }
 
 /// The run folder of a trial, counted from 0, within the sweep's.
-fn trial_folder(trial: usize) -> PathBuf { PathBuf::from(format!("trial-{:03}", trial + 1)) }
+fn trial_folder(trial: usize) -> PathBuf {
+    PathBuf::from(format!("trial-{:03}", trial + 1))
+}

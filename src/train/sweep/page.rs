@@ -34,16 +34,19 @@ pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
     let shown = Figure {
         name: "parallel",
         heading: "Settings and score".to_owned(),
-        caption: "A line is a trial, from its settings on the left to its score on the right: the darker the better, and \
+        caption:
+            "A line is a trial, from its settings on the left to its score on the right: the darker the better, and \
                   the best in orange with its values below. Dashed grey lines failed."
-            .to_owned(),
+                .to_owned(),
         picture,
     };
     let body = outcome(&ranking, sweep.trials.len())
         + &how(&sweep.config.search)
         + &figure(&shown)
         + &trials(&ranking)
-        + &best_toml.map(|text| texts("Best configuration", "best.toml, for lenet train --config.", &text)).unwrap_or_default()
+        + &best_toml
+            .map(|text| texts("Best configuration", "best.toml, for lenet train --config.", &text))
+            .unwrap_or_default()
         + &texts("What was asked", "sweep.toml.", &toml::to_string_pretty(&sweep.config).unwrap_or_default());
     write("report.html", document(&name, &body).as_bytes())?;
     Ok(written)

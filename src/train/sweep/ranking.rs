@@ -79,7 +79,8 @@ impl<'a> Ranking<'a> {
     /// As [`parallel_coordinates`].
     pub fn picture(&self, title: &str) -> Result<Picture> {
         let metric = self.sweep.metric();
-        let mut axes: Vec<ParallelAxis> = self.sweep.space.settings().iter().map(|setting| self.axis(setting)).collect();
+        let mut axes: Vec<ParallelAxis> =
+            self.sweep.space.settings().iter().map(|setting| self.axis(setting)).collect();
         let scores: Vec<f64> = self.records.iter().map(|record| record.metric.unwrap_or(f64::NAN)).collect();
         let finite = || scores.iter().copied().filter(|score| score.is_finite() && *score > 0.0);
         let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(0.0, f64::max));

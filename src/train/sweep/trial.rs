@@ -119,7 +119,9 @@ fn go_on(watcher: &mut Watcher<'_>, from: Option<&Checkpoint>, save: CheckpointO
     Ok(end)
 }
 
-fn about(epochs: u64) -> [(&'static str, String); 1] { [("epochs", epochs.to_string())] }
+fn about(epochs: u64) -> [(&'static str, String); 1] {
+    [("epochs", epochs.to_string())]
+}
 
 /// The checkpoint to go on from; `None` where there is none, or it cannot be read.
 fn load(path: &Path, settings: &str, tell: &mut dyn FnMut(News)) -> Result<Option<Checkpoint>> {
