@@ -9,7 +9,7 @@ use super::early_stop::{EarlyStopOptions, EarlyStopping};
 use super::metrics::Metrics;
 use super::schedule::Schedule;
 use super::{EvalOptions, FitOptions, Session, SessionOptions, evaluate, weights};
-use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits};
+use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits, Transforms};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
@@ -71,6 +71,8 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Penalties, clipping, accumulation and groups of parameters. Default: none.
     pub update: UpdateOptions,
+    /// Random changes to training images. Default: none.
+    pub transforms: Transforms,
     /// How the learning rate changes. Default: not at all.
     pub schedule: Schedule,
 }
@@ -128,6 +130,11 @@ impl TrainConfig {
             EarlyStopping::new(options.clone())?;
         }
         share("--label-smoothing", self.label_smoothing)?;
+        self.transforms.validate(self.dataset.image_shape())?;
+        if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
+            let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
+            return Err(Error::config("--scheduler one-cycle", expected, "one without"));
+        }
         self.optimizer.validate()?;
         self.update.validate()
     }
@@ -242,6 +249,8 @@ impl TrainConfig {
     }
 
     fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
+        let normalize = self.normalize.stats(self.dataset);
+        let augment = self.transforms.augment(&normalize);
         SessionOptions {
             model,
             train: &data.train,
@@ -249,13 +258,13 @@ impl TrainConfig {
             test: &data.test,
             batch_size: self.batch_size,
             eval_batch_size: EVAL_BATCH_SIZE,
-            normalize: self.normalize.stats(self.dataset),
+            normalize,
             optimizer: self.optimizer,
             update: self.update.clone(),
             label_smoothing: self.label_smoothing,
             shuffle: self.shuffle,
             seed: self.seed,
-            augment: None,
+            augment,
             health: None,
         }
     }
@@ -285,6 +294,7 @@ impl Default for TrainConfig {
             lr: None,
             early_stopping: Some(EarlyStopOptions::default()),
             update: UpdateOptions::default(),
+            transforms: Transforms::default(),
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd_momentum(0.9),
             schedule: Schedule::constant(),
@@ -340,7 +350,7 @@ mod table_or_false {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
-    use super::super::schedule::{PlateauOptions, ReduceLrOnPlateau};
+    use super::super::schedule::{OneCycle, PlateauOptions, ReduceLrOnPlateau};
     use super::*;
 
     #[test]
@@ -354,6 +364,7 @@ mod tests {
             early_stopping: None,
             optimizer: Optimizer::adamw(),
             schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
+            transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },
             ..TrainConfig::default()
         };
         for config in [TrainConfig::default(), full] {
@@ -375,6 +386,8 @@ mod tests {
     #[test]
     fn settings_out_of_range_name_their_option() {
         let default = TrainConfig::default;
+        let none = Transforms::default();
+        let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
         let cases = [
             ("--epochs", TrainConfig { epochs: 0, ..default() }),
             ("--batch-size", TrainConfig { batch_size: 0, ..default() }),
@@ -387,6 +400,9 @@ mod tests {
             ("--seed", TrainConfig { seed: u64::MAX, ..default() }),
             ("--device", TrainConfig { device: String::new(), ..default() }),
             ("--momentum", TrainConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
+            ("--flip", TrainConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
+            ("--crop-padding", TrainConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
+            ("--scheduler one-cycle", TrainConfig { schedule: one_cycle, optimizer: Optimizer::sgd(), ..default() }),
         ];
         default().validate().unwrap();
         for (option, config) in cases {

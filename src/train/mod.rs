@@ -19,7 +19,7 @@ use early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 pub use evaluate::{EvalOptions, evaluate};
 pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
 use metrics::Metrics;
-use schedule::{Interval, Schedule};
+use schedule::{Interval, Mode, Schedule};
 use serde::{Deserialize, Serialize};
 pub use session::{EpochMetrics, Session, SessionOptions};
 
@@ -32,7 +32,9 @@ pub struct FitOptions {
     pub epochs: u64,
     /// The learning rate that the schedule starts from.
     pub lr: f64,
-    /// How the learning rate changes. A plateau watches the validation loss.
+    /// How the learning rate changes. Lengths left open are those of the run ([`Schedule::for_run`]). A plateau watches
+    /// the metric that its mode is about: [`Mode::Min`] the validation loss, [`Mode::Max`] the validation accuracy,
+    /// whatever early stopping watches.
     pub schedule: Schedule,
     /// When to stop early; `None` never does.
     pub early_stopping: Option<EarlyStopOptions>,
@@ -106,8 +108,8 @@ impl Observer for () {}
 /// [`Error::Config`] for settings that cannot be; [`Error::NonFinite`] where not even one epoch was finite;
 /// [`Error::DeviceLost`]; what the observer returns.
 pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
-    options.validate(session)?;
-    let mut schedule = options.schedule.clone();
+    options.validate()?;
+    let mut schedule = options.schedule.for_run(options.epochs, session.steps_per_epoch() as u64)?;
     let mut early_stopping = options.early_stopping.clone().map(EarlyStopping::new).transpose()?;
     if let Some(warning) = early_stopping.as_ref().and_then(|stopping| stopping.warning(&schedule)) {
         observer.warn(&warning);
@@ -156,7 +158,9 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
             images_per_second: images as f64 / train_time.as_secs_f64(),
             is_best,
         })?;
-        schedule.observe(epoch - 1, validation.loss);
+        let last_step = if schedule.interval() == Interval::Batch { epoch * steps - 1 } else { epoch - 1 };
+        let is_accuracy = schedule.plateau_mode(last_step) == Some(Mode::Max);
+        schedule.observe(last_step, if is_accuracy { validation.accuracy } else { validation.loss });
         if let Some(reason) = early_stopping.as_mut().and_then(|stopping| stopping.observe(epoch, monitored).stop) {
             stopped = reason.to_string();
             break;
@@ -169,15 +173,12 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
 }
 
 impl FitOptions {
-    fn validate(&self, session: &Session) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         if self.epochs == 0 {
             return Err(Error::config("--epochs", "at least 1", self.epochs));
         }
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return Err(Error::config("--lr", "a number above 0", self.lr));
-        }
-        if self.schedule.interval() == Interval::Batch {
-            self.schedule.check_num_steps(self.epochs * session.steps_per_epoch() as u64)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod eval;
 mod options;
 mod plan;
 mod profile;
+mod schedule;
 mod train;
 mod verify;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         None => train::run(cli.train),
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
+        Some(Command::Schedule(options)) => schedule::run(*options),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),
