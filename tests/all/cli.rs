@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 
+mod schedule;
+mod training;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -374,6 +377,19 @@ fn help_explains_every_option_with_its_default() {
         "--early-stopping-min-delta",
         "--no-early-stopping",
         "--scheduler",
+        "--warmup",
+        "--interval",
+        "--total-steps",
+        "--threshold-mode",
+        "--l1",
+        "--clip-norm",
+        "--accumulate",
+        "--label-smoothing",
+        "--betas",
+        "--crop-padding",
+        "--flip",
+        "--monitor",
+        "--early-stopping-start-epoch",
         "--config",
         "--json",
         "--quiet",
