@@ -63,7 +63,7 @@ pub fn run(options: ScheduleOptions) -> Result<ExitCode> {
     let unit = if schedule.interval() == Interval::Epoch { "epoch" } else { "step" };
     if let Some(path) = &picture {
         let rates: Vec<(f64, Option<f64>)> = rows.iter().map(|row| (row.lr, row.momentum)).collect();
-        schedule_plot(&in_words(&schedule, lr), &format!("{unit}, from 0"), &rates).save(path)?;
+        schedule_plot(&title(&schedule), &format!("{unit}, from 0"), &rates).save(path)?;
     }
     if json {
         console::json(&rows)?;
@@ -124,6 +124,13 @@ pub fn in_words(schedule: &Schedule, lr: f64) -> String {
         Kind::OneCycle(_) => schedule.to_string(),
         _ => format!("learning rate {}, {schedule}", console::short(lr)),
     }
+}
+
+/// The schedule in words, as a heading.
+fn title(schedule: &Schedule) -> String {
+    let words = schedule.to_string();
+    let mut letters = words.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
 /// A row for each step, or on a terminal, where there are many, for one in so many and the last.

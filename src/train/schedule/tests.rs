@@ -349,11 +349,11 @@ fn schedules_are_told_in_words() {
             Schedule::one_cycle(OneCycle::new(0.1, 900)).unwrap(),
             "one cycle up to 0.1 over 900 steps, momentum from 0.95 to 0.85 and back",
         ),
-        (plateau(Mode::Min, 10), "times 0.1 after 11 epochs in a row without a better validation loss"),
+        (plateau(Mode::Min, 10), "times 0.1 after 11 epochs without a better validation loss"),
         (plateau(Mode::Max, 0), "times 0.1 after 1 epoch without a better validation accuracy"),
         (
             Schedule::warm_up(0.1, 5, step()).unwrap(),
-            "warm-up from 0.1 times the rate over 5 epochs, then times 0.1 every 30 epochs",
+            "warm-up from 0.1 of the rate over 5 epochs, then times 0.1 every 30 epochs",
         ),
         (
             Schedule::sequential([step(), Schedule::constant()], [60]).unwrap(),

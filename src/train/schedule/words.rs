@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Interval, Kind, Mode, PlateauOptions, Schedule};
 
 impl fmt::Display for Schedule {
-    /// Such as "warm-up from 0.1 times the rate over 5 epochs, then cosine to 0 over 25 epochs".
+    /// Such as "warm-up from 0.1 of the rate over 5 epochs, then cosine to 0 over 25 epochs".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (one, many) = match self.interval {
             Interval::Epoch => ("epoch", "epochs"),
@@ -50,7 +50,7 @@ impl fmt::Display for Schedule {
                     && total_iters == *len
                 {
                     let start = number(start_factor);
-                    return write!(f, "warm-up from {start} times the rate over {}, then {then}", times(*len));
+                    return write!(f, "warm-up from {start} of the rate over {}, then {then}", times(*len));
                 }
                 let starts = [None].into_iter().chain(milestones.iter().map(Some));
                 schedules.iter().zip(starts).try_for_each(|(part, start)| match start {
@@ -65,7 +65,7 @@ impl fmt::Display for Schedule {
                     Mode::Max => "validation accuracy",
                 };
                 let (factor, bad) = (number(*factor), patience.saturating_add(1));
-                let epochs = if bad == 1 { "epoch" } else { "epochs in a row" };
+                let epochs = if bad == 1 { "epoch" } else { "epochs" };
                 write!(f, "times {factor} after {bad} {epochs} without a better {metric}")
             }
             Kind::Lambda(_) => write!(f, "a function of the {one}"),

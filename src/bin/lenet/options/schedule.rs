@@ -78,7 +78,8 @@ pub struct SchedulerOptions {
     /// polynomial: the power [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     power: Option<f64>,
-    /// cosine: the steps from the rate down to --eta-min [default: what the run has left after the warm-up]
+    /// cosine: the steps from the rate down to --eta-min [default: what the run has left
+    /// after the warm-up, which its config.toml then names]
     #[arg(long, value_name = "N")]
     t_max: Option<u64>,
     /// cosine, cosine-warm-restarts: the lowest rate [default: 0]
@@ -275,6 +276,12 @@ impl SchedulerOptions {
                 set(self.div_factor, &mut cycle.div_factor);
                 set(self.final_div_factor, &mut cycle.final_div_factor);
                 cycle.three_phase |= self.three_phase;
+                let is_idle = !cycle.cycle_momentum;
+                let got = "a cycle that leaves the momentum alone";
+                for (option, given) in [("--base-momentum", self.base_momentum), ("--max-momentum", self.max_momentum)]
+                {
+                    reject(option, given.is_some() && is_idle, "a cycle of the momentum", got)?;
+                }
             }
             Kind::Plateau(plateau) => {
                 let mut options = plateau.options().clone();
