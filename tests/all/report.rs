@@ -15,7 +15,6 @@ use wgrad::train::report::plots::{
 use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::train::report::{Comparison, Confusion, Picture, ReportOptions, Run, curves, write_report};
 use wgrad::train::run_folder::RunFolder;
-use wgrad::train::schedule::Schedule;
 use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
 use wgrad::{Device, Error, Result, Tensor};
 
@@ -425,10 +424,8 @@ fn a_run_leaves_a_report() {
     folder.write_config(&Settings { dataset: "fashion-mnist", optimizer }).expect("settings");
     let mut events = EventWriter::create(&folder.path().join("tensorboard")).expect("a writer");
     let fit_options = FitOptions {
-        epochs: 5,
-        lr: 0.02,
-        schedule: Schedule::constant(),
         early_stopping: Some(EarlyStopOptions { patience: 9, ..EarlyStopOptions::default() }),
+        ..FitOptions::new(5, 0.02)
     };
     let mut recorder = Recorder { folder: &mut folder, events: &mut events };
     let outcome = fit(&mut session, &fit_options, &mut recorder).expect("training");

@@ -9,6 +9,7 @@ mod options;
 mod plan;
 mod profile;
 mod schedule;
+mod signals;
 mod train;
 mod verify;
 

@@ -13,7 +13,7 @@ use wgrad::train::report::curves::schedule_plot;
 use wgrad::train::schedule::{Interval, Kind, Schedule};
 
 use crate::console::{self, count};
-use crate::options::schedule::{SchedulerOptions, as_option};
+use crate::options::schedule::{SchedulerOptions, as_option, without_warm_up};
 use crate::options::{reject, usage};
 
 /// More steps than any picture or table could show.
@@ -126,9 +126,12 @@ pub fn in_words(schedule: &Schedule, lr: f64) -> String {
     }
 }
 
-/// The schedule in words, as a heading.
+/// The schedule in words, short enough for a heading.
 fn title(schedule: &Schedule) -> String {
-    let words = schedule.to_string();
+    let words = match without_warm_up(schedule) {
+        (Some(_), then) => format!("warm-up, then {then}"),
+        (None, _) => schedule.to_string(),
+    };
     let mut letters = words.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::train::config::flatten;
 use crate::train::{EpochReport, Outcome};
 use crate::{Error, Result};
 
@@ -31,8 +32,7 @@ impl Run {
         let text = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
         let table: toml::Table =
             toml::from_str(&text).map_err(|error| Error::data(&config, "settings in TOML", format!("\n{error}")))?;
-        let mut settings = Vec::new();
-        flatten("", &table, &mut settings);
+        let settings = flatten(&table);
         let metrics = folder.join("metrics.jsonl");
         let text = std::fs::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
         let (epochs, outcome) = parse_metrics(&metrics, &text)?;
@@ -69,15 +69,4 @@ fn parse_metrics(path: &Path, text: &str) -> Result<(Vec<EpochReport>, Option<Ou
         return Err(Error::data(path, "at least one epoch", "none"));
     }
     Ok((epochs, outcome))
-}
-
-fn flatten(prefix: &str, table: &toml::Table, settings: &mut Vec<(String, String)>) {
-    for (key, value) in table {
-        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            toml::Value::Table(inner) => flatten(&name, inner, settings),
-            toml::Value::String(text) => settings.push((name, text.clone())),
-            other => settings.push((name, other.to_string())),
-        }
-    }
 }

@@ -66,6 +66,20 @@ fn a_configuration_names_the_lengths_that_were_left_open() {
     assert_eq!(len(&[&one_cycle[..], &["--accumulate=2"]].concat(), &["schedule", "total_steps"]).0, 4);
 }
 
+/// The epochs that are done were trained under the lengths that the run began with.
+#[test]
+fn a_run_that_goes_on_keeps_its_schedule() {
+    let place = Place::new();
+    succeeds(place.train(&["--no-report", "--scheduler=one-cycle", "--max-lr=0.1"]));
+    let run = place.runs()[0].to_str().unwrap().to_owned();
+    let longer = place.lenet(&["--resume", &run, "--epochs=3", "--no-report"]);
+    assert_eq!(longer.code, 2, "{}", longer.stderr);
+    assert!(longer.stderr.contains("--total-steps: expected at least the 9 steps"), "{}", longer.stderr);
+    let other = place.lenet(&["--resume", &run, "--scheduler=constant", "--no-report"]);
+    assert_eq!(other.code, 2, "{}", other.stderr);
+    assert!(other.stderr.contains("--resume with another schedule."), "{}", other.stderr);
+}
+
 #[test]
 fn the_file_keeps_its_schedule_unless_another_is_asked_for() {
     let place = Place::new();

@@ -5,6 +5,7 @@ mod data;
 mod network;
 mod optimizer;
 mod regularization;
+mod resume;
 mod run;
 pub mod schedule;
 mod stopping;
@@ -22,6 +23,7 @@ use data::{DatasetOption, SelectionOptions, SourceOptions, TransformOptions};
 use network::{InitOption, NetworkOptions};
 use optimizer::{BatchOptions, OptimizerOptions};
 use regularization::RegularizationOptions;
+pub use resume::Resume;
 use run::DeviceOption;
 pub use run::OutputOptions;
 use schedule::SchedulerOptions;
@@ -90,6 +92,18 @@ pub struct TrainOptions {
     /// Settings to start from: the config.toml of a run folder, or a part of one; options given here go before it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
+    /// Go on with an interrupted run, as if it had never stopped: its folder. Of its settings only --epochs, what early
+    /// stopping waits for, --data and --device can be changed
+    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["config", "out"])]
+    resume: Option<PathBuf>,
+}
+
+/// What `lenet train` was asked for.
+pub struct TrainRequest {
+    pub config: TrainConfig,
+    pub output: OutputOptions,
+    /// The run to go on with.
+    pub resume: Option<Resume>,
 }
 
 #[derive(Args)]
@@ -167,8 +181,14 @@ pub struct CompareOptions {
 
 impl TrainOptions {
     /// The run that the options describe, checked as far as it can be without data and device.
-    pub fn config(self) -> Result<(TrainConfig, OutputOptions)> {
-        let mut config = self.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::load)?;
+    pub fn request(self) -> Result<TrainRequest> {
+        let resume = self.resume.as_deref().map(Resume::read).transpose()?;
+        let started_as = match (&resume, &self.config) {
+            (Some(resume), _) => resume.config()?,
+            (None, Some(file)) => TrainConfig::load(file)?,
+            (None, None) => TrainConfig::default(),
+        };
+        let mut config = started_as.clone();
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.selection.apply(&mut config);
@@ -184,8 +204,11 @@ impl TrainOptions {
         // Named, so that the file a run leaves says it.
         config.lr = Some(config.learning_rate());
         config.validate().map_err(as_option)?;
+        if resume.is_some() {
+            resume::refuse_changes(&started_as, &config)?;
+        }
         SchedulerOptions::check(&config)?;
-        Ok((config, self.output))
+        Ok(TrainRequest { config, output: self.output, resume })
     }
 }
 
@@ -216,7 +239,7 @@ impl EvalOptions {
 impl PlanOptions {
     /// A run with these options.
     pub fn config(self) -> Result<TrainConfig> {
-        let mut config = TrainConfig::default();
+        let mut config = TrainConfig { health: None, ..TrainConfig::default() };
         self.dataset.apply(&mut config);
         self.network.apply(&mut config);
         self.batch.apply(&mut config);
@@ -231,7 +254,7 @@ impl PlanOptions {
 impl StepOptions {
     /// A run with these options.
     pub fn config(self) -> Result<TrainConfig> {
-        let mut config = TrainConfig { device: "gpu".to_owned(), ..TrainConfig::default() };
+        let mut config = TrainConfig { device: "gpu".to_owned(), health: None, ..TrainConfig::default() };
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.network.apply(&mut config);

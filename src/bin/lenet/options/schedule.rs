@@ -355,7 +355,7 @@ fn name(kind: &Kind) -> Option<&'static str> {
 }
 
 /// The start factor and the length of a schedule's warm-up, if it is one as `--warmup` makes it, and what follows.
-fn without_warm_up(schedule: &Schedule) -> (Option<(f64, u64)>, &Schedule) {
+pub fn without_warm_up(schedule: &Schedule) -> (Option<(f64, u64)>, &Schedule) {
     if let Kind::Sequential { schedules, milestones } = schedule.kind()
         && let ([rise, then], [len]) = (schedules.as_slice(), milestones.as_slice())
         && let Kind::Linear { start_factor, end_factor: 1.0, total_iters } = rise.kind()
