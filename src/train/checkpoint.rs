@@ -112,7 +112,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] where the file is no checkpoint, of another version, or damaged.
     pub fn load(path: &Path) -> Result<Checkpoint> {
-        let (tensors, metadata) = weights::read(path)?;
+        Checkpoint::from_bytes(path, &weights::read_bytes(path)?)
+    }
+
+    /// [`Checkpoint::load`] from bytes already in memory; `path` is for messages only. Errors as there.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Checkpoint> {
+        let (tensors, metadata) = weights::parse(path, bytes)?;
         let damaged = |got: String| Error::data(path, "a whole checkpoint", got);
         let metadata = metadata.ok_or_else(|| damaged("a safetensors file without a run's state".to_owned()))?;
         let Header { format } = serde_json::from_str(&metadata)

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{HealthReport, weights};
 use crate::exec::StateDict;
@@ -13,7 +13,7 @@ use crate::{Error, Result, files};
 /// The file to go on from.
 pub const CHECKPOINT: &str = "checkpoint";
 const METRICS: &str = "metrics.jsonl";
-const HEALTH: &str = "health.jsonl";
+pub(super) const HEALTH: &str = "health.jsonl";
 
 /// A run's folder.
 #[derive(Debug)]
@@ -24,12 +24,14 @@ pub struct RunFolder {
     health: String,
 }
 
-/// A line of `health.jsonl`.
-#[derive(Serialize)]
-struct HealthLine<'a> {
-    epoch: u64,
+/// A line of `health.jsonl`: what the look into the network at the end of an epoch found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EpochHealth {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// What it found.
     #[serde(flatten)]
-    report: &'a HealthReport,
+    pub report: HealthReport,
 }
 
 impl RunFolder {
@@ -107,7 +109,7 @@ impl RunFolder {
     pub fn add_health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
         let mut report = report.clone();
         report.rows.iter_mut().for_each(|row| row.histogram = None);
-        push_line(&mut self.health, &HealthLine { epoch, report: &report })?;
+        push_line(&mut self.health, &EpochHealth { epoch, report })?;
         files::write_whole(&self.path.join(HEALTH), self.health.as_bytes())
     }
 

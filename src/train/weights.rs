@@ -44,7 +44,12 @@ pub fn save(path: &Path, tensors: &StateDict, about: &[(&str, String)]) -> Resul
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] where the file is damaged, or holds other than 32-bit floats.
 pub fn load(path: &Path) -> Result<StateDict> {
-    let (mut tensors, _) = read(path)?;
+    from_bytes(path, &read_bytes(path)?)
+}
+
+/// [`load`] from bytes already in memory; `path` is for messages only. Errors as there.
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<StateDict> {
+    let (mut tensors, _) = parse(path, bytes)?;
     tensors.retain(|name, _| !name.ends_with(IGNORED_SUFFIX));
     match tensors.iter().find(|(_, tensor)| !matches!(tensor.data(), TensorData::F32(_))) {
         None => Ok(tensors),
@@ -67,12 +72,11 @@ pub(super) fn write(path: &Path, tensors: &StateDict, metadata: String) -> Resul
     files::write_whole(path, &bytes)
 }
 
-/// Reads all tensors of a safetensors file, but PyTorch's counters, and its metadata.
-pub(super) fn read(path: &Path) -> Result<(StateDict, Option<String>)> {
-    let bytes = read_bytes(path)?;
+/// All tensors of a safetensors file, but PyTorch's counters, and its metadata.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(StateDict, Option<String>)> {
     let damaged = |error: safetensors::SafeTensorError| Error::data(path, EXPECTED, error.to_string());
-    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let metadata = header.metadata().as_ref().and_then(|map| map.get(METADATA)).cloned();
     let mut tensors = StateDict::new();
     for (name, view) in file.iter().filter(|(name, _)| !name.ends_with(IGNORED_SUFFIX)) {
@@ -88,7 +92,7 @@ const EXPECTED: &str = "a whole safetensors file";
 
 /// The bytes of a file that begins as safetensors files do. Looked at first, so that a disk image given by mistake is not
 /// read into memory.
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let failed = |error| Error::io("read", path)(error);
     let mut file = File::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();

@@ -1,5 +1,6 @@
 //! `lenet train`: trains, shows how it goes and leaves a run folder.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +13,8 @@ use wgrad::train::run_folder::{CHECKPOINT, RunFolder};
 use wgrad::train::schedule::Kind;
 use wgrad::train::weights::in_file;
 use wgrad::train::{
-    CheckpointOptions, EpochReport, FitOptions, HealthReport, Observer, Outcome, Session, TrainConfig, fit, fit_from,
+    CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, TrainConfig, fit,
+    fit_from,
 };
 use wgrad::{Device, Error, Result};
 
@@ -68,7 +70,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     ))?;
 
     let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
-    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()? };
+    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
     let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
         Err(error) => return cut_short(error, &mut session, &mut recorder),
         Ok(outcome) => outcome,
@@ -200,6 +202,8 @@ struct Recorder {
     /// For TensorBoard, where there is to be a report.
     events: Option<EventWriter>,
     signals: Signals,
+    /// Layers that were found dead.
+    dead: BTreeSet<String>,
 }
 
 impl Observer for Recorder {
@@ -217,6 +221,15 @@ impl Observer for Recorder {
 
     fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
         self.folder.add_health(epoch, report)?;
+        for row in report.of_kind(HealthKind::Unit).filter(|row| row.summary.zeros == 1.0) {
+            if self.dead.insert(row.name.clone()) {
+                self.console.warn(&format!(
+                    "after epoch {epoch} every unit of {} is dead: whatever the image, it gives 0, and what lies before it \
+                     learns nothing any more; a lower learning rate may keep it alive",
+                    row.name
+                ));
+            }
+        }
         match &mut self.events {
             Some(events) => events.health(epoch, report),
             None => Ok(()),

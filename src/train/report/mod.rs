@@ -168,6 +168,11 @@ fn figures(
             grids::sample_grid("Test images", &samples(test, predictions)?, 8),
         ),
     ];
+    if let Some(picture) = curves::health_curves(run) {
+        let caption = "From a look into the network on each epoch's last batch. Steps that change a weight by about a \
+                       thousandth are healthy; gradients that grow or vanish, and units that stay dead, are not.";
+        figures.push(figure("health", "Health", caption, picture));
+    }
     if let Some((name, weight)) = filters {
         let caption = "Each filter is scaled for itself: blue is negative, white 0, red positive; on colour images the \
                        colours are the filter's own around grey.";
