@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::early_stop::{EarlyStopOptions, EarlyStopping};
 use super::metrics::Metrics;
+use super::predict::{Prediction, Predictor, PredictorOptions};
 use super::schedule::Schedule;
 use super::{EvalOptions, FitOptions, Session, SessionOptions, evaluate, weights};
 use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits};
@@ -208,6 +209,20 @@ impl TrainConfig {
         let normalize = self.normalize.stats(self.dataset);
         let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
         evaluate(device, &options).map_err(weights::in_file(file))
+    }
+
+    /// What the network with the weights in a file makes of each image; see [`Predictor`].
+    ///
+    /// # Errors
+    /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be
+    /// read or is of another network.
+    pub fn predict(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Vec<Prediction>> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let normalize = self.normalize.stats(self.dataset);
+        let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
+        let options =
+            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
+        Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
     }
 
     /// The plans of such a run, as [`Session::plans`] has them, without reading any data.

@@ -8,47 +8,47 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist");
-const TINY: [&str; 8] = ["--train-limit", "128", "--val-limit", "64", "--epochs", "2", "--batch-size", "50"];
+pub const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist");
+pub const TINY: [&str; 8] = ["--train-limit", "128", "--val-limit", "64", "--epochs", "2", "--batch-size", "50"];
 
 /// A finished call.
-struct Done {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// A folder to run in, without an environment that decides about devices or data.
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         Place(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lenet"));
         command.args(args).current_dir(self.0.path()).env_remove("WGRAD_DEVICE").stdin(Stdio::null());
         command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 
-    fn lenet(&self, args: &[&str]) -> Done {
+    pub fn lenet(&self, args: &[&str]) -> Done {
         done(self.command(args).output().unwrap())
     }
 
     /// A tiny run with more options.
-    fn train(&self, more: &[&str]) -> Done {
+    pub fn train(&self, more: &[&str]) -> Done {
         let fixed = ["train", "--device", "cpu", "--data", DATA];
         self.lenet(&[&fixed[..], &TINY, more].concat())
     }
 
     /// The folders in `runs`.
-    fn runs(&self) -> Vec<PathBuf> {
+    pub fn runs(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.path("runs")) else { return Vec::new() };
         let mut runs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         runs.sort();
@@ -56,21 +56,21 @@ impl Place {
     }
 }
 
-fn done(output: Output) -> Done {
+pub fn done(output: Output) -> Done {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Done { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn succeeds(done: Done) -> String {
+pub fn succeeds(done: Done) -> String {
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{}", done.stdout);
     done.stdout
 }
 
-fn lines(text: &str) -> Vec<Value> {
+pub fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn read(path: &Path) -> String {
+pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 

@@ -6,6 +6,7 @@ mod accumulation;
 mod by_hand;
 mod cases;
 mod cli;
+mod cli_tools;
 mod data;
 mod examples;
 mod golden;

@@ -5,8 +5,10 @@ mod compare;
 mod console;
 mod devices;
 mod eval;
+mod model;
 mod options;
 mod plan;
+mod predict;
 mod profile;
 mod train;
 mod verify;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         None => train::run(cli.train),
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
+        Some(Command::Predict(options)) => predict::run(options),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),

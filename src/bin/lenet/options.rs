@@ -12,6 +12,9 @@ use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::{Error, Result};
 
+use crate::eval::EvalOptions;
+use crate::predict::PredictOptions;
+
 /// Trains LeNet-5 on images with a GPU compute engine of its own, or on the processor.
 ///
 /// Without a subcommand it trains. A first run needs no files: a part of FashionMNIST comes with the program.
@@ -28,8 +31,10 @@ pub struct Cli {
 pub enum Command {
     /// Train a network and leave a run folder with its settings, metrics and weights (the default)
     Train(Box<TrainOptions>),
-    /// Judge a model file by the test images
+    /// Judge a model by the test images: loss, accuracy, scores of each class, the confusion matrix
     Eval(EvalOptions),
+    /// Say what a trained network takes image files for
+    Predict(PredictOptions),
     /// Set runs side by side: the settings that differ, scores, and a picture of their curves
     Compare(CompareOptions),
     /// List what can be computed on, and which of it `--device auto` takes
@@ -72,29 +77,6 @@ pub struct TrainOptions {
 }
 
 #[derive(Args)]
-pub struct EvalOptions {
-    /// The weights: a safetensors file with PyTorch's names. The settings in a config.toml beside it are the defaults of
-    /// the other options
-    #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
-    #[command(flatten)]
-    dataset: DatasetOption,
-    #[command(flatten)]
-    source: SourceOptions,
-    /// Judge by the first N test images only [default: all]
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    val_limit: Option<usize>,
-    /// The network has a batch normalisation behind its first convolution
-    #[arg(long, help_heading = "Network")]
-    batch_norm: bool,
-    #[command(flatten)]
-    device: DeviceOption,
-    /// Print one JSON object and nothing else
-    #[arg(long, help_heading = "Output")]
-    pub json: bool,
-}
-
-#[derive(Args)]
 pub struct PlanOptions {
     #[command(flatten)]
     dataset: DatasetOption,
@@ -127,7 +109,7 @@ pub struct StepOptions {
 
 #[derive(Args)]
 #[command(next_help_heading = "Data")]
-struct DatasetOption {
+pub struct DatasetOption {
     /// The images [default: fashion-mnist]
     #[arg(long, value_name = "NAME", value_parser = parser::<DatasetName>(&["fashion-mnist", "mnist", "cifar10"]))]
     dataset: Option<DatasetName>,
@@ -135,7 +117,7 @@ struct DatasetOption {
 
 #[derive(Args)]
 #[command(next_help_heading = "Data")]
-struct SourceOptions {
+pub struct SourceOptions {
     /// The folder with the data set's files [default: the cache folder, /usr/share/datasets, or for fashion-mnist the
     /// bundled part of it]
     #[arg(long, value_name = "DIR")]
@@ -165,7 +147,7 @@ struct SelectionOptions {
 
 #[derive(Args)]
 #[command(next_help_heading = "Network")]
-struct NetworkOptions {
+pub struct NetworkOptions {
     /// Normalise batches behind the first convolution
     #[arg(long)]
     batch_norm: bool,
@@ -184,7 +166,7 @@ struct InitOption {
 
 #[derive(Args)]
 #[command(next_help_heading = "Training")]
-struct BatchOptions {
+pub struct BatchOptions {
     /// Images in a step [default: 64]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
@@ -246,7 +228,7 @@ struct SchedulerOptions {
 
 #[derive(Args)]
 #[command(next_help_heading = "Run")]
-struct DeviceOption {
+pub struct DeviceOption {
     /// What to compute on: `auto` (a real GPU, else the processor), `cpu`, `gpu` (the best adapter, even a software one)
     /// or a part of an adapter's name [default: auto]
     #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE")]
@@ -294,35 +276,11 @@ impl TrainOptions {
         self.optimizer.apply(&mut config)?;
         self.stopping.apply(&mut config);
         self.scheduler.apply(&mut config)?;
-        set_device(self.device.device, &mut config);
+        self.device.apply(&mut config);
         // Named, so that the file a run leaves says it.
         config.lr = Some(config.learning_rate());
         config.validate().map_err(as_option)?;
         Ok((config, self.output))
-    }
-}
-
-impl EvalOptions {
-    /// What a model is evaluated as, by the options and the file beside the model. Of a run's limits nothing is taken
-    /// over: they are about training.
-    pub fn config(&self) -> Result<TrainConfig> {
-        let beside = self.model.with_file_name("config.toml");
-        let run = if beside.is_file() { TrainConfig::load(&beside)? } else { TrainConfig::default() };
-        let mut config = TrainConfig {
-            // Another data set's files would not be in the same folder.
-            data: run.data.filter(|_| self.dataset.dataset.is_none_or(|name| name == run.dataset)),
-            dataset: run.dataset,
-            normalize: run.normalize,
-            batch_norm: run.batch_norm || self.batch_norm,
-            val_limit: self.val_limit,
-            val_split: 0.0,
-            ..TrainConfig::default()
-        };
-        self.dataset.apply(&mut config);
-        self.source.apply(&mut config)?;
-        set_device(self.device.device.clone(), &mut config);
-        config.validate()?;
-        Ok(config)
     }
 }
 
@@ -356,13 +314,20 @@ impl StepOptions {
 }
 
 impl DatasetOption {
-    fn apply(&self, config: &mut TrainConfig) {
+    pub fn apply(&self, config: &mut TrainConfig) {
         set(self.dataset, &mut config.dataset);
+    }
+
+    /// As [`apply`](Self::apply), to the settings of a run that has ended: another data set's files would not be in
+    /// that run's folder of data.
+    pub fn apply_to_model(&self, config: &mut TrainConfig) {
+        config.data = config.data.take().filter(|_| self.dataset.is_none_or(|name| name == config.dataset));
+        self.apply(config);
     }
 }
 
 impl SourceOptions {
-    fn apply(&self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(&self, config: &mut TrainConfig) -> Result<()> {
         if let Some(dir) = &self.data {
             config.data = Some(absolute(dir)?);
         }
@@ -381,7 +346,7 @@ impl SelectionOptions {
 }
 
 impl NetworkOptions {
-    fn apply(self, config: &mut TrainConfig) {
+    pub fn apply(self, config: &mut TrainConfig) {
         config.batch_norm |= self.batch_norm;
         set(self.dropout, &mut config.dropout);
     }
@@ -397,7 +362,7 @@ impl InitOption {
 }
 
 impl BatchOptions {
-    fn apply(self, config: &mut TrainConfig) {
+    pub fn apply(self, config: &mut TrainConfig) {
         set(self.batch_size, &mut config.batch_size);
         set(self.seed, &mut config.seed);
     }
@@ -478,6 +443,12 @@ impl SchedulerOptions {
     }
 }
 
+impl DeviceOption {
+    pub fn apply(&self, config: &mut TrainConfig) {
+        set_device(self.device.clone(), config);
+    }
+}
+
 /// An environment variable that is set to nothing asks for nothing.
 fn set_device(device: Option<String>, config: &mut TrainConfig) {
     set(device.filter(|device| !device.is_empty()), &mut config.device);
@@ -519,9 +490,17 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// A parser for names, which `--help` and error messages list.
-fn parser<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+pub fn parser<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
 where
     T: std::str::FromStr<Err = Error> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
+}
+
+/// Reads a number of things.
+pub fn at_least_1(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
 }

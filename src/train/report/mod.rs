@@ -14,6 +14,7 @@ pub mod curves;
 pub mod grids;
 pub mod html;
 pub mod plots;
+pub mod predictions;
 pub mod run;
 pub mod tensorboard;
 
