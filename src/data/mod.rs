@@ -1,8 +1,11 @@
 //! Data sets: found on disk or bundled, read, checked, and kept as bytes. Stage 1 of the way data takes; the pixels
-//! stay `u8` and planar until the device gathers and normalises a batch. Nothing here downloads or augments.
+//! stay `u8` and planar until the device gathers and normalises a batch. Files are only downloaded when [`fetch`] is
+//! asked to; nothing here augments.
 
 pub mod bundled;
+mod choose;
 pub mod cifar;
+pub mod fetch;
 pub mod idx;
 pub mod loader;
 mod locate;
@@ -20,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::rng::Stream;
 use crate::{Error, Result};
 
+pub use choose::Choice;
 pub use loader::{Batch, DataLoader};
-pub use locate::{cache_dir, load};
+pub use locate::{Place, PlaceKind, cache_dir, load, places};
 pub use normalize::{ChannelStats, Normalize};
 pub use photo::{Fit, Photo, PhotoOptions, has_bright_border};
 pub use tensors::{TensorBatch, TensorDataset};

@@ -1,8 +1,11 @@
 //! The subcommands around trained models and data sets, as a user meets them: what they print and write, and the exit
 //! codes.
 
+mod data;
 mod eval;
+mod fetch;
 mod predict;
+mod server;
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 
 mod compare;
 mod console;
+mod data;
 mod devices;
 mod eval;
 mod model;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
         Some(Command::Predict(options)) => predict::run(options),
+        Some(Command::Data(command)) => data::run(command),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),

@@ -12,6 +12,7 @@ use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::{Error, Result};
 
+use crate::data::DataCommand;
 use crate::eval::EvalOptions;
 use crate::predict::PredictOptions;
 
@@ -35,6 +36,9 @@ pub enum Command {
     Eval(EvalOptions),
     /// Say what a trained network takes image files for
     Predict(PredictOptions),
+    /// List, fetch and show data sets
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Set runs side by side: the settings that differ, scores, and a picture of their curves
     Compare(CompareOptions),
     /// List what can be computed on, and which of it `--device auto` takes
