@@ -14,7 +14,7 @@ use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
-use crate::nn::LeNet5;
+use crate::nn::{LeNet5, Summary};
 use crate::optim::{Optimizer, UpdateOptions};
 use crate::{Error, Result};
 
@@ -223,6 +223,14 @@ impl TrainConfig {
         let options =
             PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
         Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
+    }
+
+    /// What the network is made of, for batches of the configured size; see [`Summary`].
+    ///
+    /// # Errors
+    /// As [`Summary::of`].
+    pub fn summary(&self) -> Result<Summary> {
+        Summary::of(&self.model(), self.dataset.image_shape(), self.batch_size)
     }
 
     /// The plans of such a run, as [`Session::plans`] has them, without reading any data.

@@ -11,6 +11,7 @@ mod options;
 mod plan;
 mod predict;
 mod profile;
+mod summary;
 mod train;
 mod verify;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Eval(options)) => eval::run(options),
         Some(Command::Predict(options)) => predict::run(options),
         Some(Command::Data(command)) => data::run(command),
+        Some(Command::Summary(options)) => summary::run(options),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),

@@ -15,6 +15,7 @@ use wgrad::{Error, Result};
 use crate::data::DataCommand;
 use crate::eval::EvalOptions;
 use crate::predict::PredictOptions;
+use crate::summary::SummaryOptions;
 
 /// Trains LeNet-5 on images with a GPU compute engine of its own, or on the processor.
 ///
@@ -43,6 +44,8 @@ pub enum Command {
     Compare(CompareOptions),
     /// List what can be computed on, and which of it `--device auto` takes
     Devices,
+    /// Print the layers of the network, with shapes, parameters, operations and memory
+    Summary(SummaryOptions),
     /// Print what a step of training and of evaluation consists of, op by op
     Plan(PlanOptions),
     /// Time every op of a training step
