@@ -4,6 +4,7 @@
 mod init;
 mod layers;
 mod lenet;
+pub mod onnx;
 mod sequential;
 mod summary;
 

@@ -6,6 +6,7 @@ mod console;
 mod data;
 mod devices;
 mod eval;
+mod export;
 mod model;
 mod options;
 mod plan;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some(Command::Eval(options)) => eval::run(options),
         Some(Command::Predict(options)) => predict::run(options),
         Some(Command::Data(command)) => data::run(command),
+        Some(Command::Export(options)) => export::run(options),
         Some(Command::Summary(options)) => summary::run(options),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Devices) => devices::run(),

@@ -14,6 +14,7 @@ use wgrad::{Error, Result};
 
 use crate::data::DataCommand;
 use crate::eval::EvalOptions;
+use crate::export::ExportOptions;
 use crate::predict::PredictOptions;
 use crate::summary::SummaryOptions;
 
@@ -37,6 +38,8 @@ pub enum Command {
     Eval(EvalOptions),
     /// Say what a trained network takes image files for
     Predict(PredictOptions),
+    /// Write a trained network as an ONNX file, for other programs to run
+    Export(ExportOptions),
     /// List, fetch and show data sets
     #[command(subcommand)]
     Data(DataCommand),
