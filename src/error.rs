@@ -79,16 +79,16 @@ pub enum Error {
     /// No mirror gave the whole of a file.
     #[error(
         "cannot download {file}\n  {}\nTry again later (what has come is kept), name another mirror with --from URL, or get \
-         the file elsewhere and put it into {}, or into a folder that you name with --data",
+         the data set's files elsewhere and put them into {}, or into a folder that you name with --data",
         attempts.join("\n  "),
         folder.display()
     )]
     Download {
         /// The file's name.
         file: String,
-        /// Every address that was asked, and what came of it.
+        /// Every address that was asked, and what came of it last.
         attempts: Vec<String>,
-        /// The folder that the file belongs in.
+        /// The folder that the files belong in.
         folder: PathBuf,
     },
 

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((summary.num_parameters, summary.num_buffers), (44_426 + 12, 12));
         assert_eq!(summary.parameter_bytes, 4 * (44_426 + 24));
         assert_eq!(summary.input_bytes, 3 * 28 * 28 * 4);
-        assert_eq!(summary.flops, summary.layers.iter().map(|layer| layer.flops).sum());
+        assert_eq!(summary.flops, summary.layers.iter().map(|layer| layer.flops).sum::<u64>());
         let plain = Summary::of(&LeNet5::new(10), [3, 32, 32], 1).unwrap();
         assert_eq!(plain.num_parameters, 62_006);
         assert!(Summary::of(&LeNet5::new(10), [1, 28, 28], 0).unwrap_err().is_usage());

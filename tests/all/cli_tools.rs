@@ -3,9 +3,11 @@
 
 mod data;
 mod eval;
+mod export;
 mod fetch;
 mod predict;
 mod server;
+mod summary;
 
 use std::path::{Path, PathBuf};
 

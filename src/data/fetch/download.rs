@@ -15,7 +15,7 @@ use crate::{Error, Result, files};
 
 /// How long a mirror may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Attempts in a row on a mirror that each time is cut off with a little more of the file.
+/// Attempts in a row on a mirror, each of which brings a little more of the file.
 const ATTEMPTS: usize = 10;
 
 /// Puts the file into `folder`, unless it is there.
@@ -38,34 +38,40 @@ pub(super) fn download(
     let mut attempts = Vec::new();
     for mirror in mirrors {
         let url = format!("{}/{}", mirror.trim_end_matches('/'), file.name);
+        part.has_others = part.len()? > 0;
+        let mut last_reason = String::new();
         for _ in 0..ATTEMPTS {
             watch(Event::Asking { file: &file.name, url: &url });
-            let before = part.len()?;
-            let reason = match receive(&agent, &url, file, &mut part, watch)? {
+            let (reason, is_worth_another) = match receive(&agent, &url, file, &mut part, watch)? {
                 Received::Whole => {
                     part.finish(&place)?;
                     watch(Event::Done { file: &file.name });
                     return Ok(());
                 }
-                Received::Failed(reason) => reason,
+                Received::More(reason) | Received::Nothing(reason) => (reason, true),
+                Received::Failed(reason) => (reason, false),
             };
             watch(Event::Failed { url: &url, reason: &reason });
-            attempts.push(format!("{url}: {reason}"));
-            // Bytes of an earlier attempt may have been the wrong ones, and a cut connection can be taken up again;
-            // what brought nothing new will bring nothing the next time.
-            let after = part.len()?;
-            if after == before || (after == 0 && !part.was_resumed) {
+            last_reason = reason;
+            if !is_worth_another {
                 break;
             }
         }
+        attempts.push(format!("{url}: {last_reason}"));
     }
     part.discard_if_empty();
-    Err(Error::Download { file: file.name.clone(), attempts, folder: folder.to_owned() })
+    let (file, folder) = (file.name.clone(), folder.to_owned());
+    Err(Error::Download { file, attempts, folder })
 }
 
+/// What came of asking a mirror; the texts say why it was not the whole file.
 enum Received {
     Whole,
-    /// Why not; what is in the part is what can be gone on with.
+    /// More of the file than there was: the connection can be taken up again.
+    More(String),
+    /// What was here was thrown away, since it may have been wrong: the mirror can be asked for the whole file.
+    Nothing(String),
+    /// No use asking it again.
     Failed(String),
 }
 
@@ -82,7 +88,6 @@ fn receive(
         part.truncate()?;
         have = 0;
     }
-    part.was_resumed = have > 0;
     if have < file.num_bytes {
         let mut request = agent.get(url).header("accept-encoding", "identity");
         if have > 0 {
@@ -98,7 +103,7 @@ fn receive(
             StatusCode::PARTIAL_CONTENT if have > 0 && continues => false,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.truncate()?;
-                return Ok(Received::Failed("the server does not go on where the download was cut off".to_owned()));
+                return Ok(Received::Nothing("the server does not go on where the download was cut off".to_owned()));
             }
             status => return Ok(Received::Failed(format!("the server answers {status}"))),
         };
@@ -109,33 +114,36 @@ fn receive(
         }
         if starts_over {
             part.truncate()?;
-            (have, part.was_resumed) = (0, false);
+            have = 0;
         }
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; 64 * 1024];
+        let before = have;
         while have < file.num_bytes {
-            let num_bytes = match body.read(&mut buffer) {
-                Ok(0) => return Ok(Received::Failed(cut_off(have, file.num_bytes, "the connection ended"))),
-                Ok(num_bytes) => num_bytes,
-                Err(error) => return Ok(Received::Failed(cut_off(have, file.num_bytes, &error.to_string()))),
+            let why = match body.read(&mut buffer) {
+                Ok(0) => "the connection ended".to_owned(),
+                Err(error) => error.to_string(),
+                Ok(num_bytes) => {
+                    // No more than was promised is kept, whatever comes.
+                    let kept = num_bytes.min(usize::try_from(file.num_bytes - have).unwrap_or(usize::MAX));
+                    part.append(&buffer[..kept])?;
+                    have += kept as u64;
+                    watch(Event::Received { bytes: have, of: file.num_bytes });
+                    continue;
+                }
             };
-            // No more than was promised is kept, whatever comes.
-            let kept = num_bytes.min(usize::try_from(file.num_bytes - have).unwrap_or(usize::MAX));
-            part.append(&buffer[..kept])?;
-            have += kept as u64;
-            watch(Event::Received { bytes: have, of: file.num_bytes });
+            let reason = format!("cut off after {have} of {} bytes ({why})", file.num_bytes);
+            return Ok(if have > before { Received::More(reason) } else { Received::Failed(reason) });
         }
     }
     let got = part.sha256()?;
     if got == file.sha256 {
         return Ok(Received::Whole);
     }
+    let reason = format!("other bytes than were published (SHA-256 {got}, expected {})", file.sha256);
+    let has_others = part.has_others;
     part.truncate()?;
-    Ok(Received::Failed(format!("other bytes than were published (SHA-256 {got}, expected {})", file.sha256)))
-}
-
-fn cut_off(have: u64, of: u64, why: &str) -> String {
-    format!("cut off after {have} of {of} bytes ({why})")
+    Ok(if has_others { Received::Nothing(reason) } else { Received::Failed(reason) })
 }
 
 /// Where the bytes of a partial answer start: `bytes 100-199/200`.
@@ -159,8 +167,8 @@ fn agent() -> Agent {
 struct Part {
     path: PathBuf,
     file: File,
-    /// Whether the last attempt went on from bytes that were there.
-    was_resumed: bool,
+    /// Whether some of its bytes are not from the mirror that is being asked.
+    has_others: bool,
 }
 
 impl Part {
@@ -168,12 +176,12 @@ impl Part {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = opened.map_err(Error::io("write", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Part { path, file, was_resumed: false }),
+            Ok(()) => Ok(Part { path, file, has_others: false }),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::data(&path, "a download of our own", "one that another program is at; wait for it"))
             }
             // Not every file system has locks; a mix-up would be found by the checksum.
-            Err(TryLockError::Error(_)) => Ok(Part { path, file, was_resumed: false }),
+            Err(TryLockError::Error(_)) => Ok(Part { path, file, has_others: false }),
         }
     }
 
@@ -182,6 +190,7 @@ impl Part {
     }
 
     fn truncate(&mut self) -> Result<()> {
+        self.has_others = false;
         self.file.set_len(0).map_err(Error::io("write", &self.path))
     }
 

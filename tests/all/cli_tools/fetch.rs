@@ -113,6 +113,14 @@ fn wrong_bytes_are_never_given_the_files_name() {
     let good = Server::new(Manner::Good, &bytes);
     fetch(&published(&bytes, &[&wrong.url, &good.url]), folder.path()).0.unwrap();
     assert!(std::fs::read(folder.path().join("file.gz")).unwrap() == bytes);
+
+    // What all came from one server, if in two pieces, is not asked of it again.
+    let folder = tempfile::tempdir().unwrap();
+    let other: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    let cuts = Server::new(Manner::CutsOnce, &other);
+    let error = fetch(&published(&bytes, &[&cuts.url]), folder.path()).0.unwrap_err().to_string();
+    assert_eq!((cuts.requests().len(), names(folder.path())), (2, vec![]), "{error}");
+    assert_eq!(error.matches(&cuts.url).count(), 1, "a line a mirror: {error}");
 }
 
 #[test]
