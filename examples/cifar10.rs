@@ -80,8 +80,13 @@ fn main() -> Result<()> {
     };
     let mut session = Session::new(&device, &options)?;
     println!("{} parameters", session.program().num_parameters());
-    let fit_options =
-        FitOptions { epochs: args.epochs, lr: args.lr, schedule: Schedule::constant(), early_stopping: None };
+    let fit_options = FitOptions {
+        epochs: args.epochs,
+        lr: args.lr,
+        schedule: Schedule::constant(),
+        early_stopping: None,
+        checkpoint: None,
+    };
     fit(&mut session, &fit_options, &mut Printer)?;
 
     // Saved, and loaded again: a safetensors file with PyTorch's names, which PyTorch can read as well.

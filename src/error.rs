@@ -185,6 +185,20 @@ pub enum Error {
         /// 7", where the session can look for it.
         layer: Option<String>,
     },
+
+    /// Training was asked to stop before its end.
+    #[error(
+        "training was interrupted after {epochs} epochs and {batches} batches of the next; {}",
+        saved.as_ref().map_or("it is not saved".to_owned(), |path| format!("it is saved in {}", path.display()))
+    )]
+    Interrupted {
+        /// Epochs that were done.
+        epochs: u64,
+        /// Batches that were done of the epoch behind them.
+        batches: usize,
+        /// The checkpoint to go on from.
+        saved: Option<PathBuf>,
+    },
 }
 
 impl Error {

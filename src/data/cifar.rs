@@ -44,7 +44,9 @@ pub fn read_into(path: &Path, records: &mut Records) -> Result<()> {
     append(path, &bytes, records)
 }
 
-fn append(path: &Path, bytes: &[u8], records: &mut Records) -> Result<()> {
+/// [`read_into`] from bytes already in memory; `path` is for messages only. Errors as there; what comes before a label that
+/// is not one was appended then.
+pub fn append(path: &Path, bytes: &[u8], records: &mut Records) -> Result<()> {
     check_len(path, bytes.len() as u64)?;
     for (index, record) in bytes.chunks_exact(RECORD_LEN_BYTES).enumerate() {
         let (label, image) = (record[0], &record[1..]);

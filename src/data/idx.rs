@@ -49,15 +49,15 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
     labels_from(path, reader, file_len)
 }
 
-/// [`read_images`] from bytes already in memory; `path` is for messages only.
-pub(crate) fn images_from(path: &Path, reader: impl BufRead, file_len: u64) -> Result<Images> {
+/// [`read_images`] from a reader of `file_len` bytes; `path` is for messages only. Errors as there.
+pub fn images_from(path: &Path, reader: impl BufRead, file_len: u64) -> Result<Images> {
     let idx = Source::new(path, file_len);
     let ([num_images, height, width], pixels) = idx.read(reader, IMAGES_MAGIC)?;
     Ok(Images { pixels, num_images, height, width })
 }
 
-/// [`read_labels`] from bytes already in memory; `path` is for messages only.
-pub(crate) fn labels_from(path: &Path, reader: impl BufRead, file_len: u64) -> Result<Vec<u8>> {
+/// [`read_labels`] from a reader of `file_len` bytes; `path` is for messages only. Errors as there.
+pub fn labels_from(path: &Path, reader: impl BufRead, file_len: u64) -> Result<Vec<u8>> {
     let ([_], labels) = Source::new(path, file_len).read(reader, LABELS_MAGIC)?;
     Ok(labels)
 }

@@ -7,14 +7,17 @@ mod device;
 pub(crate) mod gpu;
 mod model;
 pub mod profile;
+mod snapshot;
 mod state;
 mod step_table;
 pub mod verify;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 pub use device::{Device, DeviceInfo, devices};
 pub use gpu::Kernels;
+pub use snapshot::Snapshot;
 pub use state::StateDict;
 pub(crate) use state::StateLayout;
 pub use step_table::StepTable;
@@ -26,8 +29,9 @@ use crate::{Error, Result};
 
 /// What a device does for a program. States, entries and steps are indices; names are the program's business.
 pub(crate) trait Executor: Send {
-    /// Runs an entry once for each row of scalars, calling `progress` with the number of steps done so far.
-    fn run(&mut self, entry: usize, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()>;
+    /// Runs an entry once for each row of scalars, telling `progress` the number of steps done so far; where that
+    /// breaks, comes back as soon as what is under way is done. Gives the number of steps done.
+    fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize>;
     /// Runs one op of an entry under the first row of scalars.
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()>;
     /// Overwrites a value; the tensor has been checked to fit.
@@ -46,11 +50,16 @@ pub(crate) trait Executor: Send {
     fn keep(&mut self, states: &[usize]) -> Result<()>;
     /// Copies the states kept last back, on the device.
     fn restore(&mut self, states: &[usize]) -> Result<()>;
+    /// Reads what was kept of a state.
+    fn read_kept(&mut self, state: usize) -> Result<Tensor>;
     /// Device objects (buffers, bind groups, pipelines) made so far; 0 on the CPU.
     fn num_objects(&self) -> u64;
     /// Settles how many steps a submission takes; `None` leaves it to measured time. Nothing is submitted on the CPU.
     fn set_steps_per_submission(&mut self, _steps: Option<usize>) {}
 }
+
+/// Told now and then how many steps of a run are done; a break ends the run behind the steps that are under way.
+pub type Progress<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
 /// Plans compiled for a device. See the [module](self).
 pub struct Program {
@@ -104,7 +113,7 @@ impl Program {
     /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars;
     /// [`Error::DeviceLost`].
     pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {
-        self.run_with_progress(entry, table, &mut |_| ())
+        self.run_with_progress(entry, table, &mut |_| ControlFlow::Continue(())).map(|_| ())
     }
 
     /// Runs an entry once, without scalars. Errors as [`Program::run`].
@@ -112,11 +121,12 @@ impl Program {
         self.run(entry, &StepTable::new(1))
     }
 
-    /// [`Program::run`], calling `progress` now and then with the number of steps done.
+    /// [`Program::run`], telling `progress` now and then how many steps are done, and stopping where it says so. Gives
+    /// the number of steps done: all of them, unless it was stopped.
     ///
     /// # Errors
     /// As [`Program::run`].
-    pub fn run_with_progress(&mut self, entry: &str, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()> {
+    pub fn run_with_progress(&mut self, entry: &str, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
         let index = self.entry(entry)?;
         let table = table.select(&self.plans[index].scalars)?;
         self.executor.run(index, &table, progress)
@@ -174,7 +184,13 @@ impl Program {
     /// [`Error::State`] where one is missing in `dict`, does not fit, or has no place here; nothing is written then.
     pub fn load_state_dict(&mut self, dict: &StateDict, kinds: &[StateKind]) -> Result<()> {
         let indices = self.layout.of_kinds(kinds);
-        for &index in &indices {
+        self.check_fits(dict, &indices)?;
+        self.write_states(dict, &indices)
+    }
+
+    /// Checks that `dict` has a tensor for each of these states and none besides.
+    fn check_fits(&self, dict: &StateDict, indices: &[usize]) -> Result<()> {
+        for &index in indices {
             let spec = &self.layout.specs[index];
             let got = dict.get(&spec.name).map_or("nothing of that name".to_owned(), |tensor| tensor.ty().to_string());
             if got != spec.ty.to_string() {
@@ -186,10 +202,12 @@ impl Program {
             let expected = "one of this model's tensors".to_owned();
             return Err(Error::State { name: name.clone(), expected, got: tensor.ty().to_string() });
         }
-        for index in indices {
-            self.executor.write_state(index, &dict[&self.layout.specs[index].name])?;
-        }
         Ok(())
+    }
+
+    /// Overwrites states that [`Program::check_fits`] found to fit.
+    fn write_states(&mut self, dict: &StateDict, indices: &[usize]) -> Result<()> {
+        indices.iter().try_for_each(|&index| self.executor.write_state(index, &dict[&self.layout.specs[index].name]))
     }
 
     /// Copies the model (parameters and running statistics) aside, on the device.

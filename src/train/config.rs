@@ -1,6 +1,7 @@
 //! Everything a training run is made of, as plain values: what `config.toml` in a run's folder holds and what
 //! `lenet --config` reads back. Describes only; [`Session`] and [`fit`](super::fit) do the work.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use super::early_stop::{EarlyStopOptions, EarlyStopping};
 use super::metrics::Metrics;
 use super::predict::{Prediction, Predictor, PredictorOptions};
 use super::schedule::Schedule;
-use super::{EvalOptions, FitOptions, Session, SessionOptions, evaluate, weights};
+use super::{EvalOptions, FitOptions, HealthOptions, Session, SessionOptions, evaluate, weights};
 use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
@@ -75,6 +76,10 @@ pub struct TrainConfig {
     pub update: UpdateOptions,
     /// How the learning rate changes. Default: not at all.
     pub schedule: Schedule,
+    /// What to look at inside the network once an epoch: a table of options, or `false` for nothing. Default: all but
+    /// what goes into activation functions. Training steps are the same either way.
+    #[serde(with = "table_or_false")]
+    pub health: Option<HealthOptions>,
 }
 
 /// The images of a run.
@@ -98,11 +103,24 @@ impl TrainConfig {
     /// [`Error::Io`]; [`Error::Data`] where it is not TOML or has settings that do not exist; [`Error::Config`] as
     /// [`TrainConfig::validate`].
     pub fn load(path: &Path) -> Result<TrainConfig> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let config: TrainConfig = toml::from_str(&text)
+        TrainConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
+    }
+
+    /// Reads settings from text that comes from the file `path`. Errors as [`TrainConfig::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<TrainConfig> {
+        let config: TrainConfig = toml::from_str(text)
             .map_err(|error| Error::data(path, "the settings of a training run", format!("\n{error}")))?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// The settings as a file holds them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the schedule is code, which no file can hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self)
+            .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))
     }
 
     /// Checks every setting that can be checked without data and device.
@@ -132,6 +150,26 @@ impl TrainConfig {
         share("--label-smoothing", self.label_smoothing)?;
         self.optimizer.validate()?;
         self.update.validate()
+    }
+
+    /// The settings in which another run differs, as (`optimizer.momentum`, here, there); what one of them does not set
+    /// is "nothing".
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a schedule is code, which cannot be compared.
+    pub fn differences(&self, other: &TrainConfig) -> Result<Vec<(String, String, String)>> {
+        let settings = |config: &TrainConfig| -> Result<BTreeMap<String, String>> {
+            let table = toml::Table::try_from(config)
+                .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))?;
+            Ok(flatten(&table).into_iter().collect())
+        };
+        let (here, there) = (settings(self)?, settings(other)?);
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let value = |settings: &BTreeMap<String, String>, name| {
+            settings.get(name).map_or_else(|| "nothing".to_owned(), String::clone)
+        };
+        let compared = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
+        Ok(compared.filter(|(_, here, there)| here != there).collect())
     }
 
     /// The learning rate, or the optimizer's usual one.
@@ -198,6 +236,7 @@ impl TrainConfig {
             lr: self.learning_rate(),
             schedule: self.schedule.clone(),
             early_stopping: self.early_stopping.clone(),
+            checkpoint: None,
         }
     }
 
@@ -304,7 +343,7 @@ impl TrainConfig {
             shuffle: self.shuffle,
             seed: self.seed,
             augment: None,
-            health: None,
+            health: self.health.clone(),
         }
     }
 
@@ -336,8 +375,24 @@ impl Default for TrainConfig {
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd_momentum(0.9),
             schedule: Schedule::constant(),
+            health: Some(HealthOptions { histograms: true, ..HealthOptions::default() }),
         }
     }
+}
+
+/// The settings of a file by their dotted names, in its order.
+pub(super) fn flatten(table: &toml::Table) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                settings.extend(flatten(inner).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
+            }
+            toml::Value::String(text) => settings.push((key.clone(), text.clone())),
+            other => settings.push((key.clone(), other.to_string())),
+        }
+    }
+    settings
 }
 
 fn at_least_1<T: TryInto<u64>>(option: &str, value: Option<T>) -> Result<()> {
@@ -354,32 +409,27 @@ fn share(option: &str, value: f64) -> Result<()> {
 
 /// TOML has no null, and leaving the table out means the default; so nothing is written as `false`.
 mod table_or_false {
-    use serde::de::Error;
+    use serde::de::{DeserializeOwned, Error};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::EarlyStopOptions;
-
     #[derive(Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "a table of early stopping options (monitor, min_delta, patience, start_epoch, check_finite), or false"
-    )]
-    enum Written {
+    #[serde(untagged, expecting = "a table of options with the names that a run's config.toml has, or false")]
+    enum Written<T> {
         Switch(bool),
-        Options(EarlyStopOptions),
+        Options(T),
     }
 
-    pub fn serialize<S: Serializer>(options: &Option<EarlyStopOptions>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Serialize, S: Serializer>(options: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
         match options {
             Some(options) => options.serialize(serializer),
             None => serializer.serialize_bool(false),
         }
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EarlyStopOptions>, D::Error> {
+    pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
         match Written::deserialize(deserializer)? {
             Written::Switch(false) => Ok(None),
-            Written::Switch(true) => Err(D::Error::custom("leave early_stopping out for its defaults")),
+            Written::Switch(true) => Err(D::Error::custom("leave it out for its defaults, rather than true")),
             Written::Options(options) => Ok(Some(options)),
         }
     }
@@ -400,6 +450,7 @@ mod tests {
             val_limit: Some(8),
             lr: Some(0.1),
             early_stopping: None,
+            health: None,
             optimizer: Optimizer::adamw(),
             schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
             ..TrainConfig::default()

@@ -126,7 +126,7 @@ impl EarlyStopping {
 
     /// Takes in the value of an epoch, counted from 1. A pure function of the state, the epoch and the value.
     pub fn observe(&mut self, epoch: u64, value: f64) -> Decision {
-        let EarlyStopOptions { monitor, min_delta, patience, start_epoch, check_finite } = self.options;
+        let EarlyStopOptions { monitor, min_delta, start_epoch, check_finite, .. } = self.options;
         if epoch < start_epoch {
             return Decision { improved: false, stop: None };
         }
@@ -136,13 +136,19 @@ impl EarlyStopping {
             return Decision { improved, stop: None };
         }
         self.state.wait += 1;
-        let EarlyStopState { best, wait } = self.state;
         let stop = if check_finite && !value.is_finite() {
             Some(StopReason::NotFinite { monitor, value })
         } else {
-            (wait >= patience).then_some(StopReason::NoImprovement { monitor, wait, best })
+            self.reason()
         };
         Decision { improved, stop }
+    }
+
+    /// Why to stop after all that was seen, or `None` to go on. A value that is not finite is not remembered.
+    pub fn reason(&self) -> Option<StopReason> {
+        let EarlyStopOptions { monitor, patience, .. } = self.options;
+        let EarlyStopState { best, wait } = self.state;
+        (wait >= patience.max(1)).then_some(StopReason::NoImprovement { monitor, wait, best })
     }
 
     /// A warning, in a sentence, if this stops the run before it trains at a rate that the schedule's plateau has cut.

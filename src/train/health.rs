@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::nan_if_null;
 use super::session::Forward;
 use crate::Result;
 use crate::exec::{Program, StepTable};
@@ -30,7 +31,7 @@ pub struct HealthOptions {
 }
 
 /// What a row is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HealthKind {
     /// A parameter, as the batch met it.
@@ -51,19 +52,25 @@ pub enum HealthKind {
 }
 
 /// Statistics of a tensor's finite elements; counts are of all.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorSummary {
     /// The mean.
+    #[serde(deserialize_with = "nan_if_null")]
     pub mean: f64,
     /// The standard deviation, divided by the count.
+    #[serde(deserialize_with = "nan_if_null")]
     pub std: f64,
     /// The smallest element.
+    #[serde(deserialize_with = "nan_if_null")]
     pub min: f64,
     /// The largest element.
+    #[serde(deserialize_with = "nan_if_null")]
     pub max: f64,
     /// The root of the sum of squares.
+    #[serde(deserialize_with = "nan_if_null")]
     pub l2_norm: f64,
     /// The share of elements that are 0.
+    #[serde(deserialize_with = "nan_if_null")]
     pub zeros: f64,
     /// Elements that are infinite or not a number.
     pub num_non_finite: u64,
@@ -72,7 +79,7 @@ pub struct TensorSummary {
 }
 
 /// A line of a report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthRow {
     /// What it is about.
     pub kind: HealthKind,
@@ -83,13 +90,13 @@ pub struct HealthRow {
     #[serde(flatten)]
     pub summary: TensorSummary,
     /// Counts between [`histogram_edges`](crate::ops::histogram_edges), where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Vec<u64>>,
 }
 
 /// What a look at one batch found, in the order of computation: parameters, images, activations, loss, gradients from
 /// the last layer to the first, updates.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthReport {
     /// The batch, counted over all epochs from 0.
     pub batch: u64,
@@ -187,6 +194,8 @@ pub(super) struct Health {
     rows: Vec<RowSpec>,
     num_histograms: usize,
     pub batch_size: usize,
+    /// The states that hold the beginning of the epoch.
+    pub marks: Vec<String>,
 }
 
 const TABLE: &str = "health.table";
@@ -266,7 +275,8 @@ impl Health {
         }
         copy(&mut graph, &states, SAVED, Direction::Back)?;
         plans.push(Plan::new(&graph)?);
-        Ok((Health { rows, num_histograms, batch_size }, plans))
+        let marks = states.iter().map(|spec| format!("{MARKED}.{}", spec.name)).collect();
+        Ok((Health { rows, num_histograms, batch_size, marks }, plans))
     }
 
     /// Looks at a batch: copies aside, goes over it, takes a training step, compares, copies back, reads once.

@@ -1,20 +1,37 @@
-//! The folder that a run leaves behind: `config.toml`, `metrics.jsonl`, `model.safetensors`.
+//! The folder that a run leaves behind: `config.toml`, `metrics.jsonl`, `health.jsonl`, `checkpoint` and
+//! `model.safetensors`.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::weights;
+use super::{HealthReport, weights};
 use crate::exec::StateDict;
 use crate::{Error, Result, files};
+
+/// The file to go on from.
+pub const CHECKPOINT: &str = "checkpoint";
+const METRICS: &str = "metrics.jsonl";
+pub(super) const HEALTH: &str = "health.jsonl";
 
 /// A run's folder.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// The lines of `metrics.jsonl`, which is written whole each time.
-    lines: String,
+    /// The lines of `metrics.jsonl` and `health.jsonl`, which are written whole each time.
+    metrics: String,
+    health: String,
+}
+
+/// A line of `health.jsonl`: what the look into the network at the end of an epoch found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EpochHealth {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// What it found.
+    #[serde(flatten)]
+    pub report: HealthReport,
 }
 
 impl RunFolder {
@@ -28,12 +45,37 @@ impl RunFolder {
         for attempt in 1.. {
             let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
             match std::fs::create_dir(&path) {
-                Ok(()) => return Ok(RunFolder { path, lines: String::new() }),
+                Ok(()) => return Ok(RunFolder { path, metrics: String::new(), health: String::new() }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io("create", &path)(error)),
             }
         }
         unreachable!("attempts go on until one ends the loop")
+    }
+
+    /// Opens the folder of a run that goes on behind `epochs` epochs. What it has on later ones, or on the run's end, is
+    /// left out, since it comes again.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] where the lines of those epochs are not all there.
+    pub fn open(path: &Path, epochs: u64) -> Result<RunFolder> {
+        let kept = |name: &str| -> Result<String> {
+            let file = path.join(name);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => {
+                    Ok(text.lines().filter(|line| is_of_epoch(line, epochs)).flat_map(|line| [line, "\n"]).collect())
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+                Err(error) => Err(Error::io("read", &file)(error)),
+            }
+        };
+        let (metrics, health) = (kept(METRICS)?, kept(HEALTH)?);
+        let num_lines = metrics.lines().count() as u64;
+        if num_lines != epochs {
+            let expected = format!("a line for each of the {epochs} epochs that the checkpoint has");
+            return Err(Error::data(&path.join(METRICS), expected, format!("{num_lines} of them")));
+        }
+        Ok(RunFolder { path: path.to_owned(), metrics, health })
     }
 
     /// The folder.
@@ -56,11 +98,24 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`].
     pub fn add_metrics(&mut self, line: &impl Serialize) -> Result<()> {
-        let line = serde_json::to_string(line)
-            .map_err(|error| Error::config("metrics", "values that JSON can hold", error))?;
-        self.lines.push_str(&line);
-        self.lines.push('\n');
-        files::write_whole(&self.path.join("metrics.jsonl"), self.lines.as_bytes())
+        push_line(&mut self.metrics, line)?;
+        files::write_whole(&self.path.join(METRICS), self.metrics.as_bytes())
+    }
+
+    /// Adds what an epoch's look into the network found to `health.jsonl`, without histograms.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn add_health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        let mut report = report.clone();
+        report.rows.iter_mut().for_each(|row| row.histogram = None);
+        push_line(&mut self.health, &EpochHealth { epoch, report })?;
+        files::write_whole(&self.path.join(HEALTH), self.health.as_bytes())
+    }
+
+    /// Where [`fit`](super::fit) is to save what it takes to go on with the run.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join(CHECKPOINT)
     }
 
     /// Writes `model.safetensors`.
@@ -72,6 +127,23 @@ impl RunFolder {
         weights::save(&path, model, about)?;
         Ok(path)
     }
+}
+
+fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {
+    let line =
+        serde_json::to_string(line).map_err(|error| Error::config("metrics", "values that JSON can hold", error))?;
+    lines.push_str(&line);
+    lines.push('\n');
+    Ok(())
+}
+
+/// Whether a line is of one of the first `epochs` epochs. One that is damaged is of none.
+fn is_of_epoch(line: &str, epochs: u64) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        epoch: u64,
+    }
+    serde_json::from_str(line).is_ok_and(|Line { epoch }| epoch <= epochs)
 }
 
 /// The time as `20261121-214000`, UTC.

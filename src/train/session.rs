@@ -4,25 +4,31 @@
 //! A last batch that is shorter has graphs of its own, of exactly its size. So every op means what it says (a mean is
 //! over the batch, batch statistics are of the batch) and no kernel has to know of rows that do not count.
 
-use std::ops::Range;
+mod graphs;
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use super::health::{Health, HealthOptions, HealthReport};
 use super::metrics::Metrics;
-use crate::data::{ChannelStats, DataLoader, Dataset};
+use crate::data::{ChannelStats, Dataset};
 use crate::exec::profile::OpTime;
-use crate::exec::{Device, MODEL_KINDS, Program, StateDict, StepTable, verify};
+use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
+use crate::graph::StateKind;
 use crate::graph::plan::Plan;
-use crate::graph::{Graph, StateKind, Value};
-use crate::nn::{Mode, Model};
+use crate::nn::Model;
+use crate::ops::Augment;
 use crate::ops::metrics::COLUMNS;
-use crate::ops::{Augment, BatchSource, CrossEntropy, GatherBatch};
 use crate::optim::{Optimizer, Update, UpdateOptions};
-use crate::tensor::{DType, Tensor, TensorType};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
-
-/// The least binding that every WebGPU device takes; a data set beyond it lies in two.
-pub(super) const MAX_SHARD_BYTES: usize = 128 << 20;
+use graphs::{Entry, Objective, forward};
+pub(super) use graphs::{Forward, Recipe};
+pub(super) use part::{MAX_SHARD_BYTES, Part};
+use part::{batches, metrics_of};
 
 /// The state that batches write their metrics to.
 const TABLE: &str = "metrics";
@@ -76,38 +82,11 @@ pub struct EpochMetrics {
     pub train_time: Duration,
 }
 
-/// One set of images on the device and the entries that go over it.
-pub(super) struct Part {
-    name: &'static str,
-    pub(super) loader: DataLoader,
-    /// The first row of the metrics table that its batches write.
-    first_row: usize,
-}
-
 /// The sets of images of a session.
 struct Parts {
     train: Part,
     validation: Part,
     test: Part,
-}
-
-/// What the graphs of all entries have in common.
-pub(super) struct Recipe<'a> {
-    pub model: &'a dyn Model,
-    pub normalize: &'a ChannelStats,
-    pub seed: u64,
-    /// Rows of the metrics table.
-    pub num_rows: usize,
-    /// What training does to images.
-    pub augment: Option<&'a Augment>,
-    /// The most bytes of images in one binding.
-    pub max_shard_bytes: usize,
-}
-
-/// What training follows, beside the recipe.
-pub(super) struct Objective<'a> {
-    update: &'a Update,
-    label_smoothing: f64,
 }
 
 /// A model on a device. See the [module](self).
@@ -118,6 +97,8 @@ pub struct Session {
     test: Part,
     update: Update,
     health: Option<Health>,
+    /// What the training images are told from others by.
+    images: String,
 }
 
 impl<'a> SessionOptions<'a> {
@@ -202,83 +183,6 @@ impl Parts {
     }
 }
 
-impl Part {
-    pub(super) fn new(name: &'static str, data: &Dataset, batch_size: usize, first_row: usize) -> Result<Part> {
-        let size =
-            |option: &str, size: usize| u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size));
-        let loader = DataLoader::new(size("images", data.len())?, size("--batch-size", batch_size)?)?;
-        Ok(Part { name, loader, first_row })
-    }
-
-    pub(super) fn num_rows(&self) -> usize {
-        self.loader.num_batches() as usize
-    }
-
-    /// The plans of its entries: training steps with an objective, evaluation without.
-    pub(super) fn plans(
-        &self,
-        data: &Dataset,
-        recipe: &Recipe<'_>,
-        objective: Option<&Objective<'_>>,
-    ) -> Result<Vec<Plan>> {
-        let entries = self.entries();
-        entries
-            .iter()
-            .map(|(entry, size, ..)| {
-                plan(&Entry { name: entry, part: self, data, batch_size: *size }, recipe, objective)
-            })
-            .collect()
-    }
-
-    /// Puts the images on the device.
-    pub(super) fn upload(&self, program: &mut Program, data: &Dataset, max_shard_bytes: usize) -> Result<()> {
-        self.states(data, max_shard_bytes)?.iter().try_for_each(|(name, tensor)| program.write(name, tensor))
-    }
-
-    /// Goes over all batches without changing weights.
-    pub(super) fn run(&self, program: &mut Program) -> Result<()> {
-        for (entry, batch_size, first, count) in self.entries() {
-            program.run(&entry, &batches(self, batch_size, first, count))?;
-        }
-        Ok(())
-    }
-
-    /// What its batches wrote to the metrics table.
-    pub(super) fn metrics(&self, program: &mut Program) -> Result<Metrics> {
-        Ok(metrics_of(&program.read(TABLE)?.to_f64_vec(), self))
-    }
-
-    /// The images, their labels and their own order, under the names that graphs read them by.
-    fn states(&self, data: &Dataset, max_shard_bytes: usize) -> Result<Vec<(String, Tensor)>> {
-        let [channels, height, width] = data.shape;
-        let mut states = Vec::new();
-        let mut rest = data.images.as_slice();
-        for (index, len) in shards(data, max_shard_bytes)?.into_iter().enumerate() {
-            let (shard, behind) = rest.split_at(len * data.image_len_bytes());
-            let tensor = Tensor::u8([len, channels, height, width], shard.to_vec())?;
-            states.push((self.state(&format!("images.{index}")), tensor));
-            rest = behind;
-        }
-        let labels = data.labels.iter().map(|&label| u32::from(label)).collect();
-        states.push((self.state("labels"), Tensor::u32([data.len()], labels)?));
-        let order = (0..self.loader.num_images()).collect();
-        states.push((self.state("order"), Tensor::u32([data.len()], order)?));
-        Ok(states)
-    }
-
-    fn state(&self, what: &str) -> String {
-        format!("{}.{what}", self.name)
-    }
-
-    /// The entries of whole batches and of the last one, as (name, batch size, first batch, batches); none is empty.
-    fn entries(&self) -> Vec<(String, usize, usize, usize)> {
-        let (images, batch) = (self.loader.num_images() as usize, self.loader.batch_size() as usize);
-        let (whole, rest) = (images / batch, images % batch);
-        let all = [(self.name.to_owned(), batch, 0, whole), (format!("{}.tail", self.name), rest, whole, 1)];
-        all.into_iter().filter(|&(_, size, _, count)| size > 0 && count > 0).collect()
-    }
-}
-
 impl Session {
     /// Builds the graphs, compiles them, puts the data on the device and draws initial weights.
     ///
@@ -300,7 +204,8 @@ impl Session {
         // Also makes the memory that later copies go to.
         program.keep_model()?;
         let Parts { train, validation, test } = parts;
-        Ok(Session { program, train, validation, test, update: options.update()?, health })
+        let images = in_a_word(options.train);
+        Ok(Session { program, train, validation, test, update: options.update()?, health, images })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
@@ -342,15 +247,66 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn run_epoch(&mut self, epoch: u64, rates: Rates<'_>, progress: &mut dyn FnMut(usize)) -> Result<EpochMetrics> {
+        self.start_epoch(epoch)?;
+        let started = Instant::now();
+        let mut follow = |done| {
+            progress(done);
+            ControlFlow::Continue(())
+        };
+        self.train_batches(epoch, 0..self.batches_per_epoch(), rates, &mut follow)?;
+        self.finish_epoch(started.elapsed())
+    }
+
+    /// Brings an epoch's order of images to the device: the first of the three parts of [`Session::run_epoch`], for
+    /// those who want to stop within an epoch.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         let order = self.train.loader.order(epoch);
         self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
         if self.health.is_some() {
             self.program.run(Health::MARK, &StepTable::new(1))?;
         }
-        let started = Instant::now();
-        let num_steps = self.train.num_rows();
-        self.run_steps(epoch, 0..num_steps, rates, progress)?;
-        let train_time = started.elapsed();
+        Ok(())
+    }
+
+    /// Trains on some batches, counted within the epoch that was started last. `progress` is told the number of the
+    /// epoch's images that are done, and where it breaks, training ends behind the steps under way. Gives the number of
+    /// the epoch's batches that are done.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn train_batches(
+        &mut self,
+        epoch: u64,
+        wanted: Range<usize>,
+        rates: Rates<'_>,
+        progress: Progress<'_>,
+    ) -> Result<usize> {
+        let (mut done, mut stops) = (wanted.start, false);
+        for (entry, batch_size, first, count) in self.train.entries() {
+            let (from, to) = (wanted.start.max(first), wanted.end.min(first + count));
+            if from >= to || stops {
+                continue;
+            }
+            let table = self.training_table(epoch, rates, batches(&self.train, batch_size, from, to - from), from);
+            let images_before = from * self.train.loader.batch_size() as usize;
+            let mut report = |steps: usize| {
+                let flow = progress(images_before + steps * batch_size);
+                stops |= flow.is_break();
+                flow
+            };
+            done = from + self.program.run_with_progress(&entry, &table, &mut report)?;
+        }
+        Ok(done)
+    }
+
+    /// Judges the validation images and reads what the epoch's batches were like. `train_time` is only handed on.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn finish_epoch(&mut self, train_time: Duration) -> Result<EpochMetrics> {
         self.validation.run(&mut self.program)?;
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(EpochMetrics {
@@ -360,24 +316,32 @@ impl Session {
         })
     }
 
-    /// Runs some of an epoch's batches, counted within it, on the order that is on the device.
-    fn run_steps(
-        &mut self,
-        epoch: u64,
-        steps: Range<usize>,
-        rates: Rates<'_>,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<()> {
-        for (entry, batch_size, first, count) in self.train.entries() {
-            let (from, to) = (steps.start.max(first), steps.end.min(first + count));
-            if from < to {
-                let table = self.training_table(epoch, rates, batches(&self.train, batch_size, from, to - from), from);
-                let done_before = from * self.train.loader.batch_size() as usize;
-                let mut report = |steps: usize| progress(done_before + steps * batch_size);
-                self.program.run_with_progress(&entry, &table, &mut report)?;
-            }
-        }
-        Ok(())
+    /// Everything that training changes, within an epoch as well as between epochs: the model, the optimizer's states,
+    /// what the epoch's batches were like, and the model that was kept last.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let inputs = self.changing_inputs();
+        self.program.snapshot(&inputs)
+    }
+
+    /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and perhaps
+    /// some of its batches; training goes on to the same bits as if it had never stopped.
+    ///
+    /// # Errors
+    /// [`Error::State`] where the snapshot is of another session: another model, optimizer, number of images or batch
+    /// size; nothing that training changes is written then. [`Error::DeviceLost`].
+    pub fn restore(&mut self, snapshot: &Snapshot, epoch: u64) -> Result<()> {
+        // Before the states: it marks the beginning of the epoch, which the snapshot knows better.
+        self.start_epoch(epoch)?;
+        let inputs = self.changing_inputs();
+        self.program.restore_snapshot(snapshot, &inputs)
+    }
+
+    fn changing_inputs(&self) -> Vec<String> {
+        let marks = self.health.iter().flat_map(|health| &health.marks).cloned();
+        [TABLE.to_owned()].into_iter().chain(marks).collect()
     }
 
     /// Adds the columns of training batches from `first` of an epoch on.
@@ -447,13 +411,14 @@ impl Session {
         let batches_before = epoch * u64::from(self.train.loader.num_batches());
         // A finite loss can have gradients that are not: the batch before is the first suspect.
         let suspect = batch.saturating_sub(1);
-        self.run_steps(epoch, 0..suspect, rates, &mut |_| ())?;
+        let mut go_on = |_| ControlFlow::Continue(());
+        self.train_batches(epoch, 0..suspect, rates, &mut go_on)?;
         for batch in suspect..=batch {
             let report = self.health(batches_before + batch as u64, rates)?;
             if let Some(row) = report.first_non_finite() {
                 return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
             }
-            self.run_steps(epoch, batch..batch + 1, rates, &mut |_| ())?;
+            self.train_batches(epoch, batch..batch + 1, rates, &mut go_on)?;
         }
         Ok(None)
     }
@@ -489,6 +454,11 @@ impl Session {
         self.train.num_rows().div_ceil(self.update.accumulate())
     }
 
+    /// Batches in an epoch, a shorter last one included.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.train.num_rows()
+    }
+
     /// Training images in an epoch.
     pub fn images_per_epoch(&self) -> usize {
         self.train.loader.num_visited() as usize
@@ -501,6 +471,16 @@ impl Session {
     pub fn step_losses(&mut self) -> Result<Vec<f64>> {
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(rows.chunks_exact(COLUMNS).take(self.train.num_rows()).map(|row| row[0] / row[3]).collect())
+    }
+
+    /// Whether [`Session::health`] can be asked.
+    pub fn has_health(&self) -> bool {
+        self.health.is_some()
+    }
+
+    /// The training images, told from others by their number and a checksum of pixels and labels.
+    pub fn images_in_a_word(&self) -> &str {
+        &self.images
     }
 
     /// The model: parameters and running statistics.
@@ -525,102 +505,12 @@ impl Session {
     }
 }
 
-/// A batch of so many images out of a part.
-struct Entry<'a> {
-    name: &'a str,
-    part: &'a Part,
-    data: &'a Dataset,
-    batch_size: usize,
+fn in_a_word(data: &Dataset) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&data.images);
+    hasher.update(&data.labels);
+    format!("{} of {} with CRC-32 {:08x}", data.len(), data.name, hasher.finalize())
 }
-
-/// A graph from a batch of images to its loss.
-pub(super) struct Forward {
-    pub graph: Graph,
-    /// As the network gets them.
-    pub images: Value,
-    pub labels: Value,
-    pub logits: Value,
-    pub loss: Value,
-    /// The nodes of the network itself.
-    pub nodes: Range<usize>,
-}
-
-/// The plan of one entry: a training step, or evaluation of a batch where there is no objective.
-fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
-    let Forward { mut graph, labels, logits, mut loss, .. } = forward(entry, recipe, objective)?;
-    if let Some(objective) = objective {
-        loss = objective.update.append(&mut graph, loss)?;
-    }
-    let row = graph.scalar("row", DType::U32)?;
-    graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;
-    Plan::new(&graph)
-}
-
-fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Forward> {
-    let Entry { name, part, data, batch_size } = *entry;
-    let mut graph = Graph::new(name);
-    let [channels, height, width] = data.shape;
-    let mut images = Vec::new();
-    for (index, len) in shards(data, recipe.max_shard_bytes)?.into_iter().enumerate() {
-        images.push(
-            graph.input(&part.state(&format!("images.{index}")), TensorType::u8([len, channels, height, width]))?,
-        );
-    }
-    let labels = graph.input(&part.state("labels"), TensorType::u32([data.len()]))?;
-    let permutation = graph.input(&part.state("order"), TensorType::u32([data.len()]))?;
-    let start = graph.scalar("start", DType::U32)?;
-    let source = BatchSource { images: &images, labels, permutation, start, batch_size };
-    let normalize = GatherBatch { mean: recipe.normalize.mean.clone(), std: recipe.normalize.std.clone() };
-    let (mut images, labels) = graph.gather_batch(normalize, source)?;
-    let mut mode = Mode::Eval;
-    if objective.is_some() {
-        let step = graph.scalar("step", DType::U32)?;
-        mode = Mode::Train { seed: recipe.seed, step };
-        if let Some(augment) = recipe.augment.filter(|augment| !augment.is_identity()) {
-            images = graph.augment(images, augment.clone(), recipe.seed, step)?;
-        }
-    }
-    let before = graph.nodes.len();
-    let logits = recipe.model.logits(&mut graph, images, mode)?;
-    let nodes = before..graph.nodes.len();
-    let label_smoothing = objective.map_or(0.0, |objective| objective.label_smoothing);
-    let loss =
-        graph.cross_entropy(logits, labels, None, CrossEntropy { label_smoothing, ..CrossEntropy::default() })?;
-    Ok(Forward { graph, images, labels, logits, loss, nodes })
-}
-
-/// Images in each binding that the data set is spread over.
-fn shards(data: &Dataset, max_shard_bytes: usize) -> Result<Vec<usize>> {
-    let per_shard = max_shard_bytes / data.image_len_bytes().max(1);
-    match data.len().div_ceil(per_shard.max(1)) {
-        0 | 1 => Ok(vec![data.len()]),
-        2 => Ok(vec![per_shard, data.len() - per_shard]),
-        _ => Err(Error::Limit {
-            what: format!("the {} images of {}", data.split, data.name),
-            needed: data.images.len() as u64,
-            limit: 2 * max_shard_bytes as u64,
-            limit_name: "bytes in two bindings",
-            device: "every device".to_owned(),
-            advice: "take fewer images with --train-limit",
-        }),
-    }
-}
-
-/// The columns that say which batch a step takes and where its metrics go.
-fn batches(part: &Part, batch_size: usize, first: usize, count: usize) -> StepTable {
-    let whole = part.loader.batch_size() as usize;
-    debug_assert!(batch_size <= whole);
-    StepTable::new(count)
-        .column("start", |step| ((first + step) * whole) as f64)
-        .column("row", |step| (part.first_row + first + step) as f64)
-}
-
-fn metrics_of(rows: &[f64], part: &Part) -> Metrics {
-    Metrics::from_rows(&rows[part.first_row * COLUMNS..(part.first_row + part.num_rows()) * COLUMNS])
-}
-
-#[cfg(test)]
-mod tests;
 
 /// The scalars of a first step over the first images.
 fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {

@@ -1,6 +1,8 @@
 //! Building, differentiating, planning and running graphs: what is refused and in which words, what gradients flow, what
 //! a plan holds, and what a program keeps from run to run.
 
+use std::ops::ControlFlow;
+
 use wgrad::exec::MODEL_KINDS;
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
@@ -426,9 +428,10 @@ fn the_last_row_of_a_table_is_what_an_output_shows() {
             let mut progress = |done: usize| {
                 assert!(done > seen && done <= num_steps, "progress {done} after {seen}");
                 seen = done;
+                ControlFlow::Continue(())
             };
-            program.run_with_progress("g", &table, &mut progress).expect("the entry exists");
-            assert_eq!(seen, num_steps, "on {device}");
+            let done = program.run_with_progress("g", &table, &mut progress).expect("the entry exists");
+            assert_eq!((seen, done), (num_steps, num_steps), "on {device}");
             let last = (num_steps - 1) as f64;
             let got = program.output("g", "y").expect("the output exists").to_f64_vec();
             assert_eq!(got, [1.5 * last, 2.5 * last, 3.5 * last], "{num_steps} steps on {device}");

@@ -5,7 +5,9 @@
 mod accumulation;
 mod by_hand;
 mod cases;
+mod checkpoint;
 mod cli;
+mod cli_resume;
 mod cli_tools;
 mod data;
 mod examples;

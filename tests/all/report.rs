@@ -15,8 +15,9 @@ use wgrad::train::report::plots::{
 use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::train::report::{Comparison, Confusion, Picture, ReportOptions, Run, curves, write_report};
 use wgrad::train::run_folder::RunFolder;
-use wgrad::train::schedule::Schedule;
-use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
+use wgrad::train::{
+    EpochReport, FitOptions, HealthOptions, HealthReport, Observer, Outcome, Session, SessionOptions, fit,
+};
 use wgrad::{Device, Error, Result, Tensor};
 
 /// That a picture is a PNG of its size with more on it than white, and no dark sign cut by an edge.
@@ -293,6 +294,10 @@ fn pictures_of_images() {
     check_picture("histograms", &histogram_rows("Features around batch normalisation", &rows));
 }
 
+fn contains(record: &[u8], part: &[u8]) -> bool {
+    record.windows(part.len()).any(|window| window == part)
+}
+
 /// A TFRecord file's records; their checksums are checked.
 fn read_records(bytes: &[u8]) -> Vec<Vec<u8>> {
     fn masked_crc(data: &[u8]) -> u32 {
@@ -400,6 +405,11 @@ impl Observer for Recorder<'_> {
         self.events.epoch(report)?;
         self.folder.add_metrics(report)
     }
+
+    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        self.events.health(epoch, report)?;
+        self.folder.add_health(epoch, report)
+    }
 }
 
 /// A whole run with batch normalisation, and everything that is written about it.
@@ -415,6 +425,7 @@ fn a_run_leaves_a_report() {
         batch_size: 50,
         eval_batch_size: 100,
         seed: 1,
+        health: Some(HealthOptions { histograms: true, ..HealthOptions::default() }),
         ..SessionOptions::new(&model, &train, &test, normalize.clone())
     };
     let mut session = Session::new(&Device::Cpu, &options).expect("a session");
@@ -425,10 +436,8 @@ fn a_run_leaves_a_report() {
     folder.write_config(&Settings { dataset: "fashion-mnist", optimizer }).expect("settings");
     let mut events = EventWriter::create(&folder.path().join("tensorboard")).expect("a writer");
     let fit_options = FitOptions {
-        epochs: 5,
-        lr: 0.02,
-        schedule: Schedule::constant(),
         early_stopping: Some(EarlyStopOptions { patience: 9, ..EarlyStopOptions::default() }),
+        ..FitOptions::new(5, 0.02)
     };
     let mut recorder = Recorder { folder: &mut folder, events: &mut events };
     let outcome = fit(&mut session, &fit_options, &mut recorder).expect("training");
@@ -457,11 +466,11 @@ fn a_run_leaves_a_report() {
     let written = write_report(folder.path(), &report, Some(&mut events)).expect("a report");
     let names: Vec<String> =
         written.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
-    let expected =
-        ["report.html", "metrics.csv", "curves.png", "confusion.png", "samples.png", "filters.png", "features.png"];
-    assert_eq!(names[..7], expected);
+    let pictures = ["curves.png", "confusion.png", "samples.png", "health.png", "filters.png", "features.png"];
+    assert_eq!(names[..2], ["report.html", "metrics.csv"]);
+    assert_eq!(names[2..8], pictures);
     assert!(written.iter().all(|path| path.is_file()));
-    for path in &written[2..7] {
+    for path in &written[2..8] {
         let picture = image::open(path).expect("a PNG").to_rgb8();
         assert!(picture.pixels().any(|pixel| pixel.0 != [255; 3]), "{} is blank", path.display());
     }
@@ -469,19 +478,25 @@ fn a_run_leaves_a_report() {
     for reference in ["http:", "https:", "url(", "<link rel=\"stylesheet", "<script", "file:", "src=\"/"] {
         assert!(!page.contains(reference), "the page refers to {reference}");
     }
-    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 5);
-    assert_eq!(page.matches("<img").count(), 5);
+    assert_eq!(page.matches("src=\"data:image/png;base64,").count(), pictures.len());
+    assert_eq!(page.matches("<img").count(), pictures.len());
     assert!(page.contains("optimizer.weight_decay") && page.contains("Ankle boot"));
     let csv = std::fs::read_to_string(&written[1]).expect("the table");
     assert_eq!(csv.lines().count(), 6);
     assert!(csv.lines().all(|line| line.matches(',').count() == 7), "{csv}");
-    // A version, 6 scalars an epoch, 10 + 2 parameters and their gradients, 5 pictures, 2 test scores.
     let records = read_records(&std::fs::read(events.path()).expect("the events"));
-    assert_eq!(records.len(), 1 + 6 * 5 + 2 * 12 + 5 + 2);
-    // Without a writer that followed the run, the epochs are in the new file as well.
+    let with_tag = |tag: &str| records.iter().filter(|record| contains(record, tag.as_bytes())).count();
+    // 10 + 2 parameters; the last ReLU's units are those of fc2.
+    for (tag, each) in [("weights/", 12), ("gradients/", 12), ("update_ratio/", 12), ("gradient_norm/", 13)] {
+        assert_eq!(with_tag(tag), 5 * each, "{tag} in every epoch");
+    }
+    assert_eq!((with_tag("dead_units/fc2.relu"), with_tag("activation_std/fc3")), (5, 5));
+    assert_eq!((with_tag("loss/"), with_tag("pictures/")), (5 * 2 + 1, pictures.len()));
+    // Without a writer that followed the run: a version, 6 scalars an epoch, parameters and their gradients, pictures, 2
+    // test scores.
     let again = write_report(folder.path(), &report, None).expect("a report");
     let records_again = read_records(&std::fs::read(again.last().expect("a file")).expect("the events"));
-    assert_eq!(records_again.len(), records.len());
+    assert_eq!(records_again.len(), 1 + 6 * 5 + 2 * 12 + pictures.len() + 2);
     if kept.is_some() {
         std::fs::remove_file(again.last().expect("a file")).expect("the second file would draw everything twice");
     }

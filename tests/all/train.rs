@@ -392,7 +392,7 @@ impl Observer for Epochs {
 }
 
 fn fit_options(epochs: u64, lr: f64) -> FitOptions {
-    FitOptions { epochs, lr, schedule: Schedule::constant(), early_stopping: None }
+    FitOptions::new(epochs, lr)
 }
 
 fn run_fit(session: &mut Session, options: &FitOptions) -> (Vec<EpochReport>, Result<Outcome>) {

@@ -66,6 +66,11 @@ impl Console {
         Console { detail, bar: ProgressBar::hidden(), epoch: 0, num_epochs, has_header: false }
     }
 
+    /// How much it shows.
+    pub fn detail(&self) -> Detail {
+        self.detail
+    }
+
     /// Prints something about the run that is neither an epoch nor the result.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod options;
 mod plan;
 mod predict;
 mod profile;
+mod signals;
 mod summary;
 mod train;
 mod verify;

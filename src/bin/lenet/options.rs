@@ -7,9 +7,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use wgrad::data::{DatasetName, Normalize};
 use wgrad::optim::Optimizer;
-use wgrad::train::TrainConfig;
 use wgrad::train::early_stop::EarlyStopOptions;
+use wgrad::train::run_folder::CHECKPOINT;
 use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::train::{Checkpoint, TrainConfig};
 use wgrad::{Error, Result};
 
 use crate::data::DataCommand;
@@ -84,7 +85,28 @@ pub struct TrainOptions {
     /// Settings to start from: the config.toml of a run folder, or a part of one; options given here go before it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
+    /// Go on with an interrupted run, as if it had never stopped: its folder. Of its settings only --epochs, what early
+    /// stopping waits for, --data and --device can be changed
+    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["config", "out"])]
+    resume: Option<PathBuf>,
 }
+
+/// What `lenet train` was asked for.
+pub struct TrainRequest {
+    pub config: TrainConfig,
+    pub output: OutputOptions,
+    /// The run to go on with.
+    pub resume: Option<Resume>,
+}
+
+/// A run to go on with.
+pub struct Resume {
+    pub folder: PathBuf,
+    pub checkpoint: Checkpoint,
+}
+
+/// Settings that a run may change when it goes on: they do not affect the epochs that are done.
+const CHANGEABLE: [&str; 5] = ["epochs", "early_stopping.patience", "early_stopping.min_delta", "data", "device"];
 
 #[derive(Args)]
 pub struct PlanOptions {
@@ -275,8 +297,14 @@ pub struct CompareOptions {
 
 impl TrainOptions {
     /// The run that the options describe, checked as far as it can be without data and device.
-    pub fn config(self) -> Result<(TrainConfig, OutputOptions)> {
-        let mut config = self.config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::load)?;
+    pub fn request(self) -> Result<TrainRequest> {
+        let resume = self.resume.as_deref().map(Resume::read).transpose()?;
+        let started_as = match (&resume, &self.config) {
+            (Some(resume), _) => resume.config()?,
+            (None, Some(file)) => TrainConfig::load(file)?,
+            (None, None) => TrainConfig::default(),
+        };
+        let mut config = started_as.clone();
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.selection.apply(&mut config);
@@ -290,14 +318,45 @@ impl TrainOptions {
         // Named, so that the file a run leaves says it.
         config.lr = Some(config.learning_rate());
         config.validate().map_err(as_option)?;
-        Ok((config, self.output))
+        if resume.is_some() {
+            refuse_changes(&started_as, &config)?;
+        }
+        Ok(TrainRequest { config, output: self.output, resume })
     }
+}
+
+impl Resume {
+    fn read(folder: &Path) -> Result<Resume> {
+        let file = folder.join(CHECKPOINT);
+        if folder.is_dir() && !file.exists() {
+            let (option, expected) = ("--resume".to_owned(), format!("a run's folder with a file \"{CHECKPOINT}\""));
+            let got = format!("{}, which has none: nothing was saved there yet", folder.display());
+            return Err(Error::Config { option, expected, got });
+        }
+        Ok(Resume { folder: folder.to_owned(), checkpoint: Checkpoint::load(&file)? })
+    }
+
+    fn config(&self) -> Result<TrainConfig> {
+        TrainConfig::parse(&self.checkpoint.settings, &self.folder.join(CHECKPOINT))
+    }
+}
+
+/// Settings that a run began with stay as they are: another network or optimizer has no use for what was saved.
+fn refuse_changes(before: &TrainConfig, now: &TrainConfig) -> Result<()> {
+    for (setting, before, now) in before.differences(now)? {
+        if !CHANGEABLE.contains(&setting.as_str()) {
+            let option = format!("--resume with another {setting}");
+            let expected = format!("{before}, as the run began; start a new run for another");
+            return Err(Error::Config { option, expected, got: now });
+        }
+    }
+    Ok(())
 }
 
 impl PlanOptions {
     /// A run with these options.
     pub fn config(self) -> Result<TrainConfig> {
-        let mut config = TrainConfig::default();
+        let mut config = TrainConfig { health: None, ..TrainConfig::default() };
         self.dataset.apply(&mut config);
         self.network.apply(&mut config);
         self.batch.apply(&mut config);
@@ -310,7 +369,7 @@ impl PlanOptions {
 impl StepOptions {
     /// A run with these options.
     pub fn config(self) -> Result<TrainConfig> {
-        let mut config = TrainConfig { device: "gpu".to_owned(), ..TrainConfig::default() };
+        let mut config = TrainConfig { device: "gpu".to_owned(), health: None, ..TrainConfig::default() };
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.network.apply(&mut config);

@@ -1,20 +1,28 @@
 //! `lenet train`: trains, shows how it goes and leaves a run folder.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use wgrad::optim::Optimizer;
+use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::train::report::{ReportOptions, write_report};
-use wgrad::train::run_folder::RunFolder;
-use wgrad::train::{EpochReport, Observer, Outcome, TrainConfig, fit};
-use wgrad::{Device, Result};
+use wgrad::train::run_folder::{CHECKPOINT, RunFolder};
+use wgrad::train::weights::in_file;
+use wgrad::train::{
+    CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, TrainConfig, fit,
+    fit_from,
+};
+use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Console, Detail, count, percent, short};
-use crate::options::{OutputOptions, TrainOptions};
+use crate::options::{OutputOptions, Resume, TrainOptions, TrainRequest};
+use crate::signals::Signals;
 
 pub fn run(options: TrainOptions) -> Result<ExitCode> {
-    let (config, OutputOptions { out, quiet, json, no_report }) = options.config()?;
+    let TrainRequest { config, output, resume } = options.request()?;
+    let OutputOptions { out, quiet, json, no_report } = output;
     let detail = match (quiet, json) {
         (true, _) => Detail::Quiet,
         (_, true) => Detail::Json,
@@ -37,13 +45,25 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let mut session = config.session(&device, &data)?;
     console.info(format!("model     LeNet-5, {} parameters{}", count(session.num_parameters()), extras(&config)))?;
     console.info(format!("training  {}", training_in_words(&config)))?;
-    let mut folder = RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?;
+    let folder = match &resume {
+        Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
+        None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
+    };
     folder.write_config(&config)?;
-    console.info(format!("run       {}\n", folder.path().display()))?;
+    console.info(format!(
+        "run       {}{}\n",
+        folder.path().display(),
+        resume.as_ref().map_or_else(String::new, onward)
+    ))?;
 
-    let mut observer = Recorder { console, folder: &mut folder };
-    let outcome = fit(&mut session, &config.fit_options(), &mut observer)?;
-    observer.console.finish();
+    let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
+    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
+    let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
+        Err(error) => return cut_short(error, &mut session, &mut recorder),
+        Ok(outcome) => outcome,
+    };
+    let Recorder { console, mut folder, mut events, .. } = recorder;
+    console.finish();
     // The weights first: they are what cannot be had again.
     let about = [
         ("dataset", config.dataset.to_string()),
@@ -63,7 +83,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
             test: &data.test,
             normalize: &normalize,
         };
-        match write_report(folder.path(), &options, None) {
+        match write_report(folder.path(), &options, events.as_mut()) {
             Ok(written) => report = written.into_iter().next(),
             // The run itself is written by now, and is worth more than its pictures.
             Err(error) => console::complain("warning", &format!("the run is saved, but its report is not: {error}")),
@@ -87,6 +107,72 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Trains from the start, or from where a run stopped.
+fn train(
+    session: &mut Session,
+    config: &TrainConfig,
+    recorder: &mut Recorder,
+    resume: Option<&Resume>,
+) -> Result<Outcome> {
+    let checkpoint =
+        CheckpointOptions { settings: config.to_toml()?, ..CheckpointOptions::new(recorder.folder.checkpoint()) };
+    let options = FitOptions { checkpoint: Some(checkpoint), ..config.fit_options() };
+    match resume {
+        None => fit(session, &options, recorder),
+        Some(Resume { folder, checkpoint }) => {
+            fit_from(session, &options, checkpoint, recorder).map_err(in_file(&folder.join(CHECKPOINT)))
+        }
+    }
+}
+
+/// Says how to go on with a run that did not come to its end, and keeps its best weights so far where there are any.
+fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Result<ExitCode> {
+    recorder.console.finish();
+    let run = recorder.folder.path().to_owned();
+    let go_on = format!("go on with: lenet train --resume {}", run.display());
+    let Error::Interrupted { epochs, batches, .. } = &error else {
+        if recorder.folder.checkpoint().exists() {
+            console::complain("note", &format!("the run is saved as it was after its last whole epoch; {go_on}"));
+        }
+        return Err(error);
+    };
+    if *epochs > 0 {
+        let model = recorder.folder.write_model(&session.model()?, &[("epochs", epochs.to_string())])?;
+        recorder.console.info(format!("\nbest so far  {}", model.display()))?;
+    }
+    if recorder.console.detail() == Detail::Json {
+        console::json(&Interrupted { interrupted: true, epochs: *epochs, batches: *batches, run })?;
+    }
+    console::complain(
+        "interrupted",
+        &format!("after {epochs} epochs and {batches} batches of the next, and saved; {go_on}"),
+    );
+    Ok(recorder.signals.exit_code())
+}
+
+fn event_writer(folder: &RunFolder, resume: Option<&Resume>) -> Result<EventWriter> {
+    let events = folder.path().join("tensorboard");
+    match resume {
+        None => EventWriter::create(&events),
+        Some(resume) => EventWriter::resume(&events, resume.checkpoint.state.epochs + 1),
+    }
+}
+
+fn onward(resume: &Resume) -> String {
+    let (epochs, batches) = (resume.checkpoint.state.epochs, resume.checkpoint.state.batches);
+    format!(", going on after {epochs} epochs and {batches} batches")
+}
+
+/// The last line of `--json` of a run that was interrupted.
+#[derive(Serialize)]
+struct Interrupted {
+    interrupted: bool,
+    epochs: u64,
+    batches: usize,
+    /// The run folder.
+    run: PathBuf,
+}
+
 /// The last line of `--json`.
 #[derive(Serialize)]
 struct FinalLine {
@@ -97,19 +183,48 @@ struct FinalLine {
 }
 
 /// Shows epochs and writes them down.
-struct Recorder<'a> {
+struct Recorder {
     console: Console,
-    folder: &'a mut RunFolder,
+    folder: RunFolder,
+    /// For TensorBoard, where there is to be a report.
+    events: Option<EventWriter>,
+    signals: Signals,
+    /// Layers that were found dead.
+    dead: BTreeSet<String>,
 }
 
-impl Observer for Recorder<'_> {
+impl Observer for Recorder {
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
         self.console.progress(epoch, images_done, images);
     }
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         self.folder.add_metrics(report)?;
+        if let Some(events) = &mut self.events {
+            events.epoch(report)?;
+        }
         self.console.epoch(report)
+    }
+
+    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        self.folder.add_health(epoch, report)?;
+        for row in report.of_kind(HealthKind::Unit).filter(|row| row.summary.zeros == 1.0) {
+            if self.dead.insert(row.name.clone()) {
+                self.console.warn(&format!(
+                    "after epoch {epoch} every unit of {} is dead: whatever the image, it gives 0, and what lies before it \
+                     learns nothing any more; a lower learning rate may keep it alive",
+                    row.name
+                ));
+            }
+        }
+        match &mut self.events {
+            Some(events) => events.health(epoch, report),
+            None => Ok(()),
+        }
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.signals.any()
     }
 
     fn warn(&mut self, message: &str) {

@@ -7,7 +7,7 @@ pub(crate) mod parallel;
 
 pub use float::Float;
 
-use super::{Executor, StateLayout, StepTable};
+use super::{Executor, Progress, StateLayout, StepTable};
 use crate::Result;
 use crate::graph::plan::{Operand, Plan, Step, Storage};
 use crate::ops::Operation;
@@ -301,7 +301,7 @@ impl<'a, F> Memory<'a, F> {
 }
 
 impl<F: Float> Executor for CpuExecutor<F> {
-    fn run(&mut self, entry: usize, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()> {
+    fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
         for step in 0..table.num_steps() {
             self.set_scalars(entry, table, step);
             for index in 0..self.entries[entry].plan.steps.len() {
@@ -309,9 +309,11 @@ impl<F: Float> Executor for CpuExecutor<F> {
                     self.run_step(entry, index);
                 }
             }
-            progress(step + 1);
+            if progress(step + 1).is_break() {
+                return Ok(step + 1);
+            }
         }
-        Ok(())
+        Ok(table.num_steps())
     }
 
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
@@ -366,6 +368,11 @@ impl<F: Float> Executor for CpuExecutor<F> {
             }
         }
         Ok(())
+    }
+
+    fn read_kept(&mut self, state: usize) -> Result<Tensor> {
+        let kept = self.kept[state].as_ref().unwrap_or(&self.states[state]);
+        Ok(kept.tensor(&self.state_types[state]))
     }
 
     fn num_objects(&self) -> u64 {

@@ -30,7 +30,7 @@ pub(super) struct Region {
 }
 
 impl Region {
-    fn whole(buffer: wgpu::Buffer) -> Region {
+    pub(super) fn whole(buffer: wgpu::Buffer) -> Region {
         let size = buffer.size();
         Region { buffer, offset: 0, size, per_step: false }
     }
@@ -214,6 +214,11 @@ impl Memory {
 
     pub fn state(&self, state: usize) -> &Region {
         &self.states[state]
+    }
+
+    /// Where a state was kept last, or the state itself where it never was.
+    pub fn kept(&self, state: usize) -> Region {
+        self.kept[state].as_ref().map_or_else(|| self.states[state].clone(), |kept| Region::whole(kept.clone()))
     }
 
     pub fn state_type(&self, state: usize) -> &TensorType {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::device::{Access, BindingLayout, GpuDevice};
 use super::memory::{ALIGN_BYTES, Memory, Region, TABLE_ROWS};
-use crate::exec::{Executor, StateLayout, StepTable};
+use crate::exec::{Executor, Progress, StateLayout, StepTable};
 use crate::graph::plan::{Operand, Plan, Step};
 use crate::ops::Operation;
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches};
@@ -242,17 +242,18 @@ fn launch(
 }
 
 impl Executor for GpuExecutor {
-    fn run(&mut self, entry: usize, table: &StepTable, progress: &mut dyn FnMut(usize)) -> Result<()> {
+    fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
         let mut in_flight: VecDeque<(wgpu::SubmissionIndex, usize)> = VecDeque::new();
         let mut last_done = Instant::now();
         let (mut submitted, mut done) = (0, 0);
-        while done < table.num_steps() {
-            if submitted < table.num_steps() && in_flight.len() < MAX_IN_FLIGHT {
+        let mut wanted = table.num_steps();
+        while done < wanted {
+            if submitted < wanted && in_flight.len() < MAX_IN_FLIGHT {
                 let row = submitted % TABLE_ROWS;
                 if row == 0 {
                     self.memory.write_table(&self.gpu, entry, table, submitted);
                 }
-                let count = self.steps_per_submission.min(table.num_steps() - submitted).min(TABLE_ROWS - row);
+                let count = self.steps_per_submission.min(wanted - submitted).min(TABLE_ROWS - row);
                 in_flight.push_back((self.submit(entry, table, submitted, count), count));
                 submitted += count;
                 continue;
@@ -262,9 +263,12 @@ impl Executor for GpuExecutor {
             self.adapt(count, last_done.elapsed());
             last_done = Instant::now();
             done += count;
-            progress(done);
+            if progress(done).is_break() {
+                // What was submitted cannot be taken back.
+                wanted = submitted;
+            }
         }
-        Ok(())
+        Ok(done)
     }
 
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
@@ -317,6 +321,11 @@ impl Executor for GpuExecutor {
 
     fn restore(&mut self, states: &[usize]) -> Result<()> {
         self.memory.restore(&self.gpu, states)
+    }
+
+    fn read_kept(&mut self, state: usize) -> Result<Tensor> {
+        let ty = self.memory.state_type(state).clone();
+        self.memory.read(&self.gpu, &self.memory.kept(state), &ty)
     }
 
     fn num_objects(&self) -> u64 {

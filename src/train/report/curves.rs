@@ -3,7 +3,7 @@
 use super::axes::number;
 use super::plots::{LinePlot, Mark, Picture, Series, stacked_plots};
 use super::run::Run;
-use crate::train::EpochReport;
+use crate::train::{EpochReport, HealthKind, HealthReport};
 
 /// Loss and accuracy of a run over its epochs with the best one marked, and the learning rate below.
 pub fn training_curves(run: &Run) -> Picture {
@@ -42,6 +42,44 @@ pub fn training_curves(run: &Run) -> Picture {
         ..base
     };
     stacked_plots(&[(&loss, 270.0), (&accuracy, 270.0), (&lr, 130.0)])
+}
+
+/// How training went inside the network, over the epochs: the norm of each weight's gradient, how much a step changes
+/// each weight, and the share of units that no image of a batch excites. `None` for a run without such numbers.
+pub fn health_curves(run: &Run) -> Option<Picture> {
+    let first = &run.health.first()?.report;
+    // Biases follow their layer's weights, and twice as many lines would be too many.
+    let names = |kind| first.of_kind(kind).map(|row| row.name.clone()).filter(|name| !name.ends_with(".bias"));
+    let series = |name: String, value: &dyn Fn(&HealthReport) -> Option<f64>| Series {
+        points: run.health.iter().filter_map(|at| Some((at.epoch as f64, value(&at.report)?))).collect(),
+        name,
+    };
+    let norm =
+        |name: String| series(name.clone(), &|report| Some(report.get(HealthKind::Gradient, &name)?.summary.l2_norm));
+    let ratio = |name: String| series(name.clone(), &|report| report.update_ratio(&name));
+    let dead = |name: String| series(name.clone(), &|report| report.dead_share(&name));
+    let base = LinePlot { x_label: "epoch".to_owned(), whole_x: true, ..LinePlot::default() };
+    let norms = LinePlot {
+        title: "Norm of the gradient".to_owned(),
+        y_label: "norm".to_owned(),
+        series: names(HealthKind::Parameter).map(norm).collect(),
+        log_y: true,
+        ..base.clone()
+    };
+    let ratios = LinePlot {
+        title: "Change of a weight in one step, relative to the weight".to_owned(),
+        y_label: "relative change".to_owned(),
+        series: names(HealthKind::Parameter).map(ratio).collect(),
+        log_y: true,
+        ..base.clone()
+    };
+    let dead_units = LinePlot {
+        title: "Units behind a ReLU that no image of a batch excites".to_owned(),
+        y_label: "share".to_owned(),
+        series: names(HealthKind::Unit).map(dead).collect(),
+        ..base
+    };
+    Some(stacked_plots(&[(&norms, 230.0), (&ratios, 230.0), (&dead_units, 180.0)]))
 }
 
 /// The learning rate, and momentum where it cycles, at each step.

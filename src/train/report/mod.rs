@@ -102,29 +102,29 @@ pub fn write_report(
         None => {
             own = EventWriter::create(&folder.join("tensorboard"))?;
             run.epochs.iter().try_for_each(|epoch| own.epoch(epoch))?;
+            write_histograms(&mut own, run.best().epoch, &predictor.parameters()?, &inspection)?;
             &mut own
         }
     };
-    write_events(events, &run, &predictor.parameters()?, &inspection, &figures)?;
+    write_events(events, &run, &figures)?;
     written.push(events.path().to_owned());
     Ok(written)
 }
 
-/// The distributions of weights and gradients, and the pictures, at the best epoch.
-fn write_events(
-    events: &mut EventWriter,
-    run: &Run,
-    weights: &StateDict,
-    inspection: &Inspection,
-    figures: &[Figure],
-) -> Result<()> {
-    let step = run.best().epoch;
+/// The distributions of weights and gradients; a writer that follows a run has them of every epoch.
+fn write_histograms(events: &mut EventWriter, step: u64, weights: &StateDict, inspection: &Inspection) -> Result<()> {
     for (name, tensor) in weights {
         events.histogram(&format!("weights/{name}"), step, &tensor.to_f32_vec())?;
     }
     for (name, tensor) in &inspection.gradients {
         events.histogram(&format!("gradients/{name}"), step, &tensor.to_f32_vec())?;
     }
+    Ok(())
+}
+
+/// The pictures and the test scores, at the best epoch.
+fn write_events(events: &mut EventWriter, run: &Run, figures: &[Figure]) -> Result<()> {
+    let step = run.best().epoch;
     for figure in figures {
         events.image(&format!("pictures/{}", figure.name), step, &figure.picture)?;
     }
@@ -169,6 +169,11 @@ fn figures(
             grids::sample_grid("Test images", &samples(test, predictions)?, 8),
         ),
     ];
+    if let Some(picture) = curves::health_curves(run) {
+        let caption = "From a look into the network on each epoch's last batch. Steps that change a weight by about a \
+                       thousandth are healthy; gradients that grow or vanish, and units that stay dead, are not.";
+        figures.push(figure("health", "Health", caption, picture));
+    }
     if let Some((name, weight)) = filters {
         let caption = "Each filter is scaled for itself: blue is negative, white 0, red positive; on colour images the \
                        colours are the filter's own around grey.";

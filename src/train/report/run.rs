@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::train::config::flatten;
+use crate::train::run_folder::{EpochHealth, HEALTH};
 use crate::train::{EpochReport, Outcome};
 use crate::{Error, Result};
 
@@ -16,12 +18,14 @@ pub struct Run {
     pub settings: Vec<(String, String)>,
     /// The epochs of `metrics.jsonl`; at least one.
     pub epochs: Vec<EpochReport>,
+    /// What looks into the network found, by epoch; empty for a run without.
+    pub health: Vec<EpochHealth>,
     /// How it ended; `None` while it goes on, or where it was cut off.
     pub outcome: Option<Outcome>,
 }
 
 impl Run {
-    /// Reads `config.toml` and `metrics.jsonl`.
+    /// Reads `config.toml`, `metrics.jsonl` and, if there is one, `health.jsonl`.
     ///
     /// # Errors
     /// [`Error::Io`] where the folder or one of the files cannot be read; [`Error::Data`] with file and line where one
@@ -31,14 +35,14 @@ impl Run {
         let text = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
         let table: toml::Table =
             toml::from_str(&text).map_err(|error| Error::data(&config, "settings in TOML", format!("\n{error}")))?;
-        let mut settings = Vec::new();
-        flatten("", &table, &mut settings);
+        let settings = flatten(&table);
         let metrics = folder.join("metrics.jsonl");
         let text = std::fs::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
         let (epochs, outcome) = parse_metrics(&metrics, &text)?;
+        let health = read_health(&folder.join(HEALTH))?;
         let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| folder.display().to_string());
-        Ok(Run { path: folder.to_owned(), name, settings, epochs, outcome })
+        Ok(Run { path: folder.to_owned(), name, settings, epochs, health, outcome })
     }
 
     /// The epoch whose weights are the best: the last that was better than all before.
@@ -46,6 +50,19 @@ impl Run {
         let best = self.epochs.iter().rev().find(|epoch| epoch.is_best);
         best.unwrap_or(&self.epochs[self.epochs.len() - 1])
     }
+}
+
+fn read_health(path: &Path) -> Result<Vec<EpochHealth>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    let parse = |(index, line): (usize, &str)| {
+        let got = |error| format!("line {}: {error}", index + 1);
+        serde_json::from_str(line).map_err(|error| Error::data(path, "one epoch in JSON on each line", got(error)))
+    };
+    text.lines().enumerate().map(parse).collect()
 }
 
 fn parse_metrics(path: &Path, text: &str) -> Result<(Vec<EpochReport>, Option<Outcome>)> {
@@ -69,15 +86,4 @@ fn parse_metrics(path: &Path, text: &str) -> Result<(Vec<EpochReport>, Option<Ou
         return Err(Error::data(path, "at least one epoch", "none"));
     }
     Ok((epochs, outcome))
-}
-
-fn flatten(prefix: &str, table: &toml::Table, settings: &mut Vec<(String, String)>) {
-    for (key, value) in table {
-        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            toml::Value::Table(inner) => flatten(&name, inner, settings),
-            toml::Value::String(text) => settings.push((name, text.clone())),
-            other => settings.push((name, other.to_string())),
-        }
-    }
 }

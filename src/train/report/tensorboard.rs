@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::canvas::Picture;
-use crate::train::EpochReport;
+use crate::ops::histogram_edges;
+use crate::train::{EpochReport, HealthKind, HealthReport, HealthRow};
 use crate::{Error, Result};
 
 /// Writes one event file.
@@ -22,6 +23,17 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
+    /// A writer for a run that goes on from `step`: TensorBoard then leaves out what older files in the folder have from
+    /// there on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn resume(folder: &Path, step: u64) -> Result<EventWriter> {
+        let mut writer = EventWriter::create(folder)?;
+        writer.append(&event(now(), step, Field::SessionStart))?;
+        Ok(writer)
+    }
+
     /// Makes `<folder>/events.out.tfevents.<seconds>.<process>.wgrad`, and the folder where it is missing.
     ///
     /// # Errors
@@ -69,7 +81,11 @@ impl EventWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn histogram(&mut self, tag: &str, step: u64, values: &[f32]) -> Result<()> {
-        let Some(histogram) = histogram(values) else { return Ok(()) };
+        self.append_histogram(tag, step, histogram(values))
+    }
+
+    fn append_histogram(&mut self, tag: &str, step: u64, histogram: Option<Message>) -> Result<()> {
+        let Some(histogram) = histogram else { return Ok(()) };
         let mut summary = Message::default();
         summary.message(5, &histogram);
         self.append(&event(now(), step, Field::Summary(tag, summary)))
@@ -105,6 +121,37 @@ impl EventWriter {
             ("images_per_second", report.images_per_second),
         ];
         scalars.into_iter().try_for_each(|(tag, value)| self.scalar(tag, report.epoch, value))
+    }
+
+    /// What a look into the network found at the end of an epoch: gradient norms, update-to-weight ratios, shares of dead
+    /// units, means and deviations of activations; and where it has them, histograms of parameters and gradients.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        self.scalar("gradient_norm/all", epoch, report.gradient_norm())?;
+        for row in &report.rows {
+            let HealthRow { kind, name, summary, histogram } = row;
+            match kind {
+                HealthKind::Gradient => self.scalar(&format!("gradient_norm/{name}"), epoch, summary.l2_norm)?,
+                HealthKind::Unit => self.scalar(&format!("dead_units/{name}"), epoch, summary.zeros)?,
+                HealthKind::Activation => {
+                    self.scalar(&format!("activation_mean/{name}"), epoch, summary.mean)?;
+                    self.scalar(&format!("activation_std/{name}"), epoch, summary.std)?;
+                }
+                HealthKind::Parameter => {
+                    if let Some(ratio) = report.update_ratio(name) {
+                        self.scalar(&format!("update_ratio/{name}"), epoch, ratio)?;
+                    }
+                }
+                HealthKind::Images | HealthKind::Loss | HealthKind::Update => {}
+            }
+            if let Some(counts) = histogram {
+                let group = if *kind == HealthKind::Gradient { "gradients" } else { "weights" };
+                self.append_histogram(&format!("{group}/{name}"), epoch, counted_histogram(counts, row))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sees that what was written is on the disk.
@@ -207,17 +254,25 @@ impl Message {
 enum Field<'a> {
     /// What every file starts with.
     Version,
+    /// That a run goes on from this step.
+    SessionStart,
     /// A value under a tag.
     Summary(&'a str, Message),
 }
 
-/// `Event { wall_time = 1, step = 2, file_version = 3 | summary = 5 }`; a summary holds values (1), a value its tag (1).
+/// `Event { wall_time = 1, step = 2, file_version = 3 | summary = 5 | session_log = 7 }`; a summary holds values (1), a value its tag (1).
 fn event(wall_time: f64, step: u64, field: Field<'_>) -> Message {
     let mut event = Message::default();
     event.double(1, wall_time);
     event.varint(2, step);
     match field {
         Field::Version => event.bytes(3, b"brain.Event:2"),
+        Field::SessionStart => {
+            // SessionLog.status (1) is START (1).
+            let mut log = Message::default();
+            log.varint(1, 1);
+            event.message(7, &log);
+        }
         Field::Summary(tag, content) => {
             let mut value = Message::default();
             value.bytes(1, tag.as_bytes());
@@ -256,6 +311,28 @@ fn histogram(values: &[f32]) -> Option<Message> {
     message.double(3, finite().count() as f64);
     message.double(4, finite().sum());
     message.double(5, finite().map(|value| value * value).sum());
+    message.packed_doubles(6, &limits);
+    message.packed_doubles(7, &buckets);
+    Some(message)
+}
+
+/// A histogram that the device counted, without the empty bins at its ends.
+fn counted_histogram(counts: &[u64], row: &HealthRow) -> Option<Message> {
+    let (first, last) = (counts.iter().position(|&count| count > 0)?, counts.iter().rposition(|&count| count > 0)?);
+    let (summary, edges) = (&row.summary, histogram_edges());
+    let num_finite = (summary.num_elems - summary.num_non_finite) as f64;
+    // As in `histogram`, the first limit is where the first bin starts. The outermost bins end at f32's range.
+    let within = |edge: f64| edge.clamp(summary.min, summary.max);
+    let mut limits = vec![within(edges[first])];
+    limits.extend(edges[first + 1..=last + 1].iter().map(|&edge| within(edge)));
+    let mut buckets = vec![0.0];
+    buckets.extend(counts[first..=last].iter().map(|&count| count as f64));
+    let mut message = Message::default();
+    message.double(1, summary.min);
+    message.double(2, summary.max);
+    message.double(3, num_finite);
+    message.double(4, summary.mean * num_finite);
+    message.double(5, summary.l2_norm * summary.l2_norm);
     message.packed_doubles(6, &limits);
     message.packed_doubles(7, &buckets);
     Some(message)

@@ -3,7 +3,8 @@
 use super::*;
 use crate::data::{DatasetName, Split};
 use crate::exec::verify;
-use crate::nn::{BatchNorm2dLayer, Conv2dLayer, Linear};
+use crate::graph::{Graph, Value};
+use crate::nn::{BatchNorm2dLayer, Conv2dLayer, Linear, Mode};
 use crate::rng::Stream;
 use crate::train::schedule::Schedule;
 use crate::train::{FitOptions, HealthKind, fit};
@@ -142,7 +143,7 @@ fn a_look_changes_nothing_and_says_what_the_step_does() -> Result<()> {
         let before = session.model()?;
         let steps_before = session.program.read("health.table")?;
         assert!(!steps_before.to_f64_vec().is_empty());
-        session.run_steps(1, 2..3, RATES, &mut |_| ())?;
+        session.train_batches(1, 2..3, RATES, &mut |_| ControlFlow::Continue(()))?;
         let after = session.model()?;
         for name in ["conv1.weight", "bn1.weight", "fc2.bias"] {
             let norm = |x: Vec<f64>| x.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -193,7 +194,7 @@ fn a_loss_that_is_not_finite_names_the_first_layer() -> Result<()> {
     let data = data();
     let schedule = Schedule::constant();
     // After one step both layers have weights around 1e29: activations fit f32, logits do not.
-    let fit_options = FitOptions { epochs: 1, lr: 1e30, schedule, early_stopping: None };
+    let fit_options = FitOptions { schedule, ..FitOptions::new(1, 1e30) };
     for device in devices() {
         let mut session = Session::new(&device, &SessionOptions { model: &linear_network, ..with_health(&data) })?;
         let error = fit(&mut session, &fit_options, &mut ()).expect_err("nothing survives this learning rate");

@@ -12,7 +12,7 @@ use wgrad::{Error, Result};
 use super::server::{Manner, Server, nobody};
 
 fn file() -> Vec<u8> {
-    (0..100_000_u32).map(|index| (index * 7919 >> 5) as u8).collect()
+    (0..100_000_u32).map(|index| ((index * 7919) >> 5) as u8).collect()
 }
 
 fn published(bytes: &[u8], mirrors: &[&str]) -> Published {

@@ -1,0 +1,294 @@
+//! The training loop.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
+use super::early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
+use super::metrics::Metrics;
+use super::schedule::{Interval, Schedule};
+use super::{EpochMetrics, EpochReport, Observer, Outcome, Session};
+use crate::{Error, Result};
+
+/// How a session is trained.
+#[derive(Clone, Debug)]
+pub struct FitOptions {
+    /// The most epochs.
+    pub epochs: u64,
+    /// The learning rate that the schedule starts from.
+    pub lr: f64,
+    /// How the learning rate changes. A plateau watches the validation loss.
+    pub schedule: Schedule,
+    /// When to stop early; `None` never does.
+    pub early_stopping: Option<EarlyStopOptions>,
+    /// Where to save what it takes to go on after an interruption; `None` saves nothing.
+    pub checkpoint: Option<CheckpointOptions>,
+}
+
+/// Trains until early stopping, a loss that is not finite, or the last epoch; then restores the best weights, however
+/// it ended, and judges the test images once.
+///
+/// # Errors
+/// [`Error::Config`] for settings that cannot be; [`Error::NonFinite`] where not even one epoch was finite;
+/// [`Error::Interrupted`] where the observer asked to stop; [`Error::Io`] where a checkpoint cannot be written;
+/// [`Error::DeviceLost`]; what the observer returns.
+pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
+    Fit::new(session, options, observer)?.run()
+}
+
+/// Goes on from a checkpoint of a run with the same session and options: on the same device to the same bytes as if it
+/// had never stopped. Only [`FitOptions::epochs`] and what early stopping waits for may have changed, for a longer run.
+/// A checkpoint of a run that had reached its end only brings back the best weights and judges the test images.
+///
+/// # Errors
+/// As [`fit`]; [`Error::State`] and [`Error::Config`] where the checkpoint is of another run.
+pub fn fit_from(
+    session: &mut Session,
+    options: &FitOptions,
+    checkpoint: &Checkpoint,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let mut fit = Fit::new(session, options, observer)?;
+    fit.restore(checkpoint)?;
+    fit.run()
+}
+
+/// A run under way.
+struct Fit<'a> {
+    session: &'a mut Session,
+    options: &'a FitOptions,
+    observer: &'a mut dyn Observer,
+    schedule: Schedule,
+    early_stopping: Option<EarlyStopping>,
+    monitor: Monitor,
+    best: BestSoFar,
+    /// Epochs that are done, batches of the next that are, and how long those took.
+    epochs: u64,
+    batches: usize,
+    train_time: Duration,
+    saved_at: Instant,
+}
+
+impl<'a> Fit<'a> {
+    fn new(session: &'a mut Session, options: &'a FitOptions, observer: &'a mut dyn Observer) -> Result<Self> {
+        options.validate(session)?;
+        let schedule = options.schedule.clone();
+        let early_stopping = options.early_stopping.clone().map(EarlyStopping::new).transpose()?;
+        if let Some(warning) = early_stopping.as_ref().and_then(|stopping| stopping.warning(&schedule)) {
+            observer.warn(&warning);
+        }
+        let monitor = options.early_stopping.as_ref().map_or(Monitor::ValLoss, |stopping| stopping.monitor);
+        Ok(Fit {
+            session,
+            options,
+            observer,
+            schedule,
+            early_stopping,
+            monitor,
+            best: BestSoFar::new(monitor),
+            epochs: 0,
+            batches: 0,
+            train_time: Duration::ZERO,
+            saved_at: Instant::now(),
+        })
+    }
+
+    fn run(mut self) -> Result<Outcome> {
+        let stopped = self.train()?;
+        self.session.program().restore_model()?;
+        let test = self.session.test()?;
+        let best_epoch = self.best.best().map_or(0, |best| best.epoch);
+        let (test_loss, test_accuracy) = (test.loss, test.accuracy);
+        Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped })
+    }
+
+    /// Trains epoch after epoch; gives the reason why it ended.
+    fn train(&mut self) -> Result<String> {
+        while self.epochs < self.options.epochs {
+            if let Some(reason) = self.early_stopping.as_ref().and_then(EarlyStopping::reason) {
+                return Ok(reason.to_string());
+            }
+            let (epoch, lr) = (self.epochs + 1, self.rates(self.epochs * self.session.steps_per_epoch() as u64).0);
+            let EpochMetrics { train, validation, train_time } = self.epoch()?;
+            if let Some(error) = non_finite(epoch, &train, &validation, lr) {
+                return self.end_not_finite(error, &train);
+            }
+            let monitored = match self.monitor {
+                Monitor::ValLoss => validation.loss,
+                Monitor::ValAccuracy => validation.accuracy,
+                Monitor::TrainLoss => train.loss,
+            };
+            let is_best = self.best.observe(epoch, monitored);
+            if is_best {
+                self.session.program().keep_model()?;
+            }
+            self.observer.epoch(&EpochReport {
+                epoch,
+                train_loss: train.loss,
+                train_accuracy: train.accuracy,
+                val_loss: validation.loss,
+                val_accuracy: validation.accuracy,
+                lr,
+                images_per_second: self.session.images_per_epoch() as f64 / train_time.as_secs_f64(),
+                is_best,
+            })?;
+            self.look(epoch)?;
+            self.schedule.observe(epoch - 1, validation.loss);
+            if let Some(stopping) = &mut self.early_stopping {
+                stopping.observe(epoch, monitored);
+            }
+            (self.epochs, self.batches, self.train_time) = (epoch, 0, Duration::ZERO);
+            self.save()?;
+            self.stop_if_asked()?;
+        }
+        let reason = self.early_stopping.as_ref().and_then(EarlyStopping::reason);
+        Ok(reason.map_or_else(|| format!("all {} epochs are done", self.epochs), |reason| reason.to_string()))
+    }
+
+    /// Trains on the batches of an epoch that are not done yet, saving now and then, and judges the validation images.
+    fn epoch(&mut self) -> Result<EpochMetrics> {
+        if self.batches == 0 {
+            self.session.start_epoch(self.epochs)?;
+        }
+        loop {
+            self.train_until_pause()?;
+            if self.batches == self.session.batches_per_epoch() {
+                break;
+            }
+            self.save()?;
+            self.stop_if_asked()?;
+        }
+        self.session.finish_epoch(self.train_time)
+    }
+
+    /// Trains to the end of the epoch, or until it is time to save.
+    fn train_until_pause(&mut self) -> Result<()> {
+        let (images, num_batches) = (self.session.images_per_epoch(), self.session.batches_per_epoch());
+        let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
+        let save_every = self.options.checkpoint.as_ref().map_or(Duration::MAX, |checkpoint| checkpoint.every);
+        let (observer, started) = (&mut *self.observer, Instant::now());
+        let mut follow = |done| {
+            observer.progress(self.epochs + 1, done, images);
+            let pauses = observer.should_stop() || self.saved_at.elapsed() >= save_every;
+            if pauses { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.batches = self.session.train_batches(self.epochs, self.batches..num_batches, &rates, &mut follow)?;
+        self.train_time += started.elapsed();
+        Ok(())
+    }
+
+    /// Shows the observer what the network is like on the epoch's last batch.
+    fn look(&mut self, epoch: u64) -> Result<()> {
+        if !self.session.has_health() {
+            return Ok(());
+        }
+        let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
+        let last = epoch * self.session.batches_per_epoch() as u64 - 1;
+        let report = self.session.health(last, &rates)?;
+        self.observer.health(epoch, &report)
+    }
+
+    /// Ends a run with a loss that is not finite: with the best weights so far, or as an error where there are none.
+    fn end_not_finite(&mut self, mut error: Error, train: &Metrics) -> Result<String> {
+        if let Error::NonFinite { layer, .. } = &mut error {
+            let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
+            *layer = self.session.first_non_finite(self.epochs, train.first_non_finite, &rates)?;
+        }
+        self.epochs += 1;
+        if self.best.best().is_none() {
+            return Err(error);
+        }
+        self.observer.warn(&format!("{error}; training ends here with the best weights so far"));
+        Ok(error.to_string())
+    }
+
+    fn rates(&self, step: u64) -> (f64, Option<f64>) {
+        rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64)(step)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let Some(CheckpointOptions { path, settings, .. }) = &self.options.checkpoint else { return Ok(()) };
+        let state = RunState {
+            epochs: self.epochs,
+            batches: self.batches,
+            train_seconds: self.train_time.as_secs_f64(),
+            plateaus: self.schedule.plateau_states(),
+            early_stopping: self.early_stopping.as_ref().map(|stopping| stopping.state().clone()),
+            best: self.best.clone(),
+            images: self.session.images_in_a_word().to_owned(),
+        };
+        Checkpoint { state, snapshot: self.session.snapshot()?, settings: settings.clone() }.save(path)?;
+        self.saved_at = Instant::now();
+        Ok(())
+    }
+
+    /// Call it right after [`Fit::save`].
+    fn stop_if_asked(&mut self) -> Result<()> {
+        if !self.observer.should_stop() {
+            return Ok(());
+        }
+        if self.best.best().is_some() {
+            self.session.program().restore_model()?;
+        }
+        let saved = self.options.checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone());
+        Err(Error::Interrupted { epochs: self.epochs, batches: self.batches, saved })
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let RunState { epochs, batches, train_seconds, plateaus, early_stopping, best, images } = &checkpoint.state;
+        if best.monitor() != self.monitor {
+            let expected = format!("{}, which the run has watched so far", best.monitor());
+            return Err(Error::config("early_stopping.monitor", expected, self.monitor));
+        }
+        if images != self.session.images_in_a_word() {
+            let expected = format!("{images}, which the run began with; --data names their folder");
+            return Err(Error::config("training images", expected, self.session.images_in_a_word()));
+        }
+        self.schedule.restore_plateau_states(plateaus)?;
+        if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
+            stopping.restore(state.clone());
+        }
+        self.session.restore(&checkpoint.snapshot, *epochs)?;
+        (self.epochs, self.batches, self.best) = (*epochs, *batches, best.clone());
+        // A number of seconds that is none would be an altered file, which its checksum tells.
+        self.train_time = Duration::try_from_secs_f64(*train_seconds).unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// The learning rate and momentum of each step, counted over all epochs from 0.
+fn rates(schedule: &Schedule, lr: f64, steps_per_epoch: u64) -> impl Fn(u64) -> (f64, Option<f64>) {
+    move |step| {
+        let at = if schedule.interval() == Interval::Batch { step } else { step / steps_per_epoch };
+        (schedule.lr(lr, at), schedule.momentum(at))
+    }
+}
+
+impl FitOptions {
+    /// All of `epochs` at the learning rate `lr`, without early stopping or checkpoints; fields that are to be otherwise
+    /// can be set.
+    pub fn new(epochs: u64, lr: f64) -> Self {
+        FitOptions { epochs, lr, schedule: Schedule::constant(), early_stopping: None, checkpoint: None }
+    }
+
+    fn validate(&self, session: &Session) -> Result<()> {
+        if self.epochs == 0 {
+            return Err(Error::config("--epochs", "at least 1", self.epochs));
+        }
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return Err(Error::config("--lr", "a number above 0", self.lr));
+        }
+        if self.schedule.interval() == Interval::Batch {
+            self.schedule.check_num_steps(self.epochs * session.steps_per_epoch() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+/// What went wrong in an epoch, if a loss or score in it is not finite.
+fn non_finite(epoch: u64, train: &Metrics, validation: &Metrics, lr: f64) -> Option<Error> {
+    let named = [("training loss", train), ("validation loss", validation)];
+    let (what, step) = named.iter().find_map(|(what, metrics)| Some((*what, metrics.first_non_finite?)))?;
+    // Epochs are counted in u64 by the loop, far below usize's range.
+    Some(Error::NonFinite { what, epoch: epoch as usize, step: step + 1, lr, layer: None })
+}

@@ -1,0 +1,189 @@
+//! The binary stopped and going on: by Ctrl-C, by a request to end, by `kill -9`; and what `--resume` refuses.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cli::{DATA, Place, lines, read, succeeds};
+
+const RUN: [&str; 13] = [
+    "train",
+    "--device",
+    "cpu",
+    "--data",
+    DATA,
+    "--train-limit",
+    "320",
+    "--val-limit",
+    "64",
+    "--batch-size",
+    "32",
+    "--no-early-stopping",
+    "--no-report",
+];
+
+fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&RUN[..], more].concat()
+}
+
+/// A run that goes on in the background, once it has so many epochs behind it.
+fn running(place: &Place, more: &[&str], epochs: usize) -> (Child, PathBuf) {
+    let mut command = place.command(&args(more));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    loop {
+        let run = place.runs().pop();
+        let metrics = run.as_ref().and_then(|run| std::fs::read_to_string(run.join("metrics.jsonl")).ok());
+        if let (Some(run), Some(metrics)) = (run, metrics)
+            && metrics.lines().count() >= epochs
+        {
+            return (child, run);
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "the run does not get on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What must be the same whether a run was stopped or not: its epochs without their speed, its end, its weights.
+fn result(run: &Path) -> (Vec<Value>, Vec<u8>) {
+    let mut metrics = lines(&read(&run.join("metrics.jsonl")));
+    for line in &mut metrics {
+        line.as_object_mut().unwrap().remove("images_per_second");
+    }
+    (metrics, std::fs::read(run.join("model.safetensors")).unwrap())
+}
+
+fn expected(more: &[&str]) -> (Vec<Value>, Vec<u8>) {
+    let place = Place::new();
+    succeeds(place.lenet(&args(more)));
+    result(&place.runs()[0])
+}
+
+#[cfg(unix)]
+fn send(child: &Child, signal: &str) {
+    let sent = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_goes_on_from_its_last_save_to_the_same_bytes() {
+    let more = ["--epochs", "40"];
+    let expected = expected(&more);
+    let place = Place::new();
+    let (mut child, run) = running(&place, &more, 3);
+    send(&child, "-9");
+    assert_eq!(child.wait().unwrap().code(), None, "it was killed before its end");
+    // Killed again and again, at moments that have nothing to do with its saves.
+    for pause in [150, 230] {
+        let mut command = place.command(&["train", "--resume", run.to_str().unwrap(), "--no-report"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        send(&child, "-9");
+        child.wait().unwrap();
+    }
+    let stdout = succeeds(place.lenet(&["train", "--resume", run.to_str().unwrap(), "--no-report"]));
+    assert!(stdout.contains("going on after"), "{stdout}");
+    assert!(result(&run) == expected, "metrics or weights differ from those of a run that was never stopped");
+    assert_eq!(place.runs(), [run], "a run that goes on stays in its folder");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_lets_the_step_finish_and_says_how_to_go_on() {
+    let more = ["--epochs", "40"];
+    let expected = expected(&more);
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let place = Place::new();
+        let (child, run) = running(&place, &more, 2);
+        send(&child, signal);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        let (_, command) = stderr.trim_end().rsplit_once("go on with: lenet ").unwrap();
+        assert!(run.join("model.safetensors").is_file(), "the best weights so far can be used");
+        succeeds(place.lenet(&command.split(' ').chain(["--quiet", "--no-report"]).collect::<Vec<_>>()));
+        assert!(result(&run) == expected, "after {signal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_ends_its_json_with_a_line_that_says_so() {
+    let place = Place::new();
+    let (child, run) = running(&place, &["--epochs", "200", "--json"], 1);
+    send(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let printed = lines(&String::from_utf8(output.stdout).unwrap());
+    let last = printed.last().unwrap();
+    assert_eq!(
+        (&last["interrupted"], last["run"].as_str()),
+        (&Value::Bool(true), run.file_name().map(|_| last["run"].as_str().unwrap()))
+    );
+    assert!(last["epochs"].as_u64().unwrap() as usize == printed.len() - 1, "{last}");
+}
+
+#[test]
+fn a_run_can_be_made_longer_but_not_another() {
+    let place = Place::new();
+    succeeds(place.lenet(&args(&["--epochs", "2"])));
+    let run = place.runs().pop().unwrap();
+    let run = run.to_str().unwrap();
+    let resume = |more: &[&str]| place.lenet(&[&["train", "--resume", run, "--no-report"], more].concat());
+
+    for (more, words) in [
+        (&["--lr", "0.5"][..], "another lr: expected 0.01, as the run began"),
+        (&["--optimizer", "adam"], "another"),
+        (&["--batch-norm"], "another batch_norm: expected false"),
+        (&["--train-limit", "64"], "another train_limit: expected 320"),
+        (&["--config", "x.toml"], "cannot be used with"),
+        (&["--epochs", "0"], "--epochs"),
+    ] {
+        let done = resume(more);
+        assert_eq!(done.code, 2, "{more:?}: {}", done.stderr);
+        assert!(done.stderr.contains(words), "{more:?}: {}", done.stderr);
+    }
+    // What the run has already may be said again.
+    let stdout = succeeds(resume(&["--lr", "0.01", "--epochs", "5"]));
+    assert!(stdout.contains("of 5"), "{stdout}");
+    assert!(result(Path::new(run)) == expected(&["--epochs", "5"]), "2 epochs and 3 more are 5");
+}
+
+#[test]
+fn what_cannot_be_resumed_says_what_is_wrong() {
+    let place = Place::new();
+    succeeds(place.lenet(&args(&["--epochs", "1"])));
+    let run = place.runs().pop().unwrap();
+    let resume = |folder: &Path| place.lenet(&["train", "--resume", folder.to_str().unwrap()]);
+    let metrics = run.join("metrics.jsonl");
+    let lines = read(&metrics);
+
+    std::fs::write(&metrics, "").unwrap();
+    let done = resume(&run);
+    assert!(
+        done.code == 1 && done.stderr.contains("metrics.jsonl: expected a line for each of the 1 epochs"),
+        "{}",
+        done.stderr
+    );
+    std::fs::write(&metrics, lines).unwrap();
+
+    let checkpoint = run.join("checkpoint");
+    let mut bytes = std::fs::read(&checkpoint).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x10;
+    std::fs::write(&checkpoint, bytes).unwrap();
+    let done = resume(&run);
+    assert!(
+        done.code == 1 && done.stderr.contains("checkpoint: expected a whole checkpoint, got one that was altered"),
+        "{}",
+        done.stderr
+    );
+
+    std::fs::remove_file(&checkpoint).unwrap();
+    let done = resume(&run);
+    assert!(done.code == 2 && done.stderr.contains("nothing was saved there yet"), "{}", done.stderr);
+    let done = resume(&place.path("nowhere"));
+    assert!(done.code == 1 && done.stderr.contains("nowhere"), "{}", done.stderr);
+}
