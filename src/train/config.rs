@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::early_stop::{EarlyStopOptions, EarlyStopping};
 use super::metrics::Metrics;
+use super::predict::{Prediction, Predictor, PredictorOptions};
 use super::schedule::Schedule;
 use super::{EvalOptions, FitOptions, HealthOptions, Session, SessionOptions, evaluate, weights};
 use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits, Transforms};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
-use crate::nn::LeNet5;
+use crate::nn::onnx::{self, OnnxOptions};
+use crate::nn::{LeNet5, Summary};
 use crate::optim::{Optimizer, UpdateOptions};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
 /// is small enough that a batch's activations stay in a processor's cache.
@@ -254,6 +256,52 @@ impl TrainConfig {
         let normalize = self.normalize.stats(self.dataset);
         let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
         evaluate(device, &options).map_err(weights::in_file(file))
+    }
+
+    /// What the network with the weights in a file makes of each image; see [`Predictor`].
+    ///
+    /// # Errors
+    /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be
+    /// read or is of another network.
+    pub fn predict(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Vec<Prediction>> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let normalize = self.normalize.stats(self.dataset);
+        let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
+        let options =
+            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
+        Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
+    }
+
+    /// Writes the network with the weights in `file` to `to` as an ONNX file, and makes its folder where it is missing;
+    /// see [`onnx`](onnx::onnx). The file's metadata has the data set and the names of the classes, in their order,
+    /// separated by commas. Gives the file's length in bytes.
+    ///
+    /// # Errors
+    /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
+    pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let classes = self.dataset.class_names().join(",");
+        let options = OnnxOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &self.normalize.stats(self.dataset),
+            shape: self.dataset.image_shape(),
+            metadata: &[("dataset", self.dataset.to_string()), ("classes", classes)],
+        };
+        let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        files::write_whole(to, &bytes)?;
+        Ok(bytes.len())
+    }
+
+    /// What the network is made of, for batches of the configured size; see [`Summary`].
+    ///
+    /// # Errors
+    /// As [`Summary::of`].
+    pub fn summary(&self) -> Result<Summary> {
+        Summary::of(&self.model(), self.dataset.image_shape(), self.batch_size)
     }
 
     /// The plans of such a run, as [`Session::plans`] has them, without reading any data.

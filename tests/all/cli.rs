@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 pub const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist");
-const TINY: [&str; 8] = ["--train-limit", "128", "--val-limit", "64", "--epochs", "2", "--batch-size", "50"];
+pub const TINY: [&str; 8] = ["--train-limit", "128", "--val-limit", "64", "--epochs", "2", "--batch-size", "50"];
 
 /// A finished call.
 pub struct Done {
@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-fn done(output: Output) -> Done {
+pub fn done(output: Output) -> Done {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Done { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -51,6 +51,13 @@ impl DatasetOption {
     pub fn apply(&self, config: &mut TrainConfig) {
         set(self.dataset, &mut config.dataset);
     }
+
+    /// As [`apply`](Self::apply), to the settings of a run that has ended: another data set's files would not be in
+    /// that run's folder of data.
+    pub fn apply_to_model(&self, config: &mut TrainConfig) {
+        config.data = config.data.take().filter(|_| self.dataset.is_none_or(|name| name == config.dataset));
+        self.apply(config);
+    }
 }
 
 impl SourceOptions {

@@ -17,16 +17,23 @@ use clap::{Args, Parser, Subcommand};
 use wgrad::train::TrainConfig;
 use wgrad::{Error, Result};
 
+use crate::data::DataCommand;
+use crate::eval::EvalOptions;
+use crate::export::ExportOptions;
+use crate::predict::PredictOptions;
 use crate::schedule::ScheduleOptions;
+use crate::summary::SummaryOptions;
 use crate::sweep::SweepOptions;
 
-use data::{DatasetOption, SelectionOptions, SourceOptions, TransformOptions};
-use network::{InitOption, NetworkOptions};
-use optimizer::{BatchOptions, OptimizerOptions};
+pub use data::{DatasetOption, SourceOptions};
+use data::{SelectionOptions, TransformOptions};
+use network::InitOption;
+pub use network::NetworkOptions;
+pub use optimizer::BatchOptions;
+use optimizer::OptimizerOptions;
 use regularization::RegularizationOptions;
 pub use resume::Resume;
-use run::DeviceOption;
-pub use run::OutputOptions;
+pub use run::{DeviceOption, OutputOptions};
 use schedule::SchedulerOptions;
 use stopping::StoppingOptions;
 
@@ -46,8 +53,15 @@ pub struct Cli {
 pub enum Command {
     /// Train a network and leave a run folder with its settings, metrics and weights (the default)
     Train(Box<TrainOptions>),
-    /// Judge a model file by the test images
+    /// Judge a model by the test images: loss, accuracy, scores of each class, the confusion matrix
     Eval(EvalOptions),
+    /// Say what a trained network takes image files for
+    Predict(PredictOptions),
+    /// Write a trained network as an ONNX file, for other programs to run
+    Export(ExportOptions),
+    /// List, fetch and show data sets
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Show the learning rate of every step under a schedule, as a table, a picture or JSON
     Schedule(Box<ScheduleOptions>),
     /// Set runs side by side: the settings that differ, scores, and a picture of their curves
@@ -56,6 +70,8 @@ pub enum Command {
     Sweep(Box<SweepOptions>),
     /// List what can be computed on, and which of it `--device auto` takes
     Devices,
+    /// Print the layers of the network, with shapes, parameters, operations and memory
+    Summary(SummaryOptions),
     /// Print what a step of training and of evaluation consists of, op by op
     Plan(PlanOptions),
     /// Time every op of a training step
@@ -107,29 +123,6 @@ pub struct TrainRequest {
     pub output: OutputOptions,
     /// The run to go on with.
     pub resume: Option<Resume>,
-}
-
-#[derive(Args)]
-pub struct EvalOptions {
-    /// The weights: a safetensors file with PyTorch's names. The settings in a config.toml beside it are the defaults of
-    /// the other options
-    #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
-    #[command(flatten)]
-    dataset: DatasetOption,
-    #[command(flatten)]
-    source: SourceOptions,
-    /// Judge by the first N test images only [default: all]
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    val_limit: Option<usize>,
-    /// The network has a batch normalisation behind its first convolution
-    #[arg(long, help_heading = "Network")]
-    batch_norm: bool,
-    #[command(flatten)]
-    device: DeviceOption,
-    /// Print one JSON object and nothing else
-    #[arg(long, help_heading = "Output")]
-    pub json: bool,
 }
 
 #[derive(Args)]
@@ -203,7 +196,7 @@ impl TrainOptions {
         self.regularization.apply(&mut config)?;
         self.transforms.apply(&mut config)?;
         self.stopping.apply(&mut config);
-        set_device(self.device.device, &mut config);
+        self.device.apply(&mut config);
         // Named, so that the file a run leaves says it.
         config.lr = Some(config.learning_rate());
         config.validate().map_err(as_option)?;
@@ -212,30 +205,6 @@ impl TrainOptions {
         }
         SchedulerOptions::check(&config)?;
         Ok(TrainRequest { config, output: self.output, resume })
-    }
-}
-
-impl EvalOptions {
-    /// What a model is evaluated as, by the options and the file beside the model. Of a run's limits nothing is taken
-    /// over: they are about training.
-    pub fn config(&self) -> Result<TrainConfig> {
-        let beside = self.model.with_file_name("config.toml");
-        let run = if beside.is_file() { TrainConfig::load(&beside)? } else { TrainConfig::default() };
-        let mut config = TrainConfig {
-            // Another data set's files would not be in the same folder.
-            data: run.data.filter(|_| self.dataset.dataset.is_none_or(|name| name == run.dataset)),
-            dataset: run.dataset,
-            normalize: run.normalize,
-            batch_norm: run.batch_norm || self.batch_norm,
-            val_limit: self.val_limit,
-            val_split: 0.0,
-            ..TrainConfig::default()
-        };
-        self.dataset.apply(&mut config);
-        self.source.apply(&mut config)?;
-        set_device(self.device.device.clone(), &mut config);
-        config.validate()?;
-        Ok(config)
     }
 }
 
@@ -327,7 +296,7 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// A parser for names, which `--help` and error messages list.
-fn parser<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+pub fn parser<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
 where
     T: std::str::FromStr<Err = Error> + Clone + Send + Sync + 'static,
 {
@@ -340,4 +309,12 @@ pub fn choice<T: Clone + Send + Sync>(choices: &'static [(&'static str, T)]) -> 
         let (_, value) = choices.iter().find(|(other, _)| *other == name).expect("clap lets no other name through");
         value.clone()
     })
+}
+
+/// Reads a number of things.
+pub fn at_least_1(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
 }

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use wgrad::train::TrainConfig;
+
+use super::set_device;
 
 #[derive(Args)]
 #[command(next_help_heading = "Run")]
@@ -10,7 +13,13 @@ pub struct DeviceOption {
     /// What to compute on: `auto` (a real GPU, else the processor), `cpu`, `gpu` (the best adapter, even a software one)
     /// or a part of an adapter's name [default: auto]
     #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE")]
-    pub device: Option<String>,
+    device: Option<String>,
+}
+
+impl DeviceOption {
+    pub fn apply(&self, config: &mut TrainConfig) {
+        set_device(self.device.clone(), config);
+    }
 }
 
 #[derive(Args)]
