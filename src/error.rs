@@ -76,6 +76,22 @@ pub enum Error {
         got: String,
     },
 
+    /// No mirror gave the whole of a file.
+    #[error(
+        "cannot download {file}\n  {}\nTry again later (what has come is kept), name another mirror with --from URL, or get \
+         the data set's files elsewhere and put them into {}, or into a folder that you name with --data",
+        attempts.join("\n  "),
+        folder.display()
+    )]
+    Download {
+        /// The file's name.
+        file: String,
+        /// Every address that was asked, and what came of it last.
+        attempts: Vec<String>,
+        /// The folder that the files belong in.
+        folder: PathBuf,
+    },
+
     /// The operating system refused to read or write a file.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

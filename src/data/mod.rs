@@ -1,12 +1,16 @@
 //! Data sets: found on disk or bundled, read, checked, and kept as bytes. Stage 1 of the way data takes; the pixels
-//! stay `u8` and planar until the device gathers and normalises a batch. Nothing here downloads or augments.
+//! stay `u8` and planar until the device gathers and normalises a batch. Files are only downloaded when [`fetch`] is
+//! asked to; nothing here augments.
 
 pub mod bundled;
+mod choose;
 pub mod cifar;
+pub mod fetch;
 pub mod idx;
 pub mod loader;
 mod locate;
 mod normalize;
+mod photo;
 mod tensors;
 mod transform;
 
@@ -19,9 +23,11 @@ use serde::{Deserialize, Serialize};
 use crate::rng::Stream;
 use crate::{Error, Result};
 
+pub use choose::Choice;
 pub use loader::{Batch, DataLoader};
-pub use locate::{cache_dir, load};
+pub use locate::{Place, PlaceKind, cache_dir, load, places};
 pub use normalize::{ChannelStats, Normalize};
+pub use photo::{Fit, Photo, PhotoOptions, has_bright_border};
 pub use tensors::{TensorBatch, TensorDataset};
 pub use transform::{BorderColor, Transforms};
 
@@ -83,6 +89,21 @@ impl Dataset {
     pub fn blank(name: DatasetName, split: Split, num_images: usize) -> Dataset {
         let image_len: usize = name.image_shape().iter().product();
         dataset(name, split, vec![0; num_images * image_len], vec![0; num_images])
+    }
+
+    /// Images (N, C, H, W) of which nothing is known but that the data set's classes are to be told of; the labels are
+    /// all 0 and mean nothing.
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where the pixels are not a whole number of the data set's images.
+    pub fn unlabelled(name: DatasetName, images: Vec<u8>) -> Result<Dataset> {
+        let image_len: usize = name.image_shape().iter().product();
+        if !images.len().is_multiple_of(image_len) {
+            let expected = format!("a whole number of images of {image_len} bytes");
+            return Err(Error::operand("unlabelled", expected, format!("{} bytes", images.len())));
+        }
+        let labels = vec![0; images.len() / image_len];
+        Ok(dataset(name, Split::Test, images, labels))
     }
 
     /// The number of images N.
@@ -191,6 +212,14 @@ impl DatasetName {
             (_, Split::Validation) => 0,
             (DatasetName::Cifar10, Split::Train) => 50_000,
             (DatasetName::FashionMnist | DatasetName::Mnist, Split::Train) => 60_000,
+        }
+    }
+
+    /// Whether images show something bright on black, rather than scenes that fill them.
+    pub fn is_on_black(self) -> bool {
+        match self {
+            DatasetName::FashionMnist | DatasetName::Mnist => true,
+            DatasetName::Cifar10 => false,
         }
     }
 

@@ -1,6 +1,8 @@
 //! What training does to images, as a run's configuration says it. The device does the work
 //! ([`Graph::augment`](crate::Graph::augment)).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::ChannelStats;
@@ -35,19 +37,21 @@ pub enum BorderColor {
 }
 
 impl Transforms {
-    /// Checks what can be checked without an image.
+    /// Checks the settings for images of this shape, (channels, height, width).
     ///
     /// # Errors
     /// [`Error::Config`] naming the option as the command line has it.
-    pub fn validate(&self) -> Result<()> {
+    pub fn validate(&self, [_, height, width]: [usize; 3]) -> Result<()> {
         let within = |option: &str, value: f64, most: f64| match (0.0..=most).contains(&value) {
             true => Ok(()),
             false => Err(Error::config(option, format!("a number from 0 to {most}"), value)),
         };
+        // Images have extents far below 2^53.
+        let longer_side = height.max(width) as f64;
+        within("--crop-padding", self.crop_padding as f64, longer_side)?;
         within("--flip", self.flip_probability, 1.0)?;
         within("--rotate", self.max_rotation_degrees, 180.0)?;
-        // Images have extents far below this; the op knows them.
-        within("--shift", self.max_shift, f64::from(u16::MAX))
+        within("--shift", self.max_shift, longer_side)
     }
 
     /// The op's settings for images normalised so; `None` where nothing is changed.
@@ -63,6 +67,23 @@ impl Transforms {
     }
 }
 
+impl fmt::Display for Transforms {
+    /// Such as "flips with probability 0.5, rotations up to 10°"; nothing where images stay as they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transforms { crop_padding, flip_probability, max_rotation_degrees, max_shift, border } = *self;
+        let has_border = crop_padding > 0 || max_rotation_degrees > 0.0 || max_shift > 0.0;
+        let all = [
+            (crop_padding > 0, format!("crops out of {crop_padding} pixels more on each side")),
+            (flip_probability > 0.0, format!("flips with probability {flip_probability}")),
+            (max_rotation_degrees > 0.0, format!("rotations up to {max_rotation_degrees}°")),
+            (max_shift > 0.0, format!("shifts up to {max_shift} pixels")),
+            (has_border && border == BorderColor::Edge, "borders of the nearest pixel".to_owned()),
+        ];
+        let on: Vec<String> = all.into_iter().filter(|(is_on, _)| *is_on).map(|(_, words)| words).collect();
+        f.write_str(&on.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,8 +94,10 @@ mod tests {
         assert_eq!(Transforms::default().augment(&normalize), None);
         let crop = Transforms { crop_padding: 4, ..Transforms::default() };
         assert_eq!(crop.augment(&normalize).map(|augment| augment.border), Some(Border::Fill(vec![-1.0, -2.0])));
-        assert!(Transforms { flip_probability: 1.5, ..crop }.validate().is_err());
-        assert!(Transforms { max_shift: f64::NAN, ..crop }.validate().is_err());
-        assert!(crop.validate().is_ok());
+        let shape = [2, 8, 6];
+        assert!(Transforms { flip_probability: 1.5, ..crop }.validate(shape).is_err());
+        assert!(Transforms { max_shift: f64::NAN, ..crop }.validate(shape).is_err());
+        assert!(Transforms { crop_padding: 9, ..crop }.validate(shape).is_err());
+        assert!(crop.validate(shape).is_ok());
     }
 }

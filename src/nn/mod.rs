@@ -4,12 +4,15 @@
 mod init;
 mod layers;
 mod lenet;
+pub mod onnx;
 mod sequential;
+mod summary;
 
 pub use init::Init;
 pub use layers::{BatchNorm2dLayer, Conv2dLayer, Linear};
 pub use lenet::LeNet5;
 pub use sequential::Sequential;
+pub use summary::{LayerSummary, Summary};
 
 use crate::{Graph, Result, Value};
 

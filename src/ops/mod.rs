@@ -20,7 +20,7 @@ mod copy;
 mod cross_entropy;
 mod custom;
 mod dropout;
-mod elementwise;
+pub(crate) mod elementwise;
 mod gather;
 pub mod kernel;
 pub(crate) mod lion;
@@ -36,7 +36,7 @@ mod reduce;
 mod reshape;
 pub(crate) mod rmsprop;
 pub(crate) mod sgd;
-mod softmax;
+pub(crate) mod softmax;
 pub(crate) mod strided;
 mod tensor_stats;
 

@@ -197,6 +197,18 @@ impl Optimizer {
         Update::new(*self, UpdateOptions::default())?.append_gradients(graph, grads)
     }
 
+    /// The weight decay, coupled or decoupled.
+    pub fn weight_decay(&self) -> f64 {
+        match *self {
+            Optimizer::Sgd { weight_decay, .. }
+            | Optimizer::Adam { weight_decay, .. }
+            | Optimizer::AdamW { weight_decay, .. }
+            | Optimizer::RmsProp { weight_decay, .. }
+            | Optimizer::Adagrad { weight_decay, .. }
+            | Optimizer::Lion { weight_decay, .. } => weight_decay,
+        }
+    }
+
     /// The same with another weight decay.
     pub fn with_weight_decay(mut self, decay: f64) -> Self {
         match &mut self {
@@ -208,6 +220,15 @@ impl Optimizer {
             | Optimizer::Lion { weight_decay, .. } => *weight_decay = decay,
         }
         self
+    }
+
+    /// Whether a schedule that cycles the momentum has one to cycle: a momentum above 0, or a β1.
+    pub fn has_momentum(&self) -> bool {
+        match *self {
+            Optimizer::Sgd { momentum, .. } | Optimizer::RmsProp { momentum, .. } => momentum != 0.0,
+            Optimizer::Adam { .. } | Optimizer::AdamW { .. } | Optimizer::Lion { .. } => true,
+            Optimizer::Adagrad { .. } => false,
+        }
     }
 
     /// The op that updates `num_params` parameters, and the names and initial values of its states for each.

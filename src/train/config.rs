@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::early_stop::{EarlyStopOptions, EarlyStopping};
 use super::metrics::Metrics;
+use super::predict::{Prediction, Predictor, PredictorOptions};
 use super::schedule::Schedule;
 use super::{EvalOptions, FitOptions, HealthOptions, Session, SessionOptions, evaluate, weights};
-use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits};
+use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits, Transforms};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
-use crate::nn::LeNet5;
+use crate::nn::onnx::{self, OnnxOptions};
+use crate::nn::{LeNet5, Summary};
 use crate::optim::{Optimizer, UpdateOptions};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
 /// is small enough that a batch's activations stay in a processor's cache.
@@ -72,6 +74,8 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Penalties, clipping, accumulation and groups of parameters. Default: none.
     pub update: UpdateOptions,
+    /// Random changes to training images. Default: none.
+    pub transforms: Transforms,
     /// How the learning rate changes. Default: not at all.
     pub schedule: Schedule,
     /// What to look at inside the network once an epoch: a table of options, or `false` for nothing. Default: all but
@@ -146,6 +150,11 @@ impl TrainConfig {
             EarlyStopping::new(options.clone())?;
         }
         share("--label-smoothing", self.label_smoothing)?;
+        self.transforms.validate(self.dataset.image_shape())?;
+        if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
+            let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
+            return Err(Error::config("--scheduler one-cycle", expected, "one without"));
+        }
         self.optimizer.validate()?;
         self.update.validate()
     }
@@ -249,6 +258,52 @@ impl TrainConfig {
         evaluate(device, &options).map_err(weights::in_file(file))
     }
 
+    /// What the network with the weights in a file makes of each image; see [`Predictor`].
+    ///
+    /// # Errors
+    /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be
+    /// read or is of another network.
+    pub fn predict(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Vec<Prediction>> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let normalize = self.normalize.stats(self.dataset);
+        let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
+        let options =
+            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
+        Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
+    }
+
+    /// Writes the network with the weights in `file` to `to` as an ONNX file, and makes its folder where it is missing;
+    /// see [`onnx`](onnx::onnx). The file's metadata has the data set and the names of the classes, in their order,
+    /// separated by commas. Gives the file's length in bytes.
+    ///
+    /// # Errors
+    /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
+    pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let classes = self.dataset.class_names().join(",");
+        let options = OnnxOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &self.normalize.stats(self.dataset),
+            shape: self.dataset.image_shape(),
+            metadata: &[("dataset", self.dataset.to_string()), ("classes", classes)],
+        };
+        let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        files::write_whole(to, &bytes)?;
+        Ok(bytes.len())
+    }
+
+    /// What the network is made of, for batches of the configured size; see [`Summary`].
+    ///
+    /// # Errors
+    /// As [`Summary::of`].
+    pub fn summary(&self) -> Result<Summary> {
+        Summary::of(&self.model(), self.dataset.image_shape(), self.batch_size)
+    }
+
     /// The plans of such a run, as [`Session::plans`] has them, without reading any data.
     ///
     /// # Errors
@@ -281,6 +336,8 @@ impl TrainConfig {
     }
 
     pub(super) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
+        let normalize = self.normalize.stats(self.dataset);
+        let augment = self.transforms.augment(&normalize);
         SessionOptions {
             model,
             train: &data.train,
@@ -288,13 +345,13 @@ impl TrainConfig {
             test: &data.test,
             batch_size: self.batch_size,
             eval_batch_size: EVAL_BATCH_SIZE,
-            normalize: self.normalize.stats(self.dataset),
+            normalize,
             optimizer: self.optimizer,
             update: self.update.clone(),
             label_smoothing: self.label_smoothing,
             shuffle: self.shuffle,
             seed: self.seed,
-            augment: None,
+            augment,
             health: self.health.clone(),
         }
     }
@@ -324,6 +381,7 @@ impl Default for TrainConfig {
             lr: None,
             early_stopping: Some(EarlyStopOptions::default()),
             update: UpdateOptions::default(),
+            transforms: Transforms::default(),
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd_momentum(0.9),
             schedule: Schedule::constant(),
@@ -390,7 +448,7 @@ mod table_or_false {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
-    use super::super::schedule::{PlateauOptions, ReduceLrOnPlateau};
+    use super::super::schedule::{OneCycle, PlateauOptions, ReduceLrOnPlateau};
     use super::*;
 
     #[test]
@@ -405,6 +463,7 @@ mod tests {
             health: None,
             optimizer: Optimizer::adamw(),
             schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
+            transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },
             ..TrainConfig::default()
         };
         for config in [TrainConfig::default(), full] {
@@ -426,6 +485,8 @@ mod tests {
     #[test]
     fn settings_out_of_range_name_their_option() {
         let default = TrainConfig::default;
+        let none = Transforms::default();
+        let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
         let cases = [
             ("--epochs", TrainConfig { epochs: 0, ..default() }),
             ("--batch-size", TrainConfig { batch_size: 0, ..default() }),
@@ -438,6 +499,9 @@ mod tests {
             ("--seed", TrainConfig { seed: u64::MAX, ..default() }),
             ("--device", TrainConfig { device: String::new(), ..default() }),
             ("--momentum", TrainConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
+            ("--flip", TrainConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
+            ("--crop-padding", TrainConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
+            ("--scheduler one-cycle", TrainConfig { schedule: one_cycle, optimizer: Optimizer::sgd(), ..default() }),
         ];
         default().validate().unwrap();
         for (option, config) in cases {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
 use super::early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use super::metrics::Metrics;
-use super::schedule::{Interval, Schedule};
+use super::schedule::{Interval, Mode, Schedule};
 use super::{EpochMetrics, EpochReport, Observer, Outcome, Session};
 use crate::{Error, Result};
 
@@ -17,7 +17,9 @@ pub struct FitOptions {
     pub epochs: u64,
     /// The learning rate that the schedule starts from.
     pub lr: f64,
-    /// How the learning rate changes. A plateau watches the validation loss.
+    /// How the learning rate changes. Lengths left open are those of the run ([`Schedule::for_run`]). A plateau watches
+    /// the metric that its mode is about: [`Mode::Min`] the validation loss, [`Mode::Max`] the validation accuracy,
+    /// whatever early stopping watches.
     pub schedule: Schedule,
     /// When to stop early; `None` never does.
     pub early_stopping: Option<EarlyStopOptions>,
@@ -71,8 +73,8 @@ struct Fit<'a> {
 
 impl<'a> Fit<'a> {
     fn new(session: &'a mut Session, options: &'a FitOptions, observer: &'a mut dyn Observer) -> Result<Self> {
-        options.validate(session)?;
-        let schedule = options.schedule.clone();
+        options.validate()?;
+        let schedule = options.schedule.for_run(options.epochs, session.steps_per_epoch() as u64)?;
         let early_stopping = options.early_stopping.clone().map(EarlyStopping::new).transpose()?;
         if let Some(warning) = early_stopping.as_ref().and_then(|stopping| stopping.warning(&schedule)) {
             observer.warn(&warning);
@@ -133,7 +135,7 @@ impl<'a> Fit<'a> {
                 is_best,
             })?;
             self.look(epoch)?;
-            self.schedule.observe(epoch - 1, validation.loss);
+            self.show_plateau(epoch, &validation);
             if let Some(stopping) = &mut self.early_stopping {
                 stopping.observe(epoch, monitored);
             }
@@ -175,6 +177,16 @@ impl<'a> Fit<'a> {
         self.batches = self.session.train_batches(self.epochs, self.batches..num_batches, &rates, &mut follow)?;
         self.train_time += started.elapsed();
         Ok(())
+    }
+
+    /// Shows the schedule's plateau the metric that it watches.
+    fn show_plateau(&mut self, epoch: u64, validation: &Metrics) {
+        let last_step = match self.schedule.interval() {
+            Interval::Epoch => epoch - 1,
+            Interval::Batch => epoch * self.session.steps_per_epoch() as u64 - 1,
+        };
+        let is_accuracy = self.schedule.plateau_mode(last_step) == Some(Mode::Max);
+        self.schedule.observe(last_step, if is_accuracy { validation.accuracy } else { validation.loss });
     }
 
     /// Shows the observer what the network is like on the epoch's last batch.
@@ -271,15 +283,12 @@ impl FitOptions {
         FitOptions { epochs, lr, schedule: Schedule::constant(), early_stopping: None, checkpoint: None }
     }
 
-    fn validate(&self, session: &Session) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         if self.epochs == 0 {
             return Err(Error::config("--epochs", "at least 1", self.epochs));
         }
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return Err(Error::config("--lr", "a number above 0", self.lr));
-        }
-        if self.schedule.interval() == Interval::Batch {
-            self.schedule.check_num_steps(self.epochs * session.steps_per_epoch() as u64)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod predict;
 pub mod report;
 pub mod run_folder;
+mod saved;
 pub mod schedule;
 pub mod session;
 pub mod sweep;
@@ -23,6 +24,7 @@ pub use config::TrainConfig;
 pub use evaluate::{EvalOptions, evaluate};
 pub use fit::{FitOptions, fit, fit_from};
 pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
+pub use saved::SavedModel;
 use serde::{Deserialize, Serialize};
 pub use session::{EpochMetrics, Session, SessionOptions};
 

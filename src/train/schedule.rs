@@ -7,17 +7,20 @@
 mod kind;
 mod one_cycle;
 mod plateau;
+mod run;
 mod sequence;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
-use kind::{Description, Factor, Kind};
+use crate::Result;
+use kind::Description;
 
+pub use kind::{Factor, Kind};
 pub use one_cycle::{Anneal, OneCycle};
 pub use plateau::{Mode, PlateauOptions, PlateauState, ReduceLrOnPlateau, ThresholdMode};
 
@@ -44,6 +47,16 @@ pub enum Interval {
 }
 
 impl Schedule {
+    /// A schedule of this kind, stepping per batch for one-cycle and per epoch for all others.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) naming the argument that the kind's constructor does not allow.
+    pub fn new(kind: Kind) -> Result<Self> {
+        kind.validate()?;
+        let interval = kind.default_interval();
+        Ok(Schedule { kind, interval })
+    }
+
     /// The base rate throughout.
     pub fn constant() -> Self {
         Schedule { kind: Kind::Constant {}, interval: Interval::Epoch }
@@ -56,7 +69,7 @@ impl Schedule {
     /// | `step(2, 0.5)` | 0.1 | 0.1 | 0.05 | 0.05 | 0.025 | 0.025 | 0.0125 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `step_size` is at least 1 and `gamma` is finite and above 0.
+    /// [`Error::Config`](crate::Error::Config) unless `step_size` is at least 1 and `gamma` is finite and above 0.
     pub fn step(step_size: u64, gamma: f64) -> Result<Self> {
         Schedule::new(Kind::Step { step_size, gamma })
     }
@@ -69,7 +82,7 @@ impl Schedule {
     /// | `multi_step([2, 5], 0.1)` | 0.1 | 0.1 | 0.01 | 0.01 | 0.01 | 0.001 | 0.001 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless every milestone is at least 1 and `gamma` is finite and above 0.
+    /// [`Error::Config`](crate::Error::Config) unless every milestone is at least 1 and `gamma` is finite and above 0.
     pub fn multi_step(milestones: impl Into<Vec<u64>>, gamma: f64) -> Result<Self> {
         Schedule::new(Kind::MultiStep { milestones: milestones.into(), gamma })
     }
@@ -81,7 +94,7 @@ impl Schedule {
     /// | `exponential(0.9)` | 0.1 | 0.09 | 0.081 | 0.0729 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `gamma` is finite and above 0.
+    /// [`Error::Config`](crate::Error::Config) unless `gamma` is finite and above 0.
     pub fn exponential(gamma: f64) -> Result<Self> {
         Schedule::new(Kind::Exponential { gamma })
     }
@@ -93,7 +106,7 @@ impl Schedule {
     /// | `linear(0.2, 1.0, 4)` | 0.02 | 0.04 | 0.06 | 0.08 | 0.1 | 0.1 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `start_factor` is in (0, 1], `end_factor` in [0, 1] and `total_iters` at least 1.
+    /// [`Error::Config`](crate::Error::Config) unless `start_factor` is in (0, 1], `end_factor` in [0, 1] and `total_iters` at least 1.
     pub fn linear(start_factor: f64, end_factor: f64, total_iters: u64) -> Result<Self> {
         Schedule::new(Kind::Linear { start_factor, end_factor, total_iters })
     }
@@ -105,7 +118,7 @@ impl Schedule {
     /// | `constant_factor(0.25, 2)` | 0.025 | 0.025 | 0.1 | 0.1 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `factor` is in [0, 1].
+    /// [`Error::Config`](crate::Error::Config) unless `factor` is in [0, 1].
     pub fn constant_factor(factor: f64, total_iters: u64) -> Result<Self> {
         Schedule::new(Kind::ConstantFactor { factor, total_iters })
     }
@@ -117,22 +130,23 @@ impl Schedule {
     /// | `polynomial(4, 2.0)` | 0.1 | 0.05625 | 0.025 | 0.00625 | 0 | 0 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `total_iters` is at least 1 and `power` is finite and above 0.
+    /// [`Error::Config`](crate::Error::Config) unless `total_iters` is at least 1 and `power` is finite and above 0.
     pub fn polynomial(total_iters: u64, power: f64) -> Result<Self> {
         Schedule::new(Kind::Polynomial { total_iters, power })
     }
 
     /// `eta_min + (base − eta_min) · (1 + cos(π · t / t_max)) / 2` (`CosineAnnealingLR`; Loshchilov and Hutter, "SGDR",
-    /// 2017, eq. 5). Past `t_max` it climbs again, with period `2 · t_max`.
+    /// 2017, eq. 5). Past `t_max` it climbs again, with period `2 · t_max`. `t_max` is a number of steps, or `None` for
+    /// all that the run has left, see [`for_run`](Self::for_run).
     ///
     /// | t | 0 | 1 | 2 | 3 | 4 | 5 | 6 |
     /// |---|---|---|---|---|---|---|---|
     /// | `cosine(4, 0.001)` | 0.1 | 0.0855018 | 0.0505 | 0.0154982 | 0.001 | 0.0154982 | 0.0505 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `t_max` is at least 1 and `eta_min` is finite and not negative.
-    pub fn cosine(t_max: u64, eta_min: f64) -> Result<Self> {
-        Schedule::new(Kind::Cosine { t_max, eta_min })
+    /// [`Error::Config`](crate::Error::Config) unless `t_max` is at least 1 and `eta_min` is finite and not negative.
+    pub fn cosine(t_max: impl Into<Option<u64>>, eta_min: f64) -> Result<Self> {
+        Schedule::new(Kind::Cosine { t_max: t_max.into(), eta_min })
     }
 
     /// Cosine annealing that starts again at the base rate, first after `t_0` steps, then each time after `t_mult`
@@ -143,7 +157,7 @@ impl Schedule {
     /// | `cosine_warm_restarts(2, 2, 0.0)` | 0.1 | 0.05 | 0.1 | 0.0853553 | 0.05 | 0.0146447 | 0.1 | 0.096194 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `t_0` and `t_mult` are at least 1 and `eta_min` is finite and not negative.
+    /// [`Error::Config`](crate::Error::Config) unless `t_0` and `t_mult` are at least 1 and `eta_min` is finite and not negative.
     pub fn cosine_warm_restarts(t_0: u64, t_mult: u64, eta_min: f64) -> Result<Self> {
         Schedule::new(Kind::CosineWarmRestarts { t_0, t_mult, eta_min })
     }
@@ -152,7 +166,7 @@ impl Schedule {
     /// its own rates, so the base rate has no effect. Steps per batch.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the argument that [`OneCycle`] says is out of range.
+    /// [`Error::Config`](crate::Error::Config) naming the argument that [`OneCycle`] says is out of range.
     pub fn one_cycle(options: OneCycle) -> Result<Self> {
         Schedule::new(Kind::OneCycle(options))
     }
@@ -181,7 +195,7 @@ impl Schedule {
     /// | `sequential([linear(0.5, 1.0, 2), exponential(0.9)], [3])` | 0.05 | 0.075 | 0.1 | 0.1 | 0.09 | 0.081 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless there is a schedule, one milestone fewer than schedules, the milestones rise from at
+    /// [`Error::Config`](crate::Error::Config) unless there is a schedule, one milestone fewer than schedules, the milestones rise from at
     /// least 1, and all schedules step at the same interval (plateaus and constants go with any).
     pub fn sequential(schedules: impl Into<Vec<Schedule>>, milestones: impl Into<Vec<u64>>) -> Result<Self> {
         Schedule::new(Kind::Sequential { schedules: schedules.into(), milestones: milestones.into() })
@@ -195,7 +209,7 @@ impl Schedule {
     /// | `warm_up(0.5, 2, exponential(0.9))` | 0.05 | 0.075 | 0.1 | 0.09 | 0.081 |
     ///
     /// # Errors
-    /// [`Error::Config`] unless `start_factor` is in (0, 1] and `num_steps` at least 1.
+    /// [`Error::Config`](crate::Error::Config) unless `start_factor` is in (0, 1] and `num_steps` at least 1.
     pub fn warm_up(start_factor: f64, num_steps: u64, then: Schedule) -> Result<Self> {
         let rise = Schedule::linear(start_factor, 1.0, num_steps)?.stepping(then.interval);
         Schedule::sequential([rise, then], [num_steps])
@@ -209,6 +223,11 @@ impl Schedule {
             *schedules = schedules.drain(..).map(|schedule| schedule.stepping(interval)).collect();
         }
         self
+    }
+
+    /// What kind of schedule it is, with its arguments.
+    pub fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// How often the schedule steps.
@@ -234,7 +253,8 @@ impl Schedule {
             }
             Kind::ConstantFactor { factor, total_iters } => base_lr * if step < *total_iters { *factor } else { 1.0 },
             Kind::Polynomial { total_iters, power } => base_lr * libm::pow(1.0 - progress(step, *total_iters), *power),
-            Kind::Cosine { t_max, eta_min } => cosine(base_lr, *eta_min, t / *t_max as f64),
+            // Over a time without end it does not fall at all.
+            Kind::Cosine { t_max, eta_min } => cosine(base_lr, *eta_min, t_max.map_or(0.0, |t_max| t / t_max as f64)),
             Kind::CosineWarmRestarts { t_0, t_mult, eta_min } => {
                 let (since_restart, len) = position_in_restarts(step, *t_0, *t_mult);
                 cosine(base_lr, *eta_min, since_restart as f64 / len as f64)
@@ -260,30 +280,6 @@ impl Schedule {
             }
             _ => None,
         }
-    }
-
-    /// Checks that the schedule covers a run of `num_steps` steps, in units of [`interval`](Self::interval): one-cycle
-    /// ends after its `total_steps`, where PyTorch raises an error in the middle of the run.
-    ///
-    /// # Errors
-    /// [`Error::Config`] naming `total_steps`.
-    pub fn check_num_steps(&self, num_steps: u64) -> Result<()> {
-        match &self.kind {
-            Kind::OneCycle(options) if num_steps > options.total_steps => {
-                let expected = format!("at least the {num_steps} steps of the run");
-                Err(Error::config("total_steps", expected, options.total_steps))
-            }
-            Kind::Sequential { schedules, milestones } => sequence::spans(milestones, num_steps)
-                .zip(schedules)
-                .try_for_each(|(len, part)| part.check_num_steps(len)),
-            _ => Ok(()),
-        }
-    }
-
-    fn new(kind: Kind) -> Result<Self> {
-        kind.validate()?;
-        let interval = kind.default_interval();
-        Ok(Schedule { kind, interval })
     }
 }
 

@@ -3,13 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 
+mod schedule;
+mod training;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 pub const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist");
-const TINY: [&str; 8] = ["--train-limit", "128", "--val-limit", "64", "--epochs", "2", "--batch-size", "50"];
+pub const TINY: [&str; 8] = ["--train-limit", "128", "--val-limit", "64", "--epochs", "2", "--batch-size", "50"];
 
 /// A finished call.
 pub struct Done {
@@ -56,7 +59,7 @@ impl Place {
     }
 }
 
-fn done(output: Output) -> Done {
+pub fn done(output: Output) -> Done {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Done { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
@@ -374,6 +377,19 @@ fn help_explains_every_option_with_its_default() {
         "--early-stopping-min-delta",
         "--no-early-stopping",
         "--scheduler",
+        "--warmup",
+        "--interval",
+        "--total-steps",
+        "--threshold-mode",
+        "--l1",
+        "--clip-norm",
+        "--accumulate",
+        "--label-smoothing",
+        "--betas",
+        "--crop-padding",
+        "--flip",
+        "--monitor",
+        "--early-stopping-start-epoch",
         "--config",
         "--json",
         "--quiet",

@@ -9,7 +9,7 @@ use wgrad::nn::{LeNet5, Mode, Model};
 use wgrad::ops::CrossEntropy;
 use wgrad::optim::Optimizer;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
-use wgrad::train::schedule::Schedule;
+use wgrad::train::schedule::{Interval, Mode as Direction, PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, StepTable, Tensor, TensorType};
 
@@ -437,6 +437,72 @@ fn early_stopping_restores_the_best_weights() {
         };
         assert!(epochs.iter().all(|report| score(report) <= score(best)), "no epoch was better");
     }
+}
+
+/// A plateau that cuts on the first value that is not better.
+fn impatient(mode: Direction) -> ReduceLrOnPlateau {
+    ReduceLrOnPlateau::new(PlateauOptions { mode, factor: 0.5, patience: 0, ..PlateauOptions::default() }).unwrap()
+}
+
+#[test]
+fn a_plateau_watches_the_metric_that_its_mode_is_about() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    for mode in [Direction::Min, Direction::Max] {
+        let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
+        let schedule = Schedule::plateau(impatient(mode));
+        let (epochs, _) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(12, 0.03) });
+        let rates = |mode, metric: fn(&EpochReport) -> f64| -> Vec<f64> {
+            let mut plateau = impatient(mode);
+            let after = |report| {
+                let lr = plateau.lr(0.03);
+                plateau.observe(metric(report));
+                lr
+            };
+            epochs.iter().map(after).collect()
+        };
+        let by_loss = rates(Direction::Min, |report| report.val_loss);
+        let by_accuracy = rates(Direction::Max, |report| report.val_accuracy);
+        assert_ne!(by_loss, by_accuracy, "the two metrics disagree somewhere, or this shows nothing");
+        let used: Vec<f64> = epochs.iter().map(|report| report.lr).collect();
+        assert_eq!(used, if mode == Direction::Min { by_loss } else { by_accuracy }, "{mode:?}");
+    }
+}
+
+/// Epochs end between steps; the plateau is active from the epoch on whose last step lies behind the warm-up.
+#[test]
+fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
+    let then = Schedule::plateau(impatient(Direction::Min)).stepping(Interval::Batch);
+    let schedule = Schedule::warm_up(0.5, 7, then).unwrap();
+    let (epochs, _) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(8, 0.1) });
+    assert_eq!(session.steps_per_epoch(), 5);
+    let mut plateau = impatient(Direction::Min);
+    for report in &epochs {
+        let first_step = (report.epoch - 1) * 5;
+        let rise = 0.5 + 0.5 * first_step as f64 / 7.0;
+        let want = if first_step < 7 { 0.1 * rise } else { plateau.lr(0.1) };
+        assert!((report.lr - want).abs() < 1e-12, "epoch {}: {} is not {want}", report.epoch, report.lr);
+        if first_step + 4 >= 7 {
+            plateau.observe(report.val_loss);
+        }
+    }
+    assert!(plateau.state().num_cuts >= 1 && plateau.state().num_cuts < 7, "{:?}", plateau.state());
+}
+
+#[test]
+fn a_schedule_left_open_takes_the_whole_run() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
+    let schedule = Schedule::cosine(None, 0.0).unwrap().stepping(Interval::Batch);
+    let (epochs, outcome) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(4, 0.01) });
+    outcome.unwrap();
+    let named = Schedule::cosine(20, 0.0).unwrap();
+    let want: Vec<f64> = [0, 5, 10, 15].map(|step| named.lr(0.01, step)).to_vec();
+    assert_eq!(epochs.iter().map(|report| report.lr).collect::<Vec<f64>>(), want);
 }
 
 #[test]

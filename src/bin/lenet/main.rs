@@ -3,12 +3,18 @@
 
 mod compare;
 mod console;
+mod data;
 mod devices;
 mod eval;
+mod export;
+mod model;
 mod options;
 mod plan;
+mod predict;
 mod profile;
+mod schedule;
 mod signals;
+mod summary;
 mod sweep;
 mod train;
 mod verify;
@@ -34,6 +40,11 @@ fn main() -> ExitCode {
         None => train::run(cli.train),
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
+        Some(Command::Schedule(options)) => schedule::run(*options),
+        Some(Command::Predict(options)) => predict::run(options),
+        Some(Command::Data(command)) => data::run(command),
+        Some(Command::Export(options)) => export::run(options),
+        Some(Command::Summary(options)) => summary::run(options),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Sweep(options)) => sweep::run(*options),
         Some(Command::Devices) => devices::run(),

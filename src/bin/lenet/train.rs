@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use wgrad::optim::Optimizer;
+use wgrad::optim::{Optimizer, UpdateOptions};
+use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::train::report::{ReportOptions, write_report};
 use wgrad::train::run_folder::{CHECKPOINT, RunFolder};
+use wgrad::train::schedule::Kind;
 use wgrad::train::weights::in_file;
 use wgrad::train::{
     CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, TrainConfig, fit,
@@ -17,11 +19,13 @@ use wgrad::train::{
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Console, Detail, count, percent, short};
+use crate::options::schedule::as_option;
 use crate::options::{OutputOptions, Resume, TrainOptions, TrainRequest};
+use crate::schedule;
 use crate::signals::Signals;
 
 pub fn run(options: TrainOptions) -> Result<ExitCode> {
-    let TrainRequest { config, output, resume } = options.request()?;
+    let TrainRequest { mut config, output, resume } = options.request()?;
     let OutputOptions { out, quiet, json, no_report } = output;
     let detail = match (quiet, json) {
         (true, _) => Detail::Quiet,
@@ -44,7 +48,16 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     }
     let mut session = config.session(&device, &data)?;
     console.info(format!("model     LeNet-5, {} parameters{}", count(session.num_parameters()), extras(&config)))?;
+    // Now that the steps of an epoch are known, so that the file says how long everything takes.
+    config.schedule = config.schedule.for_run(config.epochs, session.steps_per_epoch() as u64).map_err(as_option)?;
     console.info(format!("training  {}", training_in_words(&config)))?;
+    if !matches!(config.schedule.kind(), Kind::Constant {}) {
+        console.info(format!("schedule  {}", schedule::in_words(&config.schedule, config.learning_rate())))?;
+    }
+    let transforms = config.transforms.to_string();
+    if !transforms.is_empty() {
+        console.info(format!("images    {transforms}, anew in every epoch"))?;
+    }
     let folder = match &resume {
         Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
         None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
@@ -247,20 +260,57 @@ fn extras(config: &TrainConfig) -> String {
 }
 
 fn training_in_words(config: &TrainConfig) -> String {
-    let optimizer = match config.optimizer {
-        Optimizer::Sgd { momentum, nesterov, .. } => {
-            format!("SGD, momentum {momentum}{}", if nesterov { " (Nesterov)" } else { "" })
+    let mut words = vec![optimizer_in_words(&config.optimizer)];
+    if matches!(config.schedule.kind(), Kind::Constant {}) {
+        words.push(format!("learning rate {}", short(config.learning_rate())));
+    }
+    let UpdateOptions { clip_norm, clip_value, accumulate, regularization, .. } = &config.update;
+    words.push(match accumulate {
+        1 => format!("batches of {}", config.batch_size),
+        _ => format!("steps of {accumulate} batches of {}", config.batch_size),
+    });
+    for (name, weight) in [("L1", regularization.l1), ("L2", regularization.l2)] {
+        if weight > 0.0 {
+            let biases = if regularization.include_biases { " (biases too)" } else { "" };
+            words.push(format!("{name} penalty {weight}{biases}"));
         }
-        Optimizer::Adam { .. } => "Adam".to_owned(),
-        Optimizer::AdamW { .. } => "AdamW".to_owned(),
-        Optimizer::RmsProp { momentum, .. } => format!("RMSprop, momentum {momentum}"),
+    }
+    for (what, most) in [("elements", clip_value), ("norm", clip_norm)] {
+        words.extend(most.map(|most| format!("gradients clipped to {what} of {most}")));
+    }
+    if config.label_smoothing > 0.0 {
+        words.push(format!("label smoothing {}", config.label_smoothing));
+    }
+    words.push(format!("at most {} epochs", config.epochs));
+    let end = match &config.early_stopping {
+        Some(EarlyStopOptions { patience, monitor: Monitor::ValLoss, .. }) => {
+            format!("; stops after {patience} epochs without improvement")
+        }
+        Some(EarlyStopOptions { patience, monitor, .. }) => {
+            format!("; stops after {patience} epochs without a better {monitor}")
+        }
+        None => String::new(),
+    };
+    words.join(", ") + &end
+}
+
+fn optimizer_in_words(optimizer: &Optimizer) -> String {
+    let mut words = match *optimizer {
+        Optimizer::Sgd { momentum, nesterov, dampening, .. } => {
+            let damped = if dampening == 0.0 { String::new() } else { format!(", dampening {dampening}") };
+            format!("SGD, momentum {momentum}{}{damped}", if nesterov { " (Nesterov)" } else { "" })
+        }
+        Optimizer::Adam { amsgrad, .. } => (if amsgrad { "Adam (AMSGrad)" } else { "Adam" }).to_owned(),
+        Optimizer::AdamW { amsgrad, .. } => (if amsgrad { "AdamW (AMSGrad)" } else { "AdamW" }).to_owned(),
+        Optimizer::RmsProp { momentum, centered, .. } => {
+            format!("RMSprop{}, momentum {momentum}", if centered { " (centred)" } else { "" })
+        }
         Optimizer::Adagrad { .. } => "Adagrad".to_owned(),
         Optimizer::Lion { .. } => "Lion".to_owned(),
     };
-    let end = match &config.early_stopping {
-        Some(stopping) => format!("; stops after {} epochs without improvement", stopping.patience),
-        None => String::new(),
-    };
-    let (lr, batch_size, epochs) = (short(config.learning_rate()), config.batch_size, config.epochs);
-    format!("{optimizer}, learning rate {lr}, batches of {batch_size}, at most {epochs} epochs{end}")
+    let decay = optimizer.weight_decay();
+    if decay > 0.0 {
+        words += &format!(", weight decay {decay}");
+    }
+    words
 }

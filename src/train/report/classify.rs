@@ -1,6 +1,8 @@
 //! How well classes are told apart: the confusion matrix, and precision, recall and F1 of each class, as
 //! scikit-learn's `confusion_matrix` and `precision_recall_fscore_support` define them.
 
+use serde::Serialize;
+
 use crate::{Error, Result};
 
 /// How often images of one class were taken for another.
@@ -12,7 +14,7 @@ pub struct Confusion {
 }
 
 /// Scores of one class.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ClassScores {
     /// Of the images taken for this class, the share that are of it; `None` where none was.
     pub precision: Option<f64>,
@@ -53,6 +55,11 @@ impl Confusion {
         } else {
             0
         }
+    }
+
+    /// The counts, a row for each true class and in it a column for each predicted one.
+    pub fn rows(&self) -> impl Iterator<Item = &[u64]> {
+        self.counts.chunks(self.num_classes.max(1))
     }
 
     /// All images.
@@ -114,6 +121,32 @@ impl Confusion {
         row("macro average", self.macro_average());
         text
     }
+
+    /// The counts for a terminal, a row for each true class. Columns are headed by the class's name where all names
+    /// are short, else by its number, which then stands in front of the rows' names too; a dot is a count of 0.
+    pub fn matrix(&self, class_names: &[&str]) -> String {
+        const CORNER: &str = "true \\ predicted";
+        let name = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
+        let is_short = (0..self.num_classes).all(|class| name(class).chars().count() <= 4);
+        let digits = self.num_classes.saturating_sub(1).to_string().len();
+        let row_name = |class: usize| if is_short { name(class) } else { format!("{class:>digits$} {}", name(class)) };
+        let column_name = |class: usize| if is_short { name(class) } else { class.to_string() };
+        let rows: Vec<String> = (0..self.num_classes).map(row_name).collect();
+        let columns: Vec<String> = (0..self.num_classes).map(column_name).collect();
+        let widest = |texts: &[String]| texts.iter().map(|text| text.chars().count()).max().unwrap_or(0);
+        let largest = self.counts.iter().max().map_or(0, |count| count.to_string().len());
+        let (left, width) = (widest(&rows).max(CORNER.len()), widest(&columns).max(largest) + 2);
+        let mut text = format!("{CORNER:left$}");
+        columns.iter().for_each(|column| text += &format!("{column:>width$}"));
+        for (name, counts) in rows.iter().zip(self.rows()) {
+            text += &format!("\n{name:left$}");
+            for &count in counts {
+                let count = if count == 0 { "·".to_owned() } else { count.to_string() };
+                text += &format!("{count:>width$}");
+            }
+        }
+        text + "\n"
+    }
 }
 
 /// A share as it is printed: percent with one decimal, or a dash.
@@ -155,6 +188,21 @@ mod tests {
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
         assert!(table.contains("cat               100.0%   50.0%   66.7%       2"), "{table}");
+    }
+
+    #[test]
+    fn the_matrix_lines_up_and_has_numbers_where_names_are_long() {
+        let confusion = Confusion::of(2, [(0, 0), (0, 1), (1, 1), (1, 1)]).expect("classes fit");
+        let words = |matrix: &str| -> Vec<Vec<String>> {
+            let widths: Vec<usize> = matrix.lines().map(|line| line.chars().count()).collect();
+            assert!(widths.iter().all(|width| *width == widths[0]), "{matrix}");
+            matrix.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+        };
+        let short = words(&confusion.matrix(&["cat", "dog"]));
+        assert_eq!(short, [&["true", "\\", "predicted", "cat", "dog"][..], &["cat", "1", "1"], &["dog", "·", "2"]]);
+        let long = words(&confusion.matrix(&["aeroplane", "automobile"]));
+        let rows = [&["0", "aeroplane", "1", "1"][..], &["1", "automobile", "·", "2"]];
+        assert_eq!(long, [&["true", "\\", "predicted", "0", "1"][..], rows[0], rows[1]]);
     }
 
     #[test]

@@ -90,22 +90,24 @@ impl ImageSample {
 /// they agree, a cross and a red frame where they do not.
 pub fn sample_grid(title: &str, samples: &[ImageSample], columns: usize) -> Picture {
     const SIDE: f32 = 96.0;
-    const CELL: (f32, f32) = (132.0, 152.0);
+    // A second line where something was predicted.
+    let is_classified = samples.iter().any(|sample| sample.predicted.is_some());
+    let cell = (132.0, if is_classified { 152.0 } else { 135.0 });
     let columns = columns.clamp(1, samples.len().max(1));
     let rows = samples.len().div_ceil(columns);
-    let width = (CELL.0 * columns as f32 + 24.0).max(TITLE.width(title) + 40.0);
-    let mut canvas = Canvas::new(width, 48.0 + CELL.1 * rows as f32 + 8.0);
+    let width = (cell.0 * columns as f32 + 24.0).max(TITLE.width(title) + 40.0);
+    let mut canvas = Canvas::new(width, 48.0 + cell.1 * rows as f32 + 8.0);
     canvas.text(title, (20.0, 29.0), TITLE);
     for (index, sample) in samples.iter().enumerate() {
         let (column, row) = (index % columns, index / columns);
-        let left = 12.0 + CELL.0 * column as f32;
-        let rect = Rect { x: left + (CELL.0 - SIDE) / 2.0, y: 52.0 + CELL.1 * row as f32, width: SIDE, height: SIDE };
+        let left = 12.0 + cell.0 * column as f32;
+        let rect = Rect { x: left + (cell.0 - SIDE) / 2.0, y: 52.0 + cell.1 * row as f32, width: SIDE, height: SIDE };
         let [_, height, width] = sample.shape;
         canvas.pixels(rect, width.max(1), height.max(1), |column, row| sample.rgb(column, row));
         let style = TextStyle::new(13.0).align(Align::Center);
-        let middle = left + CELL.0 / 2.0;
+        let middle = left + cell.0 / 2.0;
         let text = |canvas: &mut Canvas, text: &str, line: f32, style: TextStyle| {
-            canvas.text(&style.fit(text, CELL.0 - 8.0), (middle, rect.bottom() + 17.0 + 17.0 * line), style);
+            canvas.text(&style.fit(text, cell.0 - 8.0), (middle, rect.bottom() + 17.0 + 17.0 * line), style);
         };
         match &sample.predicted {
             None => {

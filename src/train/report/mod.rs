@@ -15,6 +15,7 @@ pub mod grids;
 pub mod html;
 pub mod parallel;
 pub mod plots;
+pub mod predictions;
 pub mod run;
 pub mod tensorboard;
 

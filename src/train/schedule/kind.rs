@@ -9,50 +9,41 @@ use serde::{Deserialize, Serialize};
 use super::{Interval, OneCycle, ReduceLrOnPlateau, Schedule, sequence};
 use crate::{Error, Result};
 
-/// A schedule's kind and arguments. [`Schedule`]'s constructors say what they mean.
+/// A schedule's kind and arguments, by PyTorch's names. [`Schedule`]'s constructors say what they mean and what they may
+/// be; [`Schedule::new`] makes a schedule of one, [`Schedule::kind`] gives it back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Kind {
+#[expect(missing_docs, reason = "the constructors document the arguments, with tables")]
+pub enum Kind {
+    /// [`Schedule::constant`].
     Constant {},
-    Step {
-        step_size: u64,
-        gamma: f64,
-    },
-    MultiStep {
-        milestones: Vec<u64>,
-        gamma: f64,
-    },
-    Exponential {
-        gamma: f64,
-    },
-    Linear {
-        start_factor: f64,
-        end_factor: f64,
-        total_iters: u64,
-    },
-    ConstantFactor {
-        factor: f64,
-        total_iters: u64,
-    },
-    Polynomial {
-        total_iters: u64,
-        power: f64,
-    },
+    /// [`Schedule::step`].
+    Step { step_size: u64, gamma: f64 },
+    /// [`Schedule::multi_step`].
+    MultiStep { milestones: Vec<u64>, gamma: f64 },
+    /// [`Schedule::exponential`].
+    Exponential { gamma: f64 },
+    /// [`Schedule::linear`].
+    Linear { start_factor: f64, end_factor: f64, total_iters: u64 },
+    /// [`Schedule::constant_factor`].
+    ConstantFactor { factor: f64, total_iters: u64 },
+    /// [`Schedule::polynomial`].
+    Polynomial { total_iters: u64, power: f64 },
+    /// [`Schedule::cosine`].
     Cosine {
-        t_max: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        t_max: Option<u64>,
         eta_min: f64,
     },
-    CosineWarmRestarts {
-        t_0: u64,
-        t_mult: u64,
-        eta_min: f64,
-    },
+    /// [`Schedule::cosine_warm_restarts`].
+    CosineWarmRestarts { t_0: u64, t_mult: u64, eta_min: f64 },
+    /// [`Schedule::one_cycle`].
     OneCycle(OneCycle),
-    Sequential {
-        schedules: Vec<Schedule>,
-        milestones: Vec<u64>,
-    },
+    /// [`Schedule::sequential`].
+    Sequential { schedules: Vec<Schedule>, milestones: Vec<u64> },
+    /// [`Schedule::plateau`].
     Plateau(ReduceLrOnPlateau),
+    /// [`Schedule::lambda`].
     #[serde(skip)]
     Lambda(Factor),
 }
@@ -86,7 +77,9 @@ impl Kind {
             Kind::Polynomial { total_iters, power } => {
                 at_least_one("total_iters", *total_iters).and(above_zero("power", *power))
             }
-            Kind::Cosine { t_max, eta_min } => at_least_one("T_max", *t_max).and(not_negative("eta_min", *eta_min)),
+            Kind::Cosine { t_max, eta_min } => {
+                t_max.map_or(Ok(()), |t_max| at_least_one("T_max", t_max)).and(not_negative("eta_min", *eta_min))
+            }
             Kind::CosineWarmRestarts { t_0, t_mult, eta_min } => {
                 at_least_one("T_0", *t_0).and(at_least_one("T_mult", *t_mult)).and(not_negative("eta_min", *eta_min))
             }
@@ -113,9 +106,9 @@ pub(super) fn at_least_one(argument: &str, got: u64) -> Result<()> {
     if got >= 1 { Ok(()) } else { Err(Error::config(argument, "at least 1", got)) }
 }
 
-/// A factor of the base rate, by step.
+/// A factor of the base rate, by step: the function of [`Schedule::lambda`].
 #[derive(Clone)]
-pub(super) struct Factor(pub(super) Arc<dyn Fn(u64) -> f64 + Send + Sync>);
+pub struct Factor(pub(super) Arc<dyn Fn(u64) -> f64 + Send + Sync>);
 
 impl fmt::Debug for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,8 +22,10 @@ pub struct OneCycle {
     /// The highest rate; above 0.
     pub max_lr: f64,
     /// The steps of the whole cycle; at least 1. Past the end the last step's values stay (PyTorch raises an error);
-    /// see [`check_num_steps`](super::Schedule::check_num_steps).
-    pub total_steps: u64,
+    /// see [`check_num_steps`](super::Schedule::check_num_steps). `None` is as long as the run turns out to be, see
+    /// [`for_run`](super::Schedule::for_run).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<u64>,
     /// The share of the cycle that the rate rises for, from 0 to 1. Not `1 / total_steps`: the rise would then be of no
     /// length, where PyTorch divides by zero.
     #[serde(default = "default_pct_start")]
@@ -64,10 +66,10 @@ pub enum Anneal {
 
 impl OneCycle {
     /// PyTorch's defaults: 30 % rise, cosine, momentum .85 to .95, factors 25 and 10,000, two phases.
-    pub fn new(max_lr: f64, total_steps: u64) -> Self {
+    pub fn new(max_lr: f64, total_steps: impl Into<Option<u64>>) -> Self {
         OneCycle {
             max_lr,
-            total_steps,
+            total_steps: total_steps.into(),
             pct_start: default_pct_start(),
             anneal_strategy: Anneal::Cos,
             cycle_momentum: default_cycle_momentum(),
@@ -104,9 +106,11 @@ impl OneCycle {
 
     /// The phase that a step is in, and how far into it: 0 to 1.
     fn position(&self, step: u64) -> (Phase, f64) {
-        let last_step = (self.total_steps - 1) as f64;
-        let step = step.min(self.total_steps - 1) as f64;
-        let rise_steps = self.pct_start * self.total_steps as f64;
+        // A cycle without an end never leaves its first step.
+        let Some(total_steps) = self.total_steps else { return (Phase::Rise, 0.0) };
+        let last_step = (total_steps - 1) as f64;
+        let step = step.min(total_steps - 1) as f64;
+        let rise_steps = self.pct_start * total_steps as f64;
         let rise_end = rise_steps - 1.0;
         if step <= rise_end {
             return (Phase::Rise, step / rise_end);
@@ -124,9 +128,9 @@ impl OneCycle {
     pub(super) fn validate(&self) -> Result<()> {
         let momentum = |argument, value| require(argument, "from 0, and below 1", value, |x| (0.0..1.0).contains(&x));
         above_zero("max_lr", self.max_lr)?;
-        at_least_one("total_steps", self.total_steps)?;
+        self.total_steps.map_or(Ok(()), |total_steps| at_least_one("total_steps", total_steps))?;
         require("pct_start", "from 0 to 1", self.pct_start, |x| (0.0..=1.0).contains(&x))?;
-        if self.pct_start * self.total_steps as f64 == 1.0 {
+        if self.total_steps.is_some_and(|total_steps| self.pct_start * total_steps as f64 == 1.0) {
             let expected =
                 "a rise longer than the first step (pct_start · total_steps above 1), or pct_start 0 for none";
             return Err(Error::config("pct_start", expected, self.pct_start));

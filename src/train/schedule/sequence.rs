@@ -1,7 +1,7 @@
 //! Schedules one after another: which is active when, and what plateaus among them have seen.
 
 use super::kind::{Kind, at_least_one};
-use super::{Interval, PlateauState, ReduceLrOnPlateau, Schedule};
+use super::{Interval, Mode, PlateauState, ReduceLrOnPlateau, Schedule};
 use crate::{Error, Result};
 
 impl Schedule {
@@ -15,6 +15,18 @@ impl Schedule {
                 schedules[active].observe(own_step, metric)
             }
             _ => false,
+        }
+    }
+
+    /// Whether the metric that the plateau active in `step` watches should fall or rise; `None` if none is active.
+    pub fn plateau_mode(&self, step: u64) -> Option<Mode> {
+        match &self.kind {
+            Kind::Plateau(plateau) => Some(plateau.options().mode),
+            Kind::Sequential { schedules, milestones } => {
+                let (active, own_step) = active(milestones, step);
+                schedules[active].plateau_mode(own_step)
+            }
+            _ => None,
         }
     }
 

@@ -289,6 +289,84 @@ fn a_run_longer_than_its_one_cycle_is_rejected() {
 }
 
 #[test]
+fn lengths_left_open_become_those_of_the_run() {
+    let cosine = || Schedule::cosine(None, 0.001).unwrap();
+    let one_cycle = || Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
+    let after_warm_up = |then: Schedule| Schedule::warm_up(0.1, 3, then).unwrap();
+    // (schedule, the same with its lengths named for 8 epochs of 5 steps, why)
+    let cases = [
+        (cosine(), Schedule::cosine(8, 0.001), "per epoch, all epochs"),
+        (cosine().stepping(Interval::Batch), Schedule::cosine(40, 0.001), "per batch, all steps"),
+        (one_cycle(), Schedule::one_cycle(OneCycle::new(0.1, 40)), "one-cycle is per batch"),
+        (one_cycle().stepping(Interval::Epoch), Schedule::one_cycle(OneCycle::new(0.1, 8)), "unless told otherwise"),
+        (after_warm_up(cosine()), Ok(after_warm_up(Schedule::cosine(5, 0.001).unwrap())), "what the warm-up leaves"),
+        (Schedule::cosine(3, 0.0).unwrap(), Schedule::cosine(3, 0.0), "a length that is named stays"),
+    ];
+    for (open, want, why) in cases {
+        let (filled, want) = (open.for_run(8, 5).expect(why), want.unwrap());
+        assert_eq!(lrs(&filled, 0.1, 40), lrs(&want, 0.1, 40), "{why}");
+        assert_eq!(filled.for_run(8, 5).unwrap().to_string(), filled.to_string(), "a second time changes nothing");
+    }
+    assert_eq!(lrs(&cosine(), 0.1, 3), [0.1; 3], "without an end a cosine does not fall");
+    lrs(&one_cycle(), 0.1, 2).iter().for_each(|&lr| assert_close(lr, 0.004, "nor does a cycle rise"));
+
+    let too_short = Schedule::one_cycle(OneCycle::new(0.1, 39)).unwrap();
+    // A rise of a tenth of 10 steps has no length; that shows when the run is known.
+    let no_rise = Schedule::one_cycle(OneCycle { pct_start: 0.1, ..OneCycle::new(0.1, None) }).unwrap();
+    let cases = [
+        (too_short.for_run(8, 5), "total_steps: expected at least the 40 steps of the run"),
+        (no_rise.for_run(2, 5), "pct_start"),
+        (Schedule::warm_up(0.1, 8, cosine()).unwrap().for_run(8, 5), "T_max: expected a part of the run"),
+    ];
+    for (result, part) in cases {
+        let error = result.unwrap_err();
+        assert!(error.is_usage() && error.to_string().starts_with(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn schedules_are_told_in_words() {
+    let plateau =
+        |mode, patience| Schedule::plateau(plateau(PlateauOptions { mode, patience, ..PlateauOptions::default() }));
+    let step = || Schedule::step(30, 0.1).unwrap();
+    let cases = [
+        (Schedule::constant(), "constant"),
+        (step(), "times 0.1 every 30 epochs"),
+        (Schedule::step(1, 0.5).unwrap().stepping(Interval::Batch), "times 0.5 every step"),
+        (Schedule::multi_step([30, 80], 0.1).unwrap(), "times 0.1 after epochs 30, 80"),
+        (Schedule::exponential(0.95).unwrap(), "times 0.95 every epoch"),
+        (Schedule::linear(1.0 / 3.0, 1.0, 5).unwrap(), "linear from 0.3333 to 1 times the rate over 5 epochs"),
+        (Schedule::constant_factor(0.25, 1).unwrap(), "0.25 times the rate for 1 epoch"),
+        (Schedule::polynomial(8, 2.0).unwrap(), "polynomial of power 2 to 0 over 8 epochs"),
+        (Schedule::cosine(30, 1e-5).unwrap(), "cosine to 1e-5 over 30 epochs"),
+        (Schedule::cosine(None, 0.0).unwrap(), "cosine to 0 to the end of the run"),
+        (Schedule::cosine_warm_restarts(10, 1, 0.0).unwrap(), "cosine to 0, again after 10 epochs"),
+        (
+            Schedule::cosine_warm_restarts(10, 2, 0.0).unwrap(),
+            "cosine to 0, again after 10 epochs and then 2 times as many each time",
+        ),
+        (
+            Schedule::one_cycle(OneCycle::new(0.1, 900)).unwrap(),
+            "one cycle up to 0.1 over 900 steps, momentum from 0.95 to 0.85 and back",
+        ),
+        (plateau(Mode::Min, 10), "times 0.1 after 11 epochs without a better validation loss"),
+        (plateau(Mode::Max, 0), "times 0.1 after 1 epoch without a better validation accuracy"),
+        (
+            Schedule::warm_up(0.1, 5, step()).unwrap(),
+            "warm-up from 0.1 of the rate over 5 epochs, then times 0.1 every 30 epochs",
+        ),
+        (
+            Schedule::sequential([step(), Schedule::constant()], [60]).unwrap(),
+            "times 0.1 every 30 epochs; after 60 epochs constant",
+        ),
+        (Schedule::lambda(|_| 1.0), "a function of the epoch"),
+    ];
+    for (schedule, words) in cases {
+        assert_eq!(schedule.to_string(), words);
+    }
+}
+
+#[test]
 fn arguments_out_of_range_are_named_as_pytorch_names_them() {
     let nan = f64::NAN;
     let one_cycle = |change: fn(&mut OneCycle)| {
@@ -324,11 +402,11 @@ fn arguments_out_of_range_are_named_as_pytorch_names_them() {
         (Schedule::cosine_warm_restarts(1, 0, 0.0), "T_mult"),
         (Schedule::cosine_warm_restarts(1, 1, nan), "eta_min"),
         (one_cycle(|o| o.max_lr = 0.0), "max_lr"),
-        (one_cycle(|o| o.total_steps = 0), "total_steps"),
+        (one_cycle(|o| o.total_steps = Some(0)), "total_steps"),
         (one_cycle(|o| o.pct_start = 1.1), "pct_start"),
         (one_cycle(|o| o.pct_start = f64::NAN), "pct_start"),
         (one_cycle(|o| o.pct_start = 0.1), "pct_start"),
-        (one_cycle(|o| (o.pct_start, o.total_steps) = (1.0, 1)), "pct_start"),
+        (one_cycle(|o| (o.pct_start, o.total_steps) = (1.0, Some(1))), "pct_start"),
         (one_cycle(|o| (o.pct_start, o.three_phase) = (0.1, true)), "pct_start"),
         (one_cycle(|o| o.base_momentum = 1.0), "base_momentum"),
         (one_cycle(|o| o.max_momentum = -0.1), "max_momentum"),
@@ -389,6 +467,8 @@ fn a_schedule_comes_back_from_a_file_and_is_checked() {
         Schedule::multi_step([2, 5], 0.1).unwrap(),
         Schedule::cosine_warm_restarts(3, 2, 0.001).unwrap().stepping(Interval::Batch),
         Schedule::one_cycle(OneCycle::new(0.1, 10)).unwrap(),
+        Schedule::cosine(None, 0.001).unwrap(),
+        Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap(),
         Schedule::warm_up(0.1, 3, Schedule::plateau(plateau(PlateauOptions::default()))).unwrap(),
     ];
     for schedule in schedules {

@@ -77,6 +77,25 @@ fn choices_are_equally_likely_and_of_any_type() {
 }
 
 #[test]
+fn every_eight_trials_take_each_eighth_of_a_setting_once() {
+    let space = space("a = { min = 0.0, max = 8.0 }\nb = { choices = [\"w\", \"x\", \"y\", \"z\"] }").unwrap();
+    let mut orders = HashSet::new();
+    for block in 0..20 {
+        let trials: Vec<Assignment> = (8 * block..8 * block + 8).map(|trial| space.sample(0, trial)).collect();
+        let eighths: Vec<u32> =
+            trials.iter().map(|trial| trial.get("a").unwrap().as_float().unwrap().min(7.9) as u32).collect();
+        let mut sorted = eighths.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..8).collect::<Vec<_>>());
+        let mut choices: Vec<&str> = trials.iter().map(|trial| trial.get("b").unwrap().as_str().unwrap()).collect();
+        choices.sort_unstable();
+        assert_eq!(choices, ["w", "w", "x", "x", "y", "y", "z", "z"]);
+        orders.insert(eighths);
+    }
+    assert_eq!(orders.len(), 20, "the order is another each time");
+}
+
+#[test]
 fn a_trial_is_a_function_of_seed_and_number_and_of_nothing_else() {
     let two = space("a = { min = 0, max = 1 }\nb = { min = 0, max = 1 }").unwrap();
     let one = space("b = { min = 0, max = 1 }").unwrap();

@@ -1,0 +1,230 @@
+//! `lenet data`: which data sets are here, fetching them, looking at them.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wgrad::Result;
+use wgrad::data::fetch::{Event, fetch};
+use wgrad::data::{Choice, Dataset, DatasetName, Place, Splits, load, places};
+use wgrad::train::report::grids::{ImageSample, sample_grid};
+
+use crate::console::{self, count};
+use crate::options::{at_least_1, parser};
+
+#[derive(Subcommand)]
+pub enum DataCommand {
+    /// List the data sets: how many images of each are here, and in which folder
+    List(ListOptions),
+    /// Download a data set's official files into the cache folder, checksums verified
+    Fetch(FetchOptions),
+    /// Print a data set's classes with their counts, and draw some of its images
+    Show(ShowOptions),
+}
+
+#[derive(Args)]
+pub struct ListOptions {
+    /// Look in this folder only
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct FetchOptions {
+    /// The data set
+    #[arg(value_name = "NAME", value_parser = dataset_name())]
+    name: DatasetName,
+    /// Ask this server instead of the usual ones; file names are appended to the address, and checksums stay the same
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ShowOptions {
+    /// The data set
+    #[arg(value_name = "NAME", value_parser = dataset_name())]
+    name: DatasetName,
+    /// The folder with its files [default: as `lenet data list` says]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The images to train on or those to test with
+    #[arg(long, value_name = "SPLIT", value_parser = ["train", "test"], default_value = "train")]
+    split: String,
+    /// Draw images to this picture
+    #[arg(long, value_name = "FILE.png", help_heading = "Picture")]
+    picture: Option<PathBuf>,
+    /// Draw images of this class only: its name, or its number
+    #[arg(long, value_name = "CLASS", requires = "picture", help_heading = "Picture")]
+    class: Option<String>,
+    /// Draw N images [default: 40, or 1 with --each-class]
+    #[arg(long, value_name = "N", requires = "picture", value_parser = at_least_1, help_heading = "Picture")]
+    count: Option<usize>,
+    /// Draw as many of each class, in the order of classes
+    #[arg(long, requires = "picture", conflicts_with = "class", help_heading = "Picture")]
+    each_class: bool,
+    /// Draw images at random, under this key [default: the first]
+    #[arg(long, value_name = "N", requires = "picture", help_heading = "Picture")]
+    seed: Option<u64>,
+}
+
+/// Images on a picture at most: 2,000 are 15,000 pixels high.
+const MOST_DRAWN: usize = 2000;
+
+pub fn run(command: DataCommand) -> Result<ExitCode> {
+    match command {
+        DataCommand::List(options) => list(options),
+        DataCommand::Fetch(options) => download(options),
+        DataCommand::Show(options) => show(options),
+    }
+}
+
+fn list(options: ListOptions) -> Result<ExitCode> {
+    console::line(format!("{:13}  {:>9}  {:>7}  {:>7}  where", "data set", "training", "test", "classes"))?;
+    for name in DatasetName::ALL {
+        let classes = name.class_names().len();
+        let found = places(name, options.data.as_deref());
+        if found.is_empty() {
+            let advice = format!("nowhere; `lenet data fetch {name}` downloads it");
+            console::line(format!("{:13}  {:>9}  {:>7}  {classes:>7}  {advice}", name.to_string(), "–", "–"))?;
+        }
+        for (index, place) in found.iter().enumerate() {
+            let title = if index == 0 { name.to_string() } else { String::new() };
+            let (training, test, remark) = match place.load() {
+                Ok(splits) => (
+                    count(splits.train.len()).to_string(),
+                    count(splits.test.len()).to_string(),
+                    completeness(name, &splits).to_owned(),
+                ),
+                Err(error) => ("–".to_owned(), "–".to_owned(), format!(": not to be used: {error}")),
+            };
+            let place = in_words(place);
+            let mark = if index == 0 && found.len() > 1 { "  <- taken without --data" } else { "" };
+            console::line(format!("{title:13}  {training:>9}  {test:>7}  {classes:>7}  {place}{remark}{mark}"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_words(place: &Place) -> String {
+    match &place.dir {
+        Some(dir) => format!("{} ({})", dir.display(), place.kind),
+        None => "comes with the program".to_owned(),
+    }
+}
+
+fn completeness(name: DatasetName, splits: &Splits) -> &'static str {
+    let is_whole = |data: &Dataset| data.len() == name.num_images(data.split);
+    if is_whole(&splits.train) && is_whole(&splits.test) { ", complete" } else { ", a part" }
+}
+
+fn download(options: FetchOptions) -> Result<ExitCode> {
+    let mut bar = ProgressBar::hidden();
+    let mut asked = String::new();
+    // What is printed on the way is no result; a line that cannot be printed ends nothing.
+    let mut watch = |event: Event<'_>| match event {
+        Event::Present { file } => drop(console::line(format!("{file}  is there already"))),
+        Event::Asking { file, url } => {
+            // A connection that is taken up again is the same download.
+            if asked != url {
+                bar.finish_and_clear();
+                drop(console::line(format!("{file}  from {url}")));
+                bar = new_bar();
+                url.clone_into(&mut asked);
+            }
+        }
+        Event::Received { bytes, of } => {
+            bar.set_length(of);
+            bar.set_position(bytes);
+        }
+        Event::Failed { reason, .. } => bar.suspend(|| console::complain("warning", reason)),
+        Event::Done { file } => {
+            let bytes = HumanBytes(bar.position());
+            bar.finish_and_clear();
+            drop(console::line(format!("{file}  {bytes}, checksum right")));
+        }
+    };
+    let folder = fetch(options.name, options.from.as_deref(), &mut watch)?;
+    console::line(format!("{} is in {}", options.name, folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn new_bar() -> ProgressBar {
+    if !io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:32}  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left";
+    let style = ProgressStyle::with_template(template).expect("the template is a constant that is well-formed");
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout_with_hz(8)).with_style(style)
+}
+
+fn show(options: ShowOptions) -> Result<ExitCode> {
+    let Splits { train, test, source } = load(options.name, options.data.as_deref())?;
+    let data = if options.split == "test" { test } else { train };
+    let [channels, height, width] = data.shape;
+    let colour = if channels == 1 { "grey" } else { "colour" };
+    let images = format!("{} {} images of {width}×{height} pixels, {colour}", count(data.len()), data.split);
+    console::line(format!("data      {} from {source}", options.name))?;
+    console::line(format!("images    {images}"))?;
+    let stats = data.statistics()?;
+    let numbers = |values: &[f64]| values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ");
+    console::line(format!("pixels    mean {}, deviation {}\n", numbers(&stats.mean), numbers(&stats.std)))?;
+    console::line(format!("class  {:12}  {:>7}", "name", "images"))?;
+    for (class, (name, images)) in data.class_names.iter().zip(data.class_counts()).enumerate() {
+        console::line(format!("{class:>5}  {name:12}  {:>7}", count(images).to_string()))?;
+    }
+    if let Some(path) = &options.picture {
+        let class = options.class.as_deref().map(|class| find_class(&data, class)).transpose()?;
+        let default = if options.each_class { 1 } else { 40 };
+        let choice = Choice {
+            class,
+            count: options
+                .count
+                .unwrap_or(default)
+                .min(MOST_DRAWN / if options.each_class { data.num_classes } else { 1 }),
+            each_class: options.each_class,
+            seed: options.seed,
+        };
+        draw(&data, &choice)?.save(path)?;
+        console::line(format!("\npicture   {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::train::report::Picture> {
+    let chosen = data.choose(choice)?;
+    let class_name = |class: usize| data.class_names.get(class).copied().unwrap_or_default();
+    let samples: Vec<ImageSample> = chosen
+        .images
+        .chunks(chosen.image_len_bytes())
+        .zip(&chosen.labels)
+        .map(|(pixels, &label)| ImageSample {
+            pixels: pixels.to_vec(),
+            shape: chosen.shape,
+            label: class_name(usize::from(label)).to_owned(),
+            predicted: None,
+        })
+        .collect();
+    let of_class = choice.class.map_or(String::new(), |class| format!(" of class {}", class_name(class)));
+    let title = format!("{}: {} {} images{of_class}", data.name, samples.len(), data.split);
+    // With several of each class, a row is a class.
+    let columns = if choice.each_class && choice.count > 1 { choice.count.min(12) } else { 8 };
+    let columns = if choice.each_class && choice.count == 1 { 5 } else { columns };
+    Ok(sample_grid(&title, &samples, columns))
+}
+
+/// A class by its name or number.
+fn find_class(data: &Dataset, text: &str) -> Result<usize> {
+    let by_name = data.class_names.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let by_number = || text.parse().ok().filter(|&class| class < data.num_classes);
+    by_name.or_else(by_number).ok_or_else(|| wgrad::Error::Config {
+        option: "--class".to_owned(),
+        expected: format!("{}, or a number below {}", data.class_names.join(", "), data.num_classes),
+        got: text.to_owned(),
+    })
+}
+
+fn dataset_name() -> impl clap::builder::TypedValueParser<Value = DatasetName> {
+    parser::<DatasetName>(&["fashion-mnist", "mnist", "cifar10"])
+}

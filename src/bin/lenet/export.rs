@@ -1,0 +1,34 @@
+//! `lenet export`: a trained network as a file that other programs run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use wgrad::Result;
+use wgrad::nn::onnx;
+use wgrad::train::SavedModel;
+
+use crate::console;
+use crate::model::ModelOptions;
+
+#[derive(Args)]
+pub struct ExportOptions {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// The file to write. It takes pixels (N, C, H, W) from 0 to 255 as floats, for any N, and normalises them itself
+    #[arg(long, value_name = "FILE.onnx", required = true, help_heading = "Output")]
+    onnx: PathBuf,
+}
+
+pub fn run(options: ExportOptions) -> Result<ExitCode> {
+    let SavedModel { file, config } = options.model.open()?;
+    let num_bytes = config.export_onnx(&file, &options.onnx)?;
+    let [channels, height, width] = config.dataset.image_shape();
+    console::line(format!("model     {} ({})", file.display(), config.dataset))?;
+    let input = format!("{} (N, {channels}, {height}, {width}), float, 0 to 255, normalised inside", onnx::INPUT);
+    console::line(format!("input     {input}"))?;
+    let classes = config.dataset.class_names().len();
+    console::line(format!("output    {} (N, {classes}), before the softmax", onnx::OUTPUT))?;
+    console::line(format!("onnx      {}, {} bytes", options.onnx.display(), console::count(num_bytes)))?;
+    Ok(ExitCode::SUCCESS)
+}
