@@ -32,6 +32,10 @@ fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn running(place: &Place, more: &[&str], epochs: usize) -> (Child, PathBuf) {
     let mut command = place.command(&args(more));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (child, wait_for(place, epochs))
+}
+
+fn wait_for(place: &Place, epochs: usize) -> PathBuf {
     let started = Instant::now();
     loop {
         let run = place.runs().pop();
@@ -39,7 +43,7 @@ fn running(place: &Place, more: &[&str], epochs: usize) -> (Child, PathBuf) {
         if let (Some(run), Some(metrics)) = (run, metrics)
             && metrics.lines().count() >= epochs
         {
-            return (child, run);
+            return run;
         }
         assert!(started.elapsed() < Duration::from_secs(120), "the run does not get on");
         std::thread::sleep(Duration::from_millis(5));
