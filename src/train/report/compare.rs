@@ -43,7 +43,8 @@ impl Comparison {
         names.iter().filter(differs).map(|name| (*name).clone()).collect()
     }
 
-    fn rows(&self) -> Vec<Vec<String>> {
+    /// The table as rows of cells, its head first.
+    pub fn rows(&self) -> Vec<Vec<String>> {
         let differing = self.differing_settings();
         let mut head: Vec<String> = vec!["run".to_owned()];
         head.extend(differing.iter().cloned());
