@@ -32,6 +32,19 @@ pub fn unit_f32(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
+/// A double in [0, 1) from two random words: 27 and 26 of their bits.
+fn unit_f64(high: u32, low: u32) -> f64 {
+    // 53 bits fit f64's mantissa.
+    ((u64::from(high >> 5) << 26) | u64::from(low >> 6)) as f64 / (1u64 << 53) as f64
+}
+
+/// The double in [0, 1) that belongs to a seed, a name and an index, whatever else is drawn and in whichever order.
+pub fn uniform(seed: u64, name: &str, index: u64) -> f64 {
+    let [low, high] = key(index);
+    let words = philox4x32([low, high, fnv1a(name), INDEXED_DOMAIN], key(seed));
+    unit_f64(words[0], words[1])
+}
+
 /// A stream of numbers under one key, for host-side uses: initial weights, permutations, searches.
 pub struct Stream {
     key: [u32; 2],
@@ -66,10 +79,8 @@ impl Stream {
 
     /// A double in [0, 1) with 53 random bits.
     pub fn next_f64(&mut self) -> f64 {
-        let high = u64::from(self.next_u32() >> 5);
-        let low = u64::from(self.next_u32() >> 6);
-        // 27 + 26 bits fit f64's mantissa.
-        ((high << 26) | low) as f64 / (1u64 << 53) as f64
+        let high = self.next_u32();
+        unit_f64(high, self.next_u32())
     }
 
     /// An integer in `0..bound`, without the bias of a plain remainder (Lemire, "Fast random integer generation in an
@@ -105,6 +116,9 @@ impl Stream {
 /// The fourth counter word of host streams. Device kernels leave it at 0, so the two never meet.
 const STREAM_DOMAIN: u32 = 1;
 
+/// The fourth counter word of [`uniform`].
+const INDEXED_DOMAIN: u32 = 2;
+
 fn wide_mul(a: u32, b: u32) -> [u32; 2] {
     key(u64::from(a) * u64::from(b))
 }
@@ -130,6 +144,17 @@ mod tests {
         assert_ne!(order, (0..1000).collect::<Vec<_>>());
         order.sort_unstable();
         assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_indexed_number_has_its_mean_and_belongs_to_seed_name_and_index() {
+        let n = 100_000;
+        let mean = (0..n).map(|index| uniform(3, "lr", index)).sum::<f64>() / n as f64;
+        assert!((mean - 0.5).abs() < 0.005, "mean {mean}");
+        let (number, others) =
+            (uniform(3, "lr", 7), [uniform(4, "lr", 7), uniform(3, "momentum", 7), uniform(3, "lr", 8)]);
+        assert_eq!(number, uniform(3, "lr", 7));
+        assert!(!others.contains(&number), "{number} among {others:?}");
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl TrainConfig {
     }
 
     /// Takes the validation images out of the training images, and keeps of both what the limits leave.
-    fn divide(&self, splits: Splits) -> Result<RunData> {
+    pub(super) fn divide(&self, splits: Splits) -> Result<RunData> {
         let Splits { mut train, test, source } = splits;
         let mut validation = None;
         if self.val_split > 0.0 {
@@ -287,7 +287,7 @@ impl TrainConfig {
         }
     }
 
-    fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
+    pub(super) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
         let normalize = self.normalize.stats(self.dataset);
         let augment = self.transforms.augment(&normalize);
         SessionOptions {

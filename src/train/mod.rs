@@ -15,6 +15,7 @@ pub mod report;
 pub mod run_folder;
 pub mod schedule;
 pub mod session;
+pub mod sweep;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};

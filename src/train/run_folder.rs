@@ -40,17 +40,17 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(parent: &Path, name: &str) -> Result<RunFolder> {
-        std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        let stem = format!("{}-{name}", timestamp());
-        for attempt in 1.. {
-            let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
-            match std::fs::create_dir(&path) {
-                Ok(()) => return Ok(RunFolder { path, metrics: String::new(), health: String::new() }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io("create", &path)(error)),
-            }
-        }
-        unreachable!("attempts go on until one ends the loop")
+        Ok(RunFolder { path: unique_folder(parent, name)?, metrics: String::new(), health: String::new() })
+    }
+
+    /// The folder of a run at its beginning, made where it is missing; what an earlier run left in it is replaced as this
+    /// one writes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn at(path: &Path) -> Result<RunFolder> {
+        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        Ok(RunFolder { path: path.to_owned(), metrics: String::new(), health: String::new() })
     }
 
     /// Opens the folder of a run that goes on behind `epochs` epochs. What it has on later ones, or on the run's end, is
@@ -127,6 +127,21 @@ impl RunFolder {
         weights::save(&path, model, about)?;
         Ok(path)
     }
+}
+
+/// Makes `<parent>/<time>-<name>`, with a number behind it where that is taken.
+pub(super) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    let stem = format!("{}-{name}", timestamp());
+    for attempt in 1.. {
+        let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("create", &path)(error)),
+        }
+    }
+    unreachable!("attempts go on until one ends the loop")
 }
 
 fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {

@@ -8,6 +8,7 @@ mod cases;
 mod checkpoint;
 mod cli;
 mod cli_resume;
+mod cli_sweep;
 mod data;
 mod examples;
 mod golden;

@@ -8,9 +8,9 @@ use wgrad::nn::LeNet5;
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::predict::{Predictor, PredictorOptions};
 use wgrad::train::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
+use wgrad::train::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
 use wgrad::train::report::plots::{
-    AxisValues, ContourPlot, LinePlot, Mark, ParallelAxis, Sample, Series, contour_plot, histogram_rows, line_plot,
-    parallel_coordinates,
+    ContourPlot, LinePlot, Mark, Sample, Series, contour_plot, histogram_rows, line_plot,
 };
 use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::train::report::{Comparison, Confusion, Picture, ReportOptions, Run, curves, write_report};
@@ -241,15 +241,25 @@ fn pictures_of_sweeps() {
     let lr = (0..count).map(|i| 10_f64.powf(-4.0 + 3.0 * value(7)(i))).collect();
     let names = (0..count).map(|i| ["sgd", "adam", "adam-w"][i % 3].to_owned()).collect();
     let accuracy = (0..count).map(|i| 0.6 + 0.3 * value(7)(i) - 0.05 * (i % 3) as f64).collect();
-    let axes = [
+    let axes = vec![
         numbers("lr", lr, true),
         ParallelAxis { name: "optimizer".into(), values: AxisValues::Names(names) },
         numbers("batch_size", (0..count).map(|i| [16.0, 32.0, 64.0][i % 3]).collect(), false),
         numbers("dropout", (0..count).map(|i| 0.5 * value(11)(i)).collect(), false),
         numbers("val_accuracy", accuracy, false),
     ];
-    check_picture("parallel", &parallel_coordinates("Sweep of 24 trials", &axes).expect("a picture"));
-    assert!(parallel_coordinates("", &axes[..1]).is_err());
+    let plot = ParallelPlot { title: "Sweep of 24 trials".into(), axes, best: Best::Highest };
+    check_picture("parallel", &parallel_coordinates(&plot).expect("a picture"));
+    let losses = (0..count).map(|i| if i % 8 == 5 { f64::NAN } else { 0.3 + 2.0 * value(5)(i) }).collect();
+    let mut axes = plot.axes.clone();
+    axes.truncate(3);
+    axes.push(numbers("update.regularization.l2", (0..count).map(|i| 1e-5 * (1 + i) as f64).collect(), true));
+    axes.push(numbers("validation loss", losses, true));
+    let with_failed = ParallelPlot { axes, best: Best::Lowest, ..plot.clone() };
+    check_picture("parallel-failed", &parallel_coordinates(&with_failed).expect("a picture"));
+    let all_failed = vec![plot.axes[0].clone(), numbers("validation loss", vec![f64::NAN; count], false)];
+    parallel_coordinates(&ParallelPlot { axes: all_failed, ..plot.clone() }).expect("a picture of failures");
+    assert!(parallel_coordinates(&ParallelPlot { axes: plot.axes[..1].to_vec(), ..plot }).is_err());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod plan;
 mod profile;
 mod schedule;
 mod signals;
+mod sweep;
 mod train;
 mod verify;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Some(Command::Eval(options)) => eval::run(options),
         Some(Command::Schedule(options)) => schedule::run(*options),
         Some(Command::Compare(options)) => compare::run(options),
+        Some(Command::Sweep(options)) => sweep::run(*options),
         Some(Command::Devices) => devices::run(),
         Some(Command::Plan(options)) => plan::run(options),
         Some(Command::Profile(options)) => profile::run(options),

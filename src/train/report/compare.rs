@@ -68,15 +68,7 @@ impl Comparison {
 
     /// The table in columns for a terminal: the settings that differ, then the scores at the best epoch.
     pub fn table(&self) -> String {
-        let rows = self.rows();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-        let cell = |(column, text): (usize, &String)| {
-            let width = widths[column];
-            // Names to the left, numbers to the right.
-            if column == 0 { format!("{text:<width$}") } else { format!("{text:>width$}") }
-        };
-        rows.iter().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ") + "\n").collect()
+        columns(&self.rows())
     }
 
     /// The same table in Markdown.
@@ -129,6 +121,18 @@ impl Comparison {
         let training = plot("Training loss", "loss", unnamed(series(|epoch| epoch.train_loss)));
         stacked_plots(&[(&loss, 260.0), (&accuracy, 260.0), (&training, 260.0)])
     }
+}
+
+/// Rows in columns for a terminal: the first column to the left, as it has names, the others to the right.
+pub(in crate::train) fn columns(rows: &[Vec<String>]) -> String {
+    let num_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..num_columns).map(|column| width(column).unwrap_or(0)).collect();
+    let cell = |(column, text): (usize, &String)| {
+        let width = widths[column];
+        if column == 0 { format!("{text:<width$}") } else { format!("{text:>width$}") }
+    };
+    rows.iter().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ") + "\n").collect()
 }
 
 fn setting<'a>(run: &'a Run, name: &str) -> Option<&'a str> {

@@ -45,18 +45,15 @@ table.settings td:last-child { text-align: left; white-space: normal; overflow-w
 table.settings td:first-child { width: 40%; }
 figure { margin: 0; }
 .shot { overflow-x: auto; }
+pre { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; background: var(--head); font-size: .9rem; }
+a { color: inherit; }
 img { display: block; max-width: 100%; height: auto; margin: .4rem auto 0; border-radius: .5rem; background: #fff; padding: .3rem; }
 @media (max-width: 42rem) { img { max-width: 42rem; } }
 ";
 
 /// The page.
 pub fn report_html(run: &Run, confusion: &Confusion, class_names: &[&str], figures: &[Figure]) -> String {
-    let title = escape(&run.name);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-    );
+    let mut page = String::new();
     page += &outcome(run, confusion);
     let mut figures = figures.iter();
     // The curves come before the tables: they are what one looks at first.
@@ -65,13 +62,28 @@ pub fn report_html(run: &Run, confusion: &Confusion, class_names: &[&str], figur
     page += &classes(confusion, class_names);
     page.extend(figures.map(figure));
     page += &settings(run);
-    page += "</body>\n</html>\n";
-    page
+    document(&run.name, &page)
+}
+
+/// A whole page with this heading around a body.
+pub(in crate::train) fn document(title: &str, body: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
+         {body}</body>\n</html>\n"
+    )
+}
+
+/// A number or two with what they are, side by side with others.
+pub(in crate::train) fn tile(value: &str, name: &str) -> String {
+    format!("<div class=\"tile\"><b>{value}</b><span>{name}</span></div>\n")
 }
 
 fn outcome(run: &Run, confusion: &Confusion) -> String {
     let best = run.best();
-    let tile = |value: String, name: &str| format!("<div class=\"tile\"><b>{value}</b><span>{name}</span></div>\n");
+    let tile = |value: String, name: &str| tile(&value, name);
     let mut tiles = String::new();
     match &run.outcome {
         Some(outcome) => {
@@ -145,7 +157,7 @@ fn settings(run: &Run) -> String {
     )
 }
 
-fn figure(figure: &Figure) -> String {
+pub(in crate::train) fn figure(figure: &Figure) -> String {
     let (heading, caption) = (escape(&figure.heading), escape(&figure.caption));
     let data = base64(&figure.picture.png());
     // At most as wide as it was drawn: two pixels of the file for one of the page.
@@ -160,7 +172,7 @@ fn percent_2(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
 
-fn escape(text: &str) -> String {
+pub(in crate::train) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

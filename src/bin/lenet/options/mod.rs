@@ -18,6 +18,7 @@ use wgrad::train::TrainConfig;
 use wgrad::{Error, Result};
 
 use crate::schedule::ScheduleOptions;
+use crate::sweep::SweepOptions;
 
 use data::{DatasetOption, SelectionOptions, SourceOptions, TransformOptions};
 use network::{InitOption, NetworkOptions};
@@ -51,6 +52,8 @@ pub enum Command {
     Schedule(Box<ScheduleOptions>),
     /// Set runs side by side: the settings that differ, scores, and a picture of their curves
     Compare(CompareOptions),
+    /// Search for good settings: many runs over a space of them, ranked
+    Sweep(Box<SweepOptions>),
     /// List what can be computed on, and which of it `--device auto` takes
     Devices,
     /// Print what a step of training and of evaluation consists of, op by op

@@ -1,0 +1,357 @@
+//! `lenet sweep`: hyperparameter search, its progress and its result.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use wgrad::train::EpochReport;
+use wgrad::train::sweep::{
+    Assignment, Finish, Method, Metric, Ranking, RunOptions, Setting, Status, Sweep, SweepConfig, SweepFolder,
+    SweepObserver, TrialRecord, Values, default_jobs, ranking, write_results,
+};
+use wgrad::{Device, Error, Result};
+
+use crate::console::{self, Detail};
+use crate::signals::Signals;
+
+/// A search over settings.
+#[derive(Args)]
+pub struct SweepOptions {
+    /// What to search: a TOML file with [search] (method, num_trials, seed, metric, …), [base] (settings of all trials, as
+    /// in a run's config.toml) and [space] (settings with choices or ranges)
+    #[arg(value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
+    file: Option<PathBuf>,
+    /// Go on with a sweep that was stopped or killed; gives the same ranking as if it had not been
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["method", "trials", "seed", "epochs", "device", "out"])]
+    resume: Option<PathBuf>,
+    /// Every combination, random ones, or random ones of which only the best are trained for long (asynchronous
+    /// successive halving) [default: what the file says, or random]
+    #[arg(long, value_name = "NAME", help_heading = "Search")]
+    method: Option<MethodName>,
+    /// Trials [default: what the file says; 20, or all of a grid]
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    trials: Option<usize>,
+    /// The key of the random configurations [default: what the file says, or 0]
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    seed: Option<u64>,
+    /// The most epochs of a trial [default: what the file says, or 30]
+    #[arg(long, value_name = "N", help_heading = "Search")]
+    epochs: Option<u64>,
+    /// Trials to train side by side, the processor's threads divided among them; which trials there are and what each
+    /// comes to stays the same [default: what the file says; a trial a thread on the processor, 1 on a GPU]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    jobs: Option<usize>,
+    /// What to compute on, as for `lenet train`; WGRAD_DEVICE is the default where the file says nothing [default: auto]
+    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
+    device: Option<String>,
+    /// The folder in which to make the sweep's folder
+    #[arg(long, value_name = "DIR", default_value = "sweeps", help_heading = "Output")]
+    out: PathBuf,
+    /// Print the result only
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
+    quiet: bool,
+    /// Print a JSON object a line, one whenever a trial ends or pauses and one for the result, and nothing else
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MethodName {
+    Grid,
+    Random,
+    Asha,
+}
+
+pub fn run(options: SweepOptions) -> Result<ExitCode> {
+    let detail = match (options.quiet, options.json) {
+        (true, _) => Detail::Quiet,
+        (_, true) => Detail::Json,
+        _ => Detail::Full,
+    };
+    let jobs = options.jobs;
+    if jobs == Some(0) {
+        return Err(usage("--jobs", "at least 1", "0"));
+    }
+    let mut folder = match &options.resume {
+        Some(folder) => SweepFolder::open(folder)?,
+        None => create(&options)?,
+    };
+    let (device, reason) = Device::select(&folder.sweep().base.device)?;
+    let jobs = jobs.or(folder.sweep().config.search.jobs).unwrap_or_else(|| default_jobs(&device));
+    let jobs = jobs.min(folder.sweep().trials.len());
+    if detail == Detail::Full {
+        console::line(format!("device    {device}: {reason}"))?;
+        introduce(folder.sweep(), jobs, folder.records())?;
+        console::line(format!("folder    {}\n", folder.path().display()))?;
+    }
+    let sweep = folder.sweep().clone();
+    let mut show = Show::new(detail, &sweep, folder.records());
+    let signals = Signals::listen()?;
+    let finish = folder.run(RunOptions { device: &device, jobs, stop: &|| signals.any() }, &mut show)?;
+    show.finish();
+    if finish == Finish::Stopped {
+        let num_done = folder.records().iter().filter(|record| record.status != Status::Running).count();
+        let (sweep, trials) = (folder.path(), folder.sweep().trials.len());
+        if detail == Detail::Json {
+            console::json(&Interrupted { interrupted: true, done: num_done, trials, sweep })?;
+        }
+        let text = format!(
+            "{num_done} of {trials} trials are done, and those at hand are saved; go on with: lenet sweep --resume {}",
+            sweep.display()
+        );
+        console::complain("interrupted", &text);
+        return Ok(signals.exit_code());
+    }
+    write_results(&folder)?;
+    conclude(&folder, detail)
+}
+
+fn create(options: &SweepOptions) -> Result<SweepFolder> {
+    let file = options.file.as_deref().ok_or_else(|| usage("FILE", "a sweep in TOML", "nothing"))?;
+    let mut config = SweepConfig::load(file)?;
+    let search = &mut config.search;
+    if let Some(method) = options.method {
+        search.method = match method {
+            MethodName::Grid => Method::Grid,
+            MethodName::Random => Method::Random,
+            MethodName::Asha => Method::Asha,
+        };
+        if search.method == Method::Grid {
+            // A number of random trials in the file says nothing about a grid.
+            search.num_trials = None;
+        }
+    }
+    search.num_trials = options.trials.or(search.num_trials);
+    search.seed = options.seed.unwrap_or(search.seed);
+    search.jobs = options.jobs.or(search.jobs);
+    if let Some(epochs) = options.epochs {
+        search.max_epochs = None;
+        let epochs =
+            i64::try_from(epochs).map_err(|_| usage("--epochs", "a number below 2^63", &epochs.to_string()))?;
+        config.base.insert("epochs".to_owned(), epochs.into());
+    }
+    let variable = || std::env::var("WGRAD_DEVICE").ok().filter(|device| !device.is_empty());
+    let unsaid = if config.base.contains_key("device") { None } else { variable() };
+    if let Some(device) = options.device.clone().or(unsaid) {
+        config.base.insert("device".to_owned(), device.into());
+    }
+    let sweep = Sweep::new(config)?;
+    // Before there is a folder, so that a mistyped device leaves none.
+    Device::select(&sweep.base.device)?;
+    let name = file.file_stem().map_or("sweep".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    SweepFolder::create(&options.out, &name, sweep)
+}
+
+fn usage(option: &str, expected: &str, got: &str) -> Error {
+    Error::Config { option: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
+}
+
+fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> {
+    let (search, num_trials, epochs) = (&sweep.config.search, sweep.trials.len(), sweep.base.epochs);
+    let how = match search.method {
+        Method::Grid => format!("every combination: {num_trials} trials of at most {epochs} epochs"),
+        Method::Random => format!("random: {num_trials} trials of at most {epochs} epochs"),
+        Method::Asha => {
+            let rungs: Vec<String> = sweep.search()?.rungs().iter().map(u64::to_string).collect();
+            let share = search.reduction_factor;
+            format!("successive halving: {num_trials} trials, 1 in {share} goes on after epochs {}", rungs.join(", "))
+        }
+    };
+    let side = if jobs > 1 { format!(", {jobs} at a time") } else { String::new() };
+    console::line(format!("search    {how}, by {}{side}", sweep.metric().monitor()))?;
+    for (index, Setting { name, values }) in sweep.space.settings().iter().enumerate() {
+        let title = if index == 0 { "space" } else { "" };
+        let values = match values {
+            Values::Range(range) => range.to_string(),
+            Values::Choices(choices) => {
+                choices.iter().map(wgrad::train::sweep::in_words).collect::<Vec<_>>().join(" | ")
+            }
+        };
+        console::line(format!("{title:<8}  {name}: {values}"))?;
+    }
+    if !records.is_empty() {
+        let num_done = records.iter().filter(|record| record.status != Status::Running).count();
+        console::line(format!("goes on   {num_done} of {num_trials} trials are done"))?;
+    }
+    Ok(())
+}
+
+fn conclude(folder: &SweepFolder, detail: Detail) -> Result<ExitCode> {
+    let ranking = Ranking::of(folder.sweep(), folder.records());
+    let metric = ranking.metric();
+    let path = folder.path();
+    if detail == Detail::Json {
+        let best = ranking.best();
+        console::json(&FinalLine {
+            best_trial: best.map(|best| best.trial),
+            metric: best.and_then(|best| best.metric),
+            settings: best.map(|best| &best.settings),
+            config: best.map(|_| path.join("best.toml")),
+            trials: ranking.records().len(),
+            failed: ranking.count(Status::Failed),
+            sweep: path,
+        })?;
+    } else {
+        console::line(format!("{}{}", if detail == Detail::Full { "\n" } else { "" }, ranking.table()))?;
+    }
+    let Some(best) = ranking.best() else {
+        console::complain("error", "every trial failed, so there is no best configuration; trials.jsonl says why");
+        return Ok(ExitCode::FAILURE);
+    };
+    if detail != Detail::Json {
+        let score = best.metric.map(|score| metric.text(score)).unwrap_or_default();
+        let test = best.test_accuracy.map(|accuracy| format!("; test accuracy {}", console::percent(accuracy)));
+        let (name, test) = (metric.monitor(), test.unwrap_or_default());
+        console::line(format!("best      trial {}: {}", best.trial, best.settings.in_words()))?;
+        console::line(format!("          {name} {score} after epoch {}{test}", best.best_epoch.unwrap_or_default()))?;
+        console::line(format!("sweep     {}", path.display()))?;
+        console::line(format!("report    {}", path.join("report.html").display()))?;
+        console::line(format!("train     lenet train --config {}", path.join("best.toml").display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The last line of `--json` of a sweep that was interrupted.
+#[derive(Serialize)]
+struct Interrupted<'a> {
+    interrupted: bool,
+    /// Trials that have been as far as they were sent.
+    done: usize,
+    trials: usize,
+    sweep: &'a Path,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct FinalLine<'a> {
+    best_trial: Option<usize>,
+    metric: Option<f64>,
+    settings: Option<&'a Assignment>,
+    config: Option<PathBuf>,
+    trials: usize,
+    failed: usize,
+    sweep: &'a Path,
+}
+
+/// A line a trial, and on a terminal below them how far each trial at hand is.
+struct Show {
+    detail: Detail,
+    metric: Metric,
+    bars: MultiProgress,
+    /// How many trials are done; hidden unless standard output is a terminal.
+    overall: ProgressBar,
+    /// The trials at hand, with the epochs that each goes to.
+    running: HashMap<usize, (ProgressBar, u64)>,
+    /// The columns of the lines: head and width.
+    columns: Vec<(String, usize)>,
+    has_head: bool,
+    best: Option<f64>,
+}
+
+impl Show {
+    fn new(detail: Detail, sweep: &Sweep, records: &[TrialRecord]) -> Show {
+        let metric = sweep.metric();
+        let mut columns = vec![("trial".to_owned(), 5)];
+        for (index, setting) in sweep.space.settings().iter().enumerate() {
+            let texts = sweep.trials.iter().map(|trial| wgrad::train::sweep::in_words(&trial.assignment.0[index].1));
+            let width = texts.map(|text| text.chars().count()).max().unwrap_or(0);
+            columns.push((setting.name.clone(), width.max(setting.name.chars().count())));
+        }
+        for name in [metric.short_name(), "best epoch", "epochs", "status"] {
+            columns.push((name.to_owned(), name.len().max(8)));
+        }
+        let live = detail == Detail::Full && io::stdout().is_terminal();
+        let target = if live { ProgressDrawTarget::stdout_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let bars = MultiProgress::with_draw_target(target);
+        let style = ProgressStyle::with_template("sweep    {bar:24}  {pos} of {len} trials  {elapsed}{msg}");
+        let overall = ProgressBar::new(sweep.trials.len() as u64);
+        let overall = bars.add(overall.with_style(style.expect("the template is a constant that tests show")));
+        let mut show =
+            Show { detail, metric, bars, overall, running: HashMap::new(), columns, has_head: false, best: None };
+        records.iter().filter(|record| record.status != Status::Running).for_each(|record| show.count(record));
+        show
+    }
+
+    /// Counts a trial's first end, and keeps the best score.
+    fn count(&mut self, record: &TrialRecord) {
+        if record.rungs.len() <= 1 {
+            self.overall.inc(1);
+        }
+        let Some(score) = record.metric else { return };
+        if self.best.is_none_or(|best| self.metric.cost(score) < self.metric.cost(best)) {
+            self.best = Some(score);
+            let text =
+                format!("  best {} {} (trial {})", self.metric.short_name(), self.metric.text(score), record.trial);
+            self.overall.set_message(text);
+        }
+    }
+
+    fn line(&self, text: &str) -> Result<()> {
+        self.bars.suspend(|| console::line(text))
+    }
+
+    fn row(&self, cells: &[String]) -> String {
+        let cells = cells.iter().zip(&self.columns).map(|(text, (_, width))| format!("{text:>width$}"));
+        cells.collect::<Vec<_>>().join("  ")
+    }
+
+    fn finish(&self) {
+        // A terminal that takes no more has nothing to be cleared.
+        let _ = self.bars.clear();
+    }
+}
+
+impl SweepObserver for Show {
+    fn started(&mut self, trial: usize, epochs: u64) {
+        let style = ProgressStyle::with_template("{prefix:<8} {bar:24}  {msg}");
+        let bar = ProgressBar::new(1).with_style(style.expect("the template is a constant that tests show"));
+        let bar = self.bars.add(bar.with_prefix(format!("trial {trial}")));
+        self.running.insert(trial, (bar, epochs));
+    }
+
+    fn progress(&mut self, trial: usize, epoch: u64, images_done: usize, images: usize) {
+        let Some((bar, epochs)) = self.running.get(&trial) else { return };
+        bar.set_length(epochs * images as u64);
+        bar.set_position((epoch - 1) * images as u64 + images_done as u64);
+        if bar.message().is_empty() {
+            bar.set_message(format!("epoch 1 of {epochs}"));
+        }
+    }
+
+    fn epoch(&mut self, trial: usize, report: &EpochReport) {
+        let Some((bar, epochs)) = self.running.get(&trial) else { return };
+        let score = self.metric.text(self.metric.of(report));
+        let next = (report.epoch + 1).min(*epochs);
+        bar.set_message(format!("epoch {next} of {epochs}  {} {score}", self.metric.short_name()));
+    }
+
+    fn ended(&mut self, record: &TrialRecord) -> Result<()> {
+        if let Some((bar, _)) = self.running.remove(&record.trial) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        self.count(record);
+        match self.detail {
+            Detail::Quiet => Ok(()),
+            Detail::Json => console::json(record),
+            Detail::Full => {
+                if !self.has_head {
+                    self.has_head = true;
+                    let head: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
+                    self.line(&self.row(&head))?;
+                }
+                self.line(&self.row(&ranking::cells(record, self.metric)))
+            }
+        }
+    }
+
+    fn warn(&mut self, trial: usize, message: &str) {
+        if self.detail == Detail::Full {
+            self.bars.suspend(|| console::complain("warning", &format!("trial {trial}: {message}")));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Hyperparameter search: many runs with settings drawn from a space, ranked by how they validate.
+//!
+//! | stage | from → to | where |
+//! | --- | --- | --- |
+//! | describe | `sweep.toml` → [`SweepConfig`]: what trials share, how to search, the [`Space`] | [`config`], [`space`] |
+//! | draw | seed and number → a trial's settings, all checked before the first is trained → [`Sweep`] | [`config`] |
+//! | decide | results → which trial to train next, and how far: grid, random, successive halving → [`Search`] | [`search`] |
+//! | train | a trial → its run folder | [`SweepFolder::run`] |
+//! | rank | scores → table, picture, page, `best.toml` | [`ranking`], [`write_results`] |
+//! | keep | what became of each → [`ledger`], from which a sweep goes on after a kill | [`ledger`] |
+//!
+//! Trials are runs like any other: `lenet compare` and `lenet eval` work on their folders. Nothing here looks at test
+//! images to decide.
+
+pub mod config;
+mod images;
+pub mod ledger;
+mod page;
+pub mod ranking;
+mod run;
+pub mod search;
+pub mod space;
+mod trial;
+mod values;
+
+pub use config::{Method, Metric, SearchOptions, Sweep, SweepConfig, Trial};
+pub use ledger::{Status, TrialRecord};
+pub use page::write_results;
+pub use ranking::Ranking;
+pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
+pub use search::{Leg, Search};
+pub use space::{Assignment, Setting, Space, Values};
+pub use values::{Range, in_words};
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+mod tests;
