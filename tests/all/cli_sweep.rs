@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use wgrad::train::TrainConfig;
@@ -46,8 +46,11 @@ fn table(stdout: &str) -> Vec<&str> {
     rows.take_while(|line| !line.is_empty()).collect()
 }
 
+/// The weights of a trial, and the validation losses of its epochs.
+type Trained = (Vec<u8>, Vec<f64>);
+
 /// All that must be the same whether a sweep was stopped or not: the ledger, and the weights and epochs of all trials.
-fn result(folder: &Path) -> (String, Vec<(Vec<u8>, Vec<f64>)>) {
+fn result(folder: &Path) -> (String, Vec<Trained>) {
     let of_trial = |record: &Value| {
         let path = folder.join(record["folder"].as_str().unwrap());
         let losses = Run::read(&path).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect();
@@ -178,19 +181,11 @@ fn halving_trains_the_best_on_from_where_they_were() {
 /// A sweep in the background, once its ledger has so many lines.
 fn running(place: &Place, more: &[&str], num_records: usize) -> (Child, PathBuf) {
     let args = [&["sweep", "space.toml", "--device", "cpu"], more].concat();
-    let child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let started = Instant::now();
-    loop {
-        let folder = folders(place).pop();
-        let ledger = folder.as_ref().and_then(|folder| std::fs::read_to_string(folder.join("trials.jsonl")).ok());
-        if let (Some(folder), Some(ledger)) = (folder, ledger)
-            && ledger.lines().count() >= num_records
-        {
-            return (child, folder);
-        }
-        assert!(started.elapsed() < Duration::from_secs(120), "the sweep does not get on");
-        std::thread::sleep(Duration::from_millis(3));
-    }
+    place.spawn_until(&args, || {
+        let folder = folders(place).pop()?;
+        let ledger = std::fs::read_to_string(folder.join("trials.jsonl")).ok()?;
+        (ledger.lines().count() >= num_records).then_some(folder)
+    })
 }
 
 #[cfg(unix)]

@@ -174,7 +174,7 @@ fn an_optimizer_is_a_word_or_a_table_of_what_is_unusual_about_it() {
     let expected =
         [Optimizer::sgd_momentum(0.9), Optimizer::lion(), nesterov].map(|optimizer| format!("{optimizer:?}"));
     assert_eq!(optimizers, HashSet::from(expected));
-    assert_eq!(sweep.trials[4].assignment.in_words().contains("sgd, nesterov true"), true);
+    assert!(sweep.trials[4].assignment.in_words().contains("sgd, nesterov true"));
 }
 
 #[test]
