@@ -7,7 +7,8 @@ mod schedule;
 mod training;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -42,6 +43,20 @@ impl Place {
 
     pub fn lenet(&self, args: &[&str]) -> Done {
         done(self.command(args).output().unwrap())
+    }
+
+    /// A call that goes on in the background, and what it has come to: asked for until it is there.
+    pub fn spawn_until<T>(&self, args: &[&str], ready: impl Fn() -> Option<T>) -> (Child, T) {
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(120) {
+            if let Some(state) = ready() {
+                return (child, state);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        panic!("{args:?} does not get on: {:?}", child.wait_with_output().unwrap());
     }
 
     /// A tiny run with more options.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -30,24 +30,11 @@ fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 /// A run that goes on in the background, once it has so many epochs behind it.
 fn running(place: &Place, more: &[&str], epochs: usize) -> (Child, PathBuf) {
-    let mut command = place.command(&args(more));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    (child, wait_for(place, epochs))
-}
-
-fn wait_for(place: &Place, epochs: usize) -> PathBuf {
-    let started = Instant::now();
-    loop {
-        let run = place.runs().pop();
-        let metrics = run.as_ref().and_then(|run| std::fs::read_to_string(run.join("metrics.jsonl")).ok());
-        if let (Some(run), Some(metrics)) = (run, metrics)
-            && metrics.lines().count() >= epochs
-        {
-            return run;
-        }
-        assert!(started.elapsed() < Duration::from_secs(120), "the run does not get on");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    place.spawn_until(&args(more), || {
+        let run = place.runs().pop()?;
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).ok()?;
+        (metrics.lines().count() >= epochs).then_some(run)
+    })
 }
 
 /// What must be the same whether a run was stopped or not: its epochs without their speed, its end, its weights.

@@ -96,7 +96,8 @@ fn pictures_of_a_run_and_of_runs() {
     check_picture("curves-one-epoch", &curves::training_curves(&Run::read(third.path()).expect("a run")));
 
     let comparison = Comparison::read(&[first.path(), second.path(), third.path()]).expect("runs");
-    assert_eq!(comparison.differing_settings(), ["optimizer.weight_decay"]);
+    let names: Vec<String> = comparison.differing_settings().into_iter().map(|setting| setting.name).collect();
+    assert_eq!(names, ["optimizer.weight_decay"]);
     check_picture("compare", &comparison.curves());
     let table = comparison.table();
     let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();

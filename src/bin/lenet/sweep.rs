@@ -21,8 +21,8 @@ use crate::signals::Signals;
 /// A search over settings.
 #[derive(Args)]
 pub struct SweepOptions {
-    /// What to search: a TOML file with [search] (method, num_trials, seed, metric, …), [base] (settings of all trials, as
-    /// in a run's config.toml) and [space] (settings with choices or ranges)
+    /// What to search: a TOML file with tables search (method, num_trials, seed, metric, …), base (settings of all trials, as
+    /// in a run's config.toml) and space (settings with choices or ranges)
     #[arg(value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
     file: Option<PathBuf>,
     /// Go on with a sweep that was stopped or killed; gives the same ranking as if it had not been

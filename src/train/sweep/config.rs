@@ -116,8 +116,12 @@ impl SweepConfig {
     /// # Errors
     /// [`Error::Io`]; [`Error::Config`] where it is not TOML or has tables or keys that do not exist.
     pub fn load(path: &Path) -> Result<SweepConfig> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let mut config: SweepConfig = toml::from_str(&text).map_err(|error| {
+        SweepConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
+    }
+
+    /// Reads a sweep from text that comes from the file `path`. Errors as [`SweepConfig::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<SweepConfig> {
+        let mut config: SweepConfig = toml::from_str(text).map_err(|error| {
             let expected = "a sweep in TOML: [search], [base] and [space]";
             Error::config(path.display().to_string(), expected, format!("\n{error}"))
         })?;
@@ -128,6 +132,18 @@ impl SweepConfig {
             }
         }
         Ok(config)
+    }
+}
+
+impl SweepConfig {
+    /// Sets what all trials share.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the schedule is code, which no file can hold.
+    pub fn set_base(&mut self, base: &TrainConfig) -> Result<()> {
+        self.base =
+            Table::try_from(base).map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
+        Ok(())
     }
 }
 

@@ -185,7 +185,7 @@ fn every_option_of_training_has_an_effect() {
         ),
         (&["--l1=1e-3"], &["--penalize-biases", "--l1-biases"]),
         (&["--optimizer=adam"], &["--betas=0.5,0.9", "--amsgrad"]),
-        (&["--optimizer=rmsprop"], &["--alpha=0.5", "--centered"]),
+        (&["--optimizer=rmsprop", "--lr=0.001"], &["--alpha=0.5", "--centered"]),
         (&["--optimizer=adagrad"], &["--lr-decay=0.5"]),
     ];
     for (base, options) in cases {

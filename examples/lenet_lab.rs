@@ -1,0 +1,353 @@
+//! LeNet-5 on FashionMNIST, a question at a time: what is in the data, how large is the network, what does a learning
+//! rate of 0.1 do to it, when should training stop, what do penalties, dropout, a plateau schedule and batch
+//! normalisation change, and which settings does a small search find. Every answer is a run folder like those of
+//! `lenet train`; all of them end in one table and one page.
+//!
+//! ```sh
+//! cargo run --release --example lenet_lab
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use wgrad::nn::Summary;
+use wgrad::optim::{Optimizer, Regularization, UpdateOptions};
+use wgrad::train::config::RunData;
+use wgrad::train::early_stop::EarlyStopOptions;
+use wgrad::train::report::grids::{ImageSample, sample_grid};
+use wgrad::train::report::{Comparison, Page, ReportOptions, Run, curves, write_report};
+use wgrad::train::run_folder::RunFolder;
+use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::train::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
+use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, TrainConfig, fit};
+use wgrad::{Device, Result};
+
+/// The FashionMNIST exercise, from first look to hyperparameter search.
+#[derive(Parser)]
+struct Args {
+    /// Folder with FashionMNIST's four files; without one the bundled part or what is installed.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Folder for the runs and the page.
+    #[arg(long, default_value = "runs/lenet_lab")]
+    out: PathBuf,
+    /// The most epochs of a run.
+    #[arg(long, default_value_t = 100)]
+    epochs: u64,
+    /// Takes 9,000 training images, of which the bundled part has as many.
+    #[arg(long, default_value_t = 9000)]
+    images: usize,
+    /// Takes 600 images and 2 epochs, to see it work.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What all lessons share: where they compute, what they learn from, where they leave it.
+struct Lab {
+    device: Device,
+    data: RunData,
+    out: PathBuf,
+    page: Page,
+    runs: Vec<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let base = TrainConfig {
+        data: args.data,
+        epochs: if args.quick { 2 } else { args.epochs },
+        train_limit: Some(if args.quick { 600 } else { args.images }),
+        optimizer: Optimizer::sgd_momentum(0.9),
+        lr: Some(0.1),
+        early_stopping: None,
+        ..TrainConfig::default()
+    };
+    let device = Device::from_env()?;
+    println!("on {device}");
+    let (data, page) = (base.load_data()?, Page::new("LeNet-5 on FashionMNIST"));
+    let mut lab = Lab { device, data, out: args.out, page, runs: Vec::new() };
+
+    lab.look_at_the_data()?;
+    lab.count_parameters(&base)?;
+    lab.train_at_a_tenth(&base)?;
+
+    // From here on a rate at which training is sure to work, so that lessons differ in what they are about.
+    let calm = TrainConfig { lr: Some(0.01), ..base };
+    lab.stop_in_time(&calm)?;
+    let stopping = TrainConfig { early_stopping: Some(patience_of_5()), ..calm };
+    lab.hold_back(&stopping)?;
+    lab.slow_down(&stopping)?;
+    lab.normalize_batches(&stopping)?;
+    lab.search(&stopping)?;
+    lab.compare()
+}
+
+/// Stops after 5 epochs in which the validation loss was not better by 0.005.
+fn patience_of_5() -> EarlyStopOptions {
+    EarlyStopOptions { min_delta: 0.005, patience: 5, ..EarlyStopOptions::default() }
+}
+
+impl Lab {
+    fn look_at_the_data(&mut self) -> Result<()> {
+        self.lesson("1. What is in the data?");
+        let train = &self.data.train;
+        let of_class = |class: usize| train.labels.iter().position(|&label| usize::from(label) == class);
+        let mut samples = Vec::new();
+        for (class, name) in train.class_names.iter().enumerate() {
+            let count = train.labels.iter().filter(|&&label| usize::from(label) == class).count();
+            println!("{class}  {name:<12} {count:>6} images");
+            if let Some(index) = of_class(class) {
+                let pixels = train.images[index * train.image_len_bytes()..][..train.image_len_bytes()].to_vec();
+                samples.push(ImageSample { pixels, shape: train.shape, label: (*name).to_owned(), predicted: None });
+            }
+        }
+        self.say(&format!(
+            "{} training images of ten kinds of clothing, 28 by 28 pixels, from {}; {} more decide when to stop, and {} \
+             judge the result.",
+            train.len(),
+            self.data.source,
+            self.data.validation.as_ref().map_or(0, |data| data.len()),
+            self.data.test.len()
+        ));
+        let picture = sample_grid("One image of each class", &samples, 5);
+        self.page.figure("One image of each class", "The first of each in the training images.", picture);
+        Ok(())
+    }
+
+    fn count_parameters(&mut self, config: &TrainConfig) -> Result<()> {
+        self.lesson("2. How large is the network?");
+        let summary = Summary::of(&config.model(), self.data.train.shape, config.batch_size)?;
+        let mut rows = vec![["layer", "output", "parameters"].map(str::to_owned).to_vec()];
+        for layer in &summary.layers {
+            let [name, output] = [layer.name.clone(), format!("{:?}", layer.output)];
+            rows.push(vec![name, output, layer.num_parameters.to_string()]);
+        }
+        rows.iter().skip(1).for_each(|row| println!("{:<12} {:<20} {:>7}", row[0], row[1], row[2]));
+        self.page.table(&rows);
+        self.say(&format!(
+            "{} numbers are learned, nine in ten of them between the last convolution and the first fully connected \
+             layers.",
+            summary.num_parameters
+        ));
+        Ok(())
+    }
+
+    /// A step so long that it overshoots.
+    fn train_at_a_tenth(&mut self, base: &TrainConfig) -> Result<()> {
+        self.lesson("3. What does a learning rate of 0.1 do?");
+        self.train("lr 0.1 seed 0", base)?;
+        for seed in [1, 2] {
+            self.train(&format!("lr 0.1 seed {seed}"), &TrainConfig { seed, ..base.clone() })?;
+        }
+        self.train("lr 0.01", &TrainConfig { lr: Some(0.01), ..base.clone() })?;
+        let runs = self.comparison(4)?;
+        let (tenth, hundredth) = runs.runs().split_at(3);
+        let best = |runs: &[Run]| runs.iter().map(|run| run.best().val_accuracy).fold(0.0, f64::max);
+        let num_dead = tenth.iter().filter(|run| is_dead(run)).count();
+        self.say(&format!(
+            "Of three seeds at 0.1, {num_dead} ended with a dead network. The best epoch of all three classified {:.1} % of \
+             the validation images correctly; at 0.01 it was {:.1} %.",
+            100.0 * best(tenth),
+            100.0 * best(hundredth)
+        ));
+        self.say(
+            "With momentum 0.9 a step of 0.1 moves, in the long run, ten times as far as its gradient says: a rate of 1 \
+             without momentum. Where the loss curves faster than two over that rate, steps overshoot the valley by more \
+             than they gain, and the loss jumps. A jump can push every unit of a layer to where its ReLU gives 0 for every \
+             image. Then no gradient comes back, the scores are the same for all images, and the loss stays at ln 10 = \
+             2.303 for good: the network is dead. Whether that happens is a matter of the seed; where it does not, the \
+             noise of such steps still costs several points of accuracy against a rate of 0.01. PyTorch does the same at \
+             these settings.",
+        );
+        let picture = runs.curves();
+        self.page.figure("Three seeds at 0.1, and 0.01", "A line at 2.303 is a network that has died.", picture);
+        let first = Run::read(&self.runs[0])?;
+        if let Some(picture) = curves::health_curves(&first) {
+            let caption = "Gradients, changes and dead units of the first run at 0.1.";
+            self.page.figure("Inside the network at 0.1", caption, picture);
+        }
+        Ok(())
+    }
+
+    fn stop_in_time(&mut self, calm: &TrainConfig) -> Result<()> {
+        self.lesson("4. When should training stop?");
+        let all = Run::read(self.runs.last().expect("the run at 0.01 was the last"))?;
+        let stopping = TrainConfig { early_stopping: Some(patience_of_5()), ..calm.clone() };
+        let stopped = self.train("early stopping", &stopping)?;
+        self.say(&format!(
+            "The training loss falls to the end, the validation loss has its lowest point in epoch {}: what is learned \
+             after it is the training images by heart. Stopping after 5 epochs without an improvement of 0.005 took {} \
+             epochs instead of {}, and the weights of the best epoch come back either way.",
+            all.best().epoch,
+            stopped.epochs,
+            all.epochs.len()
+        ));
+        let picture = self.comparison(2)?.curves();
+        self.page.figure("With and without early stopping", "Validation decides, training only follows.", picture);
+        Ok(())
+    }
+
+    fn hold_back(&mut self, stopping: &TrainConfig) -> Result<()> {
+        self.lesson("5. What do penalties and dropout change?");
+        let with = |regularization| TrainConfig {
+            update: UpdateOptions { regularization, ..UpdateOptions::default() },
+            ..stopping.clone()
+        };
+        self.train("L2 0.01", &with(Regularization::l2(0.01)))?;
+        self.train("L1 0.001", &with(Regularization::l1(0.001)))?;
+        self.train("dropout 0.5", &TrainConfig { dropout: 0.5, ..stopping.clone() })?;
+        self.say(
+            "All three keep the network from learning images by heart: the gap between training and validation closes. \
+             L2 shrinks large weights most, L1 sends small ones to 0, dropout makes every unit do without the others. On \
+             few epochs that costs accuracy too: a network of 44,426 weights has little to hold back.",
+        );
+        let picture = self.comparison(4)?.curves();
+        self.page.figure("Early stopping alone, and with each", "Losses are without penalties.", picture);
+        Ok(())
+    }
+
+    fn slow_down(&mut self, stopping: &TrainConfig) -> Result<()> {
+        self.lesson("6. What does a plateau schedule change?");
+        let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 2, ..PlateauOptions::default() })?;
+        self.train("plateau", &TrainConfig { schedule: Schedule::plateau(plateau), ..stopping.clone() })?;
+        self.say(
+            "Whenever the validation loss has not fallen for 2 epochs, the next one cuts the rate to a tenth: smaller steps \
+             settle deeper in the valley. Its patience has to be shorter than that of early stopping, or the run is over \
+             before the first cut.",
+        );
+        Ok(())
+    }
+
+    fn normalize_batches(&mut self, stopping: &TrainConfig) -> Result<()> {
+        self.lesson("7. What does batch normalisation change?");
+        self.train("batch norm", &TrainConfig { batch_norm: true, ..stopping.clone() })?;
+        let run = self.runs.last().expect("it was trained above");
+        let features = run.join("pictures/features.png");
+        println!("features before and after it: {}", features.display());
+        self.say(&format!(
+            "Each channel of the first convolution gets mean 0 and deviation 1 over a batch, then a scale and a shift that \
+             are learned, so the layers behind it see the same range whatever the first one does. {} shows the values \
+             before and after.",
+            features.display()
+        ));
+        let picture = self.comparison(2)?.curves();
+        self.page.figure("A plateau schedule, and batch normalisation", "Both with early stopping.", picture);
+        Ok(())
+    }
+
+    fn search(&mut self, stopping: &TrainConfig) -> Result<()> {
+        self.lesson("8. Which settings does a search find?");
+        let mut config = SweepConfig::parse(SEARCH, Path::new("the lab's search"))?;
+        let shared = TrainConfig { epochs: stopping.epochs.min(9), early_stopping: None, lr: None, ..stopping.clone() };
+        config.set_base(&shared)?;
+        let sweep = Sweep::new(config)?;
+        let mut folder = SweepFolder::create(&self.out, "sweep", sweep)?;
+        let options = RunOptions { device: &self.device, jobs: default_jobs(&self.device), stop: &|| false };
+        folder.run(options, &mut ())?;
+        let written = write_results(&folder)?;
+        let ranking = Ranking::of(folder.sweep(), folder.records());
+        println!("{}", ranking.table());
+        println!("sweep: {}", written.last().unwrap_or(&self.out).display());
+        self.page.table(&[vec![ranking.head()], ranking.rows()].concat());
+        self.say(
+            "Nine random settings start with one epoch each; only the better third goes on to three, and of those the best \
+             to nine. Most of the time goes to settings that deserve it.",
+        );
+        let picture = ranking.picture("Nine trials")?;
+        self.page.figure("Settings and score", "A line is a trial; the darker the better.", picture);
+        if let Some(best) = ranking.best() {
+            self.runs.push(folder.path().join(&best.folder));
+        }
+        Ok(())
+    }
+
+    /// Trains a run in a folder of its own and shows its epochs.
+    fn train(&mut self, name: &str, config: &TrainConfig) -> Result<Outcome> {
+        println!("\n{name}");
+        let mut folder = RunFolder::create(&self.out, &name.replace([' ', ','], "-"))?;
+        folder.write_config(config)?;
+        let mut session = config.session(&self.device, &self.data)?;
+        let outcome = fit(&mut session, &config.fit_options(), &mut Recorder { folder: &mut folder })?;
+        folder.add_metrics(&outcome)?;
+        let weights = session.model()?;
+        folder.write_model(&weights, &[("lesson", name.to_owned())])?;
+        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
+        let (device, test) = (&self.device, &self.data.test);
+        let options = ReportOptions { device, model: &model, weights: &weights, test, normalize: &normalize };
+        write_report(folder.path(), &options, None)?;
+        let (epochs, best, accuracy) = (outcome.epochs, outcome.best_epoch, 100.0 * outcome.test_accuracy);
+        println!("{name}: {epochs} epochs, the best {best}, test accuracy {accuracy:.2} %");
+        self.runs.push(folder.path().to_owned());
+        Ok(outcome)
+    }
+
+    /// The last so many runs side by side.
+    fn comparison(&self, count: usize) -> Result<Comparison> {
+        Comparison::read(&self.runs[self.runs.len() - count..])
+    }
+
+    fn compare(&mut self) -> Result<()> {
+        self.lesson("9. All runs");
+        let comparison = Comparison::read(&self.runs)?;
+        println!("{}", comparison.table());
+        self.page.table(&comparison.rows());
+        let page = self.out.join("lenet_lab.html");
+        self.page.save(&page)?;
+        println!("page: {}", page.display());
+        Ok(())
+    }
+
+    fn lesson(&mut self, heading: &str) {
+        println!("\n{heading}");
+        self.page.heading(heading);
+    }
+
+    fn say(&mut self, text: &str) {
+        println!("\n{text}");
+        self.page.text(text);
+    }
+}
+
+/// Whether a layer gave 0 for every image that was looked at when the run ended.
+fn is_dead(run: &Run) -> bool {
+    let last = run.health.last();
+    last.is_some_and(|last| last.report.of_kind(HealthKind::Unit).any(|row| row.summary.zeros == 1.0))
+}
+
+const SEARCH: &str = r#"
+[search]
+method = "asha"
+num_trials = 9
+min_epochs = 1
+metric = "val_accuracy"
+
+[space]
+lr = { min = 0.003, max = 0.1, log = true }
+dropout = { choices = [0.0, 0.2] }
+batch_norm = { choices = [false, true] }
+"#;
+
+/// Writes epochs down, and says how every fifth and each best one was.
+struct Recorder<'a> {
+    folder: &'a mut RunFolder,
+}
+
+impl Observer for Recorder<'_> {
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        let EpochReport { epoch, train_loss, val_loss, val_accuracy, is_best, .. } = report;
+        if *is_best || epoch % 5 == 0 {
+            let best = if *is_best { "  best" } else { "" };
+            let accuracy = 100.0 * val_accuracy;
+            println!("  epoch {epoch:>3}  training {train_loss:.4}  validation {val_loss:.4}, {accuracy:.2} %{best}");
+        }
+        self.folder.add_metrics(report)
+    }
+
+    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        self.folder.add_health(epoch, report)
+    }
+
+    fn warn(&mut self, message: &str) {
+        println!("  {message}");
+    }
+}
