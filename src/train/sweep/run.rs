@@ -83,8 +83,9 @@ pub enum Finish {
     Stopped,
 }
 
-/// The trials to train side by side where nobody says: one a thread on the processor, where a small network leaves most
-/// of a second thread idle; one on a GPU, which one trial fills or shares badly.
+/// The trials to train side by side where nobody says: one a thread on the processor, where the steps of a small network
+/// are too short to share well (two LeNets at a time on two busy cores took less time than one after the other in seven
+/// rounds of seven, 1.03 to 1.34 times, median 1.21); one on a GPU.
 pub fn default_jobs(device: &Device) -> usize {
     match device {
         Device::Cpu | Device::CpuF64 => rayon::current_num_threads(),
