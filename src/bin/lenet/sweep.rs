@@ -272,15 +272,15 @@ impl Show {
         let overall = bars.add(overall.with_style(style.expect("the template is a constant that tests show")));
         let mut show =
             Show { detail, metric, bars, overall, running: HashMap::new(), columns, has_head: false, best: None };
-        records.iter().filter(|record| record.status != Status::Running).for_each(|record| show.count(record));
+        for record in records.iter().filter(|record| !record.rungs.is_empty()) {
+            show.overall.inc(1);
+            show.weigh(record);
+        }
         show
     }
 
-    /// Counts a trial's first end, and keeps the best score.
-    fn count(&mut self, record: &TrialRecord) {
-        if record.rungs.len() <= 1 {
-            self.overall.inc(1);
-        }
+    /// Keeps the best score.
+    fn weigh(&mut self, record: &TrialRecord) {
         let Some(score) = record.metric else { return };
         if self.best.is_none_or(|best| self.metric.cost(score) < self.metric.cost(best)) {
             self.best = Some(score);
@@ -334,7 +334,9 @@ impl SweepObserver for Show {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
-        self.count(record);
+        // Further rungs are of a trial that was counted at its first.
+        self.overall.inc(u64::from(record.rungs.len() == 1));
+        self.weigh(record);
         match self.detail {
             Detail::Quiet => Ok(()),
             Detail::Json => console::json(record),

@@ -100,7 +100,7 @@ impl ParallelAxis {
             }
             AxisValues::Numbers { values, .. } => {
                 let distinct = values.iter().map(|value| value.to_bits()).collect::<BTreeSet<_>>().len();
-                if distinct <= FEW && distinct < values.len() { 24.0 } else { 0.0 }
+                if 2 * distinct <= values.len() { 24.0 } else { 0.0 }
             }
         }
     }

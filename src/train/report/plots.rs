@@ -1,4 +1,4 @@
-//! Charts of numbers, as pictures: lines, the surface of a loss, hyperparameters of many runs, histograms. Every
+//! Charts of numbers, as pictures: lines, the surface of a loss, histograms. Every
 //! function is pure: plain data to a [`Picture`].
 
 use super::axes::{Frame, LABEL, LineStyle, Range, TICK, TITLE, legend, number};

@@ -62,8 +62,9 @@ fn whole_numbers_and_steps_reach_both_ends_evenly() {
         }
     }
     let wide = numbers(&drawn("n = { min = 1, max = 1000, integer = true, log = true }", "n"));
-    let below = wide.iter().filter(|x| **x < 32.0).count();
-    assert!((900..1100).contains(&below), "{below} of 2000 below the geometric middle");
+    // The geometric middle of 0.5 and 1000.5, which is what the whole numbers cover.
+    let below = wide.iter().filter(|x| **x <= 22.0).count();
+    assert!((950..1050).contains(&below), "{below} of 2000 below the geometric middle");
     assert!(wide.contains(&1.0) && wide.iter().all(|x| (1.0..=1000.0).contains(x)));
 }
 
@@ -74,6 +75,25 @@ fn choices_are_equally_likely_and_of_any_type() {
         let count = drawn(text, "x").iter().filter(|choice| choice.to_string() == value).count();
         assert!((400..600).contains(&count), "{value} came {count} times of 2000");
     }
+}
+
+#[test]
+fn every_eight_trials_take_each_eighth_of_a_setting_once() {
+    let space = space("a = { min = 0.0, max = 8.0 }\nb = { choices = [\"w\", \"x\", \"y\", \"z\"] }").unwrap();
+    let mut orders = HashSet::new();
+    for block in 0..20 {
+        let trials: Vec<Assignment> = (8 * block..8 * block + 8).map(|trial| space.sample(0, trial)).collect();
+        let eighths: Vec<u32> =
+            trials.iter().map(|trial| trial.get("a").unwrap().as_float().unwrap().min(7.9) as u32).collect();
+        let mut sorted = eighths.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..8).collect::<Vec<_>>());
+        let mut choices: Vec<&str> = trials.iter().map(|trial| trial.get("b").unwrap().as_str().unwrap()).collect();
+        choices.sort_unstable();
+        assert_eq!(choices, ["w", "w", "x", "x", "y", "y", "z", "z"]);
+        orders.insert(eighths);
+    }
+    assert_eq!(orders.len(), 20, "the order is another each time");
 }
 
 #[test]
@@ -93,7 +113,7 @@ fn a_grid_has_every_combination_once_and_the_last_setting_changes_fastest() {
                 optimizer.momentum = { choices = [0.0, 0.9] }\nbatch_size = { min = 1, max = 3, integer = true, count = 9 }";
     let space = space(text).unwrap();
     let names: Vec<&str> = space.settings().iter().map(|setting| setting.name.as_str()).collect();
-    assert_eq!(names.len(), 3);
+    assert_eq!(names, ["lr", "optimizer.momentum", "batch_size"]);
     let grid = space.grid().unwrap();
     let distinct: HashSet<String> = grid.iter().map(Assignment::in_words).collect();
     assert_eq!(
@@ -101,9 +121,8 @@ fn a_grid_has_every_combination_once_and_the_last_setting_changes_fastest() {
         (18, 18),
         "3 rates, 2 momenta, and 3 whole numbers though 9 were asked for"
     );
-    let last = names[2];
-    assert_ne!(grid[0].get(last), grid[1].get(last));
-    assert_eq!(grid[0].get(names[0]), grid[1].get(names[0]));
+    assert_ne!(grid[0].get("batch_size"), grid[1].get("batch_size"));
+    assert_eq!(grid[0].get("optimizer.momentum"), grid[1].get("optimizer.momentum"));
     let mut rates: Vec<f64> = grid.iter().map(|point| point.get("lr").unwrap().as_float().unwrap()).collect();
     rates.dedup();
     rates.sort_by(f64::total_cmp);
@@ -174,7 +193,7 @@ fn an_optimizer_is_a_word_or_a_table_of_what_is_unusual_about_it() {
     let expected =
         [Optimizer::sgd_momentum(0.9), Optimizer::lion(), nesterov].map(|optimizer| format!("{optimizer:?}"));
     assert_eq!(optimizers, HashSet::from(expected));
-    assert!(sweep.trials[4].assignment.in_words().contains("sgd, nesterov true"));
+    assert_eq!(sweep.trials[4].assignment.in_words(), "optimizer = sgd, nesterov true, schedule = constant");
 }
 
 #[test]
@@ -247,4 +266,17 @@ fn halving_trains_to_max_epochs_or_the_bases() {
     assert_eq!(epochs("", "epochs = 12"), (12, vec![1, 3, 12]));
     assert_eq!(epochs("max_epochs = 9\nmin_epochs = 2", "epochs = 12"), (9, vec![2, 9]));
     assert_eq!(epochs("max_epochs = 16\nreduction_factor = 4", ""), (16, vec![1, 4, 16]));
+}
+
+#[test]
+fn the_example_and_the_readmes_are_sweeps_whose_settings_keep_the_order_of_the_file() {
+    let readme = include_str!("../../../README.md");
+    let (_, block) = readme.split_once("```toml\n[search]").unwrap();
+    let block = format!("[search]{}", block.split_once("```").unwrap().0);
+    for text in [include_str!("../../../examples/sweep.toml"), &block] {
+        let sweep = sweep(text).unwrap();
+        let names: Vec<&str> = sweep.space.settings().iter().map(|setting| setting.name.as_str()).collect();
+        assert_eq!(names[..4], ["lr", "batch_size", "optimizer.momentum", "dropout"]);
+        assert_eq!((sweep.trials.len(), sweep.search().unwrap().rungs()), (24, &[1, 3, 9][..]));
+    }
 }
