@@ -15,7 +15,7 @@ use wgrad::optim::{Optimizer, Regularization, UpdateOptions};
 use wgrad::train::config::RunData;
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::report::grids::{ImageSample, sample_grid};
-use wgrad::train::report::{Comparison, Page, ReportOptions, Run, curves, write_report};
+use wgrad::train::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
 use wgrad::train::run_folder::RunFolder;
 use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
@@ -48,7 +48,8 @@ struct Lab {
     data: RunData,
     out: PathBuf,
     page: Page,
-    runs: Vec<PathBuf>,
+    /// Names and folders of the runs so far.
+    runs: Vec<(String, PathBuf)>,
 }
 
 fn main() -> Result<()> {
@@ -119,16 +120,19 @@ impl Lab {
         let summary = Summary::of(&config.model(), self.data.train.shape, config.batch_size)?;
         let mut rows = vec![["layer", "output", "parameters"].map(str::to_owned).to_vec()];
         for layer in &summary.layers {
-            let [name, output] = [layer.name.clone(), format!("{:?}", layer.output)];
-            rows.push(vec![name, output, layer.num_parameters.to_string()]);
+            let name = if layer.name.is_empty() { layer.ops.join(", ") } else { layer.name.clone() };
+            rows.push(vec![name, format!("{:?}", layer.output), layer.num_parameters.to_string()]);
         }
-        rows.iter().skip(1).for_each(|row| println!("{:<12} {:<20} {:>7}", row[0], row[1], row[2]));
+        rows.iter().for_each(|row| println!("{:<12} {:>20} {:>11}", row[0], row[1], row[2]));
         self.page.table(&rows);
-        self.say(&format!(
-            "{} numbers are learned, nine in ten of them between the last convolution and the first fully connected \
-             layers.",
-            summary.num_parameters
-        ));
+        if let Some(largest) = summary.layers.iter().max_by_key(|layer| layer.num_parameters) {
+            let share = 100.0 * largest.num_parameters as f64 / summary.num_parameters as f64;
+            self.say(&format!(
+                "{} numbers are learned, {share:.0} % of them in {}; the convolutions, which do most of the seeing, have few, \
+                 since each is used at every place of the image.",
+                summary.num_parameters, largest.name
+            ));
+        }
         Ok(())
     }
 
@@ -140,7 +144,7 @@ impl Lab {
             self.train(&format!("lr 0.1 seed {seed}"), &TrainConfig { seed, ..base.clone() })?;
         }
         self.train("lr 0.01", &TrainConfig { lr: Some(0.01), ..base.clone() })?;
-        let runs = self.comparison(4)?;
+        let runs = self.comparison(&["lr 0.1 seed 0", "lr 0.1 seed 1", "lr 0.1 seed 2", "lr 0.01"])?;
         let (tenth, hundredth) = runs.runs().split_at(3);
         let best = |runs: &[Run]| runs.iter().map(|run| run.best().val_accuracy).fold(0.0, f64::max);
         let num_dead = tenth.iter().filter(|run| is_dead(run)).count();
@@ -161,8 +165,7 @@ impl Lab {
         );
         let picture = runs.curves();
         self.page.figure("Three seeds at 0.1, and 0.01", "A line at 2.303 is a network that has died.", picture);
-        let first = Run::read(&self.runs[0])?;
-        if let Some(picture) = curves::health_curves(&first) {
+        if let Some(picture) = curves::health_curves(&tenth[0]) {
             let caption = "Gradients, changes and dead units of the first run at 0.1.";
             self.page.figure("Inside the network at 0.1", caption, picture);
         }
@@ -171,9 +174,10 @@ impl Lab {
 
     fn stop_in_time(&mut self, calm: &TrainConfig) -> Result<()> {
         self.lesson("4. When should training stop?");
-        let all = Run::read(self.runs.last().expect("the run at 0.01 was the last"))?;
         let stopping = TrainConfig { early_stopping: Some(patience_of_5()), ..calm.clone() };
         let stopped = self.train("early stopping", &stopping)?;
+        let comparison = self.comparison(&["lr 0.01", "early stopping"])?;
+        let all = &comparison.runs()[0];
         self.say(&format!(
             "The training loss falls to the end, the validation loss has its lowest point in epoch {}: what is learned \
              after it is the training images by heart. Stopping after 5 epochs without an improvement of 0.005 took {} \
@@ -182,27 +186,28 @@ impl Lab {
             stopped.epochs,
             all.epochs.len()
         ));
-        let picture = self.comparison(2)?.curves();
-        self.page.figure("With and without early stopping", "Validation decides, training only follows.", picture);
+        let caption = "Validation decides, training only follows.";
+        self.page.figure("With and without early stopping", caption, comparison.curves());
         Ok(())
     }
 
     fn hold_back(&mut self, stopping: &TrainConfig) -> Result<()> {
         self.lesson("5. What do penalties and dropout change?");
-        let with = |regularization| TrainConfig {
-            update: UpdateOptions { regularization, ..UpdateOptions::default() },
-            ..stopping.clone()
-        };
-        self.train("L2 0.01", &with(Regularization::l2(0.01)))?;
-        self.train("L1 0.001", &with(Regularization::l1(0.001)))?;
+        let regularization = Regularization::l1(0.001);
+        let sparse = UpdateOptions { regularization, ..UpdateOptions::default() };
+        // PyTorch's weight_decay, the usual way to a penalty of half of it times the sum of squares.
+        let decaying = Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.01 };
+        self.train("L2 0.01", &TrainConfig { optimizer: decaying, ..stopping.clone() })?;
+        self.train("L1 0.001", &TrainConfig { update: sparse, ..stopping.clone() })?;
         self.train("dropout 0.5", &TrainConfig { dropout: 0.5, ..stopping.clone() })?;
         self.say(
             "All three keep the network from learning images by heart: the gap between training and validation closes. \
              L2 shrinks large weights most, L1 sends small ones to 0, dropout makes every unit do without the others. On \
              few epochs that costs accuracy too: a network of 44,426 weights has little to hold back.",
         );
-        let picture = self.comparison(4)?.curves();
-        self.page.figure("Early stopping alone, and with each", "Losses are without penalties.", picture);
+        let picture = self.comparison(&["early stopping", "L2 0.01", "L1 0.001", "dropout 0.5"])?.curves();
+        let caption = "Training losses are with the L1 penalty, validation losses without.";
+        self.page.figure("Early stopping alone, and with each", caption, picture);
         Ok(())
     }
 
@@ -215,23 +220,24 @@ impl Lab {
              settle deeper in the valley. Its patience has to be shorter than that of early stopping, or the run is over \
              before the first cut.",
         );
+        let picture = self.comparison(&["early stopping", "plateau"])?.curves();
+        self.page.figure("With and without a plateau schedule", "Both with early stopping.", picture);
         Ok(())
     }
 
     fn normalize_batches(&mut self, stopping: &TrainConfig) -> Result<()> {
         self.lesson("7. What does batch normalisation change?");
         self.train("batch norm", &TrainConfig { batch_norm: true, ..stopping.clone() })?;
-        let run = self.runs.last().expect("it was trained above");
-        let features = run.join("pictures/features.png");
-        println!("features before and after it: {}", features.display());
-        self.say(&format!(
+        self.say(
             "Each channel of the first convolution gets mean 0 and deviation 1 over a batch, then a scale and a shift that \
-             are learned, so the layers behind it see the same range whatever the first one does. {} shows the values \
-             before and after.",
-            features.display()
-        ));
-        let picture = self.comparison(2)?.curves();
-        self.page.figure("A plateau schedule, and batch normalisation", "Both with early stopping.", picture);
+             are learned, so the layers behind it see the same range whatever the first one does.",
+        );
+        let (_, run) = self.runs.last().expect("it was trained above");
+        let features = Picture::open(&run.join("pictures/features.png"))?;
+        let caption = "Values of each channel over a batch of test images, with mean ± standard deviation.";
+        self.page.figure("Features before and after it", caption, features);
+        let picture = self.comparison(&["early stopping", "batch norm"])?.curves();
+        self.page.figure("With and without batch normalisation", "Both with early stopping.", picture);
         Ok(())
     }
 
@@ -256,7 +262,7 @@ impl Lab {
         let picture = ranking.picture("Nine trials")?;
         self.page.figure("Settings and score", "A line is a trial; the darker the better.", picture);
         if let Some(best) = ranking.best() {
-            self.runs.push(folder.path().join(&best.folder));
+            self.runs.push(("best of the search".to_owned(), folder.path().join(&best.folder)));
         }
         Ok(())
     }
@@ -277,18 +283,19 @@ impl Lab {
         write_report(folder.path(), &options, None)?;
         let (epochs, best, accuracy) = (outcome.epochs, outcome.best_epoch, 100.0 * outcome.test_accuracy);
         println!("{name}: {epochs} epochs, the best {best}, test accuracy {accuracy:.2} %");
-        self.runs.push(folder.path().to_owned());
+        self.runs.push((name.to_owned(), folder.path().to_owned()));
         Ok(outcome)
     }
 
-    /// The last so many runs side by side.
-    fn comparison(&self, count: usize) -> Result<Comparison> {
-        Comparison::read(&self.runs[self.runs.len() - count..])
+    /// Some of the runs side by side.
+    fn comparison(&self, names: &[&str]) -> Result<Comparison> {
+        let runs = self.runs.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        Comparison::read(&runs.map(|(_, folder)| folder).collect::<Vec<_>>())
     }
 
     fn compare(&mut self) -> Result<()> {
         self.lesson("9. All runs");
-        let comparison = Comparison::read(&self.runs)?;
+        let comparison = Comparison::read(&self.runs.iter().map(|(_, folder)| folder).collect::<Vec<_>>())?;
         println!("{}", comparison.table());
         self.page.table(&comparison.rows());
         let page = self.out.join("lenet_lab.html");

@@ -6,6 +6,8 @@
 // grad is a pack: tensors side by side, padded to whole vec4s with zeros. partials holds one sum of squares for each
 // slice of each pack; norm (1) is kept for reading. In squares a workgroup reduces a slice of slice_vec4 vec4s of one
 // pack, in norm the only workgroup adds up, in scale and limit_values an invocation updates one vec4.
+//
+// Needs lib/index.wgsl and lib/add_lanes.wgsl.
 
 struct Params {
     num_vec4: u32,
@@ -22,19 +24,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> total_norm: array<f32>;
 
 override WG: u32 = 64;
-
-var<workgroup> lanes: array<f32, WG>;
-
-// The sum over all invocations of the workgroup, in lanes[0].
-fn add_lanes(lane: u32, value: f32) {
-    lanes[lane] = value;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-}
 
 @compute @workgroup_size(WG)
 fn squares(

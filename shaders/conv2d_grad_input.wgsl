@@ -17,21 +17,9 @@
 //   strips_vec4  vec4 loads and stores: needs STRIDE_W = DILATION_W = 1, PADDING_W < KERNEL_W <= 5, in_w and out_w
 //                multiples of 4
 //
-// Needs lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl, lib/row_window.wgsl and one of
-// lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl,
+// lib/row_window.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_h: u32,
-    in_w: u32,
-    out_channels: u32,
-    out_h: u32,
-    out_w: u32,
-    pad_0: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> grad_input: array<f32>;
@@ -40,46 +28,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grad_output_vec4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_input_vec4: array<vec4<f32>>;
 
-override KERNEL_H: u32 = 1u;
-override KERNEL_W: u32 = 1u;
-override STRIDE_H: u32 = 1u;
-override STRIDE_W: u32 = 1u;
-override PADDING_H: u32 = 0u;
-override PADDING_W: u32 = 0u;
-override DILATION_H: u32 = 1u;
-override DILATION_W: u32 = 1u;
-override GROUPS: u32 = 1u;
-override WORKGROUP: u32 = 32u; // a multiple of 8
-
-const STRIP: u32 = 4u;
-const CHANNELS: u32 = 8u; // input channels of a tile
-
-// What a thread works on.
-struct Strip {
-    image: u32,
-    y: u32,
-    x: u32,
-    group: u32,
-    first_channel: u32, // within the group
-    is_real: bool,      // false in the last, partly filled workgroups
-}
-
-fn strip_position(workgroup: vec3<u32>, grid: vec3<u32>, local_index: u32) -> Strip {
-    let tiles_per_group = (params.in_channels / GROUPS + CHANNELS - 1u) / CHANNELS;
-    let tiles = tiles_per_group * GROUPS;
-    let index = workgroup.x + workgroup.y * grid.x;
-    let tile = index % tiles;
-    let strip = index / tiles * WORKGROUP + local_index;
-    let strips_per_row = (params.in_w + STRIP - 1u) / STRIP;
-    let image = strip / strips_per_row / params.in_h;
-    return Strip(
-        min(image, params.batch - 1u),
-        strip / strips_per_row % params.in_h,
-        strip % strips_per_row * STRIP,
-        tile / tiles_per_group,
-        tile % tiles_per_group * CHANNELS,
-        image < params.batch,
-    );
+// Strips are of the input.
+fn strip_extents() -> Extents {
+    return Extents(params.in_channels, params.in_h, params.in_w);
 }
 
 // Tap `first_tap + TAPS - 1 - offset` of the weight row that starts at `row`; zero past the end of the row. Taps come

@@ -26,21 +26,9 @@
 //   sum_slices            weight and bias
 //   sum_slices_weight     weight alone
 //
-// Needs lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl and one of lib/share_subgroup.wgsl,
-// lib/share_workgroup.wgsl.
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl and one of
+// lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_h: u32,
-    in_w: u32,
-    out_channels: u32,
-    out_h: u32,
-    out_w: u32,
-    rows_per_slice: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
@@ -54,22 +42,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> grad_weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> grad_bias: array<f32>;
 
-override KERNEL_H: u32 = 1u;
-override KERNEL_W: u32 = 1u;
-override STRIDE_H: u32 = 1u;
-override STRIDE_W: u32 = 1u;
-override PADDING_H: u32 = 0u;
-override PADDING_W: u32 = 0u;
-override DILATION_H: u32 = 1u;
-override DILATION_W: u32 = 1u;
-override GROUPS: u32 = 1u;
 override WORKGROUP: u32 = 8u; // a multiple of 8
 override SUM_WORKGROUP: u32 = 64u;
-
-const STRIP: u32 = 4u;
-const CHANNELS: u32 = 8u; // output channels of a tile
-// Columns of a kernel row that a thread owns: the whole row up to five, blocks of four of longer ones.
-override TAPS: u32 = select(4u, KERNEL_W, KERNEL_W < 6u);
 
 fn num_weights() -> u32 {
     return params.out_channels * (params.in_channels / GROUPS) * KERNEL_H * KERNEL_W;

@@ -6,8 +6,8 @@
 //   binary_backward  y = a · ∂f(b, c)/∂b or ∂c       a: grad_output, of y's shape; b, c broadcast to y
 //
 // One invocation computes one element of y. `FUNCTION` picks f; the numbers are those of the enums in
-// src/ops/elementwise.rs. Conventions at kinks are PyTorch's: relu'(0) = 0, |x|'(0) = 0, clamp' is 0 at its bounds, a tie of min or max gives
-// each operand half the gradient.
+// src/ops/elementwise/functions.rs. Conventions at kinks are PyTorch's: relu'(0) = 0, |x|'(0) = 0, clamp' is 0 at its
+// bounds, a tie of min or max gives each operand half the gradient.
 
 struct Params {
     shape: array<vec4<u32>, 2>,

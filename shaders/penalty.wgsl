@@ -6,6 +6,8 @@
 // weight and grad are packs: tensors side by side at the same offsets, padded to whole vec4s with zeros. loss and y
 // have one element; partials holds one sum for each slice of each pack. In slice a workgroup reduces slice_vec4 vec4s,
 // in add the only workgroup adds up, in gradient an invocation updates one vec4.
+//
+// Needs lib/index.wgsl and lib/add_lanes.wgsl.
 
 struct Params {
     num_vec4: u32,
@@ -24,19 +26,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> grad: array<vec4<f32>>;
 
 override WG: u32 = 64;
-
-var<workgroup> lanes: array<f32, WG>;
-
-// The sum over all invocations of the workgroup, in lanes[0].
-fn add_lanes(lane: u32, value: f32) {
-    lanes[lane] = value;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-    }
-}
 
 @compute @workgroup_size(WG)
 fn slice(

@@ -1,8 +1,5 @@
 // The products of one kernel row with the values under it, for a strip of four outputs and eight filters, of which each
-// of eight neighbouring threads brings one. Needs register_tile.wgsl, shared_rows.wgsl and the operation's KERNEL_W.
-
-// Taps of a kernel row handled at a time: whole rows of up to five, longer ones by fours.
-override TAPS: u32 = select(4u, KERNEL_W, KERNEL_W < 6u);
+// of eight neighbouring threads brings one. Needs conv2d.wgsl, register_tile.wgsl and shared_rows.wgsl.
 
 // Adds the products of TAPS taps, given the taps of this thread's filter and the values under each tap.
 fn add_taps(tile: ptr<function, RegisterTile>, taps: array<f32, 5>, v_0: vec4<f32>, v_1: vec4<f32>, v_2: vec4<f32>, v_3: vec4<f32>, v_4: vec4<f32>, lane: u32) {

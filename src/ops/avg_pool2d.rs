@@ -1,7 +1,7 @@
 //! Means over windows of an image: `torch.nn.functional.avg_pool2d` and `adaptive_avg_pool2d`.
 
 use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
-use super::pool2d::Windows;
+use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
 use super::{Operation, check};
 use crate::exec::cpu::{CpuContext, Float, parallel};
 use crate::graph::{Graph, Value, Vjp};
@@ -32,8 +32,6 @@ pub(super) static SHADER: Shader = Shader {
     params: Params::FIELDS,
     needs_subgroups: false,
 };
-
-const WORKGROUP_SIZE: u32 = 64;
 
 /// Windows of a mean, each pair as [height, width].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,11 +228,6 @@ pub(crate) struct AveragePoolBackward {
     pub input: [usize; 2],
 }
 
-/// Height and width of a shape (N, C, H, W).
-fn plane(shape: &Shape) -> [usize; 2] {
-    [shape[2], shape[3]]
-}
-
 impl Operation for AveragePool {
     fn name(&self) -> &'static str {
         self.0.name()
@@ -353,9 +346,6 @@ impl Operation for AveragePoolBackward {
         self.averages.describe()
     }
 }
-
-/// Planes that a thread takes at a time: a plane of a late layer is a few dozen elements, too little for one hand-over.
-const PLANES_PER_PIECE: usize = 16;
 
 /// The reciprocals of all windows' divisors, (H', W').
 fn scales<F: Float>(averages: &Averages, vertical: &[Window], horizontal: &[Window]) -> Vec<F> {

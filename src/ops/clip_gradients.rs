@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
-use super::packed::{self, SLICE_VEC4, WORKGROUP_SIZE};
+use super::packed::{self, SLICE_VEC4, Slices, WORKGROUP_SIZE};
 use super::{Operation, check};
 use crate::exec::cpu::{CpuContext, Float, parallel};
 use crate::tensor::TensorType;
@@ -24,7 +24,11 @@ params! {
 
 pub(super) static SHADER: Shader = Shader {
     name: "clip_gradients",
-    source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/clip_gradients.wgsl")),
+    source: concat!(
+        include_str!("../../shaders/lib/index.wgsl"),
+        include_str!("../../shaders/lib/add_lanes.wgsl"),
+        include_str!("../../shaders/clip_gradients.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -42,12 +46,7 @@ pub(crate) struct ClipGradNorm {
 
 impl ClipGradNorm {
     fn ranges(&self) -> Vec<Range<usize>> {
-        let mut start = 1;
-        let range = |&len: &usize| {
-            start += len;
-            start - len..start
-        };
-        self.pack_lens.iter().map(range).collect()
+        packed::ranges_of(1, &self.pack_lens)
     }
 }
 
@@ -92,20 +91,17 @@ impl Operation for ClipGradNorm {
             limit: self.max_norm as f32,
             eps: NORM_EPS as f32,
         };
-        let packs: Vec<u32> = self.ranges().into_iter().map(|range| packed::num_vec4(&ctx.inputs[range])).collect();
+        let (packs, num_partials) = packed::slices(ctx.inputs, self.ranges());
         let mut list = Vec::new();
-        let mut num_partials = 0;
-        for (pack, &num_vec4) in packs.iter().enumerate() {
-            let num_slices = (num_vec4 as usize).div_ceil(SLICE_VEC4);
-            let params = Params { num_vec4, first_partial: to_u32(num_partials), ..zero };
+        for (pack, &Slices { num_vec4, first_partial, num_slices }) in packs.iter().enumerate() {
+            let params = Params { num_vec4, first_partial, ..zero };
             let bindings = [Binding::PackUpdated(pack), Binding::ScratchMut(0)];
             list.push(Dispatch::new(&SHADER, "squares", &params, bindings, grid(num_slices, 1)));
-            num_partials += num_slices;
         }
         let params = Params { num_partials: to_u32(num_partials), ..zero };
         let bindings = [Binding::Unused, Binding::ScratchMut(0), Binding::Updated(0)];
         list.push(Dispatch::new(&SHADER, "norm", &params, bindings, [1, 1, 1]));
-        for (pack, &num_vec4) in packs.iter().enumerate() {
+        for (pack, &Slices { num_vec4, .. }) in packs.iter().enumerate() {
             let params = Params { num_vec4, ..zero };
             let bindings = [Binding::PackUpdated(pack), Binding::Unused, Binding::Updated(0)];
             list.push(Dispatch::new(&SHADER, "scale", &params, bindings, grid(num_vec4 as usize, WORKGROUP_SIZE)));

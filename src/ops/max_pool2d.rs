@@ -1,7 +1,7 @@
 //! The largest value of each window of an image (`torch.nn.functional.max_pool2d`).
 
 use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
-use super::pool2d::Windows;
+use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
 use super::{Operation, check};
 use crate::Result;
 use crate::exec::cpu::{CpuContext, Float, parallel};
@@ -32,8 +32,6 @@ pub(super) static SHADER: Shader = Shader {
     params: Params::FIELDS,
     needs_subgroups: false,
 };
-
-const WORKGROUP_SIZE: u32 = 64;
 
 /// Windows of a maximum, each attribute as [height, width]. Padding is never chosen. Of equal values the first in
 /// row-major order is, and the gradient goes to it alone.
@@ -75,8 +73,8 @@ impl MaxPool2d {
 
     /// Whether the kernels for pairs of 2×2 windows apply: see the shader.
     fn is_paired(&self, input: &Shape, output: &Shape) -> bool {
-        let [height, width] = [input[2], input[3]];
-        self.is_plain_2x2([height, width], [output[2], output[3]]) && width % 4 == 0 && height % 2 == 0
+        let [height, width] = plane(input);
+        self.is_plain_2x2([height, width], plane(output)) && width % 4 == 0 && height % 2 == 0
     }
 
     /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
@@ -215,9 +213,7 @@ impl Operation for MaxPool2d {
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
         let (grad, indices) = (vjp.grad_output(), vjp.outputs[1]);
-        let [_, _, height, width] =
-            vjp.graph.shape(vjp.inputs[0]).dims().try_into().expect("the rank was checked by infer");
-        let backward = MaxPool2dBackward { pool: *self, input: [height, width] };
+        let backward = MaxPool2dBackward { pool: *self, input: plane(vjp.graph.shape(vjp.inputs[0])) };
         Ok(vec![Some(vjp.graph.push1(backward, &[grad, indices])?)])
     }
 
@@ -300,9 +296,6 @@ impl Operation for MaxPool2dBackward {
         self.pool.describe()
     }
 }
-
-/// Planes that a thread takes at a time: a plane of a late layer is a few dozen elements, too little for one hand-over.
-const PLANES_PER_PIECE: usize = 16;
 
 /// Calls `body(plane, values, indices)` for each plane of two arrays of planes of the same length, in parallel where
 /// that pays: `cost` is roughly how many simple operations go into a piece's element.

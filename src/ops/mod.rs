@@ -1,6 +1,7 @@
-//! The operations. Each has one file here and one of the same name in `shaders/`; the Rust file holds the builder
-//! method on [`Graph`](crate::Graph), shape inference, the CPU kernel, the GPU dispatches, the gradient rule and the
-//! cost. `Op` is the closed list of them, so that passes can match on it and plans can print it.
+//! The operations. Each has one file here, or a folder where that would be long, and one of the same name in
+//! `shaders/`; the Rust file holds the builder method on [`Graph`](crate::Graph), shape inference, the CPU kernel, the
+//! GPU dispatches, the gradient rule and the cost. `Op` is the closed list of them, so that passes can match on it and
+//! plans can print it.
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases/`.
 

@@ -20,6 +20,16 @@ pub(super) fn ranges(num_scalars: usize, num_params: usize, num_roles: usize) ->
     (0..num_roles).map(range).collect()
 }
 
+/// The places among an op's inputs of packs of these lengths, side by side from place `first` on.
+pub(super) fn ranges_of(first: usize, lens: &[usize]) -> Vec<Range<usize>> {
+    let mut start = first;
+    let range = |&len: &usize| {
+        start += len;
+        start - len..start
+    };
+    lens.iter().map(range).collect()
+}
+
 /// All places but those of the gradients, the second role: what an optimizer updates.
 pub(super) fn all_but_gradients(ranges: Vec<Range<usize>>) -> Vec<usize> {
     ranges.into_iter().enumerate().filter(|(role, _)| *role != 1).flat_map(|(_, range)| range).collect()
@@ -28,6 +38,33 @@ pub(super) fn all_but_gradients(ranges: Vec<Range<usize>>) -> Vec<usize> {
 /// Length of a pack of these types in vec4s, with the padding.
 pub(super) fn num_vec4(types: &[TensorType]) -> u32 {
     to_u32(packed_elems(types) / 4)
+}
+
+/// A pack as a reduction walks over it: each slice of [`SLICE_VEC4`] gives one partial result.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slices {
+    /// Length of the pack.
+    pub num_vec4: u32,
+    /// Where its partial results begin among those of all packs.
+    pub first_partial: u32,
+    pub num_slices: usize,
+}
+
+/// The slices of the packs at these places among an op's inputs, and how many there are in all.
+pub(super) fn slices(inputs: &[TensorType], ranges: Vec<Range<usize>>) -> (Vec<Slices>, usize) {
+    let mut num_partials = 0;
+    let slices_of = |range: Range<usize>| {
+        let num_vec4 = num_vec4(&inputs[range]);
+        let slices = Slices {
+            num_vec4,
+            first_partial: to_u32(num_partials),
+            num_slices: (num_vec4 as usize).div_ceil(SLICE_VEC4),
+        };
+        num_partials += slices.num_slices;
+        slices
+    };
+    let packs = ranges.into_iter().map(slices_of).collect();
+    (packs, num_partials)
 }
 
 /// Elements of these types, without the padding.

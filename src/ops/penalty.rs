@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
-use super::packed::{self, SLICE_VEC4, WORKGROUP_SIZE};
+use super::packed::{self, SLICE_VEC4, Slices, WORKGROUP_SIZE};
 use super::{Operation, check};
 use crate::exec::cpu::{CpuContext, Float, parallel};
 use crate::tensor::TensorType;
@@ -22,7 +22,11 @@ params! {
 
 pub(super) static SHADER: Shader = Shader {
     name: "penalty",
-    source: concat!(include_str!("../../shaders/lib/index.wgsl"), include_str!("../../shaders/penalty.wgsl")),
+    source: concat!(
+        include_str!("../../shaders/lib/index.wgsl"),
+        include_str!("../../shaders/lib/add_lanes.wgsl"),
+        include_str!("../../shaders/penalty.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -38,12 +42,7 @@ pub(crate) struct Penalty {
 
 impl Penalty {
     fn ranges(&self) -> Vec<Range<usize>> {
-        let mut start = 1;
-        let range = |&len: &usize| {
-            start += len;
-            start - len..start
-        };
-        self.pack_lens.iter().map(range).collect()
+        packed::ranges_of(1, &self.pack_lens)
     }
 }
 
@@ -83,16 +82,13 @@ impl Operation for Penalty {
             l1: self.l1 as f32,
             l2: self.l2 as f32,
         };
+        let (packs, num_partials) = packed::slices(ctx.inputs, self.ranges());
         let mut list = Vec::new();
-        let mut num_partials = 0;
-        for (pack, range) in self.ranges().into_iter().enumerate() {
-            let num_vec4 = packed::num_vec4(&ctx.inputs[range]);
-            let num_slices = (num_vec4 as usize).div_ceil(SLICE_VEC4);
-            let params = Params { num_vec4, first_partial: to_u32(num_partials), ..zero };
+        for (pack, &Slices { num_vec4, first_partial, num_slices }) in packs.iter().enumerate() {
+            let params = Params { num_vec4, first_partial, ..zero };
             // Bindings are numbered as the shader declares them.
             let bindings = [Binding::Unused, Binding::Pack(pack), Binding::ScratchMut(0)];
             list.push(Dispatch::new(&SHADER, "slice", &params, bindings, grid(num_slices, 1)));
-            num_partials += num_slices;
         }
         let params = Params { num_partials: to_u32(num_partials), ..zero };
         let bindings = [Binding::Input(0), Binding::Unused, Binding::ScratchMut(0), Binding::Output(0)];

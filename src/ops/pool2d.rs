@@ -1,6 +1,18 @@
-//! What pooling ops share: where windows lie along an axis.
+//! What pooling ops share: where windows lie along an axis, and how planes are handed to threads.
 
+use crate::tensor::Shape;
 use crate::{Error, Result};
+
+/// Invocations in a workgroup.
+pub(super) const WORKGROUP_SIZE: u32 = 64;
+
+/// Planes that a thread takes at a time: a plane of a late layer is a few dozen elements, too little for one hand-over.
+pub(super) const PLANES_PER_PIECE: usize = 16;
+
+/// Height and width of a shape (N, C, H, W).
+pub(super) fn plane(shape: &Shape) -> [usize; 2] {
+    [shape[2], shape[3]]
+}
 
 /// Windows along one axis of the input, as kernels of pooling and convolution place them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

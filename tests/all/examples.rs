@@ -231,6 +231,29 @@ fn cifar10_saves_loads_and_predicts() {
 }
 
 #[test]
+fn lenet_lab_asks_its_questions_and_ends_in_a_table_and_a_page() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist");
+    let (text, dir) = run("lenet_lab", &["--quick", "--data", data]);
+    for number in 1..=9 {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{number}. "))), "question {number}:\n{text}");
+    }
+    assert!(text.contains("44426 numbers are learned, 69 % of them in fc1"), "{text}");
+    // Ten runs and the best of the search, each with its scores.
+    let rows = table(&text, "9. All runs");
+    assert_eq!(rows.len(), 11, "{text}");
+    let out = dir.path().join("runs/lenet_lab");
+    let page = std::fs::read_to_string(out.join("lenet_lab.html")).expect("the page");
+    assert!(page.contains("data:image/png;base64,") && page.contains("early_stopping"));
+    for name in ["lr-0.1-seed-0", "L1-0.001", "batch-norm"] {
+        let folders = std::fs::read_dir(&out).expect("the folder");
+        let run = folders
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| path.ends_with(name) || path.to_string_lossy().ends_with(name));
+        assert!(run.is_some_and(|run| run.join("report.html").is_file()), "the run {name}");
+    }
+}
+
+#[test]
 fn an_example_without_its_data_says_what_to_do() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let out = Command::new(folder().join("cifar10"))

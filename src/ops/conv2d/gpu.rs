@@ -13,41 +13,29 @@ params! {
         out_channels: u32,
         out_h: u32,
         out_w: u32,
-        pad_0: u32,
-    }
-}
-
-params! {
-    struct GradWeightParams {
-        batch: u32,
-        in_channels: u32,
-        in_h: u32,
-        in_w: u32,
-        out_channels: u32,
-        out_h: u32,
-        out_w: u32,
         rows_per_slice: u32,
     }
 }
 
 /// A shader in its two forms: values exchanged through workgroup memory, or by shuffles.
 macro_rules! shader_pair {
-    ($name:literal, $params:ident, [$($piece:literal),*]) => {
+    ($name:literal, [$($piece:literal),*]) => {
         [
-            shader_pair!(@one $name, $params, [$($piece,)* "../../../shaders/lib/share_workgroup.wgsl"], false),
-            shader_pair!(@one $name, $params, [$($piece,)* "../../../shaders/lib/share_subgroup.wgsl"], true),
+            shader_pair!(@one $name, [$($piece,)* "../../../shaders/lib/share_workgroup.wgsl"], false),
+            shader_pair!(@one $name, [$($piece,)* "../../../shaders/lib/share_subgroup.wgsl"], true),
         ]
     };
-    (@one $name:literal, $params:ident, [$($piece:literal),*], $needs_subgroups:literal) => {
+    (@one $name:literal, [$($piece:literal),*], $needs_subgroups:literal) => {
         Shader {
             name: $name,
             source: concat!(
+                include_str!("../../../shaders/lib/conv2d.wgsl"),
                 include_str!("../../../shaders/lib/register_tile.wgsl"),
                 include_str!("../../../shaders/lib/shared_rows.wgsl"),
                 include_str!("../../../shaders/lib/row_window.wgsl"),
                 $(include_str!($piece)),*
             ),
-            params: $params::FIELDS,
+            params: Params::FIELDS,
             needs_subgroups: $needs_subgroups,
         }
     };
@@ -55,16 +43,22 @@ macro_rules! shader_pair {
 
 static FORWARD: [Shader; 2] = shader_pair!(
     "conv2d",
-    Params,
-    ["../../../shaders/lib/activation.wgsl", "../../../shaders/lib/kernel_taps.wgsl", "../../../shaders/conv2d.wgsl"]
+    [
+        "../../../shaders/lib/activation.wgsl",
+        "../../../shaders/lib/kernel_taps.wgsl",
+        "../../../shaders/lib/conv2d_strip.wgsl",
+        "../../../shaders/conv2d.wgsl"
+    ]
 );
 static GRAD_INPUT: [Shader; 2] = shader_pair!(
     "conv2d_grad_input",
-    Params,
-    ["../../../shaders/lib/kernel_taps.wgsl", "../../../shaders/conv2d_grad_input.wgsl"]
+    [
+        "../../../shaders/lib/kernel_taps.wgsl",
+        "../../../shaders/lib/conv2d_strip.wgsl",
+        "../../../shaders/conv2d_grad_input.wgsl"
+    ]
 );
-static GRAD_WEIGHT: [Shader; 2] =
-    shader_pair!("conv2d_grad_weight", GradWeightParams, ["../../../shaders/conv2d_grad_weight.wgsl"]);
+static GRAD_WEIGHT: [Shader; 2] = shader_pair!("conv2d_grad_weight", ["../../../shaders/conv2d_grad_weight.wgsl"]);
 pub static SHADERS: &[&Shader] =
     &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1]];
 
@@ -103,7 +97,7 @@ fn params(geometry: &Geometry) -> Params {
         out_channels: to_u32(geometry.out_channels),
         out_h: to_u32(out_h),
         out_w: to_u32(out_w),
-        pad_0: 0,
+        rows_per_slice: 0,
     }
 }
 
@@ -191,10 +185,8 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
     let num_slices = rows.div_ceil(rows_per_slice);
     let num_sums = geometry.out_channels * (geometry.patch_elems() + 1);
 
-    let Params { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, .. } = params(geometry);
     let slice_rounds = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
-    let rows_per_slice = to_u32(rows_per_slice);
-    let params = GradWeightParams { batch, in_channels, in_h, in_w, out_channels, out_h, out_w, rows_per_slice };
+    let params = Params { rows_per_slice: to_u32(rows_per_slice), ..params(geometry) };
     let shader = pick(&GRAD_WEIGHT, gpu);
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
     let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0)];

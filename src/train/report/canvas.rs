@@ -36,6 +36,17 @@ impl Picture {
         self.image.as_raw()
     }
 
+    /// Reads a picture back that [`Picture::save`] wrote, or any other PNG file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] where it is no picture.
+    pub fn open(path: &Path) -> Result<Picture> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let image = image::load_from_memory(&bytes)
+            .map_err(|error| Error::data(path, "a picture in PNG", error.to_string()))?;
+        Ok(Picture { image: image.into_rgb8() })
+    }
+
     /// Writes the picture to a PNG file, and makes its folder where it is missing.
     ///
     /// # Errors

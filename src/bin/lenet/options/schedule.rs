@@ -1,6 +1,7 @@
 //! Options about how the learning rate changes: a scheduler, its arguments by PyTorch's names, and a warm-up before it.
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use wgrad::train::TrainConfig;
 use wgrad::train::schedule::{
     Anneal, Interval, Kind, Mode, OneCycle, PlateauOptions, ReduceLrOnPlateau, Schedule, ThresholdMode,
@@ -46,7 +47,7 @@ const SCHEDULERS: [(&str, &[&str]); 11] = [
 pub struct SchedulerOptions {
     /// How the learning rate changes; the options below, by PyTorch's names, say for which schedulers they are
     /// [default: constant]
-    #[arg(long, value_name = "NAME", value_parser = SCHEDULERS.map(|(name, _)| name))]
+    #[arg(long, value_name = "NAME", value_parser = scheduler_names())]
     scheduler: Option<String>,
     /// How often the schedule steps: what its numbers of steps count [default: batch with one-cycle, else epoch]
     #[arg(long, value_name = "WHAT", value_parser = choice(&[("epoch", Interval::Epoch), ("batch", Interval::Batch)]))]
@@ -334,6 +335,20 @@ impl SchedulerOptions {
         ];
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option).collect()
     }
+}
+
+/// The schedulers' names; some are known by another spelling too.
+fn scheduler_names() -> impl TypedValueParser<Value = String> {
+    let value = |(name, _): (&'static str, _)| match name {
+        "multi-step" => PossibleValue::new(name).alias("multistep"),
+        "cosine-warm-restarts" => PossibleValue::new(name).alias("cosine-restarts"),
+        _ => PossibleValue::new(name),
+    };
+    PossibleValuesParser::new(SCHEDULERS.map(value)).map(|typed| match typed.as_str() {
+        "multistep" => "multi-step".to_owned(),
+        "cosine-restarts" => "cosine-warm-restarts".to_owned(),
+        _ => typed,
+    })
 }
 
 /// The name that the command line has for a kind of schedule; `None` for those that it cannot describe.

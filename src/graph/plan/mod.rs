@@ -1,0 +1,286 @@
+//! From a graph to a plan: which nodes run, in what order, and where every value lives. Values that only matter
+//! within a run share slots by lifetime, so memory is known before the first step and stays flat.
+
+mod display;
+mod packs;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use packs::{Pack, PackMember, packed_elems};
+pub(crate) use slots::Slot;
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::fuse::fuse;
+use super::{Graph, NodeKind, StateSpec, Value};
+use crate::Result;
+use crate::ops::kernel::Cost;
+use crate::ops::{Op, Operation};
+use crate::tensor::{DType, Tensor, TensorType};
+
+/// Where a value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Storage {
+    /// A state of the plan.
+    State(usize),
+    /// A number that the host gives for every step.
+    Scalar(usize),
+    /// A tensor fixed when the program is compiled.
+    Constant(usize),
+    /// Memory shared by values whose lifetimes do not meet.
+    Slot(usize),
+    /// A member of a pack that is no state, such as a gradient on its way to the optimizer.
+    Pack { pack: usize, member: usize },
+}
+
+/// A value as a step sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Operand {
+    pub storage: Storage,
+    pub ty: TensorType,
+}
+
+/// One op to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub op: Op,
+    pub scope: String,
+    pub inputs: Vec<Operand>,
+    pub outputs: Vec<Operand>,
+    /// The packs that the op walks over, as indices into [`Plan::packs`].
+    pub packs: Vec<usize>,
+    /// The scalar that has to be other than 0 for the op to run.
+    pub guard: Option<usize>,
+}
+
+impl Step {
+    /// The layer and the op, such as "conv1.conv2d".
+    pub fn label(&self) -> String {
+        if self.scope.is_empty() { self.op.name().to_owned() } else { format!("{}.{}", self.scope, self.op.name()) }
+    }
+
+    pub fn input_types(&self) -> Vec<TensorType> {
+        self.inputs.iter().map(|operand| operand.ty.clone()).collect()
+    }
+
+    pub fn output_types(&self) -> Vec<TensorType> {
+        self.outputs.iter().map(|operand| operand.ty.clone()).collect()
+    }
+
+    pub fn cost(&self) -> Cost {
+        self.op.cost(&self.input_types(), &self.output_types())
+    }
+}
+
+/// An ordered, laid-out computation. Print it for a readable table.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) name: String,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) states: Vec<StateSpec>,
+    pub(crate) scalars: Vec<(String, DType)>,
+    pub(crate) constants: Vec<Tensor>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) packs: Vec<Pack>,
+    pub(crate) outputs: BTreeMap<String, Operand>,
+    /// Bytes that the values in slots would take without sharing.
+    unshared_bytes: usize,
+}
+
+impl Plan {
+    /// Plans everything that the graph's outputs and its updates of states depend on, with ops fused where results
+    /// stay the same; the rest is left out.
+    ///
+    /// # Errors
+    /// [`Error::Operand`](crate::Error::Operand) where a value would have to lie in two packs at once.
+    pub fn new(graph: &Graph) -> Result<Plan> {
+        Planner::new(&fuse(graph)).plan()
+    }
+
+    /// [`Plan::new`] without fusing: every op as it was built.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn unfused(graph: &Graph) -> Result<Plan> {
+        Planner::new(graph).plan()
+    }
+
+    /// The name of the graph it was made from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The states it reads or updates.
+    pub fn states(&self) -> &[StateSpec] {
+        &self.states
+    }
+
+    /// Floating-point operations and least bytes moved in one run.
+    pub fn cost(&self) -> Cost {
+        self.steps
+            .iter()
+            .map(Step::cost)
+            .fold(Cost::default(), |sum, cost| Cost { flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes })
+    }
+
+    /// Bytes of the slots, which hold the values that only matter within a run.
+    pub fn slot_bytes(&self) -> usize {
+        self.slots.iter().map(|slot| slot.num_elems * slot.dtype.size_bytes()).sum()
+    }
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    /// Nodes that run, in order.
+    live: Vec<usize>,
+    /// The place in `live` after which a value's memory is free.
+    last_use: HashMap<Value, usize>,
+    storage: HashMap<Value, Storage>,
+    /// The values of each of the plan's packs.
+    pack_values: Vec<Vec<Value>>,
+    /// The packs of each node that has any, as indices into the plan's.
+    packs_of: HashMap<usize, Vec<usize>>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let plan = Plan {
+            name: graph.name().to_owned(),
+            steps: Vec::new(),
+            states: Vec::new(),
+            scalars: Vec::new(),
+            constants: Vec::new(),
+            slots: Vec::new(),
+            packs: Vec::new(),
+            outputs: BTreeMap::new(),
+            unshared_bytes: 0,
+        };
+        Planner {
+            graph,
+            live: live_nodes(graph),
+            last_use: HashMap::new(),
+            storage: HashMap::new(),
+            pack_values: Vec::new(),
+            packs_of: HashMap::new(),
+            plan,
+        }
+    }
+
+    fn plan(mut self) -> Result<Plan> {
+        self.find_last_uses();
+        self.place_leaves();
+        self.place_packs()?;
+        self.place_steps();
+        for (name, &value) in &self.graph.outputs {
+            let operand = self.operand(value);
+            self.plan.outputs.insert(name.clone(), operand);
+        }
+        Ok(self.plan)
+    }
+
+    /// The value whose memory this one uses: itself, or what it is another shape of.
+    fn root(&self, mut value: Value) -> Value {
+        while let NodeKind::Op(op) = &self.graph.node(value).kind
+            && op.is_alias()
+        {
+            value = self.graph.node(value).inputs[0];
+        }
+        value
+    }
+
+    fn operand(&self, value: Value) -> Operand {
+        Operand { storage: self.storage[&self.root(value)], ty: self.graph.ty(value).clone() }
+    }
+
+    fn find_last_uses(&mut self) {
+        for (place, &node) in self.live.iter().enumerate() {
+            for &input in &self.graph.nodes[node].inputs {
+                self.last_use.insert(self.root(input), place);
+            }
+        }
+        for &output in self.graph.outputs.values() {
+            self.last_use.insert(self.root(output), usize::MAX);
+        }
+    }
+
+    fn place_leaves(&mut self) {
+        for &index in &self.live {
+            let node = &self.graph.nodes[index];
+            let storage = match &node.kind {
+                NodeKind::State(spec) => {
+                    self.plan.states.push(spec.clone());
+                    Storage::State(self.plan.states.len() - 1)
+                }
+                NodeKind::Scalar(name) => {
+                    self.plan.scalars.push((name.clone(), node.types[0].dtype));
+                    Storage::Scalar(self.plan.scalars.len() - 1)
+                }
+                NodeKind::Constant(tensor) => {
+                    self.plan.constants.push(tensor.clone());
+                    Storage::Constant(self.plan.constants.len() - 1)
+                }
+                NodeKind::Op(_) => continue,
+            };
+            self.storage.insert(self.graph.value(index, 0), storage);
+        }
+    }
+
+    fn place_steps(&mut self) {
+        let mut free: Vec<usize> = Vec::new();
+        for place in 0..self.live.len() {
+            let index = self.live[place];
+            let node = &self.graph.nodes[index];
+            let NodeKind::Op(op) = &node.kind else { continue };
+            let outputs: Vec<Value> = (0..node.types.len()).map(|output| self.graph.value(index, output)).collect();
+            if !op.is_alias() {
+                for &output in &outputs {
+                    if !self.storage.contains_key(&output) {
+                        let slot = self.take_slot(&mut free, self.graph.ty(output));
+                        self.storage.insert(output, Storage::Slot(slot));
+                    }
+                }
+                let guard = node.guard.as_deref().map(|name| self.scalar(name));
+                self.plan.steps.push(Step {
+                    op: op.clone(),
+                    scope: node.scope.clone(),
+                    inputs: node.inputs.iter().map(|&input| self.operand(input)).collect(),
+                    outputs: outputs.iter().map(|&output| self.operand(output)).collect(),
+                    packs: self.packs_of.remove(&index).unwrap_or_default(),
+                    guard,
+                });
+            }
+            self.free_slots(&mut free, place, &outputs);
+        }
+    }
+
+    /// The place of a guard's scalar, which no op need read.
+    fn scalar(&mut self, name: &str) -> usize {
+        let scalars = &mut self.plan.scalars;
+        scalars.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            scalars.push((name.to_owned(), DType::U32));
+            scalars.len() - 1
+        })
+    }
+}
+
+/// The nodes that outputs and updates of states depend on, in order.
+fn live_nodes(graph: &Graph) -> Vec<usize> {
+    let mut live = vec![false; graph.nodes.len()];
+    for value in graph.outputs.values() {
+        live[value.node as usize] = true;
+    }
+    for index in (0..graph.nodes.len()).rev() {
+        let node = &graph.nodes[index];
+        if let NodeKind::Op(op) = &node.kind {
+            live[index] |= !op.updates().is_empty();
+        }
+        if live[index] {
+            for input in &node.inputs {
+                live[input.node as usize] = true;
+            }
+        }
+    }
+    (0..graph.nodes.len()).filter(|&index| live[index]).collect()
+}
