@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::train::checkpoint::so_far;
+
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -188,7 +190,8 @@ pub enum Error {
 
     /// Training was asked to stop before its end.
     #[error(
-        "training was interrupted after {epochs} epochs and {batches} batches of the next; {}",
+        "training was interrupted after {}; {}",
+        so_far(*epochs, *batches),
         saved.as_ref().map_or("it is not saved".to_owned(), |path| format!("it is saved in {}", path.display()))
     )]
     Interrupted {

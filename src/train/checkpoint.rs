@@ -62,6 +62,27 @@ pub struct RunState {
     pub images: String,
 }
 
+impl RunState {
+    /// What is done, in words: "3 epochs and 2 batches".
+    pub fn so_far(&self) -> String {
+        so_far(self.epochs, self.batches)
+    }
+}
+
+/// Epochs that are done and batches of the next, in words.
+pub(crate) fn so_far(epochs: u64, batches: usize) -> String {
+    let count = |number: u64, one: &str, many: &str| match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    };
+    let batches = batches as u64;
+    match (epochs, batches) {
+        (0, 1..) => count(batches, "batch", "batches"),
+        (_, 0) => count(epochs, "epoch", "epochs"),
+        (_, _) => format!("{} and {}", count(epochs, "epoch", "epochs"), count(batches, "batch", "batches")),
+    }
+}
+
 /// A run between two batches.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {

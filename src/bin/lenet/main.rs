@@ -18,6 +18,7 @@ mod summary;
 mod sweep;
 mod train;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 

@@ -1,12 +1,12 @@
 //! `lenet train`: trains, shows how it goes and leaves a run folder.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use wgrad::optim::{Optimizer, UpdateOptions};
-use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
+use wgrad::data::Dataset;
+use wgrad::train::config::RunData;
 use wgrad::train::report::tensorboard::EventWriter;
 use wgrad::train::report::{ReportOptions, write_report};
 use wgrad::train::run_folder::{CHECKPOINT, RunFolder};
@@ -16,13 +16,14 @@ use wgrad::train::{
     CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, TrainConfig, fit,
     fit_from,
 };
-use wgrad::{Device, Error, Result};
+use wgrad::{Device, Error, Result, StateDict};
 
-use crate::console::{self, Console, Detail, count, percent, short};
+use crate::console::{self, Console, Detail, count, percent};
 use crate::options::schedule::as_option;
 use crate::options::{OutputOptions, Resume, TrainOptions, TrainRequest};
 use crate::schedule;
 use crate::signals::Signals;
+use crate::words;
 
 pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let TrainRequest { mut config, output, resume } = options.request()?;
@@ -36,6 +37,32 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let (device, reason) = Device::select(&config.device)?;
     console.info(format!("device    {device}: {reason}"))?;
     let data = config.load_data()?;
+    introduce_data(&console, &config, &data)?;
+    let mut session = config.session(&device, &data)?;
+    // Now that the steps of an epoch are known, so that the file says how long everything takes.
+    config.schedule = config.schedule.for_run(config.epochs, session.steps_per_epoch() as u64).map_err(as_option)?;
+    introduce_training(&console, &config, &session)?;
+    let folder = match &resume {
+        Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
+        None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
+    };
+    folder.write_config(&config)?;
+    let onward = resume.as_ref().map_or_else(String::new, onward);
+    console.info(format!("run       {}{onward}\n", folder.path().display()))?;
+
+    let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
+    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
+    let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
+        Err(error) => return cut_short(error, &mut session, &mut recorder),
+        Ok(outcome) => outcome,
+    };
+    recorder.console.finish();
+    let kept = keep(&mut recorder, &config, &device, &data.test, &session.model()?, &outcome)?;
+    show(detail, outcome, &kept, recorder.folder.path(), data.test.len())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn introduce_data(console: &Console, config: &TrainConfig, data: &RunData) -> Result<()> {
     let (training, test) = (count(data.train.len()), count(data.test.len()));
     let validation = match &data.validation {
         Some(data) => format!("{} validation", count(data.len())),
@@ -46,11 +73,16 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     if data.validation.is_none() {
         console.info("          validation is on the test images, so the result is not an independent judgement")?;
     }
-    let mut session = config.session(&device, &data)?;
-    console.info(format!("model     LeNet-5, {} parameters{}", count(session.num_parameters()), extras(&config)))?;
-    // Now that the steps of an epoch are known, so that the file says how long everything takes.
-    config.schedule = config.schedule.for_run(config.epochs, session.steps_per_epoch() as u64).map_err(as_option)?;
-    console.info(format!("training  {}", training_in_words(&config)))?;
+    Ok(())
+}
+
+fn introduce_training(console: &Console, config: &TrainConfig, session: &Session) -> Result<()> {
+    console.info(format!(
+        "model     LeNet-5, {} parameters{}",
+        count(session.num_parameters()),
+        words::extras(config)
+    ))?;
+    console.info(format!("training  {}", words::training(config)))?;
     if !matches!(config.schedule.kind(), Kind::Constant {}) {
         console.info(format!("schedule  {}", schedule::in_words(&config.schedule, config.learning_rate())))?;
     }
@@ -58,66 +90,60 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     if !transforms.is_empty() {
         console.info(format!("images    {transforms}, anew in every epoch"))?;
     }
-    let folder = match &resume {
-        Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
-        None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
-    };
-    folder.write_config(&config)?;
-    console.info(format!(
-        "run       {}{}\n",
-        folder.path().display(),
-        resume.as_ref().map_or_else(String::new, onward)
-    ))?;
+    Ok(())
+}
 
-    let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
-    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
-    let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
-        Err(error) => return cut_short(error, &mut session, &mut recorder),
-        Ok(outcome) => outcome,
-    };
-    let Recorder { console, mut folder, mut events, .. } = recorder;
-    console.finish();
-    // The weights first: they are what cannot be had again.
+/// What a run that came to its end leaves in its folder.
+struct Kept {
+    model: PathBuf,
+    report: Option<PathBuf>,
+}
+
+/// Writes down how a run ended. The weights first: they are what cannot be had again.
+fn keep(
+    recorder: &mut Recorder,
+    config: &TrainConfig,
+    device: &Device,
+    test: &Dataset,
+    weights: &StateDict,
+    outcome: &Outcome,
+) -> Result<Kept> {
     let about = [
         ("dataset", config.dataset.to_string()),
         ("best_epoch", outcome.best_epoch.to_string()),
         ("test_accuracy", outcome.test_accuracy.to_string()),
     ];
-    let weights = session.model()?;
-    let model = folder.write_model(&weights, &about)?;
-    folder.add_metrics(&outcome)?;
-    let mut report = None;
-    if !no_report {
+    let model = recorder.folder.write_model(weights, &about)?;
+    recorder.folder.add_metrics(outcome)?;
+    let mut kept = Kept { model, report: None };
+    if recorder.events.is_some() {
         let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
-        let options = ReportOptions {
-            device: &device,
-            model: &model,
-            weights: &weights,
-            test: &data.test,
-            normalize: &normalize,
-        };
-        match write_report(folder.path(), &options, events.as_mut()) {
-            Ok(written) => report = written.into_iter().next(),
+        let options = ReportOptions { device, model: &model, weights, test, normalize: &normalize };
+        match write_report(recorder.folder.path(), &options, recorder.events.as_mut()) {
+            Ok(written) => kept.report = written.into_iter().next(),
             // The run itself is written by now, and is worth more than its pictures.
             Err(error) => console::complain("warning", &format!("the run is saved, but its report is not: {error}")),
         }
     }
+    Ok(kept)
+}
+
+fn show(detail: Detail, outcome: Outcome, kept: &Kept, run: &Path, num_test_images: usize) -> Result<()> {
     if detail == Detail::Json {
-        console::json(&FinalLine { outcome, run: folder.path().to_owned() })?;
-        return Ok(ExitCode::SUCCESS);
+        return console::json(&FinalLine { outcome, run: run.to_owned() });
     }
     let Outcome { test_loss, test_accuracy, best_epoch, epochs, stopped } = outcome;
     if detail == Detail::Full {
         console::line(format!("\nstopped   {stopped}"))?;
     }
     console::line(format!("best      epoch {best_epoch} of {epochs}"))?;
-    console::line(format!("test      loss {test_loss:.4}, accuracy {} on {test} images", percent(test_accuracy)))?;
-    console::line(format!("run       {}", folder.path().display()))?;
-    if let (Some(page), Detail::Full) = (report, detail) {
+    let (accuracy, images) = (percent(test_accuracy), count(num_test_images));
+    console::line(format!("test      loss {test_loss:.4}, accuracy {accuracy} on {images} images"))?;
+    console::line(format!("run       {}", run.display()))?;
+    if let (Some(page), Detail::Full) = (&kept.report, detail) {
         console::line(format!("report    {}", page.display()))?;
     }
-    console::line(format!("evaluate  lenet eval --model {}", model.display()))?;
-    Ok(ExitCode::SUCCESS)
+    console::line(format!("evaluate  lenet eval --model {}", kept.model.display()))
 }
 
 /// Trains from the start, or from where a run stopped.
@@ -156,10 +182,7 @@ fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Re
     if recorder.console.detail() == Detail::Json {
         console::json(&Interrupted { interrupted: true, epochs: *epochs, batches: *batches, run })?;
     }
-    console::complain(
-        "interrupted",
-        &format!("after {epochs} epochs and {batches} batches of the next, and saved; {go_on}"),
-    );
+    console::complain("note", &format!("{error}; {go_on}"));
     Ok(recorder.signals.exit_code())
 }
 
@@ -172,8 +195,7 @@ fn event_writer(folder: &RunFolder, resume: Option<&Resume>) -> Result<EventWrit
 }
 
 fn onward(resume: &Resume) -> String {
-    let (epochs, batches) = (resume.checkpoint.state.epochs, resume.checkpoint.state.batches);
-    format!(", going on after {epochs} epochs and {batches} batches")
+    format!(", going on after {}", resume.checkpoint.state.so_far())
 }
 
 /// The last line of `--json` of a run that was interrupted.
@@ -243,74 +265,4 @@ impl Observer for Recorder {
     fn warn(&mut self, message: &str) {
         self.console.warn(message);
     }
-}
-
-fn extras(config: &TrainConfig) -> String {
-    let mut words = String::new();
-    if config.batch_norm {
-        words += ", batch normalisation";
-    }
-    if config.dropout > 0.0 {
-        words += &format!(", dropout {}", config.dropout);
-    }
-    if let Some(file) = &config.init {
-        words += &format!(", starting from {}", file.display());
-    }
-    words
-}
-
-fn training_in_words(config: &TrainConfig) -> String {
-    let mut words = vec![optimizer_in_words(&config.optimizer)];
-    if matches!(config.schedule.kind(), Kind::Constant {}) {
-        words.push(format!("learning rate {}", short(config.learning_rate())));
-    }
-    let UpdateOptions { clip_norm, clip_value, accumulate, regularization, .. } = &config.update;
-    words.push(match accumulate {
-        1 => format!("batches of {}", config.batch_size),
-        _ => format!("steps of {accumulate} batches of {}", config.batch_size),
-    });
-    for (name, weight) in [("L1", regularization.l1), ("L2", regularization.l2)] {
-        if weight > 0.0 {
-            let biases = if regularization.include_biases { " (biases too)" } else { "" };
-            words.push(format!("{name} penalty {weight}{biases}"));
-        }
-    }
-    for (what, most) in [("elements", clip_value), ("norm", clip_norm)] {
-        words.extend(most.map(|most| format!("gradients clipped to {what} of {most}")));
-    }
-    if config.label_smoothing > 0.0 {
-        words.push(format!("label smoothing {}", config.label_smoothing));
-    }
-    words.push(format!("at most {} epochs", config.epochs));
-    let end = match &config.early_stopping {
-        Some(EarlyStopOptions { patience, monitor: Monitor::ValLoss, .. }) => {
-            format!("; stops after {patience} epochs without improvement")
-        }
-        Some(EarlyStopOptions { patience, monitor, .. }) => {
-            format!("; stops after {patience} epochs without a better {monitor}")
-        }
-        None => String::new(),
-    };
-    words.join(", ") + &end
-}
-
-fn optimizer_in_words(optimizer: &Optimizer) -> String {
-    let mut words = match *optimizer {
-        Optimizer::Sgd { momentum, nesterov, dampening, .. } => {
-            let damped = if dampening == 0.0 { String::new() } else { format!(", dampening {dampening}") };
-            format!("SGD, momentum {momentum}{}{damped}", if nesterov { " (Nesterov)" } else { "" })
-        }
-        Optimizer::Adam { amsgrad, .. } => (if amsgrad { "Adam (AMSGrad)" } else { "Adam" }).to_owned(),
-        Optimizer::AdamW { amsgrad, .. } => (if amsgrad { "AdamW (AMSGrad)" } else { "AdamW" }).to_owned(),
-        Optimizer::RmsProp { momentum, centered, .. } => {
-            format!("RMSprop{}, momentum {momentum}", if centered { " (centred)" } else { "" })
-        }
-        Optimizer::Adagrad { .. } => "Adagrad".to_owned(),
-        Optimizer::Lion { .. } => "Lion".to_owned(),
-    };
-    let decay = optimizer.weight_decay();
-    if decay > 0.0 {
-        words += &format!(", weight decay {decay}");
-    }
-    words
 }

@@ -1,0 +1,80 @@
+//! A run's settings in words, for the lines that `lenet train` begins with.
+
+use wgrad::optim::{Optimizer, UpdateOptions};
+use wgrad::train::TrainConfig;
+use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
+use wgrad::train::schedule::Kind;
+
+use crate::console::short;
+
+/// What the network has that LeNet-5 has not.
+pub fn extras(config: &TrainConfig) -> String {
+    let mut words = String::new();
+    if config.batch_norm {
+        words += ", batch normalisation";
+    }
+    if config.dropout > 0.0 {
+        words += &format!(", dropout {}", config.dropout);
+    }
+    if let Some(file) = &config.init {
+        words += &format!(", starting from {}", file.display());
+    }
+    words
+}
+
+/// How it is trained.
+pub fn training(config: &TrainConfig) -> String {
+    let mut words = vec![optimizer(&config.optimizer)];
+    if matches!(config.schedule.kind(), Kind::Constant {}) {
+        words.push(format!("learning rate {}", short(config.learning_rate())));
+    }
+    let UpdateOptions { clip_norm, clip_value, accumulate, regularization, .. } = &config.update;
+    words.push(match accumulate {
+        1 => format!("batches of {}", config.batch_size),
+        _ => format!("steps of {accumulate} batches of {}", config.batch_size),
+    });
+    for (name, weight) in [("L1", regularization.l1), ("L2", regularization.l2)] {
+        if weight > 0.0 {
+            let biases = if regularization.include_biases { " (biases too)" } else { "" };
+            words.push(format!("{name} penalty {weight}{biases}"));
+        }
+    }
+    for (what, most) in [("elements", clip_value), ("norm", clip_norm)] {
+        words.extend(most.map(|most| format!("gradients clipped to {what} of {most}")));
+    }
+    if config.label_smoothing > 0.0 {
+        words.push(format!("label smoothing {}", config.label_smoothing));
+    }
+    words.push(format!("at most {} epochs", config.epochs));
+    let end = match &config.early_stopping {
+        Some(EarlyStopOptions { patience, monitor: Monitor::ValLoss, .. }) => {
+            format!("; stops after {patience} epochs without improvement")
+        }
+        Some(EarlyStopOptions { patience, monitor, .. }) => {
+            format!("; stops after {patience} epochs without a better {monitor}")
+        }
+        None => String::new(),
+    };
+    words.join(", ") + &end
+}
+
+fn optimizer(optimizer: &Optimizer) -> String {
+    let mut words = match *optimizer {
+        Optimizer::Sgd { momentum, nesterov, dampening, .. } => {
+            let damped = if dampening == 0.0 { String::new() } else { format!(", dampening {dampening}") };
+            format!("SGD, momentum {momentum}{}{damped}", if nesterov { " (Nesterov)" } else { "" })
+        }
+        Optimizer::Adam { amsgrad, .. } => (if amsgrad { "Adam (AMSGrad)" } else { "Adam" }).to_owned(),
+        Optimizer::AdamW { amsgrad, .. } => (if amsgrad { "AdamW (AMSGrad)" } else { "AdamW" }).to_owned(),
+        Optimizer::RmsProp { momentum, centered, .. } => {
+            format!("RMSprop{}, momentum {momentum}", if centered { " (centred)" } else { "" })
+        }
+        Optimizer::Adagrad { .. } => "Adagrad".to_owned(),
+        Optimizer::Lion { .. } => "Lion".to_owned(),
+    };
+    let decay = optimizer.weight_decay();
+    if decay > 0.0 {
+        words += &format!(", weight decay {decay}");
+    }
+    words
+}
