@@ -1,5 +1,5 @@
-//! The functions and their derivatives as numbers, the same formulas as in the shader. All that loops
-//! over elements call is `#[inline]`, since these loops stand in other modules.
+//! The functions and their derivatives as numbers, the same formulas as in the shader. All that loops over elements call
+//! is `#[inline]`, since these loops stand in other modules.
 
 use BinaryFunction::*;
 use UnaryFunction::*;
