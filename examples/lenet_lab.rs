@@ -256,8 +256,8 @@ impl Lab {
         println!("sweep: {}", written.last().unwrap_or(&self.out).display());
         self.page.table(&[vec![ranking.head()], ranking.rows()].concat());
         self.say(
-            "Nine random settings start with one epoch each; only the better third goes on to three, and of those the best \
-             to nine. Most of the time goes to settings that deserve it.",
+            "Nine random settings start with one epoch each. Only the better third goes on, for three times as many, and of \
+             those the better third again: most of the time goes to settings that deserve it.",
         );
         let picture = ranking.picture("Nine trials")?;
         self.page.figure("Settings and score", "A line is a trial; the darker the better.", picture);

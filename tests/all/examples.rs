@@ -239,8 +239,8 @@ fn lenet_lab_asks_its_questions_and_ends_in_a_table_and_a_page() {
     }
     assert!(text.contains("44426 numbers are learned, 69 % of them in fc1"), "{text}");
     // Ten runs and the best of the search, each with its scores.
-    let rows = table(&text, "9. All runs");
-    assert_eq!(rows.len(), 11, "{text}");
+    let runs = table(&text, "9. All runs").into_iter().filter(|row| row.len() > 8);
+    assert_eq!(runs.count(), 11, "{text}");
     let out = dir.path().join("runs/lenet_lab");
     let page = std::fs::read_to_string(out.join("lenet_lab.html")).expect("the page");
     assert!(page.contains("data:image/png;base64,") && page.contains("early_stopping"));
