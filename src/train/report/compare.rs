@@ -102,7 +102,8 @@ impl Comparison {
         let mut head: Vec<String> = vec!["run".to_owned()];
         head.extend(differing.iter().map(|setting| setting.name.clone()));
         head.extend(
-            ["epochs", "best epoch", "val loss", "val acc", "train acc", "test loss", "test acc"].map(str::to_owned),
+            ["epochs run", "best epoch", "val loss", "val acc", "train acc", "test loss", "test acc"]
+                .map(str::to_owned),
         );
         let mut rows = vec![head];
         for (index, run) in self.runs.iter().enumerate() {
