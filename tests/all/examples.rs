@@ -243,7 +243,7 @@ fn lenet_lab_asks_its_questions_and_ends_in_a_table_and_a_page() {
     assert_eq!(runs.count(), 11, "{text}");
     let out = dir.path().join("runs/lenet_lab");
     let page = std::fs::read_to_string(out.join("lenet_lab.html")).expect("the page");
-    assert!(page.contains("data:image/png;base64,") && page.contains("early_stopping"));
+    assert!(page.contains("data:image/png;base64,") && page.contains("<td>early-stopping</td>"));
     for name in ["lr-0.1-seed-0", "L1-0.001", "batch-norm"] {
         let folders = std::fs::read_dir(&out).expect("the folder");
         let run = folders
