@@ -298,7 +298,6 @@ proptest! {
         std::fs::write(file.path(), &bytes).unwrap();
         let error = match Checkpoint::load(file.path()) {
             Err(error) => error.to_string(),
-            // Spaces that pad the header carry nothing.
             Ok(_) => return Err(TestCaseError::fail(format!("case {kind} at {at} of {} was read", bytes.len()))),
         };
         prop_assert!(error.contains(&file.path().display().to_string()), "{error}");

@@ -109,10 +109,8 @@ fn an_interrupted_run_ends_its_json_with_a_line_that_says_so() {
     let output = child.wait_with_output().unwrap();
     let printed = lines(&String::from_utf8(output.stdout).unwrap());
     let last = printed.last().unwrap();
-    assert_eq!(
-        (&last["interrupted"], last["run"].as_str()),
-        (&Value::Bool(true), run.file_name().map(|_| last["run"].as_str().unwrap()))
-    );
+    assert_eq!(last["interrupted"], Value::Bool(true), "{last}");
+    assert_eq!(place.path(last["run"].as_str().unwrap()), run, "the folder to go on with");
     assert!(last["epochs"].as_u64().unwrap() as usize == printed.len() - 1, "{last}");
 }
 
