@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use wgrad::report::plots::{LinePlot, Series, line_plot};
 use wgrad::rng::Stream;
-use wgrad::train::report::plots::{LinePlot, Series, line_plot};
 use wgrad::{Device, Graph, Result, Tensor, Value, evaluate, value_and_grad};
 
 /// Derivatives, by hand and by machine.

@@ -13,11 +13,12 @@ use std::path::PathBuf;
 use clap::Parser;
 use wgrad::data::{DatasetName, Normalize};
 use wgrad::nn::LeNet5;
+use wgrad::nn::weights;
+use wgrad::report::grids::sample_grid;
+use wgrad::report::samples;
+use wgrad::schedule::Schedule;
 use wgrad::train::predict::{Predictor, PredictorOptions};
-use wgrad::train::report::grids::sample_grid;
-use wgrad::train::report::samples;
-use wgrad::train::schedule::Schedule;
-use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit, weights};
+use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit};
 use wgrad::{Device, Result};
 
 /// Trains LeNet-5 on CIFAR-10.

@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use wgrad::nn::Summary;
 use wgrad::optim::{Optimizer, Regularization, UpdateOptions};
-use wgrad::train::config::RunData;
+use wgrad::report::grids::{ImageSample, sample_grid};
+use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
+use wgrad::run::RunConfig;
+use wgrad::run::config::RunData;
+use wgrad::run::folder::RunFolder;
+use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
-use wgrad::train::report::grids::{ImageSample, sample_grid};
-use wgrad::train::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
-use wgrad::train::run_folder::RunFolder;
-use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
-use wgrad::train::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
-use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, TrainConfig, fit};
+use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, fit};
 use wgrad::{Device, Result};
 
 /// The FashionMNIST exercise, from first look to hyperparameter search.
@@ -54,14 +55,14 @@ struct Lab {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let base = TrainConfig {
+    let base = RunConfig {
         data: args.data,
         epochs: if args.quick { 2 } else { args.epochs },
         train_limit: Some(if args.quick { 600 } else { args.images }),
         optimizer: Optimizer::sgd_momentum(0.9),
         lr: Some(0.1),
         early_stopping: None,
-        ..TrainConfig::default()
+        ..RunConfig::default()
     };
     let device = Device::from_env()?;
     println!("on {device}");
@@ -73,9 +74,9 @@ fn main() -> Result<()> {
     lab.train_at_a_tenth(&base)?;
 
     // From here on a rate at which training is sure to work, so that lessons differ in what they are about.
-    let calm = TrainConfig { lr: Some(0.01), ..base };
+    let calm = RunConfig { lr: Some(0.01), ..base };
     lab.stop_in_time(&calm)?;
-    let stopping = TrainConfig { early_stopping: Some(patience_of_5()), ..calm };
+    let stopping = RunConfig { early_stopping: Some(patience_of_5()), ..calm };
     lab.hold_back(&stopping)?;
     lab.slow_down(&stopping)?;
     lab.normalize_batches(&stopping)?;
@@ -115,7 +116,7 @@ impl Lab {
         Ok(())
     }
 
-    fn count_parameters(&mut self, config: &TrainConfig) -> Result<()> {
+    fn count_parameters(&mut self, config: &RunConfig) -> Result<()> {
         self.lesson("2. How large is the network?");
         let summary = Summary::of(&config.model(), self.data.train.shape, config.batch_size)?;
         let mut rows = vec![["layer", "output", "parameters"].map(str::to_owned).to_vec()];
@@ -137,13 +138,13 @@ impl Lab {
     }
 
     /// A step so long that it overshoots.
-    fn train_at_a_tenth(&mut self, base: &TrainConfig) -> Result<()> {
+    fn train_at_a_tenth(&mut self, base: &RunConfig) -> Result<()> {
         self.lesson("3. What does a learning rate of 0.1 do?");
         self.train("lr 0.1 seed 0", base)?;
         for seed in [1, 2] {
-            self.train(&format!("lr 0.1 seed {seed}"), &TrainConfig { seed, ..base.clone() })?;
+            self.train(&format!("lr 0.1 seed {seed}"), &RunConfig { seed, ..base.clone() })?;
         }
-        self.train("lr 0.01", &TrainConfig { lr: Some(0.01), ..base.clone() })?;
+        self.train("lr 0.01", &RunConfig { lr: Some(0.01), ..base.clone() })?;
         let runs = self.comparison(&["lr 0.1 seed 0", "lr 0.1 seed 1", "lr 0.1 seed 2", "lr 0.01"])?;
         let (tenth, hundredth) = runs.runs().split_at(3);
         let best = |runs: &[Run]| runs.iter().map(|run| run.best().val_accuracy).fold(0.0, f64::max);
@@ -172,9 +173,9 @@ impl Lab {
         Ok(())
     }
 
-    fn stop_in_time(&mut self, calm: &TrainConfig) -> Result<()> {
+    fn stop_in_time(&mut self, calm: &RunConfig) -> Result<()> {
         self.lesson("4. When should training stop?");
-        let stopping = TrainConfig { early_stopping: Some(patience_of_5()), ..calm.clone() };
+        let stopping = RunConfig { early_stopping: Some(patience_of_5()), ..calm.clone() };
         let stopped = self.train("early stopping", &stopping)?;
         let comparison = self.comparison(&["lr 0.01", "early stopping"])?;
         let all = &comparison.runs()[0];
@@ -191,15 +192,15 @@ impl Lab {
         Ok(())
     }
 
-    fn hold_back(&mut self, stopping: &TrainConfig) -> Result<()> {
+    fn hold_back(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("5. What do penalties and dropout change?");
         let regularization = Regularization::l1(0.001);
         let sparse = UpdateOptions { regularization, ..UpdateOptions::default() };
         // PyTorch's weight_decay, the usual way to a penalty of half of it times the sum of squares.
         let decaying = Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.01 };
-        self.train("L2 0.01", &TrainConfig { optimizer: decaying, ..stopping.clone() })?;
-        self.train("L1 0.001", &TrainConfig { update: sparse, ..stopping.clone() })?;
-        self.train("dropout 0.5", &TrainConfig { dropout: 0.5, ..stopping.clone() })?;
+        self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
+        self.train("L1 0.001", &RunConfig { update: sparse, ..stopping.clone() })?;
+        self.train("dropout 0.5", &RunConfig { dropout: 0.5, ..stopping.clone() })?;
         self.say(
             "All three keep the network from learning images by heart: the gap between training and validation closes. \
              L2 shrinks large weights most, L1 sends small ones to 0, dropout makes every unit do without the others. On \
@@ -211,12 +212,12 @@ impl Lab {
         Ok(())
     }
 
-    fn slow_down(&mut self, stopping: &TrainConfig) -> Result<()> {
+    fn slow_down(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("6. What does a plateau schedule change?");
         let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 2, ..PlateauOptions::default() })?;
         let schedule = Schedule::plateau(plateau);
         let early_stopping = Some(EarlyStopOptions { patience: 10, ..EarlyStopOptions::default() });
-        self.train("plateau", &TrainConfig { schedule, early_stopping, ..stopping.clone() })?;
+        self.train("plateau", &RunConfig { schedule, early_stopping, ..stopping.clone() })?;
         self.say(
             "Whenever the validation loss has not fallen for 2 epochs, the next one cuts the rate to a tenth: smaller steps \
              settle deeper in the valley, and what comes after hardly moves. Early stopping has to be more patient than the \
@@ -227,9 +228,9 @@ impl Lab {
         Ok(())
     }
 
-    fn normalize_batches(&mut self, stopping: &TrainConfig) -> Result<()> {
+    fn normalize_batches(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("7. What does batch normalisation change?");
-        self.train("batch norm", &TrainConfig { batch_norm: true, ..stopping.clone() })?;
+        self.train("batch norm", &RunConfig { batch_norm: true, ..stopping.clone() })?;
         self.say(
             "Each channel of the first convolution gets mean 0 and deviation 1 over a batch, then a scale and a shift that \
              are learned, so the layers behind it see the same range whatever the first one does.",
@@ -243,10 +244,10 @@ impl Lab {
         Ok(())
     }
 
-    fn search(&mut self, stopping: &TrainConfig) -> Result<()> {
+    fn search(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("8. Which settings does a search find?");
         let mut config = SweepConfig::parse(SEARCH, Path::new("the lab's search"))?;
-        let shared = TrainConfig { epochs: stopping.epochs.min(9), early_stopping: None, lr: None, ..stopping.clone() };
+        let shared = RunConfig { epochs: stopping.epochs.min(9), early_stopping: None, lr: None, ..stopping.clone() };
         config.set_base(&shared)?;
         let sweep = Sweep::new(config)?;
         let mut folder = SweepFolder::create(&self.out, "sweep", sweep)?;
@@ -270,7 +271,7 @@ impl Lab {
     }
 
     /// Trains a run in a folder of its own and shows its epochs.
-    fn train(&mut self, name: &str, config: &TrainConfig) -> Result<Outcome> {
+    fn train(&mut self, name: &str, config: &RunConfig) -> Result<Outcome> {
         println!("\n{name}");
         let mut folder = RunFolder::create(&self.out, &name.replace([' ', ','], "-"))?;
         folder.write_config(config)?;

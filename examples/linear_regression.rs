@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use wgrad::nn::Init;
+use wgrad::nn::weights;
 use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::optim::Optimizer;
-use wgrad::train::report::plots::{LinePlot, Series, line_plot};
-use wgrad::train::report::tensorboard::EventWriter;
-use wgrad::train::weights;
+use wgrad::report::plots::{LinePlot, Series, line_plot};
+use wgrad::report::tensorboard::EventWriter;
 use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, Tensor, gradcheck};
 
 /// Training stops at this loss.

@@ -11,8 +11,8 @@ use wgrad::data::{DataLoader, TensorBatch, TensorDataset};
 use wgrad::nn::Init;
 use wgrad::ops::Reduction;
 use wgrad::optim::Optimizer;
+use wgrad::report::plots::{ContourPlot, LinePlot, Series, contour_plot, line_plot};
 use wgrad::rng::Stream;
-use wgrad::train::report::plots::{ContourPlot, LinePlot, Series, contour_plot, line_plot};
 use wgrad::{Device, Graph, Program, Result, Tensor, TensorType, evaluate};
 
 const NUM_TRAIN: u32 = 100;

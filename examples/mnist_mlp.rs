@@ -15,8 +15,8 @@ use wgrad::data::{DataLoader, DatasetName, Normalize, Splits};
 use wgrad::nn::{Mode, Model, Sequential};
 use wgrad::ops::NllLoss;
 use wgrad::optim::Optimizer;
+use wgrad::report::grids::{ImageSample, probability_bars};
 use wgrad::train::predict::{Predictor, PredictorOptions};
-use wgrad::train::report::grids::{ImageSample, probability_bars};
 use wgrad::{DType, Device, Graph, Program, Result, TensorType};
 
 /// Trains 784-128-64-10 on MNIST.

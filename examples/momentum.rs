@@ -11,8 +11,8 @@ use clap::Parser;
 use wgrad::nn::Init;
 use wgrad::ops::Reduction;
 use wgrad::optim::Optimizer;
+use wgrad::report::plots::{LinePlot, Series, line_plot};
 use wgrad::rng::Stream;
-use wgrad::train::report::plots::{LinePlot, Series, line_plot};
 use wgrad::{Device, Graph, Program, Result, Tensor};
 
 const NUM_ROWS: usize = 100;

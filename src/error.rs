@@ -3,8 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::train::checkpoint::so_far;
-
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -230,4 +228,18 @@ impl Error {
 
 fn list(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// Progress as text: whole epochs, and batches of the next.
+pub(crate) fn so_far(epochs: u64, batches: usize) -> String {
+    let count = |number: u64, one: &str, many: &str| match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    };
+    let batches = batches as u64;
+    match (epochs, batches) {
+        (0, 1..) => count(batches, "batch", "batches"),
+        (_, 0) => count(epochs, "epoch", "epochs"),
+        (_, _) => format!("{} and {}", count(epochs, "epoch", "epochs"), count(batches, "batch", "batches")),
+    }
 }

@@ -13,7 +13,7 @@
 //! | 7 | compile | [`Plan`]s → [`Program`]: pipelines and buffers, made here once | [`exec`] |
 //! | 8 | run | many steps under a [`StepTable`] of what changes between them | [`exec`] |
 //! | 9 | measure, decide | metrics → best? stop? which learning rate? | [`train`] |
-//! | 10 | keep | weights, metrics, settings → a run's folder | [`train::run_folder`] |
+//! | 10 | keep | weights, metrics, settings → a run's folder | [`run::folder`] |
 //!
 //! [`train::fit`] is the loop over 8 to 10. [`exec::verify`] holds a device to the f64 reference,
 //! [`gradcheck`] any computation's gradients to finite differences.
@@ -24,7 +24,11 @@ pub mod graph;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod report;
 pub mod rng;
+pub mod run;
+pub mod schedule;
+pub mod sweep;
 pub mod train;
 
 mod error;
@@ -32,10 +36,10 @@ mod files;
 mod tensor;
 
 pub use error::{Error, Result};
-pub use exec::{Device, Program, StateDict, StepTable};
-pub use graph::gradcheck::gradcheck;
+pub use exec::gradcheck::gradcheck;
+pub use exec::{Device, Program, StateDict, StepTable, ValueAndGrad, evaluate, value_and_grad};
 pub use graph::plan::Plan;
-pub use graph::{Graph, Value, ValueAndGrad, evaluate, value_and_grad};
+pub use graph::{Graph, Value};
 pub use tensor::{DType, Shape, Tensor, TensorData, TensorType};
 
 /// Runs the README's example with the documentation's.

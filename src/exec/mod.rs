@@ -4,7 +4,9 @@
 
 pub(crate) mod cpu;
 mod device;
+mod evaluate;
 pub(crate) mod gpu;
+pub mod gradcheck;
 mod model;
 pub mod profile;
 mod snapshot;
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 pub use device::{Device, DeviceInfo, devices};
+pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
 pub use gpu::Kernels;
 pub use snapshot::Snapshot;
 pub use state::StateDict;

@@ -144,7 +144,7 @@ fn pooled_relu_gradients(graph: &Graph, uses: &Uses) -> Swapped {
 mod tests {
     use super::*;
     use crate::exec::StateDict;
-    use crate::nn::Init;
+    use crate::graph::Init;
     use crate::ops::{Conv2d, MaxPool2d};
     use crate::tensor::{Tensor, TensorType};
     use crate::{Device, Plan, Program, Result};

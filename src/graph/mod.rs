@@ -7,9 +7,8 @@
 //! value. The graph computes nothing itself: [`plan`] orders it and lays out memory, `exec` runs it.
 
 pub(crate) mod autodiff;
-mod evaluate;
 mod fuse;
-pub mod gradcheck;
+mod init;
 pub mod plan;
 
 use std::collections::BTreeMap;
@@ -17,9 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use autodiff::Gradients;
 pub(crate) use autodiff::Vjp;
-pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
+pub use init::Init;
 
-use crate::nn::Init;
 use crate::ops::{Op, Operation};
 use crate::tensor::{DType, Shape, Tensor, TensorType};
 use crate::{Error, Result};

@@ -1,14 +1,14 @@
 //! Layers and models: plain descriptions that append nodes to a graph. A layer holds no weights; it declares them by
 //! name, so that a training graph and an evaluation graph share them, and a safetensors file from PyTorch fits.
 
-mod init;
 mod layers;
 mod lenet;
 pub mod onnx;
 mod sequential;
 mod summary;
+pub mod weights;
 
-pub use init::Init;
+pub use crate::graph::Init;
 pub use layers::{BatchNorm2dLayer, Conv2dLayer, Linear};
 pub use lenet::LeNet5;
 pub use sequential::Sequential;

@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(summary.num_parameters, 16 * 16 + 16 + 16 * 4 + 4);
         let tied = |graph: &mut Graph, images: Value, _: Mode| -> Result<Value> {
             let x = graph.flatten(images, 1)?;
-            let weight = graph.parameter("w", [16, 16], crate::nn::Init::Zeros)?;
+            let weight = graph.parameter("w", [16, 16], crate::graph::Init::Zeros)?;
             let x = graph.linear(x, weight, None)?;
             graph.linear(x, weight, None)
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Kernel};
 use super::{Operation, check};
-use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::cpu::{CpuContext, Float};
 use crate::tensor::{Shape, Tensor, TensorType};
 use crate::{Error, Result};
 

@@ -5,61 +5,37 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases/`.
 
-pub(crate) mod accumulate;
-mod activation;
-pub(crate) mod adagrad;
-pub(crate) mod adam;
-mod argmax;
-mod assign;
-mod augment;
-mod avg_pool2d;
-mod batch_norm2d;
-pub(crate) mod clip_gradients;
-mod concat;
-mod conv2d;
-mod copy;
-mod cross_entropy;
+pub(crate) mod cpu;
 mod custom;
-mod dropout;
-pub(crate) mod elementwise;
-mod gather;
+pub(crate) mod data;
 pub mod kernel;
-pub(crate) mod lion;
-mod loss;
-mod matmul;
-mod max_pool2d;
-pub(crate) mod metrics;
-mod packed;
-mod pad;
-pub(crate) mod penalty;
-mod pool2d;
-mod reduce;
-mod reshape;
-pub(crate) mod rmsprop;
-pub(crate) mod sgd;
-pub(crate) mod softmax;
-pub(crate) mod strided;
-mod tensor_stats;
+pub(crate) mod nn;
+pub(crate) mod tensor;
+pub(crate) mod update;
 
-pub use activation::Activation;
-pub use augment::{Augment, Border};
-pub use avg_pool2d::AvgPool2d;
-pub use batch_norm2d::{BatchNorm2d, BatchNormTensors};
-pub use conv2d::Conv2d;
-pub use copy::SliceRange;
-pub use cross_entropy::{CrossEntropy, NllLoss, Reduction};
 pub use custom::{Array, ArrayMut, CustomKernel, CustomOp};
-pub use dropout::Dropout;
-pub use gather::{BatchSource, GatherBatch};
-pub use matmul::Matmul;
-pub use max_pool2d::MaxPool2d;
-pub use tensor_stats::{HISTOGRAM_BINS, STATS_COLUMNS, histogram_edges};
+pub use data::augment::{Augment, Border};
+pub use data::gather::{BatchSource, GatherBatch};
+pub use nn::activation::Activation;
+pub use nn::avg_pool2d::AvgPool2d;
+pub use nn::batch_norm2d::{BatchNorm2d, BatchNormTensors};
+pub use nn::conv2d::Conv2d;
+pub use nn::cross_entropy::{CrossEntropy, NllLoss, Reduction};
+pub use nn::dropout::Dropout;
+pub use nn::max_pool2d::MaxPool2d;
+pub use tensor::copy::SliceRange;
+pub use tensor::matmul::Matmul;
+pub use tensor::tensor_stats::{HISTOGRAM_BINS, STATS_COLUMNS, histogram_edges};
 
-use crate::exec::cpu::{CpuContext, Float};
 use crate::graph::Vjp;
 use crate::tensor::TensorType;
 use crate::{Error, Result, Value};
+use cpu::{CpuContext, Float};
+use data::{augment, gather, metrics};
 use kernel::{Cost, DispatchContext, Dispatches, Shader};
+use nn::{avg_pool2d, batch_norm2d, conv2d, cross_entropy, dropout, max_pool2d, softmax};
+use tensor::{argmax, assign, concat, copy, elementwise, matmul, pad, reduce, reshape, tensor_stats};
+use update::{accumulate, adagrad, adam, clip_gradients, lion, penalty, rmsprop, sgd};
 
 /// What every op can do. Implementations are plain structs of attributes.
 pub(crate) trait Operation {

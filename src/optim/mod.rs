@@ -11,14 +11,14 @@ pub use group::ParamGroup;
 pub use update::{Regularization, Update, UpdateOptions};
 
 use crate::exec::StepTable;
+use crate::graph::Init;
 use crate::graph::{Gradients, Graph, Value};
-use crate::nn::Init;
 use crate::ops::Op;
-use crate::ops::adagrad::AdagradStep;
-use crate::ops::adam::AdamStep;
-use crate::ops::lion::LionStep;
-use crate::ops::rmsprop::RmsPropStep;
-use crate::ops::sgd::SgdStep;
+use crate::ops::update::adagrad::AdagradStep;
+use crate::ops::update::adam::AdamStep;
+use crate::ops::update::lion::LionStep;
+use crate::ops::update::rmsprop::RmsPropStep;
+use crate::ops::update::sgd::SgdStep;
 use crate::{Error, Result};
 
 /// How parameters follow their gradients.

@@ -10,12 +10,12 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{Optimizer, ParamGroup};
+use crate::graph::Init;
 use crate::graph::plan::packed_elems;
 use crate::graph::{Gradients, Graph, NodeKind, StateKind, StateSpec, Value};
-use crate::nn::Init;
-use crate::ops::accumulate::Accumulate;
-use crate::ops::clip_gradients::{ClipGradNorm, ClipGradValue};
-use crate::ops::penalty::{Penalty, PenaltyGradient};
+use crate::ops::update::accumulate::Accumulate;
+use crate::ops::update::clip_gradients::{ClipGradNorm, ClipGradValue};
+use crate::ops::update::penalty::{Penalty, PenaltyGradient};
 use crate::ops::{Op, Operation};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};

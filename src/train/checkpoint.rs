@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::early_stop::{BestSoFar, EarlyStopState};
-use super::schedule::PlateauState;
-use super::weights;
 use crate::exec::{Snapshot, StateDict};
+use crate::nn::weights;
+use crate::schedule::PlateauState;
 use crate::tensor::{Tensor, TensorData};
 use crate::{Error, Result};
 
@@ -65,21 +65,7 @@ pub struct RunState {
 impl RunState {
     /// What is done, in words: "3 epochs and 2 batches".
     pub fn so_far(&self) -> String {
-        so_far(self.epochs, self.batches)
-    }
-}
-
-/// Epochs that are done and batches of the next, in words.
-pub(crate) fn so_far(epochs: u64, batches: usize) -> String {
-    let count = |number: u64, one: &str, many: &str| match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {many}"),
-    };
-    let batches = batches as u64;
-    match (epochs, batches) {
-        (0, 1..) => count(batches, "batch", "batches"),
-        (_, 0) => count(epochs, "epoch", "epochs"),
-        (_, _) => format!("{} and {}", count(epochs, "epoch", "epochs"), count(batches, "batch", "batches")),
+        crate::error::so_far(self.epochs, self.batches)
     }
 }
 

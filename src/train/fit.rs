@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
 use super::early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use super::metrics::Metrics;
-use super::schedule::{Interval, Mode, Schedule};
 use super::{EpochMetrics, EpochReport, Observer, Outcome, Session};
+use crate::schedule::{Interval, Mode, Schedule};
 use crate::{Error, Result};
 
 /// How a session is trained.

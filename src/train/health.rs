@@ -13,9 +13,9 @@ use super::nan_if_null;
 use super::session::Forward;
 use crate::Result;
 use crate::exec::{Program, StepTable};
+use crate::graph::Init;
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, NodeKind, StateKind, StateSpec, Value};
-use crate::nn::Init;
 use crate::ops::{Activation, HISTOGRAM_BINS, Op, Operation, STATS_COLUMNS};
 use crate::tensor::DType;
 

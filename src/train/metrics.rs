@@ -1,6 +1,6 @@
 //! What the device's table of metrics says once it has been read.
 
-use crate::ops::metrics::COLUMNS;
+use crate::ops::data::metrics::COLUMNS;
 
 /// Loss and accuracy over a set of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,30 +1,21 @@
 //! Training: [`fit`] is the loop, one function that reads top to bottom. What it decides with ([`schedule`],
 //! [`early_stop`]) are pure state machines; what it drives is a [`Session`]; what it tells goes to an [`Observer`]; where
-//! it stands it saves as a [`Checkpoint`]. [`TrainConfig`] describes a run as plain values, to keep in a file and run
+//! it stands it saves as a [`Checkpoint`]. [`RunConfig`] describes a run as plain values, to keep in a file and run
 //! again.
 
 pub mod checkpoint;
-pub mod config;
 pub mod early_stop;
 mod evaluate;
 mod fit;
 pub mod health;
 pub mod metrics;
 pub mod predict;
-pub mod report;
-pub mod run_folder;
-mod saved;
-pub mod schedule;
 pub mod session;
-pub mod sweep;
-pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};
-pub use config::TrainConfig;
 pub use evaluate::{EvalOptions, evaluate};
 pub use fit::{FitOptions, fit, fit_from};
 pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
-pub use saved::SavedModel;
 use serde::{Deserialize, Serialize};
 pub use session::{EpochMetrics, Session, SessionOptions};
 

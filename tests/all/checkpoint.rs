@@ -8,8 +8,8 @@ use wgrad::data::{ChannelStats, Dataset, bundled};
 use wgrad::nn::LeNet5;
 use wgrad::ops::Augment;
 use wgrad::optim::{Optimizer, UpdateOptions};
+use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
-use wgrad::train::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::{
     Checkpoint, CheckpointOptions, EpochReport, FitOptions, HealthOptions, Observer, Outcome, Session, SessionOptions,
     fit, fit_from,
@@ -265,7 +265,7 @@ fn another_version_and_other_files_are_refused_by_name() {
 
     let mut session = setting.session(&Device::Cpu);
     let model = folder.path().join("checkpoint.model");
-    wgrad::train::weights::save(&model, &session.model().unwrap(), &[("epoch", "3".to_owned())]).unwrap();
+    wgrad::nn::weights::save(&model, &session.model().unwrap(), &[("epoch", "3".to_owned())]).unwrap();
     let error = Checkpoint::load(&model).unwrap_err().to_string();
     assert!(error.contains("metadata is not a run's state"), "{error}");
     let error = Checkpoint::load(folder.path().join("none").as_path()).unwrap_err();

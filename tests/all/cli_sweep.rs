@@ -6,8 +6,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use wgrad::train::TrainConfig;
-use wgrad::train::report::Run;
+use wgrad::report::Run;
+use wgrad::run::RunConfig;
 
 use crate::cli::{DATA, Done, Place, lines, read, succeeds};
 
@@ -112,7 +112,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     let number: usize = line.split(':').next().unwrap().parse().unwrap();
     let losses = Run::read(&folder.join(format!("trial-{number:03}"))).unwrap().epochs;
     assert_eq!(again[1]["val_loss"].as_f64(), Some(losses[1].val_loss));
-    assert!(TrainConfig::load(&best).unwrap().health.is_some(), "by itself it is looked into as any run");
+    assert!(RunConfig::load(&best).unwrap().health.is_some(), "by itself it is looked into as any run");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_grid_has_every_combination_and_options_go_before_the_file() {
     assert!(records.iter().all(|record| record["epochs"] == 1), "{printed:?}");
     let best = records.iter().map(|record| record["metric"].as_f64().unwrap()).fold(0.0, f64::max);
     assert_eq!((last["metric"].as_f64(), last["trials"].as_u64()), (Some(best), Some(4)));
-    let config = TrainConfig::load(&place.path(last["config"].as_str().unwrap())).unwrap();
+    let config = RunConfig::load(&place.path(last["config"].as_str().unwrap())).unwrap();
     assert_eq!((config.epochs, config.lr), (1, last["settings"]["lr"].as_f64()));
     assert!(place.path("there").is_dir() && folders(&place).is_empty());
 }

@@ -225,7 +225,7 @@ fn cifar10_saves_loads_and_predicts() {
     let best = first[2].max(second[2]);
     let loaded = numbers_of(&text, "loaded model:")[0];
     assert!(loaded == first[2] || loaded == second[2], "{loaded} is neither epoch's accuracy (best {best}):\n{text}");
-    let model = wgrad::train::weights::load(&dir.path().join("cifar10.safetensors")).expect("the saved model");
+    let model = wgrad::nn::weights::load(&dir.path().join("cifar10.safetensors")).expect("the saved model");
     assert_eq!(model.len(), 10);
     assert_eq!(model["conv1.weight"].shape().dims(), [6, 3, 5, 5]);
 }

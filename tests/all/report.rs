@@ -5,16 +5,14 @@ use std::path::Path;
 
 use wgrad::data::{Dataset, Normalize, Split, bundled};
 use wgrad::nn::LeNet5;
+use wgrad::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
+use wgrad::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
+use wgrad::report::plots::{ContourPlot, LinePlot, Mark, Sample, Series, contour_plot, histogram_rows, line_plot};
+use wgrad::report::tensorboard::EventWriter;
+use wgrad::report::{Comparison, Confusion, Picture, ReportOptions, Run, curves, write_report};
+use wgrad::run::folder::RunFolder;
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::predict::{Predictor, PredictorOptions};
-use wgrad::train::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
-use wgrad::train::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
-use wgrad::train::report::plots::{
-    ContourPlot, LinePlot, Mark, Sample, Series, contour_plot, histogram_rows, line_plot,
-};
-use wgrad::train::report::tensorboard::EventWriter;
-use wgrad::train::report::{Comparison, Confusion, Picture, ReportOptions, Run, curves, write_report};
-use wgrad::train::run_folder::RunFolder;
 use wgrad::train::{
     EpochReport, FitOptions, HealthOptions, HealthReport, Observer, Outcome, Session, SessionOptions, fit,
 };

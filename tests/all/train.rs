@@ -8,8 +8,8 @@ use wgrad::data::{ChannelStats, Dataset, DatasetName, Split, bundled};
 use wgrad::nn::{LeNet5, Mode, Model};
 use wgrad::ops::CrossEntropy;
 use wgrad::optim::Optimizer;
+use wgrad::schedule::{Interval, Mode as Direction, PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
-use wgrad::train::schedule::{Interval, Mode as Direction, PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, StepTable, Tensor, TensorType};
 

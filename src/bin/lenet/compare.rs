@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use wgrad::Result;
-use wgrad::train::report::Comparison;
+use wgrad::report::Comparison;
 
 use crate::console;
 use crate::options::CompareOptions;

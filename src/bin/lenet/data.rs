@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wgrad::Result;
 use wgrad::data::fetch::{Event, fetch};
 use wgrad::data::{Choice, Dataset, DatasetName, Place, Splits, load, places};
-use wgrad::train::report::grids::{ImageSample, sample_grid};
+use wgrad::report::grids::{ImageSample, sample_grid};
 
 use crate::console::{self, count};
 use crate::options::{at_least_1, parser};
@@ -192,7 +192,7 @@ fn show(options: ShowOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::train::report::Picture> {
+fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::report::Picture> {
     let chosen = data.choose(choice)?;
     let class_name = |class: usize| data.class_names.get(class).copied().unwrap_or_default();
     let samples: Vec<ImageSample> = chosen

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use wgrad::train::config::RunData;
-use wgrad::train::report::classify::ClassScores;
-use wgrad::train::report::{Confusion, grids};
-use wgrad::train::{SavedModel, TrainConfig};
+use wgrad::report::classify::ClassScores;
+use wgrad::report::{Confusion, grids};
+use wgrad::run::config::RunData;
+use wgrad::run::{RunConfig, SavedModel};
 use wgrad::{Device, Result};
 
 use crate::console::{self, count, percent};
@@ -86,8 +86,7 @@ impl EvalOptions {
     fn model(&self) -> Result<SavedModel> {
         let path = self.run.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."));
         let SavedModel { file, config: run } = SavedModel::open(path)?;
-        let mut config =
-            TrainConfig { val_limit: self.val_limit, batch_norm: run.batch_norm || self.batch_norm, ..run };
+        let mut config = RunConfig { val_limit: self.val_limit, batch_norm: run.batch_norm || self.batch_norm, ..run };
         self.dataset.apply_to_model(&mut config);
         self.source.apply(&mut config)?;
         self.device.apply(&mut config);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use wgrad::Result;
 use wgrad::nn::onnx;
-use wgrad::train::SavedModel;
+use wgrad::run::SavedModel;
 
 use crate::console;
 use crate::model::ModelOptions;

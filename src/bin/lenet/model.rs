@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use wgrad::Result;
 use wgrad::data::Normalize;
-use wgrad::train::SavedModel;
+use wgrad::run::SavedModel;
 
 use crate::options::{DatasetOption, parser};
 

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wgrad::data::{Dataset, Fit, Photo, PhotoOptions, has_bright_border};
-use wgrad::train::SavedModel;
+use wgrad::report::predictions::{Pixels, PredictedImage, predictions};
+use wgrad::run::SavedModel;
 use wgrad::train::predict::Prediction;
-use wgrad::train::report::predictions::{Pixels, PredictedImage, predictions};
 use wgrad::{Device, Result};
 
 use crate::console::{self, percent};

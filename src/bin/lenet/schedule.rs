@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use wgrad::Result;
-use wgrad::train::TrainConfig;
-use wgrad::train::report::curves::schedule_plot;
-use wgrad::train::schedule::{Interval, Kind, Schedule};
+use wgrad::report::curves::schedule_plot;
+use wgrad::run::RunConfig;
+use wgrad::schedule::{Interval, Kind, Schedule};
 
 use crate::console::{self, count};
 use crate::options::schedule::{SchedulerOptions, as_option, without_warm_up};
@@ -49,7 +49,7 @@ pub struct ScheduleOptions {
 
 pub fn run(options: ScheduleOptions) -> Result<ExitCode> {
     let ScheduleOptions { lr, steps, metric, config, json, picture, scheduler } = options;
-    let mut config = config.as_deref().map_or_else(|| Ok(TrainConfig::default()), TrainConfig::load)?;
+    let mut config = config.as_deref().map_or_else(|| Ok(RunConfig::default()), RunConfig::load)?;
     config.lr = lr.or(config.lr);
     config.validate()?;
     scheduler.apply(&mut config)?;

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use wgrad::Result;
 use wgrad::nn::LayerSummary;
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 
 use crate::console::{self, count};
 use crate::options::{DatasetOption, NetworkOptions, at_least_1};
@@ -26,7 +26,7 @@ pub struct SummaryOptions {
 }
 
 pub fn run(options: SummaryOptions) -> Result<ExitCode> {
-    let mut config = TrainConfig { batch_size: options.batch_size, ..TrainConfig::default() };
+    let mut config = RunConfig { batch_size: options.batch_size, ..RunConfig::default() };
     options.dataset.apply(&mut config);
     options.network.apply(&mut config);
     config.validate()?;

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use wgrad::train::EpochReport;
-use wgrad::train::sweep::{
+use wgrad::sweep::{
     Assignment, Finish, Method, Metric, Ranking, RunOptions, Setting, Status, Sweep, SweepConfig, SweepFolder,
     SweepObserver, TrialRecord, Values, default_jobs, ranking, write_results,
 };
+use wgrad::train::EpochReport;
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Detail};
@@ -167,9 +167,7 @@ fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> 
         let title = if index == 0 { "space" } else { "" };
         let values = match values {
             Values::Range(range) => range.to_string(),
-            Values::Choices(choices) => {
-                choices.iter().map(wgrad::train::sweep::in_words).collect::<Vec<_>>().join(" | ")
-            }
+            Values::Choices(choices) => choices.iter().map(wgrad::sweep::in_words).collect::<Vec<_>>().join(" | "),
         };
         console::line(format!("{title:<8}  {name}: {values}"))?;
     }
@@ -257,7 +255,7 @@ impl Show {
         let metric = sweep.metric();
         let mut columns = vec![("trial".to_owned(), 5)];
         for (index, setting) in sweep.space.settings().iter().enumerate() {
-            let texts = sweep.trials.iter().map(|trial| wgrad::train::sweep::in_words(&trial.assignment.0[index].1));
+            let texts = sweep.trials.iter().map(|trial| wgrad::sweep::in_words(&trial.assignment.0[index].1));
             let width = texts.map(|text| text.chars().count()).max().unwrap_or(0);
             columns.push((setting.name.clone(), width.max(setting.name.chars().count())));
         }

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wgrad::data::Dataset;
-use wgrad::train::config::RunData;
-use wgrad::train::report::tensorboard::EventWriter;
-use wgrad::train::report::{ReportOptions, write_report};
-use wgrad::train::run_folder::{CHECKPOINT, RunFolder};
-use wgrad::train::schedule::Kind;
-use wgrad::train::weights::in_file;
+use wgrad::nn::weights::in_file;
+use wgrad::report::tensorboard::EventWriter;
+use wgrad::report::{ReportOptions, write_report};
+use wgrad::run::RunConfig;
+use wgrad::run::config::RunData;
+use wgrad::run::folder::{CHECKPOINT, RunFolder};
+use wgrad::schedule::Kind;
 use wgrad::train::{
-    CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, TrainConfig, fit,
-    fit_from,
+    CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, fit, fit_from,
 };
 use wgrad::{Device, Error, Result, StateDict};
 
@@ -62,7 +62,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn introduce_data(console: &Console, config: &TrainConfig, data: &RunData) -> Result<()> {
+fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Result<()> {
     let (training, test) = (count(data.train.len()), count(data.test.len()));
     let validation = match &data.validation {
         Some(data) => format!("{} validation", count(data.len())),
@@ -76,7 +76,7 @@ fn introduce_data(console: &Console, config: &TrainConfig, data: &RunData) -> Re
     Ok(())
 }
 
-fn introduce_training(console: &Console, config: &TrainConfig, session: &Session) -> Result<()> {
+fn introduce_training(console: &Console, config: &RunConfig, session: &Session) -> Result<()> {
     console.info(format!(
         "model     LeNet-5, {} parameters{}",
         count(session.num_parameters()),
@@ -102,7 +102,7 @@ struct Kept {
 /// Writes down how a run ended. The weights first: they are what cannot be had again.
 fn keep(
     recorder: &mut Recorder,
-    config: &TrainConfig,
+    config: &RunConfig,
     device: &Device,
     test: &Dataset,
     weights: &StateDict,
@@ -149,7 +149,7 @@ fn show(detail: Detail, outcome: Outcome, kept: &Kept, run: &Path, num_test_imag
 /// Trains from the start, or from where a run stopped.
 fn train(
     session: &mut Session,
-    config: &TrainConfig,
+    config: &RunConfig,
     recorder: &mut Recorder,
     resume: Option<&Resume>,
 ) -> Result<Outcome> {

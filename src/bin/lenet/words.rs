@@ -1,14 +1,14 @@
 //! A run's settings in words, for the lines that `lenet train` begins with.
 
 use wgrad::optim::{Optimizer, UpdateOptions};
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
+use wgrad::schedule::Kind;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
-use wgrad::train::schedule::Kind;
 
 use crate::console::short;
 
 /// What the network has that LeNet-5 has not.
-pub fn extras(config: &TrainConfig) -> String {
+pub fn extras(config: &RunConfig) -> String {
     let mut words = String::new();
     if config.batch_norm {
         words += ", batch normalisation";
@@ -23,7 +23,7 @@ pub fn extras(config: &TrainConfig) -> String {
 }
 
 /// How it is trained.
-pub fn training(config: &TrainConfig) -> String {
+pub fn training(config: &RunConfig) -> String {
     let mut words = vec![optimizer(&config.optimizer)];
     if matches!(config.schedule.kind(), Kind::Constant {}) {
         words.push(format!("learning rate {}", short(config.learning_rate())));

@@ -3,8 +3,8 @@
 use super::proto::{AttributeProto, AttributeType};
 use super::{Writer, to_i64, unsupported};
 use crate::graph::Value;
-use crate::ops::elementwise::{BinaryFunction, UnaryFunction};
-use crate::ops::softmax::SoftmaxFunction;
+use crate::ops::nn::softmax::SoftmaxFunction;
+use crate::ops::tensor::elementwise::{BinaryFunction, UnaryFunction};
 use crate::ops::{Activation, Conv2d, Matmul, MaxPool2d, Op, Operation};
 use crate::{Error, Result};
 

@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 
 use super::*;
-use crate::train::schedule::{PlateauOptions, ReduceLrOnPlateau};
+use crate::schedule::{PlateauOptions, ReduceLrOnPlateau};
 
 fn with_patience(patience: u64) -> EarlyStopOptions {
     EarlyStopOptions { patience, ..EarlyStopOptions::default() }

@@ -14,7 +14,7 @@ use crate::optim::Update;
 use crate::tensor::{DType, TensorType};
 
 /// What the graphs of all entries have in common.
-pub(in crate::train) struct Recipe<'a> {
+pub(crate) struct Recipe<'a> {
     pub model: &'a dyn Model,
     pub normalize: &'a ChannelStats,
     pub seed: u64,
@@ -27,14 +27,14 @@ pub(in crate::train) struct Recipe<'a> {
 }
 
 /// What training follows, beside the recipe.
-pub(in crate::train) struct Objective<'a> {
+pub(crate) struct Objective<'a> {
     pub(super) update: &'a Update,
     pub(super) label_smoothing: f64,
 }
 
 impl Part {
     /// The plans of its entries: training steps with an objective, evaluation without.
-    pub(in crate::train) fn plans(
+    pub(crate) fn plans(
         &self,
         data: &Dataset,
         recipe: &Recipe<'_>,
@@ -59,7 +59,7 @@ pub(super) struct Entry<'a> {
 }
 
 /// A graph from a batch of images to its loss.
-pub(in crate::train) struct Forward {
+pub(crate) struct Forward {
     pub graph: Graph,
     /// As the network gets them.
     pub images: Value,

@@ -3,46 +3,41 @@
 use super::TABLE;
 use crate::data::{DataLoader, Dataset};
 use crate::exec::{Program, StepTable};
-use crate::ops::metrics::COLUMNS;
+use crate::ops::data::metrics::COLUMNS;
 use crate::tensor::Tensor;
 use crate::train::metrics::Metrics;
 use crate::{Error, Result};
 
 /// The least binding that every WebGPU device takes; a data set beyond it lies in two.
-pub(in crate::train) const MAX_SHARD_BYTES: usize = 128 << 20;
+pub(crate) const MAX_SHARD_BYTES: usize = 128 << 20;
 
 /// One set of images on the device and the entries that go over it.
-pub(in crate::train) struct Part {
+pub(crate) struct Part {
     pub(super) name: &'static str,
-    pub(in crate::train) loader: DataLoader,
+    pub(crate) loader: DataLoader,
     /// The first row of the metrics table that its batches write.
     pub(super) first_row: usize,
 }
 
 impl Part {
-    pub(in crate::train) fn new(
-        name: &'static str,
-        data: &Dataset,
-        batch_size: usize,
-        first_row: usize,
-    ) -> Result<Part> {
+    pub(crate) fn new(name: &'static str, data: &Dataset, batch_size: usize, first_row: usize) -> Result<Part> {
         let size =
             |option: &str, size: usize| u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size));
         let loader = DataLoader::new(size("images", data.len())?, size("--batch-size", batch_size)?)?;
         Ok(Part { name, loader, first_row })
     }
 
-    pub(in crate::train) fn num_rows(&self) -> usize {
+    pub(crate) fn num_rows(&self) -> usize {
         self.loader.num_batches() as usize
     }
 
     /// Puts the images on the device.
-    pub(in crate::train) fn upload(&self, program: &mut Program, data: &Dataset, max_shard_bytes: usize) -> Result<()> {
+    pub(crate) fn upload(&self, program: &mut Program, data: &Dataset, max_shard_bytes: usize) -> Result<()> {
         self.states(data, max_shard_bytes)?.iter().try_for_each(|(name, tensor)| program.write(name, tensor))
     }
 
     /// Goes over all batches without changing weights.
-    pub(in crate::train) fn run(&self, program: &mut Program) -> Result<()> {
+    pub(crate) fn run(&self, program: &mut Program) -> Result<()> {
         for (entry, batch_size, first, count) in self.entries() {
             program.run(&entry, &batches(self, batch_size, first, count))?;
         }
@@ -50,7 +45,7 @@ impl Part {
     }
 
     /// What its batches wrote to the metrics table.
-    pub(in crate::train) fn metrics(&self, program: &mut Program) -> Result<Metrics> {
+    pub(crate) fn metrics(&self, program: &mut Program) -> Result<Metrics> {
         Ok(metrics_of(&program.read(TABLE)?.to_f64_vec(), self))
     }
 

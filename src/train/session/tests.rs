@@ -6,7 +6,7 @@ use crate::exec::verify;
 use crate::graph::{Graph, Value};
 use crate::nn::{BatchNorm2dLayer, Conv2dLayer, Linear, Mode};
 use crate::rng::Stream;
-use crate::train::schedule::Schedule;
+use crate::schedule::Schedule;
 use crate::train::{FitOptions, HealthKind, fit};
 
 fn devices() -> Vec<Device> {

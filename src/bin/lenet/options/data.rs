@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use wgrad::Result;
 use wgrad::data::{BorderColor, DatasetName, Normalize};
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 
 use super::{absolute, choice, parser, reject, set};
 
@@ -48,20 +48,20 @@ pub struct SelectionOptions {
 }
 
 impl DatasetOption {
-    pub fn apply(&self, config: &mut TrainConfig) {
+    pub fn apply(&self, config: &mut RunConfig) {
         set(self.dataset, &mut config.dataset);
     }
 
     /// As [`apply`](Self::apply), to the settings of a run that has ended: another data set's files would not be in
     /// that run's folder of data.
-    pub fn apply_to_model(&self, config: &mut TrainConfig) {
+    pub fn apply_to_model(&self, config: &mut RunConfig) {
         config.data = config.data.take().filter(|_| self.dataset.is_none_or(|name| name == config.dataset));
         self.apply(config);
     }
 }
 
 impl SourceOptions {
-    pub fn apply(&self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(&self, config: &mut RunConfig) -> Result<()> {
         if let Some(dir) = &self.data {
             config.data = Some(absolute(dir)?);
         }
@@ -71,7 +71,7 @@ impl SourceOptions {
 }
 
 impl SelectionOptions {
-    pub fn apply(self, config: &mut TrainConfig) {
+    pub fn apply(self, config: &mut RunConfig) {
         config.train_limit = self.train_limit.or(config.train_limit);
         config.val_limit = self.val_limit.or(config.val_limit);
         set(self.val_split, &mut config.val_split);
@@ -100,7 +100,7 @@ pub struct TransformOptions {
 }
 
 impl TransformOptions {
-    pub fn apply(self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(self, config: &mut RunConfig) -> Result<()> {
         let transforms = &mut config.transforms;
         set(self.crop_padding, &mut transforms.crop_padding);
         set(self.flip, &mut transforms.flip_probability);

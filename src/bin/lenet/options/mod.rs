@@ -1,4 +1,4 @@
-//! The command line. Options stand in groups that subcommands share; each group knows how to change a [`TrainConfig`],
+//! The command line. Options stand in groups that subcommands share; each group knows how to change a [`RunConfig`],
 //! so that what is not given keeps the default or what `--config` says.
 
 mod data;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 use wgrad::{Error, Result};
 
 use crate::data::DataCommand;
@@ -119,7 +119,7 @@ pub struct TrainOptions {
 
 /// What `lenet train` was asked for.
 pub struct TrainRequest {
-    pub config: TrainConfig,
+    pub config: RunConfig,
     pub output: OutputOptions,
     /// The run to go on with.
     pub resume: Option<Resume>,
@@ -181,8 +181,8 @@ impl TrainOptions {
         let resume = self.resume.as_deref().map(Resume::read).transpose()?;
         let started_as = match (&resume, &self.config) {
             (Some(resume), _) => resume.config()?,
-            (None, Some(file)) => TrainConfig::load(file)?,
-            (None, None) => TrainConfig::default(),
+            (None, Some(file)) => RunConfig::load(file)?,
+            (None, None) => RunConfig::default(),
         };
         let mut config = started_as.clone();
         self.dataset.apply(&mut config);
@@ -210,8 +210,8 @@ impl TrainOptions {
 
 impl PlanOptions {
     /// A run with these options.
-    pub fn config(self) -> Result<TrainConfig> {
-        let mut config = TrainConfig { health: None, ..TrainConfig::default() };
+    pub fn config(self) -> Result<RunConfig> {
+        let mut config = RunConfig { health: None, ..RunConfig::default() };
         self.dataset.apply(&mut config);
         self.network.apply(&mut config);
         self.batch.apply(&mut config);
@@ -225,8 +225,8 @@ impl PlanOptions {
 
 impl StepOptions {
     /// A run with these options.
-    pub fn config(self) -> Result<TrainConfig> {
-        let mut config = TrainConfig { device: "gpu".to_owned(), health: None, ..TrainConfig::default() };
+    pub fn config(self) -> Result<RunConfig> {
+        let mut config = RunConfig { device: "gpu".to_owned(), health: None, ..RunConfig::default() };
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.network.apply(&mut config);
@@ -242,7 +242,7 @@ impl StepOptions {
 }
 
 /// An environment variable that is set to nothing asks for nothing.
-pub fn set_device(device: Option<String>, config: &mut TrainConfig) {
+pub fn set_device(device: Option<String>, config: &mut RunConfig) {
     set(device.filter(|device| !device.is_empty()), &mut config.device);
 }
 

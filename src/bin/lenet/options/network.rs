@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use wgrad::Result;
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 
 use super::{absolute, set};
 
@@ -28,14 +28,14 @@ pub struct InitOption {
 }
 
 impl NetworkOptions {
-    pub fn apply(self, config: &mut TrainConfig) {
+    pub fn apply(self, config: &mut RunConfig) {
         config.batch_norm |= self.batch_norm;
         set(self.dropout, &mut config.dropout);
     }
 }
 
 impl InitOption {
-    pub fn apply(self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(self, config: &mut RunConfig) -> Result<()> {
         if let Some(file) = &self.init {
             config.init = Some(absolute(file)?);
         }

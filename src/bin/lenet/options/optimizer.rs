@@ -3,7 +3,7 @@
 use clap::Args;
 use wgrad::Result;
 use wgrad::optim::Optimizer;
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 
 use super::{alternatives, reject, set};
 
@@ -60,7 +60,7 @@ pub struct OptimizerOptions {
 }
 
 impl BatchOptions {
-    pub fn apply(self, config: &mut TrainConfig) {
+    pub fn apply(self, config: &mut RunConfig) {
         set(self.batch_size, &mut config.batch_size);
         set(self.accumulate, &mut config.update.accumulate);
         set(self.seed, &mut config.seed);
@@ -68,7 +68,7 @@ impl BatchOptions {
 }
 
 impl OptimizerOptions {
-    pub fn apply(self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(self, config: &mut RunConfig) -> Result<()> {
         let wanted = match self.optimizer.as_deref() {
             Some("sgd") => Optimizer::sgd_momentum(0.9),
             Some("adam") => Optimizer::adam(),

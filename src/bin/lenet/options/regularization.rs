@@ -2,7 +2,7 @@
 
 use clap::Args;
 use wgrad::Result;
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 
 use super::{reject, set};
 
@@ -30,7 +30,7 @@ pub struct RegularizationOptions {
 }
 
 impl RegularizationOptions {
-    pub fn apply(self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(self, config: &mut RunConfig) -> Result<()> {
         let update = &mut config.update;
         let penalty = &mut update.regularization;
         set(self.l1, &mut penalty.l1);

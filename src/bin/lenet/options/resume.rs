@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use wgrad::Result;
-use wgrad::train::run_folder::CHECKPOINT;
-use wgrad::train::{Checkpoint, TrainConfig};
+use wgrad::run::RunConfig;
+use wgrad::run::folder::CHECKPOINT;
+use wgrad::train::Checkpoint;
 
 use super::usage;
 
@@ -28,13 +29,13 @@ impl Resume {
         Ok(Resume { folder: folder.to_owned(), checkpoint: Checkpoint::load(&file)? })
     }
 
-    pub fn config(&self) -> Result<TrainConfig> {
-        TrainConfig::parse(&self.checkpoint.settings, &self.folder.join(CHECKPOINT))
+    pub fn config(&self) -> Result<RunConfig> {
+        RunConfig::parse(&self.checkpoint.settings, &self.folder.join(CHECKPOINT))
     }
 }
 
 /// Settings that a run began with stay as they are: another network or optimizer has no use for what was saved.
-pub fn refuse_changes(before: &TrainConfig, now: &TrainConfig) -> Result<()> {
+pub fn refuse_changes(before: &RunConfig, now: &RunConfig) -> Result<()> {
     for (setting, before, now) in before.differences(now)? {
         if !CHANGEABLE.contains(&setting.as_str()) {
             let expected = format!("{before}, as the run began; start a new run for another");

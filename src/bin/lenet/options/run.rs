@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 
 use super::set_device;
 
@@ -17,7 +17,7 @@ pub struct DeviceOption {
 }
 
 impl DeviceOption {
-    pub fn apply(&self, config: &mut TrainConfig) {
+    pub fn apply(&self, config: &mut RunConfig) {
         set_device(self.device.clone(), config);
     }
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use wgrad::train::TrainConfig;
-use wgrad::train::schedule::{
+use wgrad::run::RunConfig;
+use wgrad::schedule::{
     Anneal, Interval, Kind, Mode, OneCycle, PlateauOptions, ReduceLrOnPlateau, Schedule, ThresholdMode,
 };
 use wgrad::{Error, Result};
@@ -151,7 +151,7 @@ pub struct SchedulerOptions {
 
 impl SchedulerOptions {
     /// Changes the schedule: what a file describes stays as it is there, unless it becomes one of another kind.
-    pub fn apply(self, config: &mut TrainConfig) -> Result<()> {
+    pub fn apply(self, config: &mut RunConfig) -> Result<()> {
         let given = self.given();
         let asks = self.scheduler.is_some() || self.interval.is_some() || self.warmup.is_some();
         if !asks && self.warmup_factor.is_none() && given.is_empty() {
@@ -193,7 +193,7 @@ impl SchedulerOptions {
     }
 
     /// Checks what can be checked of the schedule before the number of steps in an epoch is known.
-    pub fn check(config: &TrainConfig) -> Result<()> {
+    pub fn check(config: &RunConfig) -> Result<()> {
         if config.schedule.interval() == Interval::Batch {
             return Ok(());
         }

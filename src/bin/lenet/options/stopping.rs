@@ -1,7 +1,7 @@
 //! Options about when training ends.
 
 use clap::Args;
-use wgrad::train::TrainConfig;
+use wgrad::run::RunConfig;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 
 use super::{choice, set};
@@ -38,7 +38,7 @@ pub struct StoppingOptions {
 }
 
 impl StoppingOptions {
-    pub fn apply(self, config: &mut TrainConfig) {
+    pub fn apply(self, config: &mut RunConfig) {
         set(self.epochs, &mut config.epochs);
         if self.no_early_stopping {
             config.early_stopping = None;

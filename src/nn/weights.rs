@@ -1,0 +1,162 @@
+//! Model files: safetensors with PyTorch's names and layouts, so that they move both ways without a converter.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+
+use crate::exec::StateDict;
+use crate::tensor::{Tensor, TensorData};
+use crate::{Error, Result, files};
+
+/// What PyTorch keeps beside running statistics and wgrad does not.
+const IGNORED_SUFFIX: &str = ".num_batches_tracked";
+
+/// The one entry of a file's metadata. The format has a map without an order there, so more than one entry would make
+/// equal files differ in bytes.
+const METADATA: &str = "about";
+
+/// The longest header that the format allows.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Writes tensors to `path`, with a few words about where they come from. What was computed in f64 is written as f32.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn save(path: &Path, tensors: &StateDict, about: &[(&str, String)]) -> Result<()> {
+    let about: Vec<String> = about.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    let mut single = StateDict::new();
+    for (name, tensor) in tensors {
+        let narrowed = match tensor.data() {
+            TensorData::F64(_) => Tensor::f32(tensor.shape().clone(), tensor.to_f32_vec())?,
+            _ => tensor.clone(),
+        };
+        single.insert(name.clone(), narrowed);
+    }
+    write(path, &single, about.join("\n"))
+}
+
+/// Reads the tensors of `path`.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Data`] where the file is damaged, or holds other than 32-bit floats.
+pub fn load(path: &Path) -> Result<StateDict> {
+    from_bytes(path, &read_bytes(path)?)
+}
+
+/// [`load`] from bytes already in memory; `path` is for messages only. Errors as there.
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<StateDict> {
+    let (mut tensors, _) = parse(path, bytes)?;
+    tensors.retain(|name, _| !name.ends_with(IGNORED_SUFFIX));
+    match tensors.iter().find(|(_, tensor)| !matches!(tensor.data(), TensorData::F32(_))) {
+        None => Ok(tensors),
+        Some((name, tensor)) => {
+            let got = format!("{:?} in tensor \"{name}\"", Stored(tensor).dtype());
+            Err(Error::data(path, "32-bit floats (F32)", got))
+        }
+    }
+}
+
+/// Writes tensors as they are, with metadata.
+pub(crate) fn write(path: &Path, tensors: &StateDict, metadata: String) -> Result<()> {
+    let views = tensors.iter().map(|(name, tensor)| (name, Stored(tensor)));
+    let metadata = HashMap::from([(METADATA.to_owned(), metadata)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| Error::State {
+        name: path.display().to_string(),
+        expected: "tensors that a safetensors file can hold".to_owned(),
+        got: error.to_string(),
+    })?;
+    files::write_whole(path, &bytes)
+}
+
+/// All tensors of a safetensors file, but PyTorch's counters, and its metadata.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(StateDict, Option<String>)> {
+    let damaged = |error: safetensors::SafeTensorError| Error::data(path, EXPECTED, error.to_string());
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let metadata = header.metadata().as_ref().and_then(|map| map.get(METADATA)).cloned();
+    let mut tensors = StateDict::new();
+    for (name, view) in file.iter().filter(|(name, _)| !name.ends_with(IGNORED_SUFFIX)) {
+        let data = elements(&view).ok_or_else(|| {
+            Error::data(path, "32-bit floats (F32)", format!("{:?} in tensor \"{name}\"", view.dtype()))
+        })?;
+        tensors.insert(name.to_owned(), Tensor::new(view.shape(), data)?);
+    }
+    Ok((tensors, metadata))
+}
+
+const EXPECTED: &str = "a whole safetensors file";
+
+/// The bytes of a file that begins as safetensors files do. Looked at first, so that a disk image given by mistake is not
+/// read into memory.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let failed = |error| Error::io("read", path)(error);
+    let mut file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    let mut bytes = vec![0; 8];
+    let header = match file.read_exact(&mut bytes) {
+        Ok(()) => bytes.iter().rev().fold(0u64, |length, &byte| length << 8 | u64::from(byte)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(Error::data(path, EXPECTED, format!("{len} bytes")));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if header < 2 || header > MAX_HEADER_BYTES.min(len.saturating_sub(8)) {
+        return Err(Error::data(path, EXPECTED, format!("a header of {header} bytes in a file of {len}")));
+    }
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn elements(view: &TensorView<'_>) -> Option<TensorData> {
+    let bytes = view.data();
+    Some(match view.dtype() {
+        Dtype::F32 => TensorData::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
+        Dtype::F64 => TensorData::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()),
+        Dtype::U32 => TensorData::U32(bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect()),
+        Dtype::U8 => TensorData::U8(bytes.to_vec()),
+        _ => return None,
+    })
+}
+
+/// Names the file that a tensor which does not fit came from.
+pub fn in_file(path: &Path) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::State { name, expected, got } => Error::data(path, format!("tensor \"{name}\" to be {expected}"), got),
+        other => other,
+    }
+}
+
+/// A tensor as safetensors stores it.
+struct Stored<'a>(&'a Tensor);
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.0.data() {
+            TensorData::F32(_) => Dtype::F32,
+            TensorData::F64(_) => Dtype::F64,
+            TensorData::U32(_) => Dtype::U32,
+            TensorData::U8(_) => Dtype::U8,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape().dims()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.0.data() {
+            TensorData::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            TensorData::F64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            TensorData::U32(words) => words.iter().flat_map(|word| word.to_le_bytes()).collect(),
+            TensorData::U8(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.shape().num_elems() * self.dtype().bitsize() / 8
+    }
+}

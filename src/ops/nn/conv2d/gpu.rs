@@ -1,0 +1,210 @@
+//! The launches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
+//! channels; eight threads share the filters that they load.
+
+use super::Geometry;
+use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, params, to_u32};
+
+params! {
+    struct Params {
+        batch: u32,
+        in_channels: u32,
+        in_h: u32,
+        in_w: u32,
+        out_channels: u32,
+        out_h: u32,
+        out_w: u32,
+        rows_per_slice: u32,
+    }
+}
+
+/// A shader in its two forms: values exchanged through workgroup memory, or by shuffles.
+macro_rules! shader_pair {
+    ($name:literal, [$($piece:literal),*]) => {
+        [
+            shader_pair!(@one $name, [$($piece,)* "../../../../shaders/lib/share_workgroup.wgsl"], false),
+            shader_pair!(@one $name, [$($piece,)* "../../../../shaders/lib/share_subgroup.wgsl"], true),
+        ]
+    };
+    (@one $name:literal, [$($piece:literal),*], $needs_subgroups:literal) => {
+        Shader {
+            name: $name,
+            source: concat!(
+                include_str!("../../../../shaders/lib/conv2d.wgsl"),
+                include_str!("../../../../shaders/lib/register_tile.wgsl"),
+                include_str!("../../../../shaders/lib/shared_rows.wgsl"),
+                include_str!("../../../../shaders/lib/row_window.wgsl"),
+                $(include_str!($piece)),*
+            ),
+            params: Params::FIELDS,
+            needs_subgroups: $needs_subgroups,
+        }
+    };
+}
+
+static FORWARD: [Shader; 2] = shader_pair!(
+    "conv2d",
+    [
+        "../../../../shaders/lib/activation.wgsl",
+        "../../../../shaders/lib/kernel_taps.wgsl",
+        "../../../../shaders/lib/conv2d_strip.wgsl",
+        "../../../../shaders/conv2d.wgsl"
+    ]
+);
+static GRAD_INPUT: [Shader; 2] = shader_pair!(
+    "conv2d_grad_input",
+    [
+        "../../../../shaders/lib/kernel_taps.wgsl",
+        "../../../../shaders/lib/conv2d_strip.wgsl",
+        "../../../../shaders/conv2d_grad_input.wgsl"
+    ]
+);
+static GRAD_WEIGHT: [Shader; 2] = shader_pair!("conv2d_grad_weight", ["../../../../shaders/conv2d_grad_weight.wgsl"]);
+pub static SHADERS: &[&Shader] =
+    &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1]];
+
+/// Neighbouring pixels that a thread computes.
+const STRIP: usize = 4;
+/// Channels that a thread computes.
+const CHANNELS: usize = 8;
+/// The widest kernel whose row the vec4 kernels keep in registers.
+const MAX_VEC4_KERNEL: usize = 5;
+/// Threads of a workgroup, in strips. On a software adapter large enough to spread the cost of a workgroup; on a real
+/// GPU two subgroups of 32.
+const STRIPS_SOFTWARE: u32 = 32;
+const STRIPS_GPU: u32 = 64;
+/// Threads of a workgroup of the weight gradient's first pass: more leave lanes idle on small kernels.
+const GRAD_WEIGHT_THREADS: u32 = 8;
+/// Threads of a workgroup of its second pass.
+const SUM_THREADS: u32 = 64;
+/// Workgroups that the weight gradient's first pass should have: enough to keep a device busy, few enough that the
+/// second pass stays short.
+const TARGET_GROUPS_SOFTWARE: usize = 64;
+const TARGET_GROUPS_GPU: usize = 1024;
+/// Rounds of a slice's loops: well below what ends loops on llvmpipe.
+const MAX_SLICE_ROUNDS: usize = 32_768;
+
+fn pick(pair: &'static [Shader; 2], gpu: GpuTraits) -> &'static Shader {
+    &pair[usize::from(gpu.has_shuffles)]
+}
+
+fn params(geometry: &Geometry) -> Params {
+    let ([in_h, in_w], [out_h, out_w]) = (geometry.input, geometry.output);
+    Params {
+        batch: to_u32(geometry.batch),
+        in_channels: to_u32(geometry.in_channels),
+        in_h: to_u32(in_h),
+        in_w: to_u32(in_w),
+        out_channels: to_u32(geometry.out_channels),
+        out_h: to_u32(out_h),
+        out_w: to_u32(out_w),
+        rows_per_slice: 0,
+    }
+}
+
+/// The constants that all kernels of a convolution share: loops over them unroll.
+fn with_constants(dispatch: Dispatch, geometry: &Geometry) -> Dispatch {
+    let conv = &geometry.conv;
+    let pairs = [
+        (["KERNEL_H", "KERNEL_W"], geometry.kernel),
+        (["STRIDE_H", "STRIDE_W"], conv.stride),
+        (["PADDING_H", "PADDING_W"], conv.padding),
+        (["DILATION_H", "DILATION_W"], conv.dilation),
+    ];
+    let mut dispatch = dispatch.constant("GROUPS", to_u32(conv.groups));
+    for (names, values) in pairs {
+        for (name, value) in names.into_iter().zip(values) {
+            dispatch = dispatch.constant(name, to_u32(value));
+        }
+    }
+    dispatch
+}
+
+/// Whether rows can be read and written four pixels at a time.
+fn is_vec4(geometry: &Geometry) -> bool {
+    geometry.conv.stride[1] == 1
+        && geometry.conv.dilation[1] == 1
+        && geometry.kernel[1] <= MAX_VEC4_KERNEL
+        && geometry.input[1].is_multiple_of(STRIP)
+        && geometry.output[1].is_multiple_of(STRIP)
+}
+
+fn strips_per_group(gpu: GpuTraits) -> u32 {
+    if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
+}
+
+/// Rounds over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
+fn kernel_rounds(geometry: &Geometry, channels: usize) -> usize {
+    let [height, width] = geometry.kernel;
+    channels * (1 + height * (1 + width.div_ceil(STRIP)))
+}
+
+/// Workgroups over all strips of rows of `width` pixels and all tiles of channels.
+fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: usize, gpu: GpuTraits) -> [u32; 3] {
+    let strips = geometry.batch * height * width.div_ceil(STRIP);
+    let tiles = geometry.conv.groups * group_channels.div_ceil(CHANNELS);
+    grid(strips.div_ceil(strips_per_group(gpu) as usize) * tiles, 1)
+}
+
+pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
+    let entry_point = if is_vec4(geometry) { "strips_vec4" } else { "strips" };
+    let groups = strip_grid(geometry, geometry.output, geometry.group_out(), gpu);
+    // Without a bias the weight stands in its place and is not read.
+    let bias = Binding::Input(if has_bias { 2 } else { 1 });
+    let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
+    let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &params(geometry), bindings, groups)
+        .constant("HAS_BIAS", u32::from(has_bias))
+        .loop_rounds(kernel_rounds(geometry, geometry.group_in()))
+        .constant("ACTIVATION", geometry.conv.activation.code())
+        .constant("WORKGROUP", strips_per_group(gpu));
+    with_constants(dispatch, geometry).into()
+}
+
+pub fn grad_input(geometry: &Geometry, gpu: GpuTraits) -> Dispatches {
+    let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
+    let entry_point = if is_vec4 { "strips_vec4" } else { "strips" };
+    let groups = strip_grid(geometry, geometry.input, geometry.group_in(), gpu);
+    let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+    let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &params(geometry), bindings, groups)
+        .loop_rounds(kernel_rounds(geometry, geometry.group_out()))
+        .constant("WORKGROUP", strips_per_group(gpu));
+    with_constants(dispatch, geometry).into()
+}
+
+/// Two passes: slices of rows over the whole batch, each summed by its own workgroups, then the slices in order.
+pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
+    let [kernel_h, kernel_w] = geometry.kernel;
+    let taps = if kernel_w <= MAX_VEC4_KERNEL { kernel_w } else { STRIP };
+    let kernel_rows = geometry.group_in() * kernel_h * kernel_w.div_ceil(taps);
+    let channel_tiles = geometry.conv.groups * geometry.group_out().div_ceil(CHANNELS);
+    let groups_per_slice = kernel_rows.div_ceil(GRAD_WEIGHT_THREADS as usize) * channel_tiles;
+    let rows = geometry.batch * geometry.output[0];
+    let target = if gpu.is_software { TARGET_GROUPS_SOFTWARE } else { TARGET_GROUPS_GPU };
+    let wanted_slices = target.div_ceil(groups_per_slice).clamp(1, rows);
+    let most_rows = (MAX_SLICE_ROUNDS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
+    let rows_per_slice = rows.div_ceil(wanted_slices).min(most_rows);
+    let num_slices = rows.div_ceil(rows_per_slice);
+    let num_sums = geometry.out_channels * (geometry.patch_elems() + 1);
+
+    let slice_rounds = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
+    let params = Params { rows_per_slice: to_u32(rows_per_slice), ..params(geometry) };
+    let shader = pick(&GRAD_WEIGHT, gpu);
+    let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
+    let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0)];
+    let first = Dispatch::new(shader, entry_point, &params, bindings, grid(groups_per_slice * num_slices, 1))
+        .loop_rounds(slice_rounds)
+        .constant("WORKGROUP", GRAD_WEIGHT_THREADS);
+    let (entry_point, mut bindings) = ("sum_slices_weight", vec![Binding::Scratch(0), Binding::Output(0)]);
+    let entry_point = if has_bias {
+        bindings.push(Binding::Output(1));
+        "sum_slices"
+    } else {
+        entry_point
+    };
+    let second = Dispatch::new(shader, entry_point, &params, bindings, grid(num_sums, SUM_THREADS))
+        .loop_rounds(num_slices)
+        .constant("SUM_WORKGROUP", SUM_THREADS);
+    Dispatches {
+        list: vec![with_constants(first, geometry), with_constants(second, geometry)],
+        scratch_elems: vec![num_slices * num_sums],
+    }
+}

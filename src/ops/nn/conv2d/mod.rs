@@ -1,0 +1,328 @@
+//! Two-dimensional convolution (cross-correlation, as `torch.nn.functional.conv2d`), its gradients by input and by
+//! weight and bias, with bias and activation fused into the forward.
+
+mod cpu;
+mod gpu;
+
+pub(crate) use gpu::SHADERS;
+
+use super::activation::Activation;
+use crate::graph::{Graph, Value, Vjp};
+use crate::ops::cpu::{CpuContext, Float};
+use crate::ops::kernel::{DispatchContext, Dispatches};
+use crate::ops::{Operation, check};
+use crate::tensor::{Shape, TensorType};
+use crate::{Error, Result};
+
+/// How a convolution is taken; pairs are (height, width).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// From one output to the next, in input pixels.
+    pub stride: [usize; 2],
+    /// Zeros around the input on each side.
+    pub padding: [usize; 2],
+    /// From one kernel element to the next, in input pixels.
+    pub dilation: [usize; 2],
+    /// Groups of channels that are convolved apart.
+    pub groups: usize,
+    /// What is applied to the result, behind the bias.
+    pub activation: Activation,
+}
+
+impl Default for Conv2d {
+    fn default() -> Self {
+        Conv2d { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1, activation: Activation::None }
+    }
+}
+
+/// The gradient by the input, from (grad_output, weight).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conv2dGradInput {
+    pub conv: Conv2d,
+    pub input: Shape,
+}
+
+/// The gradients by weight and, where there is one, bias, from (grad_output, input).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conv2dGradWeight {
+    pub conv: Conv2d,
+    pub weight: Shape,
+    pub has_bias: bool,
+}
+
+/// All sizes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub batch: usize,
+    pub in_channels: usize,
+    pub input: [usize; 2],
+    pub out_channels: usize,
+    pub output: [usize; 2],
+    pub kernel: [usize; 2],
+    pub conv: Conv2d,
+}
+
+impl Geometry {
+    /// Input channels that one output channel sees.
+    pub fn group_in(&self) -> usize {
+        self.in_channels / self.conv.groups
+    }
+
+    pub fn group_out(&self) -> usize {
+        self.out_channels / self.conv.groups
+    }
+
+    /// Products summed into one output.
+    pub fn patch_elems(&self) -> usize {
+        self.group_in() * self.kernel[0] * self.kernel[1]
+    }
+
+    pub fn in_pixels(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    pub fn out_pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    pub fn flops(&self) -> u64 {
+        2 * (self.batch * self.out_channels * self.out_pixels() * self.patch_elems()) as u64
+    }
+}
+
+impl Conv2d {
+    /// The sizes for an input (N, C, H, W) and a weight (O, C/groups, KH, KW), or what does not fit.
+    pub(super) fn geometry(&self, input: &Shape, weight: &Shape) -> Result<Geometry> {
+        let wrong = |expected: String, got: String| Error::operand("conv2d", expected, got);
+        let (&[batch, in_channels, h, w], &[out_channels, group_in, kh, kw]) = (input.dims(), weight.dims()) else {
+            let got = format!("{input} and {weight}");
+            return Err(wrong("an input (N, C, H, W) and a weight (O, C/groups, KH, KW)".into(), got));
+        };
+        if self.groups == 0 || self.stride.contains(&0) || self.dilation.contains(&0) {
+            return Err(wrong("groups, stride and dilation of at least 1".into(), format!("{self:?}")));
+        }
+        if in_channels % self.groups != 0 || out_channels % self.groups != 0 || in_channels / self.groups != group_in {
+            let expected =
+                format!("{in_channels} input channels in {} groups, each as wide as the weight", self.groups);
+            return Err(wrong(expected, format!("a weight of shape {weight}")));
+        }
+        let extent = |axis: usize, size: usize, kernel: usize| {
+            let reach = self.dilation[axis] * (kernel.max(1) - 1) + 1;
+            let padded = size + 2 * self.padding[axis];
+            (kernel > 0 && padded >= reach).then(|| (padded - reach) / self.stride[axis] + 1)
+        };
+        let (Some(out_h), Some(out_w)) = (extent(0, h, kh), extent(1, w, kw)) else {
+            let expected =
+                format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
+            return Err(wrong(expected, format!("a weight of shape {weight}")));
+        };
+        Ok(Geometry {
+            batch,
+            in_channels,
+            input: [h, w],
+            out_channels,
+            output: [out_h, out_w],
+            kernel: [kh, kw],
+            conv: *self,
+        })
+    }
+}
+
+impl Operation for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let (x, weight, bias) = match inputs {
+            [x, weight] => (x, weight, None),
+            [x, weight, bias] => (x, weight, Some(bias)),
+            _ => return Err(Error::operand(self.name(), "an input, a weight and a bias", inputs.len().to_string())),
+        };
+        for ty in inputs {
+            check::float(self.name(), ty)?;
+        }
+        let geometry = self.geometry(&x.shape, &weight.shape)?;
+        if let Some(bias) = bias
+            && bias.shape.dims() != [geometry.out_channels]
+        {
+            let expected = format!("a bias of shape ({})", geometry.out_channels);
+            return Err(Error::operand(self.name(), expected, bias.shape.to_string()));
+        }
+        let [h, w] = geometry.output;
+        Ok(vec![TensorType::f32([geometry.batch, geometry.out_channels, h, w])])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let geometry = self.checked(&ctx.inputs[0].shape, &ctx.inputs[1].shape);
+        let bias = (ctx.inputs.len() == 3).then(|| ctx.float(2));
+        cpu::forward(&geometry, ctx.float(0), ctx.float(1), bias, ctx.output(0));
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let geometry = self.checked(&ctx.inputs[0].shape, &ctx.inputs[1].shape);
+        Ok(gpu::forward(&geometry, ctx.inputs.len() == 3, ctx.gpu))
+    }
+
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        let grad = self.activation.vjp(vjp)?;
+        let conv = Conv2d { activation: Activation::None, ..*self };
+        let (x, weight) = (vjp.inputs[0], vjp.inputs[1]);
+        let has_bias = vjp.inputs.len() == 3 && vjp.needs(2);
+        let mut grads = vec![None; vjp.inputs.len()];
+        if vjp.needs(0) {
+            let input = vjp.graph.shape(x).clone();
+            grads[0] = Some(vjp.graph.push1(Conv2dGradInput { conv, input }, &[grad, weight])?);
+        }
+        if vjp.needs(1) || has_bias {
+            let weight = vjp.graph.shape(weight).clone();
+            let outputs = vjp.graph.push(Conv2dGradWeight { conv, weight, has_bias }, &[grad, x])?;
+            grads[1] = Some(outputs[0]);
+            if has_bias {
+                grads[2] = Some(outputs[1]);
+            }
+        }
+        Ok(grads)
+    }
+
+    fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
+        self.checked(&inputs[0].shape, &inputs[1].shape).flops()
+    }
+
+    fn num_terms(&self, inputs: &[TensorType]) -> usize {
+        self.checked(&inputs[0].shape, &inputs[1].shape).patch_elems()
+    }
+
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
+    fn describe(&self) -> String {
+        let defaults = Conv2d::default();
+        let mut parts = Vec::new();
+        let pairs = [
+            ("stride", self.stride, defaults.stride),
+            ("padding", self.padding, defaults.padding),
+            ("dilation", self.dilation, defaults.dilation),
+        ];
+        for (name, pair, default) in pairs {
+            if pair != default {
+                parts.push(format!("{name} {}×{}", pair[0], pair[1]));
+            }
+        }
+        if self.groups != 1 {
+            parts.push(format!("groups {}", self.groups));
+        }
+        if self.activation != Activation::None {
+            parts.push(self.activation.describe().to_owned());
+        }
+        parts.join(", ")
+    }
+}
+
+impl Conv2d {
+    fn checked(&self, input: &Shape, weight: &Shape) -> Geometry {
+        self.geometry(input, weight).expect("infer checked the shapes")
+    }
+}
+
+impl Operation for Conv2dGradInput {
+    fn name(&self) -> &'static str {
+        "conv2d_grad_input"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [grad, weight] = check::arity(self.name(), inputs)?;
+        check_grad(self.name(), &self.conv.geometry(&self.input, &weight.shape)?, grad)?;
+        Ok(vec![TensorType::f32(self.input.clone())])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        cpu::grad_input(&geometry, ctx.float(0), ctx.float(1), ctx.output(0));
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        Ok(gpu::grad_input(&self.conv.checked(&self.input, &ctx.inputs[1].shape), ctx.gpu))
+    }
+
+    fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
+        self.conv.checked(&self.input, &inputs[1].shape).flops()
+    }
+
+    fn num_terms(&self, inputs: &[TensorType]) -> usize {
+        let geometry = self.conv.checked(&self.input, &inputs[1].shape);
+        geometry.group_out() * geometry.kernel[0] * geometry.kernel[1]
+    }
+
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        largest[0] * largest[1]
+    }
+
+    fn describe(&self) -> String {
+        self.conv.describe()
+    }
+}
+
+impl Operation for Conv2dGradWeight {
+    fn name(&self) -> &'static str {
+        "conv2d_grad_weight"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [grad, x] = check::arity(self.name(), inputs)?;
+        let geometry = self.conv.geometry(&x.shape, &self.weight)?;
+        check_grad(self.name(), &geometry, grad)?;
+        let mut outputs = vec![TensorType::f32(self.weight.clone())];
+        if self.has_bias {
+            outputs.push(TensorType::f32([geometry.out_channels]));
+        }
+        Ok(outputs)
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let geometry = self.conv.checked(&ctx.inputs[1].shape, &self.weight);
+        let grad_bias = self.has_bias.then(|| ctx.output(1));
+        cpu::grad_weight(&geometry, ctx.float(0), ctx.float(1), ctx.output(0), grad_bias);
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        Ok(gpu::grad_weight(&self.conv.checked(&ctx.inputs[1].shape, &self.weight), self.has_bias, ctx.gpu))
+    }
+
+    fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
+        self.conv.checked(&inputs[1].shape, &self.weight).flops()
+    }
+
+    fn num_terms(&self, inputs: &[TensorType]) -> usize {
+        let geometry = self.conv.checked(&inputs[1].shape, &self.weight);
+        geometry.batch * geometry.out_pixels()
+    }
+
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        // The weight's gradient sums products, the bias's the gradients themselves.
+        largest[0] * if self.has_bias { largest[1].max(1.0) } else { largest[1] }
+    }
+
+    fn describe(&self) -> String {
+        self.conv.describe()
+    }
+}
+
+fn check_grad(op: &str, geometry: &Geometry, grad: &TensorType) -> Result<()> {
+    let [h, w] = geometry.output;
+    let expected = TensorType::f32([geometry.batch, geometry.out_channels, h, w]);
+    if *grad == expected { Ok(()) } else { Err(Error::operand(op, expected.to_string(), grad.to_string())) }
+}
+
+impl Graph {
+    /// Convolves `x` (N, C, H, W) with `weight` (O, C/groups, KH, KW) and adds `bias` (O):
+    /// shape (N, O, ⌊(H + 2·padding − dilation·(KH − 1) − 1)/stride⌋ + 1, …) (`torch.nn.functional.conv2d`).
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where the shapes do not fit each other or the attributes.
+    pub fn conv2d(&mut self, x: Value, weight: Value, bias: Option<Value>, conv: Conv2d) -> Result<Value> {
+        let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
+        self.push1(conv, &inputs)
+    }
+}

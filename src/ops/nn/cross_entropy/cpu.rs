@@ -1,0 +1,121 @@
+//! The losses on the CPU, row by row. Sums are over fixed pieces, added in order, so threads never change a result.
+
+use super::{ClassLoss, Reduction, Scores};
+use crate::ops::cpu::{CpuContext, Float, parallel};
+
+/// Scores that a piece of work on the CPU reads, rounded up to whole rows.
+const CPU_CHUNK_ELEMS: usize = 4096;
+
+/// Roughly what an exponential costs in simple operations.
+const EXP_COST: usize = 16;
+
+pub fn forward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
+    let (x, labels, weights, loss) = (ctx.float(0), ctx.u32(1), ctx.float(2), ctx.output(0));
+    let [num_rows, num_classes] = ctx.dims(0);
+    let row_loss = |row: usize| op.row_loss(&x[row * num_classes..][..num_classes], labels[row], weights);
+    let rows = rows_per_chunk(num_classes);
+    if op.attributes.reduction == Reduction::None {
+        parallel::for_chunks(loss, rows, num_classes * EXP_COST, |index, chunk| {
+            chunk.iter_mut().enumerate().for_each(|(i, loss)| *loss = row_loss(index * rows + i)[0]);
+        });
+        return;
+    }
+    let add = |sum: [F; 2], term: [F; 2]| [sum[0] + term[0], sum[1] + term[1]];
+    let partials = parallel::map(num_rows.div_ceil(rows), |chunk| {
+        (chunk * rows..num_rows.min((chunk + 1) * rows)).map(row_loss).fold([F::ZERO; 2], add)
+    });
+    let [sum, total_weight] = partials.into_iter().fold([F::ZERO; 2], add);
+    loss[0] = if op.is_mean() { sum / total_weight } else { sum };
+    ctx.output(1)[0] = total_weight;
+}
+
+pub fn backward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
+    let (x, labels, weights, grad) = (ctx.float(0), ctx.u32(1), ctx.float(2), ctx.float(3));
+    let [_, num_classes] = ctx.dims(0);
+    let scale = if op.is_mean() { F::ONE / ctx.float(4)[0] } else { F::ONE };
+    let is_per_row = op.attributes.reduction == Reduction::None;
+    let rows = rows_per_chunk(num_classes);
+    parallel::for_chunks(ctx.output(0), rows * num_classes, EXP_COST, |index, chunk| {
+        for (i, out) in chunk.chunks_exact_mut(num_classes).enumerate() {
+            let row = index * rows + i;
+            let grad = grad[if is_per_row { row } else { 0 }] * scale;
+            op.row_grad(&x[row * num_classes..][..num_classes], labels[row], weights, grad, out);
+        }
+    });
+}
+
+/// Rows in a piece of work on the CPU.
+fn rows_per_chunk(num_classes: usize) -> usize {
+    CPU_CHUNK_ELEMS.div_ceil(num_classes.max(1))
+}
+
+/// A row's scores s give log-probabilities `s − max − ln(sum)`.
+#[derive(Clone, Copy)]
+struct RowScale<F> {
+    max: F,
+    sum: F,
+}
+
+impl ClassLoss {
+    /// The label as an index; `None` where the row does not count.
+    #[inline(always)]
+    fn class(&self, label: u32, num_classes: usize) -> Option<usize> {
+        let class = label as usize;
+        (class < num_classes && Some(label) != self.attributes.ignore_index).then_some(class)
+    }
+
+    /// What the target gives to its own class and, times the class's weight, to every class.
+    fn shares<F: Float>(&self, num_classes: usize) -> (F, F) {
+        let smoothing = self.attributes.label_smoothing;
+        (F::from_f64(1.0 - smoothing), F::from_f64(smoothing / num_classes as f64))
+    }
+
+    #[inline(always)]
+    fn row_scale<F: Float>(&self, row: &[F]) -> RowScale<F> {
+        match self.scores {
+            Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
+            Scores::Logits => {
+                let max = row.iter().fold(F::LOWEST, |max, &x| x.max(max));
+                RowScale { max, sum: parallel::sum(row.len(), |c| (row[c] - max).exp()) }
+            }
+        }
+    }
+
+    /// Loss and weight of a row.
+    #[inline(always)]
+    fn row_loss<F: Float>(&self, row: &[F], label: u32, weights: &[F]) -> [F; 2] {
+        let Some(class) = self.class(label, row.len()) else { return [F::ZERO; 2] };
+        let scale = self.row_scale(row);
+        let log_sum = scale.sum.ln();
+        let nll = -(weights[class] * (row[class] - scale.max - log_sum));
+        // Without smoothing the sum is left out: a class of probability 0 must not make the loss infinite.
+        if self.attributes.label_smoothing == 0.0 {
+            return [nll, weights[class]];
+        }
+        let (own, each) = self.shares::<F>(row.len());
+        let smooth = parallel::sum(row.len(), |c| weights[c] * (row[c] - scale.max - log_sum));
+        [own * nll - each * smooth, weights[class]]
+    }
+
+    #[inline(always)]
+    fn row_grad<F: Float>(&self, row: &[F], label: u32, weights: &[F], grad: F, out: &mut [F]) {
+        let Some(class) = self.class(label, row.len()) else { return out.fill(F::ZERO) };
+        let (own, each) = self.shares::<F>(row.len());
+        let of_label = own * weights[class];
+        match self.scores {
+            Scores::LogProbs => {
+                for (out, &weight) in out.iter_mut().zip(weights) {
+                    *out = -(grad * (each * weight));
+                }
+            }
+            Scores::Logits => {
+                let scale = self.row_scale(row);
+                let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
+                for ((out, &x), &weight) in out.iter_mut().zip(row).zip(weights) {
+                    *out = grad * ((x - scale.max).exp() / scale.sum * of_all - each * weight);
+                }
+            }
+        }
+        out[class] += -(grad * of_label);
+    }
+}

@@ -1,0 +1,107 @@
+//! The launches of the losses: all in one where a workgroup can reduce the batch, else slices of rows and a merge.
+
+use super::{ClassLoss, Reduction, Scores, dims};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+
+params! {
+    struct Params {
+        num_rows: u32,
+        num_classes: u32,
+        ignore_index: u32,
+        slice_rows: u32,
+        label_smoothing: f32,
+    }
+}
+
+pub static SHADER: Shader = Shader {
+    name: "cross_entropy",
+    source: concat!(
+        include_str!("../../../../shaders/lib/index.wgsl"),
+        include_str!("../../../../shaders/cross_entropy.wgsl")
+    ),
+    params: Params::FIELDS,
+    needs_subgroups: false,
+};
+
+const WORKGROUP_SIZE: u32 = 64;
+
+/// Rows that a workgroup reduces, if they have few enough classes; up to as many it does everything in one launch.
+const SLICE_ROWS: usize = 1024;
+
+/// With more classes than this a workgroup takes one row for each invocation: there is work enough, and the walks over
+/// classes stay short enough for llvmpipe, which ends loops that go on too long.
+const MANY_CLASSES: usize = 512;
+
+pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
+    use Binding::{Input, Output, Scratch, ScratchMut};
+    let dims @ [num_rows, num_classes] = dims(&ctx.inputs[0]);
+    if op.attributes.reduction == Reduction::None {
+        let bindings = [Input(0), Input(1), Input(2), Output(0)];
+        return op.launch("each", dims, bindings, grid(num_rows, WORKGROUP_SIZE)).into();
+    }
+    let slice_rows = slice_rows(num_classes);
+    if num_rows <= slice_rows {
+        let bindings = [Input(0), Input(1), Input(2), Output(0), Output(1)];
+        return op.launch("whole", dims, bindings, [1, 1, 1]).into();
+    }
+    let num_slices = num_rows.div_ceil(slice_rows);
+    let slices = [Input(0), Input(1), Input(2), ScratchMut(0)];
+    let merge = [Scratch(0), Output(0), Output(1)];
+    let list = vec![op.launch("slices", dims, slices, grid(num_slices, 1)), op.launch("merge", dims, merge, [1, 1, 1])];
+    Dispatches { list, scratch_elems: vec![2 * num_slices] }
+}
+
+pub fn backward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
+    use Binding::{Input, Output};
+    let dims = dims(&ctx.inputs[0]);
+    // The kernel reads the sum of the weights for the mean alone; else another input fills its place.
+    let total_weight = if op.is_mean() { Input(4) } else { Input(3) };
+    let bindings = [Input(0), Input(1), Input(2), Input(3), total_weight, Output(0)];
+    op.launch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE)).into()
+}
+
+/// Rows that a workgroup reduces.
+fn slice_rows(num_classes: usize) -> usize {
+    if num_classes > MANY_CLASSES { WORKGROUP_SIZE as usize } else { SLICE_ROWS }
+}
+
+impl ClassLoss {
+    fn params(&self, [num_rows, num_classes]: [usize; 2]) -> Params {
+        Params {
+            num_rows: to_u32(num_rows),
+            num_classes: to_u32(num_classes),
+            // No class has this index, so it ignores nothing that is not ignored anyway.
+            ignore_index: self.attributes.ignore_index.unwrap_or(u32::MAX),
+            slice_rows: to_u32(slice_rows(num_classes)),
+            // Kernels compute in f32.
+            label_smoothing: self.attributes.label_smoothing as f32,
+        }
+    }
+
+    fn launch(
+        &self,
+        entry_point: &'static str,
+        dims: [usize; 2],
+        bindings: impl Into<Vec<Binding>>,
+        workgroups: [u32; 3],
+    ) -> Dispatch {
+        let reduction: u32 = match self.attributes.reduction {
+            Reduction::None => 0,
+            Reduction::Sum => 1,
+            Reduction::Mean => 2,
+        };
+        let workgroup_size = WORKGROUP_SIZE as usize;
+        // Up to four walks over a row's classes: maximum, sum, weights, gradient.
+        let row_rounds = 1 + 4 * dims[1];
+        let loop_rounds = match entry_point {
+            "merge" => dims[0].div_ceil(slice_rows(dims[1])).div_ceil(workgroup_size),
+            "whole" | "slices" => slice_rows(dims[1]).min(dims[0]).div_ceil(workgroup_size) * row_rounds,
+            _ => row_rounds,
+        };
+        Dispatch::new(&SHADER, entry_point, &self.params(dims), bindings, workgroups)
+            .loop_rounds(loop_rounds + workgroup_size)
+            .constant("WG", WORKGROUP_SIZE)
+            .constant("LOG_PROBS", u32::from(self.scores == Scores::LogProbs))
+            .constant("REDUCTION", reduction)
+    }
+}

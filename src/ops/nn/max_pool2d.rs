@@ -1,0 +1,341 @@
+//! The largest value of each window of an image (`torch.nn.functional.max_pool2d`).
+
+use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
+use crate::Result;
+use crate::graph::{Graph, Value, Vjp};
+use crate::ops::cpu::{CpuContext, Float, parallel};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::{Operation, check};
+use crate::tensor::{DType, Shape, TensorType};
+
+params! {
+    struct Params {
+        num_elems: u32,
+        input_height: u32,
+        input_width: u32,
+        output_height: u32,
+        output_width: u32,
+        kernel_height: u32,
+        kernel_width: u32,
+        stride_y: u32,
+        stride_x: u32,
+        padding_y: u32,
+        padding_x: u32,
+        dilation_y: u32,
+        dilation_x: u32,
+    }
+}
+
+pub(crate) static SHADER: Shader = Shader {
+    name: "max_pool2d",
+    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/max_pool2d.wgsl")),
+    params: Params::FIELDS,
+    needs_subgroups: false,
+};
+
+/// Windows of a maximum, each attribute as [height, width]. Padding is never chosen. Of equal values the first in
+/// row-major order is, and the gradient goes to it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool2d {
+    /// The cells of a window.
+    pub kernel_size: [usize; 2],
+    /// From one window to the next.
+    pub stride: [usize; 2],
+    /// Cells around the input that are not there; at most half a window.
+    pub padding: [usize; 2],
+    /// From one cell of a window to the next.
+    pub dilation: [usize; 2],
+    /// Whether a last window may reach beyond the input.
+    pub ceil_mode: bool,
+}
+
+impl MaxPool2d {
+    /// Windows side by side, without padding: PyTorch's defaults.
+    pub fn new(kernel_size: [usize; 2]) -> Self {
+        MaxPool2d { kernel_size, stride: kernel_size, padding: [0; 2], dilation: [1; 2], ceil_mode: false }
+    }
+
+    fn windows(&self) -> [Windows; 2] {
+        [0, 1].map(|axis| Windows {
+            kernel_size: self.kernel_size[axis],
+            stride: self.stride[axis],
+            padding: self.padding[axis],
+            dilation: self.dilation[axis],
+            ceil_mode: self.ceil_mode,
+        })
+    }
+
+    /// Whether windows are 2×2 side by side, all of them within an input of this extent.
+    fn is_plain_2x2(&self, [height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
+        let plain = MaxPool2d { ceil_mode: self.ceil_mode, ..MaxPool2d::new([2, 2]) };
+        *self == plain && 2 * rows <= height && 2 * columns <= width
+    }
+
+    /// Whether the kernels for pairs of 2×2 windows apply: see the shader.
+    fn is_paired(&self, input: &Shape, output: &Shape) -> bool {
+        let [height, width] = plane(input);
+        self.is_plain_2x2([height, width], plane(output)) && width % 4 == 0 && height % 2 == 0
+    }
+
+    /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
+    fn launch(
+        &self,
+        [general, paired]: [&'static str; 2],
+        input: &Shape,
+        output: &Shape,
+        general_elems: usize,
+    ) -> (Params, &'static str) {
+        if self.is_paired(input, output) {
+            (self.params(output.num_elems() / 2, input, output), paired)
+        } else {
+            (self.params(general_elems, input, output), general)
+        }
+    }
+
+    /// Rounds of the kernels' loops.
+    fn loop_rounds(&self) -> usize {
+        self.kernel_size[0] * (1 + self.kernel_size[1])
+    }
+
+    fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
+        Params {
+            num_elems: to_u32(num_elems),
+            input_height: to_u32(input[2]),
+            input_width: to_u32(input[3]),
+            output_height: to_u32(output[2]),
+            output_width: to_u32(output[3]),
+            kernel_height: to_u32(self.kernel_size[0]),
+            kernel_width: to_u32(self.kernel_size[1]),
+            stride_y: to_u32(self.stride[0]),
+            stride_x: to_u32(self.stride[1]),
+            padding_y: to_u32(self.padding[0]),
+            padding_x: to_u32(self.padding[1]),
+            dilation_y: to_u32(self.dilation[0]),
+            dilation_x: to_u32(self.dilation[1]),
+        }
+    }
+
+    /// The maxima of one plane and where they are.
+    fn pool_plane<F: Float>(&self, [height, width]: [usize; 2], columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
+        let [vertical, horizontal] = self.windows();
+        let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns)).enumerate();
+        for (row, (y, indices)) in rows {
+            for (column, (y, index)) in y.iter_mut().zip(indices).enumerate() {
+                let mut best: Option<(F, usize)> = None;
+                for at_y in vertical.cells(row, height) {
+                    for at_x in horizontal.cells(column, width) {
+                        let at = at_y * width + at_x;
+                        let value = x[at];
+                        // The first maximum stays; a NaN wins over everything, as in PyTorch.
+                        if best.is_none_or(|(max, _)| value > max || value.is_nan()) {
+                            best = Some((value, at));
+                        }
+                    }
+                }
+                let (max, at) = best.expect("infer saw to it that every window meets the input");
+                // A plane's index fits u32: bindings are limited long before.
+                (*y, *index) = (max, at as u32);
+            }
+        }
+    }
+}
+
+/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side, in a plane without NaN: three comparisons a window whose
+/// results are computed with, since branches on them would be mispredicted every other time.
+#[inline(always)]
+fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
+    let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
+    for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
+        let (upper, lower) = (&pair[..2 * columns], &pair[width..][..2 * columns]);
+        // A plane's index fits u32: bindings are limited long before.
+        let (row_start, width) = ((2 * row * width) as u32, width as u32);
+        for column in 0..columns {
+            let (above, above_right) = larger(upper[2 * column], upper[2 * column + 1]);
+            let (below, below_right) = larger(lower[2 * column], lower[2 * column + 1]);
+            let (max, is_below) = larger(above, below);
+            let is_right = (above_right & !is_below) | (below_right & is_below);
+            y[column] = max;
+            indices[column] = row_start + 2 * column as u32 + (width & is_below) + (is_right & 1);
+        }
+    }
+}
+
+/// Whether any value is not a number; looks at all of them, since a loop without a way out is a vector loop.
+#[inline(always)]
+fn has_nan<F: Float>(x: &[F]) -> bool {
+    x.iter().fold(false, |any, x| any | x.is_nan())
+}
+
+/// The larger of two values, and all bits set if that is the second; the first in a tie.
+#[inline(always)]
+fn larger<F: Float>(first: F, second: F) -> (F, u32) {
+    (if second > first { second } else { first }, u32::from(second > first).wrapping_neg())
+}
+
+impl Operation for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [x] = check::arity("max_pool2d", inputs)?;
+        let [batch, channels, height, width] = check::rank("max_pool2d", x, "(N, C, H, W)")?;
+        let [vertical, horizontal] = self.windows();
+        let (rows, columns) = (vertical.count("max_pool2d", height)?, horizontal.count("max_pool2d", width)?);
+        let shape = [batch, channels, rows, columns];
+        Ok(vec![TensorType::f32(shape), TensorType::u32(shape)])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (x, y, indices) = (ctx.float(0), ctx.output(0), ctx.output_u32(1));
+        let [_, _, height, width] = ctx.dims(0);
+        let [_, _, rows, columns] = ctx.output_dims(0);
+        let is_plain_2x2 = self.is_plain_2x2([height, width], [rows, columns]);
+        let cost = self.kernel_size[0] * self.kernel_size[1] * PLANES_PER_PIECE;
+        for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
+            let x = &x[plane * height * width..][..height * width];
+            if is_plain_2x2 && !has_nan(x) {
+                pool_plane_2x2(width, columns, x, (y, indices));
+            } else {
+                self.pool_plane([height, width], columns, x, (y, indices));
+            }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let (input, output) = (&ctx.inputs[0].shape, &ctx.outputs[0].shape);
+        let (params, entry_point) = self.launch(["forward", "forward_2x2"], input, output, output.num_elems());
+        let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
+        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
+        Ok(dispatch.loop_rounds(self.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
+    }
+
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        let (grad, indices) = (vjp.grad_output(), vjp.outputs[1]);
+        let backward = MaxPool2dBackward { pool: *self, input: plane(vjp.graph.shape(vjp.inputs[0])) };
+        Ok(vec![Some(vjp.graph.push1(backward, &[grad, indices])?)])
+    }
+
+    fn flops(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        (self.kernel_size[0] * self.kernel_size[1] * outputs[0].shape.num_elems()) as u64
+    }
+
+    fn describe(&self) -> String {
+        let MaxPool2d { kernel_size: [height, width], stride, padding, dilation, ceil_mode } = *self;
+        let mut text = format!("{height}x{width}, stride {stride:?}");
+        if padding != [0; 2] {
+            text += &format!(", padding {padding:?}");
+        }
+        if dilation != [1; 2] {
+            text += &format!(", dilation {dilation:?}");
+        }
+        text + if ceil_mode { ", ceil" } else { "" }
+    }
+}
+
+/// `grad_x` from (grad_y, indices): each window's gradient at the cell that it chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaxPool2dBackward {
+    pub pool: MaxPool2d,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+}
+
+impl Operation for MaxPool2dBackward {
+    fn name(&self) -> &'static str {
+        "max_pool2d_backward"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [grad, indices] = check::arity(self.name(), inputs)?;
+        let [batch, channels, _, _] = check::rank(self.name(), grad, "(N, C, H, W)")?;
+        check::dtype(self.name(), indices, DType::U32)?;
+        let input = TensorType::f32([batch, channels, self.input[0], self.input[1]]);
+        let pooled = self.pool.infer(std::slice::from_ref(&input))?;
+        if pooled[0] != *grad || pooled[1] != *indices {
+            let expected = format!("{} and {}", pooled[0], pooled[1]);
+            return Err(crate::Error::operand(self.name(), expected, format!("{grad} and {indices}")));
+        }
+        Ok(vec![input])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (grad, indices, out) = (ctx.float(0), ctx.u32(1), ctx.output(0));
+        let [_, _, rows, columns] = ctx.dims(0);
+        let (cells, windows) = (self.input[0] * self.input[1], rows * columns);
+        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
+            out.fill(F::ZERO);
+            let first = piece * PLANES_PER_PIECE * windows;
+            let (grad, indices) = (&grad[first..], &indices[first..]);
+            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
+            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
+                for (&grad, &index) in grad.iter().zip(indices) {
+                    out[index as usize] += grad;
+                }
+            }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let (input, output) = (&ctx.outputs[0].shape, &ctx.inputs[0].shape);
+        let (params, entry_point) = self.pool.launch(["backward", "backward_2x2"], input, output, input.num_elems());
+        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
+        Ok(dispatch.loop_rounds(self.pool.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
+    }
+
+    fn num_terms(&self, _inputs: &[TensorType]) -> usize {
+        // As many windows as overlap in a cell can choose it.
+        let overlap = |axis: usize| self.pool.kernel_size[axis].div_ceil(self.pool.stride[axis]);
+        overlap(0) * overlap(1)
+    }
+
+    fn describe(&self) -> String {
+        self.pool.describe()
+    }
+}
+
+/// Calls `body(plane, values, indices)` for each plane of two arrays of planes of the same length, in parallel where
+/// that pays: `cost` is roughly how many simple operations go into a piece's element.
+fn for_plane_pairs<F: Float>(
+    values: &mut [F],
+    indices: &mut [u32],
+    plane_elems: usize,
+    cost: usize,
+    body: impl Fn(usize, &mut [F], &mut [u32]) + Send + Sync,
+) {
+    let piece_elems = PLANES_PER_PIECE * plane_elems;
+    let pieces = values.chunks_mut(piece_elems).zip(indices.chunks_mut(piece_elems));
+    let mut pieces: Vec<(&mut [F], &mut [u32])> = pieces.collect();
+    // A piece counts as one element of the list, hence its cost as a whole.
+    parallel::for_chunks(&mut pieces, 1, cost * plane_elems, |piece, pairs| {
+        for (values, indices) in pairs {
+            let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
+            for (plane, (values, indices)) in planes.enumerate() {
+                body(piece * PLANES_PER_PIECE + plane, values, indices);
+            }
+        }
+    });
+}
+
+impl Graph {
+    /// The largest value of each window: (N, C, H, W) gives (N, C, H', W') with
+    /// `H' = ⌊(H + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, rounded up under `ceil_mode` unless the
+    /// last window would then start behind the input (`torch.nn.functional.max_pool2d`).
+    ///
+    /// # Errors
+    /// [`Error::Operand`](crate::Error::Operand) where `x` is not a float of that rank, an attribute is 0 that must not
+    /// be, the padding exceeds half a window, or a window meets no cell of the input.
+    pub fn max_pool2d(&mut self, x: Value, pool: MaxPool2d) -> Result<Value> {
+        self.push1(pool, &[x])
+    }
+
+    /// [`Graph::max_pool2d`] together with where each maximum is: its index in the plane of H·W cells, as u32
+    /// (`return_indices=True`). Errors as there.
+    pub fn max_pool2d_with_indices(&mut self, x: Value, pool: MaxPool2d) -> Result<(Value, Value)> {
+        let outputs = self.push(pool, &[x])?;
+        Ok((outputs[0], outputs[1]))
+    }
+}

@@ -1,0 +1,331 @@
+//! Softmax and its logarithm along one axis (`torch.softmax`, `torch.log_softmax`).
+//!
+//! For a loss over class indices use [`Graph::cross_entropy`], which fuses the logarithm with the choice of the class.
+
+use crate::graph::{Graph, Value, Vjp};
+use crate::ops::cpu::{CpuContext, Float, parallel};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::{Operation, check};
+use crate::tensor::{Shape, TensorType};
+use crate::{Error, Result};
+
+params! {
+    struct Params {
+        num_rows: u32,
+        axis_len: u32,
+        inner: u32,
+    }
+}
+
+pub(crate) static SHADER: Shader = Shader {
+    name: "softmax",
+    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/softmax.wgsl")),
+    params: Params::FIELDS,
+    needs_subgroups: false,
+};
+
+const WORKGROUP_SIZE: u32 = 64;
+
+/// Up to this many elements a row is computed by one invocation.
+const MAX_THREAD_ELEMS: usize = 256;
+
+/// Elements of a piece of work on the CPU, rounded up to whole rows.
+const CPU_CHUNK_ELEMS: usize = 2048;
+
+/// Rows that lie side by side (`inner` above 1) and are computed together on the CPU.
+const CPU_BLOCK: usize = 64;
+
+/// Roughly what an exponential costs in simple operations.
+const EXP_COST: usize = 16;
+
+/// Softmax, or its logarithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SoftmaxFunction {
+    Softmax,
+    LogSoftmax,
+}
+
+use SoftmaxFunction::{LogSoftmax, Softmax as PlainSoftmax};
+
+impl SoftmaxFunction {
+    fn name(self) -> &'static str {
+        match self {
+            PlainSoftmax => "softmax",
+            LogSoftmax => "log_softmax",
+        }
+    }
+
+    /// One element of the output, from x − max and the sum of the exponentials of the row (and its logarithm).
+    #[inline(always)]
+    fn value<F: Float>(self, shifted: F, sum: F, log_sum: F) -> F {
+        match self {
+            PlainSoftmax => shifted.exp() / sum,
+            LogSoftmax => shifted - log_sum,
+        }
+    }
+
+    /// What is summed along the row for the gradient.
+    #[inline(always)]
+    fn grad_term<F: Float>(self, grad: F, y: F) -> F {
+        match self {
+            PlainSoftmax => grad * y,
+            LogSoftmax => grad,
+        }
+    }
+
+    #[inline(always)]
+    fn grad_value<F: Float>(self, grad: F, y: F, sum: F) -> F {
+        match self {
+            PlainSoftmax => y * (grad - sum),
+            LogSoftmax => grad - y.exp() * sum,
+        }
+    }
+}
+
+/// `y = softmax(x)` or its logarithm along `axis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Softmax {
+    pub function: SoftmaxFunction,
+    pub axis: usize,
+}
+
+/// The gradient by x, from (grad_y, y).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SoftmaxBackward {
+    pub function: SoftmaxFunction,
+    pub axis: usize,
+}
+
+/// A shape as (outer, axis, inner): a row is one (outer, inner), its elements `inner` apart.
+#[derive(Clone, Copy)]
+struct Rows {
+    outer: usize,
+    axis_len: usize,
+    inner: usize,
+}
+
+impl Rows {
+    fn new(shape: &Shape, axis: usize) -> Rows {
+        let dims = shape.dims();
+        let (outer, inner) = (dims[..axis].iter().product(), dims[axis + 1..].iter().product());
+        Rows { outer, axis_len: dims[axis], inner }
+    }
+
+    /// Calls `body(start, rows)` for runs of rows of `out`, in parallel where they are long enough: `rows` holds whole
+    /// (axis, inner) slabs and begins at element `start`.
+    fn for_slabs<F: Float>(self, out: &mut [F], body: impl Fn(usize, &mut [F]) + Send + Sync) {
+        let slab = (self.axis_len * self.inner).max(1);
+        let slabs_per_chunk = CPU_CHUNK_ELEMS.div_ceil(slab);
+        parallel::for_chunks(out, slab * slabs_per_chunk, EXP_COST, |index, chunk| {
+            for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
+                body((index * slabs_per_chunk + i) * slab, out);
+            }
+        });
+    }
+
+    /// Calls `body(first, len)` for blocks of rows that lie side by side in a slab.
+    fn for_blocks(self, mut body: impl FnMut(usize, usize)) {
+        for first in (0..self.inner).step_by(CPU_BLOCK) {
+            body(first, CPU_BLOCK.min(self.inner - first));
+        }
+    }
+
+    fn dispatch(self, function: SoftmaxFunction, [rows, groups]: [&'static str; 2], bindings: &[Binding]) -> Dispatch {
+        let num_rows = self.outer * self.inner;
+        let params =
+            Params { num_rows: to_u32(num_rows), axis_len: to_u32(self.axis_len), inner: to_u32(self.inner.max(1)) };
+        let (entry_point, workgroups, elems) = if self.axis_len <= MAX_THREAD_ELEMS {
+            (rows, grid(num_rows, WORKGROUP_SIZE), self.axis_len)
+        } else {
+            (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
+        };
+        // Maximum, sum, result; and two trees of a few rounds.
+        Dispatch::new(&SHADER, entry_point, &params, bindings, workgroups)
+            .loop_rounds(3 * elems + 2 * WORKGROUP_SIZE as usize)
+            .constant("WG", WORKGROUP_SIZE)
+            .constant("LOG", u32::from(function == LogSoftmax))
+    }
+}
+
+/// One contiguous row.
+fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
+    let max = x.iter().fold(F::LOWEST, |max, &x| x.max(max));
+    if function == PlainSoftmax {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (x - max).exp();
+        }
+        let inverse = F::ONE / parallel::sum(y.len(), |i| y[i]);
+        y.iter_mut().for_each(|y| *y *= inverse);
+    } else {
+        let log_sum = parallel::sum(x.len(), |i| (x[i] - max).exp()).ln();
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
+    }
+}
+
+/// A slab of rows side by side: walks along `inner`, which is contiguous.
+fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mut [F]) {
+    rows.for_blocks(|first, len| {
+        let (mut max, mut sum, mut log_sum) = ([F::LOWEST; CPU_BLOCK], [F::ZERO; CPU_BLOCK], [F::ZERO; CPU_BLOCK]);
+        let line = |i: usize| &x[i * rows.inner + first..][..len];
+        for i in 0..rows.axis_len {
+            max.iter_mut().zip(line(i)).for_each(|(max, &x)| *max = x.max(*max));
+        }
+        for i in 0..rows.axis_len {
+            for ((sum, &max), &x) in sum.iter_mut().zip(&max).zip(line(i)) {
+                *sum += (x - max).exp();
+            }
+        }
+        log_sum.iter_mut().zip(&sum).for_each(|(log_sum, sum)| *log_sum = sum.ln());
+        for i in 0..rows.axis_len {
+            let y = &mut y[i * rows.inner + first..][..len];
+            for (j, (y, &x)) in y.iter_mut().zip(line(i)).enumerate() {
+                *y = function.value(x - max[j], sum[j], log_sum[j]);
+            }
+        }
+    });
+}
+
+fn backward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, grad: &[F], y: &[F], grad_input: &mut [F]) {
+    rows.for_blocks(|first, len| {
+        let mut sum = [F::ZERO; CPU_BLOCK];
+        for i in 0..rows.axis_len {
+            let at = i * rows.inner + first;
+            for ((sum, &grad), &y) in sum.iter_mut().zip(&grad[at..at + len]).zip(&y[at..at + len]) {
+                *sum += function.grad_term(grad, y);
+            }
+        }
+        for i in 0..rows.axis_len {
+            let at = i * rows.inner + first;
+            let operands = grad[at..at + len].iter().zip(&y[at..at + len]).zip(&sum);
+            for (grad_input, ((&grad, &y), &sum)) in grad_input[at..at + len].iter_mut().zip(operands) {
+                *grad_input = function.grad_value(grad, y, sum);
+            }
+        }
+    });
+}
+
+impl Operation for Softmax {
+    fn name(&self) -> &'static str {
+        self.function.name()
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [x] = check::arity(self.name(), inputs)?;
+        check::float(self.name(), x)?;
+        check::axis(self.name(), x, self.axis)?;
+        if x.shape[self.axis] == 0 {
+            let expected = format!("at least one element along axis {}", self.axis);
+            return Err(Error::operand(self.name(), expected, x.to_string()));
+        }
+        Ok(vec![x.clone()])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (x, y) = (ctx.float(0), ctx.output(0));
+        let (function, rows) = (self.function, Rows::new(&ctx.inputs[0].shape, self.axis));
+        rows.for_slabs(y, |start, y| {
+            let x = &x[start..start + y.len()];
+            if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let rows = Rows::new(&ctx.inputs[0].shape, self.axis);
+        Ok(rows.dispatch(self.function, ["rows", "groups"], &[Binding::Input(0), Binding::Output(0)]).into())
+    }
+
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        let (y, grad) = (vjp.outputs[0], vjp.grad_output());
+        let backward = SoftmaxBackward { function: self.function, axis: self.axis };
+        Ok(vec![Some(vjp.graph.push1(backward, &[grad, y])?)])
+    }
+
+    fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
+        // Maximum, difference, exponential, sum, quotient.
+        5 * inputs[0].shape.num_elems() as u64
+    }
+
+    fn num_terms(&self, inputs: &[TensorType]) -> usize {
+        inputs[0].shape[self.axis]
+    }
+
+    fn ulps(&self) -> f64 {
+        // WGSL allows exp(x) 3 + 2·|x| ulps; where |x| is large the result is small beside the row's largest.
+        8.0
+    }
+
+    fn describe(&self) -> String {
+        format!("axis {}", self.axis)
+    }
+}
+
+impl Operation for SoftmaxBackward {
+    fn name(&self) -> &'static str {
+        match self.function {
+            PlainSoftmax => "softmax_backward",
+            LogSoftmax => "log_softmax_backward",
+        }
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [_, y] = check::arity(self.name(), inputs)?;
+        Ok(vec![y.clone()])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (grad, y, grad_input) = (ctx.float(0), ctx.float(1), ctx.output(0));
+        let (function, rows) = (self.function, Rows::new(&ctx.inputs[1].shape, self.axis));
+        rows.for_slabs(grad_input, |start, grad_input| {
+            let range = start..start + grad_input.len();
+            let (grad, y) = (&grad[range.clone()], &y[range]);
+            if rows.inner == 1 {
+                let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
+                for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
+                    *grad_input = function.grad_value(grad, y, sum);
+                }
+            } else {
+                backward_slab(function, rows, grad, y, grad_input);
+            }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let rows = Rows::new(&ctx.inputs[1].shape, self.axis);
+        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+        Ok(rows.dispatch(self.function, ["rows_backward", "groups_backward"], &bindings).into())
+    }
+
+    fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
+        4 * inputs[0].shape.num_elems() as u64
+    }
+
+    fn num_terms(&self, inputs: &[TensorType]) -> usize {
+        inputs[1].shape[self.axis]
+    }
+
+    fn ulps(&self) -> f64 {
+        // As the forward; the difference of two like numbers doubles it.
+        16.0
+    }
+
+    fn describe(&self) -> String {
+        format!("axis {}", self.axis)
+    }
+}
+
+impl Graph {
+    /// eˣ divided by its sum along `axis`, of the shape of `x`; the maximum is subtracted first, so nothing overflows
+    /// (`torch.softmax`).
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where `x` is not a float, or `axis` is not in `0..rank` or has no elements.
+    pub fn softmax(&mut self, x: Value, axis: usize) -> Result<Value> {
+        self.push1(Softmax { function: PlainSoftmax, axis }, &[x])
+    }
+
+    /// The logarithm of [`Graph::softmax`], computed without forming it, so that small probabilities keep their
+    /// accuracy (`torch.log_softmax`). Errors as [`Graph::softmax`].
+    pub fn log_softmax(&mut self, x: Value, axis: usize) -> Result<Value> {
+        self.push1(Softmax { function: LogSoftmax, axis }, &[x])
+    }
+}

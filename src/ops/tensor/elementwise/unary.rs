@@ -1,0 +1,206 @@
+//! Ops of one operand.
+
+use super::UnaryFunction::{self, *};
+use super::launch;
+use crate::graph::{Graph, Value, Vjp};
+use crate::ops::cpu::{CpuContext, Float, parallel};
+use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
+use crate::ops::tensor::strided::Strided;
+use crate::ops::{Operation, check};
+use crate::tensor::TensorType;
+use crate::{Error, Result};
+
+/// `y = f(x)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Unary(pub UnaryFunction);
+
+/// `grad_x = grad_y · f'`, from (grad_y, x) or (grad_y, y).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct UnaryBackward(pub UnaryFunction);
+
+impl Operation for Unary {
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Neg => "neg",
+            Exp => "exp",
+            Log => "log",
+            Sqrt => "sqrt",
+            Abs => "abs",
+            Square => "square",
+            Reciprocal => "reciprocal",
+            Relu => "relu",
+            LeakyRelu { .. } => "leaky_relu",
+            Sigmoid => "sigmoid",
+            Tanh => "tanh",
+            Gelu | GeluTanh => "gelu",
+            Silu => "silu",
+            Softplus => "softplus",
+            Clamp { .. } => "clamp",
+            AddScalar(_) => "add_scalar",
+            MulScalar(_) => "mul_scalar",
+            PowScalar(_) => "pow_scalar",
+            Sign => "sign",
+        }
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [x] = check::arity(self.name(), inputs)?;
+        check::float(self.name(), x)?;
+        Ok(vec![x.clone()])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let (x, y) = (ctx.float(0), ctx.output(0));
+        let function = self.0;
+        parallel::for_pieces(y, |start, piece| {
+            for (y, &x) in piece.iter_mut().zip(&x[start..]) {
+                *y = function.value(x);
+            }
+        });
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let walk = Strided::broadcast(&ctx.outputs[0].shape, [&ctx.inputs[0].shape]);
+        let bindings = [Binding::Input(0), Binding::Output(0)];
+        Ok(launch("unary", self.0.code(), self.0.constants(), &walk, &bindings).into())
+    }
+
+    fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
+        let grad = vjp.grad_output();
+        let grad_input = match self.0 {
+            Neg => vjp.graph.neg(grad)?,
+            AddScalar(_) => grad,
+            MulScalar(value) => vjp.graph.mul_scalar(grad, value)?,
+            function => {
+                let at = if function.differentiates_by_output() { vjp.outputs[0] } else { vjp.inputs[0] };
+                vjp.graph.push1(UnaryBackward(function), &[grad, at])?
+            }
+        };
+        Ok(vec![Some(grad_input)])
+    }
+
+    fn ulps(&self) -> f64 {
+        match self.0 {
+            // The shader's erf is a polynomial with an absolute error of 1.5e-7, about 3 ulps of 1.
+            Gelu => 8.0,
+            // Powers are exp(y · log x): the error grows with the size of the exponent's argument.
+            PowScalar(_) => 64.0,
+            _ => 4.0,
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self.0 {
+            LeakyRelu { negative_slope } => format!("negative_slope {negative_slope}"),
+            GeluTanh => "tanh".to_owned(),
+            Clamp { min, max } => format!("{min} to {max}"),
+            AddScalar(value) | MulScalar(value) | PowScalar(value) => value.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// `out = grad · derivative(at)`, element by element.
+fn times_derivative<F: Float>((grad, at, out): (&[F], &[F], &mut [F]), derivative: impl Fn(F) -> F + Send + Sync) {
+    parallel::for_pieces(out, |start, piece| {
+        for ((out, &grad), &at) in piece.iter_mut().zip(&grad[start..]).zip(&at[start..]) {
+            *out = grad * derivative(at);
+        }
+    });
+}
+
+impl Operation for UnaryBackward {
+    fn name(&self) -> &'static str {
+        "unary_backward"
+    }
+
+    fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
+        let [grad, at] = check::arity(self.name(), inputs)?;
+        if grad != at {
+            return Err(Error::operand(self.name(), grad.to_string(), at.to_string()));
+        }
+        Ok(vec![at.clone()])
+    }
+
+    fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let operands = (ctx.float(0), ctx.float(1), ctx.output(0));
+        match self.0 {
+            // The one in every training step gets a loop of its own, without a choice of function in it.
+            Relu => times_derivative(operands, |at| Relu.derivative(at)),
+            function => times_derivative(operands, |at| function.derivative(at)),
+        }
+    }
+
+    fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
+        let walk = Strided::broadcast(&ctx.outputs[0].shape, [&ctx.inputs[0].shape]);
+        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+        Ok(launch("unary_backward", self.0.code(), self.0.constants(), &walk, &bindings).into())
+    }
+
+    fn ulps(&self) -> f64 {
+        Unary(self.0).ulps() + 4.0
+    }
+
+    fn describe(&self) -> String {
+        Unary(self.0).name().to_owned()
+    }
+}
+
+macro_rules! unary_methods {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident),*) => $function:expr),* $(,)?) => {
+        impl Graph {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// [`Error::Operand`] where `x` is not a float.
+                pub fn $name(&mut self, x: Value, $($arg: f64),*) -> Result<Value> {
+                    self.push1(Unary($function), &[x])
+                }
+            )*
+        }
+    };
+}
+
+unary_methods! {
+    /// −x.
+    neg() => Neg,
+    /// eˣ.
+    exp() => Exp,
+    /// Natural logarithm.
+    log() => Log,
+    /// Square root.
+    sqrt() => Sqrt,
+    /// |x|; its gradient at 0 is 0.
+    abs() => Abs,
+    /// x².
+    square() => Square,
+    /// 1/x.
+    reciprocal() => Reciprocal,
+    /// max(x, 0); its gradient at 0 is 0 (`torch.relu`).
+    relu() => Relu,
+    /// x where positive, else `negative_slope`·x (`torch.nn.functional.leaky_relu`).
+    leaky_relu(negative_slope) => LeakyRelu { negative_slope },
+    /// 1/(1 + e⁻ˣ).
+    sigmoid() => Sigmoid,
+    /// Hyperbolic tangent.
+    tanh() => Tanh,
+    /// x·Φ(x) with the normal distribution function Φ (`torch.nn.functional.gelu`).
+    gelu() => Gelu,
+    /// GELU by its tanh approximation (`gelu(approximate="tanh")`).
+    gelu_tanh() => GeluTanh,
+    /// x·sigmoid(x), also known as swish.
+    silu() => Silu,
+    /// ln(1 + eˣ), without overflow.
+    softplus() => Softplus,
+    /// x within [min, max]; the gradient at the bounds is 0 (`torch.clamp` since 2.15).
+    clamp(min, max) => Clamp { min, max },
+    /// x + value.
+    add_scalar(value) => AddScalar(value),
+    /// x·value.
+    mul_scalar(value) => MulScalar(value),
+    /// x to a power.
+    pow_scalar(exponent) => PowScalar(exponent),
+    /// −1, 0 or 1 by the sign of x; its gradient is 0.
+    sign() => Sign,
+}

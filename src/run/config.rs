@@ -1,0 +1,513 @@
+//! Everything a training run is made of, as plain values: what `config.toml` in a run's folder holds and what
+//! `lenet --config` reads back. Describes only; [`Session`] and [`fit`](super::fit) do the work.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits, Transforms};
+use crate::exec::verify::Report;
+use crate::exec::{Device, StateDict};
+use crate::graph::plan::Plan;
+use crate::nn::onnx::{self, OnnxOptions};
+use crate::nn::weights;
+use crate::nn::{LeNet5, Summary};
+use crate::optim::{Optimizer, UpdateOptions};
+use crate::schedule::Schedule;
+use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
+use crate::train::metrics::Metrics;
+use crate::train::predict::{Prediction, Predictor, PredictorOptions};
+use crate::train::{EvalOptions, FitOptions, HealthOptions, Session, SessionOptions, evaluate};
+use crate::{Error, Result, files};
+
+/// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
+/// is small enough that a batch's activations stay in a processor's cache.
+pub const EVAL_BATCH_SIZE: usize = 500;
+
+/// A training run. The default trains LeNet-5 on FashionMNIST in a minute or two.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The data set.
+    pub dataset: DatasetName,
+    /// The folder of its files; without one they are looked for as [`data::load`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// How pixels are scaled. Default: the data set's mean and deviation.
+    pub normalize: Normalize,
+    /// Only the first so many images are trained on, after the validation images were taken out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// Only the first so many of the validation images are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_limit: Option<usize>,
+    /// Share of the training images held out for validation; 0 validates on the test images. Default 0.1.
+    pub val_split: f64,
+    /// Whether every epoch has an order of its own. Default true.
+    pub shuffle: bool,
+    /// The key of initial weights, held-out images, orders and dropout; below 2^63, which is as far as TOML counts.
+    /// Default 0.
+    pub seed: u64,
+    /// What to compute on, as [`Device::select`] takes it. Default "auto".
+    pub device: String,
+    /// Whether the network has a batch normalisation behind its first convolution.
+    pub batch_norm: bool,
+    /// The probability of dropout; 0 has none. Default 0.
+    pub dropout: f64,
+    /// A model file to start from instead of random weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// The most epochs. Default 30.
+    pub epochs: u64,
+    /// Images in a step. Default 64.
+    pub batch_size: usize,
+    /// Share of the target that is spread over all classes in training. Default 0.
+    pub label_smoothing: f64,
+    /// The learning rate; without one 0.01 for SGD, RMSprop and Adagrad, 0.001 for Adam and AdamW, 0.0001 for Lion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// When to stop early: a table of options, or `false` for never. Default: after 5 epochs in which the validation
+    /// loss did not improve.
+    #[serde(with = "table_or_false")]
+    pub early_stopping: Option<EarlyStopOptions>,
+    /// How parameters follow their gradients. Default: SGD with momentum 0.9.
+    pub optimizer: Optimizer,
+    /// Penalties, clipping, accumulation and groups of parameters. Default: none.
+    pub update: UpdateOptions,
+    /// Random changes to training images. Default: none.
+    pub transforms: Transforms,
+    /// How the learning rate changes. Default: not at all.
+    pub schedule: Schedule,
+    /// What to look at inside the network once an epoch: a table of options, or `false` for nothing. Default: all but
+    /// what goes into activation functions. Training steps are the same either way.
+    #[serde(with = "table_or_false")]
+    pub health: Option<HealthOptions>,
+}
+
+/// The images of a run.
+#[derive(Clone, Debug)]
+pub struct RunData {
+    /// To learn from.
+    pub train: Dataset,
+    /// To decide by; `None` takes the test images.
+    pub validation: Option<Dataset>,
+    /// To judge the result by.
+    pub test: Dataset,
+    /// Where they came from, to print.
+    pub source: String,
+}
+
+impl RunConfig {
+    /// Reads a file such as [`RunFolder::write_config`](super::run_folder::RunFolder::write_config) writes; what it
+    /// does not set has its default.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] where it is not TOML or has settings that do not exist; [`Error::Config`] as
+    /// [`RunConfig::validate`].
+    pub fn load(path: &Path) -> Result<RunConfig> {
+        RunConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
+    }
+
+    /// Reads settings from text that comes from the file `path`. Errors as [`RunConfig::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<RunConfig> {
+        let config: RunConfig = toml::from_str(text)
+            .map_err(|error| Error::data(path, "the settings of a training run", format!("\n{error}")))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The settings as a file holds them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the schedule is code, which no file can hold.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self)
+            .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))
+    }
+
+    /// Checks every setting that can be checked without data and device.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the option as the command line has it.
+    pub fn validate(&self) -> Result<()> {
+        at_least_1("--epochs", Some(self.epochs))?;
+        at_least_1("--batch-size", Some(self.batch_size))?;
+        at_least_1("--train-limit", self.train_limit)?;
+        at_least_1("--val-limit", self.val_limit)?;
+        share("--val-split", self.val_split)?;
+        share("--dropout", self.dropout)?;
+        let lr = self.learning_rate();
+        if !(lr.is_finite() && lr > 0.0) {
+            return Err(Error::config("--lr", "a number above 0", lr));
+        }
+        if i64::try_from(self.seed).is_err() {
+            return Err(Error::config("--seed", "a number below 2^63", self.seed));
+        }
+        if self.device.is_empty() {
+            return Err(Error::config("--device", "auto, cpu, gpu or a part of an adapter's name", "nothing"));
+        }
+        if let Some(options) = &self.early_stopping {
+            EarlyStopping::new(options.clone())?;
+        }
+        share("--label-smoothing", self.label_smoothing)?;
+        self.transforms.validate(self.dataset.image_shape())?;
+        if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
+            let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
+            return Err(Error::config("--scheduler one-cycle", expected, "one without"));
+        }
+        self.optimizer.validate()?;
+        self.update.validate()
+    }
+
+    /// The settings in which another run differs, as (`optimizer.momentum`, here, there); what one of them does not set
+    /// is "nothing".
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a schedule is code, which cannot be compared.
+    pub fn differences(&self, other: &RunConfig) -> Result<Vec<(String, String, String)>> {
+        let settings = |config: &RunConfig| -> Result<BTreeMap<String, String>> {
+            let table = toml::Table::try_from(config)
+                .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))?;
+            Ok(flatten(&table).into_iter().collect())
+        };
+        let (here, there) = (settings(self)?, settings(other)?);
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let value = |settings: &BTreeMap<String, String>, name| {
+            settings.get(name).map_or_else(|| "nothing".to_owned(), String::clone)
+        };
+        let compared = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
+        Ok(compared.filter(|(_, here, there)| here != there).collect())
+    }
+
+    /// The learning rate, or the optimizer's usual one.
+    pub fn learning_rate(&self) -> f64 {
+        self.lr.unwrap_or(match self.optimizer {
+            Optimizer::Sgd { .. } | Optimizer::RmsProp { .. } | Optimizer::Adagrad { .. } => 0.01,
+            Optimizer::Adam { .. } | Optimizer::AdamW { .. } => 0.001,
+            Optimizer::Lion { .. } => 0.0001,
+        })
+    }
+
+    /// The network.
+    pub fn model(&self) -> LeNet5 {
+        let num_classes = self.dataset.class_names().len();
+        LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout }
+    }
+
+    /// Reads the data set and divides it.
+    ///
+    /// # Errors
+    /// As [`data::load`] and [`Dataset::hold_out`].
+    pub fn load_data(&self) -> Result<RunData> {
+        self.divide(data::load(self.dataset, self.data.as_deref())?)
+    }
+
+    /// Takes the validation images out of the training images, and keeps of both what the limits leave.
+    pub(crate) fn divide(&self, splits: Splits) -> Result<RunData> {
+        let Splits { mut train, test, source } = splits;
+        let mut validation = None;
+        if self.val_split > 0.0 {
+            let (kept, held_out) = train.hold_out(self.val_split, self.seed)?;
+            (train, validation) = (kept, Some(held_out));
+        } else if self.val_limit.is_some() {
+            validation = Some(Dataset { split: Split::Validation, ..test.clone() });
+        }
+        if let Some(limit) = self.train_limit {
+            train.limit(limit);
+        }
+        if let (Some(validation), Some(limit)) = (&mut validation, self.val_limit) {
+            validation.limit(limit);
+        }
+        Ok(RunData { train, validation, test, source })
+    }
+
+    /// A session over these images, with the initial weights of [`RunConfig::init`] if any.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be read or is of another
+    /// network.
+    pub fn session(&self, device: &Device, data: &RunData) -> Result<Session> {
+        let initial = self.initial_weights()?;
+        let model = self.model();
+        let mut session = Session::new(device, &self.session_options(&model, data))?;
+        if let Some((path, weights)) = initial {
+            session.load_model(&weights).map_err(weights::in_file(path))?;
+        }
+        Ok(session)
+    }
+
+    /// How the session is trained.
+    pub fn fit_options(&self) -> FitOptions {
+        FitOptions {
+            epochs: self.epochs,
+            lr: self.learning_rate(),
+            schedule: self.schedule.clone(),
+            early_stopping: self.early_stopping.clone(),
+            checkpoint: None,
+        }
+    }
+
+    /// Judges the weights in a file by these images; see [`evaluate`].
+    ///
+    /// # Errors
+    /// As [`evaluate`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be read or is of another network.
+    pub fn evaluate(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Metrics> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let normalize = self.normalize.stats(self.dataset);
+        let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
+        evaluate(device, &options).map_err(weights::in_file(file))
+    }
+
+    /// What the network with the weights in a file makes of each image; see [`Predictor`].
+    ///
+    /// # Errors
+    /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be
+    /// read or is of another network.
+    pub fn predict(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Vec<Prediction>> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let normalize = self.normalize.stats(self.dataset);
+        let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
+        let options =
+            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
+        Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
+    }
+
+    /// Writes the network with the weights in `file` to `to` as an ONNX file, and makes its folder where it is missing;
+    /// see [`onnx`](onnx::onnx). The file's metadata has the data set and the names of the classes, in their order,
+    /// separated by commas. Gives the file's length in bytes.
+    ///
+    /// # Errors
+    /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
+    pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
+        let (model, weights) = (self.model(), weights::load(file)?);
+        let classes = self.dataset.class_names().join(",");
+        let options = OnnxOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &self.normalize.stats(self.dataset),
+            shape: self.dataset.image_shape(),
+            metadata: &[("dataset", self.dataset.to_string()), ("classes", classes)],
+        };
+        let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        files::write_whole(to, &bytes)?;
+        Ok(bytes.len())
+    }
+
+    /// What the network is made of, for batches of the configured size; see [`Summary`].
+    ///
+    /// # Errors
+    /// As [`Summary::of`].
+    pub fn summary(&self) -> Result<Summary> {
+        Summary::of(&self.model(), self.dataset.image_shape(), self.batch_size)
+    }
+
+    /// The plans of such a run, as [`Session::plans`] has them, without reading any data.
+    ///
+    /// # Errors
+    /// As [`Session::plans`].
+    pub fn plans(&self) -> Result<Vec<Plan>> {
+        let blank = |split| Dataset::blank(self.dataset, split, self.dataset.num_images(split));
+        let (train, test) = (blank(Split::Train), blank(Split::Test));
+        let data = self.divide(Splits { train, test, source: "nowhere".to_owned() })?;
+        Session::plans(&self.session_options(&self.model(), &data))
+    }
+
+    /// Holds the first training step on `device` to the f64 reference; see [`Session::verify_step`].
+    ///
+    /// # Errors
+    /// As [`Session::verify_step`], [`RunConfig::load_data`] and [`RunConfig::session`].
+    pub fn verify_step(&self, device: &Device, data: &RunData) -> Result<Report> {
+        let mut data = data.clone();
+        // One batch is all that is looked at, and the reference keeps everything twice.
+        data.train.limit(self.batch_size);
+        let batch_size = self.batch_size.min(data.train.len());
+        let initial = self.initial_weights()?;
+        let weights = initial.as_ref().map(|(_, weights)| weights);
+        let model = self.model();
+        let options = SessionOptions { batch_size, ..self.session_options(&model, &data) };
+        let report = Session::verify_step(device, &options, self.learning_rate(), weights);
+        match initial {
+            Some((path, _)) => report.map_err(weights::in_file(path)),
+            None => report,
+        }
+    }
+
+    pub(crate) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
+        let normalize = self.normalize.stats(self.dataset);
+        let augment = self.transforms.augment(&normalize);
+        SessionOptions {
+            model,
+            train: &data.train,
+            validation: data.validation.as_ref(),
+            test: &data.test,
+            batch_size: self.batch_size,
+            eval_batch_size: EVAL_BATCH_SIZE,
+            normalize,
+            optimizer: self.optimizer,
+            update: self.update.clone(),
+            label_smoothing: self.label_smoothing,
+            shuffle: self.shuffle,
+            seed: self.seed,
+            augment,
+            health: self.health.clone(),
+        }
+    }
+
+    fn initial_weights(&self) -> Result<Option<(&Path, StateDict)>> {
+        self.init.as_deref().map(|path| Ok((path, weights::load(path)?))).transpose()
+    }
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        RunConfig {
+            dataset: DatasetName::FashionMnist,
+            data: None,
+            normalize: Normalize::Dataset,
+            train_limit: None,
+            val_limit: None,
+            val_split: 0.1,
+            shuffle: true,
+            seed: 0,
+            device: "auto".to_owned(),
+            batch_norm: false,
+            dropout: 0.0,
+            init: None,
+            epochs: 30,
+            batch_size: 64,
+            lr: None,
+            early_stopping: Some(EarlyStopOptions::default()),
+            update: UpdateOptions::default(),
+            transforms: Transforms::default(),
+            label_smoothing: 0.0,
+            optimizer: Optimizer::sgd_momentum(0.9),
+            schedule: Schedule::constant(),
+            health: Some(HealthOptions { histograms: true, ..HealthOptions::default() }),
+        }
+    }
+}
+
+/// The settings of a file by their dotted names, in its order.
+pub(crate) fn flatten(table: &toml::Table) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                settings.extend(flatten(inner).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
+            }
+            toml::Value::String(text) => settings.push((key.clone(), text.clone())),
+            other => settings.push((key.clone(), other.to_string())),
+        }
+    }
+    settings
+}
+
+fn at_least_1<T: TryInto<u64>>(option: &str, value: Option<T>) -> Result<()> {
+    match value.map(TryInto::try_into) {
+        Some(Ok(0)) => Err(Error::config(option, "at least 1", 0)),
+        _ => Ok(()),
+    }
+}
+
+fn share(option: &str, value: f64) -> Result<()> {
+    let is_share = (0.0..1.0).contains(&value);
+    if is_share { Ok(()) } else { Err(Error::config(option, "a number from 0 to below 1", value)) }
+}
+
+/// TOML has no null, and leaving the table out means the default; so nothing is written as `false`.
+mod table_or_false {
+    use serde::de::{DeserializeOwned, Error};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a table of options with the names that a run's config.toml has, or false")]
+    enum Written<T> {
+        Switch(bool),
+        Options(T),
+    }
+
+    pub fn serialize<T: Serialize, S: Serializer>(options: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match options {
+            Some(options) => options.serialize(serializer),
+            None => serializer.serialize_bool(false),
+        }
+    }
+
+    pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+        match Written::deserialize(deserializer)? {
+            Written::Switch(false) => Ok(None),
+            Written::Switch(true) => Err(D::Error::custom("leave it out for its defaults, rather than true")),
+            Written::Options(options) => Ok(Some(options)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+mod tests {
+    use super::*;
+    use crate::schedule::{OneCycle, PlateauOptions, ReduceLrOnPlateau};
+
+    #[test]
+    fn a_written_configuration_reads_back_the_same() {
+        let full = RunConfig {
+            data: Some("/somewhere".into()),
+            init: Some("/else/where.safetensors".into()),
+            train_limit: Some(7),
+            val_limit: Some(8),
+            lr: Some(0.1),
+            early_stopping: None,
+            health: None,
+            optimizer: Optimizer::adamw(),
+            schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
+            transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },
+            ..RunConfig::default()
+        };
+        for config in [RunConfig::default(), full] {
+            let text = toml::to_string_pretty(&config).unwrap();
+            let read: RunConfig = toml::from_str(&text).unwrap();
+            assert_eq!(format!("{config:?}"), format!("{read:?}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_partial_file_has_defaults_for_the_rest_and_a_mistyped_name_is_an_error() {
+        let config: RunConfig = toml::from_str("batch_size = 32\n[early_stopping]\npatience = 9\n").unwrap();
+        assert_eq!((config.batch_size, config.epochs), (32, 30));
+        assert_eq!(config.early_stopping.unwrap().patience, 9);
+        let error = toml::from_str::<RunConfig>("batchsize = 32").unwrap_err().to_string();
+        assert!(error.contains("batchsize") && error.contains("batch_size"), "{error}");
+    }
+
+    #[test]
+    fn settings_out_of_range_name_their_option() {
+        let default = RunConfig::default;
+        let none = Transforms::default();
+        let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
+        let cases = [
+            ("--epochs", RunConfig { epochs: 0, ..default() }),
+            ("--batch-size", RunConfig { batch_size: 0, ..default() }),
+            ("--train-limit", RunConfig { train_limit: Some(0), ..default() }),
+            ("--val-limit", RunConfig { val_limit: Some(0), ..default() }),
+            ("--val-split", RunConfig { val_split: 2.0, ..default() }),
+            ("--val-split", RunConfig { val_split: f64::NAN, ..default() }),
+            ("--dropout", RunConfig { dropout: 1.0, ..default() }),
+            ("--lr", RunConfig { lr: Some(0.0), ..default() }),
+            ("--seed", RunConfig { seed: u64::MAX, ..default() }),
+            ("--device", RunConfig { device: String::new(), ..default() }),
+            ("--momentum", RunConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
+            ("--flip", RunConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
+            ("--crop-padding", RunConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
+            ("--scheduler one-cycle", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd(), ..default() }),
+        ];
+        default().validate().unwrap();
+        for (option, config) in cases {
+            let error = config.validate().unwrap_err();
+            assert!(error.is_usage() && error.to_string().starts_with(option), "{option}: {error}");
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! What a sweep is asked to do: the file, and the trials that it comes to. Everything that can be wrong with a trial's
+//! settings is found here, before the first of them is trained.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::search::Search;
+use super::space::{Assignment, Space, first_line};
+use super::values::in_words;
+use crate::optim::Optimizer;
+use crate::run::RunConfig;
+use crate::train::EpochReport;
+use crate::train::early_stop::{EarlyStopOptions, Monitor};
+use crate::{Error, Result};
+
+/// The file of a sweep, and `sweep.toml` in its folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepConfig {
+    /// How to search.
+    #[serde(default)]
+    pub search: SearchOptions,
+    /// Settings that all trials share, as in a [`RunConfig`]'s file; what is not there has its default.
+    #[serde(default)]
+    pub base: Table,
+    /// The settings to search over; see [`Space::parse`].
+    #[serde(default)]
+    pub space: Table,
+}
+
+/// How to search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchOptions {
+    /// Which configurations, and how long each is trained. Default: random.
+    pub method: Method,
+    /// Trials. Default 20; for a grid all there are, and not fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_trials: Option<usize>,
+    /// The key of the random configurations; trials train with the seed in `base`. Default 0.
+    pub seed: u64,
+    /// What trials are ranked by. Default: the validation loss.
+    pub metric: Metric,
+    /// Successive halving: epochs before the first decision. Default 1.
+    pub min_epochs: u64,
+    /// Successive halving: epochs of the trials that get through. Default: `base.epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_epochs: Option<u64>,
+    /// Successive halving: one in so many goes on, so many times as far. Default 3.
+    pub reduction_factor: usize,
+    /// Trials trained side by side. Default: one a core on the processor, one on a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<usize>,
+}
+
+/// Which configurations are tried, and how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Every combination, each in full.
+    Grid,
+    /// Random configurations, each in full.
+    #[default]
+    Random,
+    /// Random configurations under asynchronous successive halving of epochs; see [`Search`].
+    Asha,
+}
+
+/// What trials are ranked by: a score of the epoch whose weights a trial keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Mean loss over the validation images; smaller is better.
+    #[default]
+    ValLoss,
+    /// Share of validation images classified correctly; larger is better.
+    ValAccuracy,
+}
+
+/// A sweep whose trials are known and checked.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// What was asked for.
+    pub config: SweepConfig,
+    /// The settings that are searched over.
+    pub space: Space,
+    /// What all trials share.
+    pub base: RunConfig,
+    /// The trials, in the order in which they first start.
+    pub trials: Vec<Trial>,
+}
+
+/// A configuration to try.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The searched settings.
+    pub assignment: Assignment,
+    /// All settings.
+    pub config: RunConfig,
+}
+
+/// Trials of a random search where the file does not say.
+const NUM_TRIALS: usize = 20;
+
+/// The most trials; more is a mistake, and the ledger is written whole each time.
+const MAX_TRIALS: usize = 100_000;
+
+/// Settings that are the whole sweep's.
+const SHARED: [&str; 2] = ["device", "epochs"];
+
+impl SweepConfig {
+    /// Reads a file. Paths in it count from where the program runs, and are made whole so that the copy in the sweep's
+    /// folder means the same anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Config`] where it is not TOML or has tables or keys that do not exist.
+    pub fn load(path: &Path) -> Result<SweepConfig> {
+        SweepConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
+    }
+
+    /// Reads a sweep from text that comes from the file `path`. Errors as [`SweepConfig::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<SweepConfig> {
+        let mut config: SweepConfig = toml::from_str(text).map_err(|error| {
+            let expected = "a sweep in TOML: [search], [base] and [space]";
+            Error::config(path.display().to_string(), expected, format!("\n{error}"))
+        })?;
+        for key in ["data", "init"] {
+            if let Some(Value::String(text)) = config.base.get_mut(key) {
+                *text =
+                    std::path::absolute(&*text).map_err(Error::io("find", Path::new(&*text)))?.display().to_string();
+            }
+        }
+        Ok(config)
+    }
+}
+
+impl SweepConfig {
+    /// Sets what all trials share.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the schedule is code, which no file can hold.
+    pub fn set_base(&mut self, base: &RunConfig) -> Result<()> {
+        self.base =
+            Table::try_from(base).map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
+        Ok(())
+    }
+}
+
+impl Sweep {
+    /// Makes the trials and checks each.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the setting that is wrong and what it may be.
+    pub fn new(config: SweepConfig) -> Result<Sweep> {
+        let space = Space::parse(&config.space)?;
+        let SearchOptions { method, seed, num_trials, jobs, .. } = config.search;
+        if i64::try_from(seed).is_err() {
+            return Err(Error::config("search.seed", "a number below 2^63", seed));
+        }
+        if jobs == Some(0) {
+            return Err(Error::config("search.jobs", "at least 1", 0));
+        }
+        let base = base(&config)?;
+        // Everything with its default, so that one number of a table can be set alone.
+        let full =
+            Table::try_from(&base).map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
+        let assignments = match method {
+            Method::Grid => {
+                let grid = space.grid()?;
+                if let Some(few) = num_trials.filter(|&most| most < grid.len()) {
+                    let expected = format!("at least {}, the size of the grid, or nothing", grid.len());
+                    return Err(Error::config("search.num_trials", expected, few));
+                }
+                grid
+            }
+            Method::Random | Method::Asha => {
+                let num_trials = num_trials.unwrap_or(NUM_TRIALS);
+                if !(1..=MAX_TRIALS).contains(&num_trials) {
+                    return Err(Error::config("search.num_trials", format!("1 to {MAX_TRIALS}"), num_trials));
+                }
+                (0..num_trials as u64).map(|trial| space.sample(seed, trial)).collect()
+            }
+        };
+        for setting in space.settings() {
+            if let Some(shared) = SHARED.iter().find(|shared| **shared == setting.name) {
+                let expected = "to be set in [base] for all trials; they could not be compared otherwise";
+                return Err(Error::config(format!("space.{shared}"), expected, "a setting to search over"));
+            }
+        }
+        let mut trials = Vec::with_capacity(assignments.len());
+        for (index, assignment) in assignments.into_iter().enumerate() {
+            let config = configure(&full, &assignment).map_err(|error| blame(&full, &assignment, index, error))?;
+            trials.push(Trial { assignment, config });
+        }
+        let sweep = Sweep { config, space, base, trials };
+        sweep.search()?;
+        Ok(sweep)
+    }
+
+    /// The settings of a trial, counted from 0, as a run by itself has them.
+    pub fn settings(&self, trial: usize) -> RunConfig {
+        let mut config = self.trials[trial].config.clone();
+        if !self.config.base.contains_key("health") {
+            config.health = RunConfig::default().health;
+        }
+        config
+    }
+
+    /// The search at its beginning.
+    ///
+    /// # Errors
+    /// As [`Search::halving`].
+    pub fn search(&self) -> Result<Search> {
+        let SearchOptions { method, min_epochs, reduction_factor, .. } = self.config.search;
+        match method {
+            Method::Grid | Method::Random => Ok(Search::in_full(self.trials.len(), self.base.epochs)),
+            Method::Asha => Search::halving(self.trials.len(), min_epochs, self.base.epochs, reduction_factor),
+        }
+    }
+
+    /// What trials are ranked by.
+    pub fn metric(&self) -> Metric {
+        self.config.search.metric
+    }
+}
+
+/// The settings of `[base]` with the search's own in them.
+fn base(config: &SweepConfig) -> Result<RunConfig> {
+    let mut table = config.base.clone();
+    if let Some(optimizer) = table.get_mut("optimizer") {
+        *optimizer = complete_optimizer(optimizer.clone());
+    }
+    let names_monitor = table.get("early_stopping").is_some_and(|value| value.get("monitor").is_some());
+    let mut base: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
+        Error::config("[base]", "the settings of a training run", first_line(&error))
+    })?;
+    if config.search.method == Method::Asha {
+        base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
+    }
+    // Hundreds of runs are not looked into one by one.
+    if !config.base.contains_key("health") {
+        base.health = None;
+    }
+    // Early stopping and the weights that are kept go by what trials are ranked by, unless told otherwise.
+    if let (Some(EarlyStopOptions { monitor, .. }), false) = (&mut base.early_stopping, names_monitor) {
+        *monitor = config.search.metric.monitor();
+    }
+    base.validate().map_err(|error| prefixed("base", error))?;
+    Ok(base)
+}
+
+/// The configuration with these settings in it.
+fn configure(base: &Table, assignment: &Assignment) -> Result<RunConfig> {
+    let mut table = base.clone();
+    let mut settings: Vec<_> = assignment.0.iter().collect();
+    // A whole table before what is set within it.
+    settings.sort_by_key(|(name, _)| name.matches('.').count());
+    for (name, value) in settings {
+        let value = if name == "optimizer" { complete_optimizer(value.clone()) } else { worded(name, value.clone()) };
+        set(&mut table, name, value)?;
+    }
+    let mut config: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
+        Error::config("space", "settings that a training run takes", first_line(&error))
+    })?;
+    // Named, so that the file a trial leaves says it.
+    config.lr = Some(config.learning_rate());
+    config.validate()?;
+    Ok(config)
+}
+
+fn set(table: &mut Table, name: &str, value: Value) -> Result<()> {
+    match name.split_once('.') {
+        None => drop(table.insert(name.to_owned(), value)),
+        Some((outer, rest)) => {
+            let inner = table.entry(outer).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(inner) = inner else {
+                let expected = format!("{outer} to be a table with {rest} in it");
+                return Err(Error::config("space", expected, in_words(inner)));
+            };
+            set(inner, rest, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// An optimizer with everything it does not say as `--optimizer` has it; a word alone is its kind.
+fn complete_optimizer(value: Value) -> Value {
+    let given = match worded("optimizer", value) {
+        Value::Table(table) => table,
+        other => return other,
+    };
+    let usual = match given.get("kind").and_then(Value::as_str) {
+        Some("sgd") => Optimizer::sgd_momentum(0.9),
+        Some("adam") => Optimizer::adam(),
+        Some("adamw") => Optimizer::adamw(),
+        Some("rmsprop") => Optimizer::rmsprop(),
+        Some("adagrad") => Optimizer::adagrad(),
+        Some("lion") => Optimizer::lion(),
+        // Reading it says which there are.
+        _ => return Value::Table(given),
+    };
+    let Ok(mut full) = Table::try_from(usual) else { return Value::Table(given) };
+    full.extend(given);
+    Value::Table(full)
+}
+
+/// A word in the place of a table with a kind means that kind.
+fn worded(name: &str, value: Value) -> Value {
+    match value {
+        Value::String(kind) if ["optimizer", "schedule"].contains(&name) => {
+            Value::Table(Table::from_iter([("kind".to_owned(), Value::String(kind))]))
+        }
+        other => other,
+    }
+}
+
+/// Names the setting behind an error: the one that is wrong by itself, or else all of them together.
+fn blame(base: &Table, assignment: &Assignment, trial: usize, error: Error) -> Error {
+    for (name, value) in &assignment.0 {
+        let alone = configure(base, &Assignment(vec![(name.clone(), value.clone())]));
+        if let Err(Error::Config { expected, got, .. }) = alone {
+            let expected = if got == in_words(value) { expected } else { format!("{expected} ({got})") };
+            return Error::config(format!("space.{name}"), expected, in_words(value));
+        }
+    }
+    match error {
+        Error::Config { expected, got, .. } => {
+            let expected = format!("settings that go together: {expected} ({got})");
+            Error::config("[space]", expected, format!("{} in trial {}", assignment.in_words(), trial + 1))
+        }
+        other => other,
+    }
+}
+
+/// Says which trial an error is about.
+pub(super) fn in_trial(trial: usize, assignment: &Assignment, error: Error) -> Error {
+    let expected = format!("settings that can be trained ({error})");
+    Error::config(format!("[space], trial {}", trial + 1), expected, assignment.in_words())
+}
+
+/// Says which table a setting stands in.
+fn prefixed(table: &str, error: Error) -> Error {
+    match error {
+        Error::Config { option, expected, got } => {
+            let name = option.trim_start_matches("--").replace('-', "_");
+            Error::Config { option: format!("{table}.{name}"), expected, got }
+        }
+        other => other,
+    }
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        SearchOptions {
+            method: Method::default(),
+            num_trials: None,
+            seed: 0,
+            metric: Metric::default(),
+            min_epochs: 1,
+            max_epochs: None,
+            reduction_factor: 3,
+            jobs: None,
+        }
+    }
+}
+
+impl Metric {
+    /// What early stopping watches for it.
+    pub fn monitor(self) -> Monitor {
+        match self {
+            Metric::ValLoss => Monitor::ValLoss,
+            Metric::ValAccuracy => Monitor::ValAccuracy,
+        }
+    }
+
+    /// The score of an epoch.
+    pub fn of(self, report: &EpochReport) -> f64 {
+        match self {
+            Metric::ValLoss => report.val_loss,
+            Metric::ValAccuracy => report.val_accuracy,
+        }
+    }
+
+    /// The value as a cost: less is better.
+    pub fn cost(self, value: f64) -> f64 {
+        match self {
+            Metric::ValLoss => value,
+            Metric::ValAccuracy => -value,
+        }
+    }
+
+    /// The value as people read it.
+    pub fn text(self, value: f64) -> String {
+        match self {
+            Metric::ValLoss => format!("{value:.4}"),
+            Metric::ValAccuracy => format!("{:.2}%", 100.0 * value),
+        }
+    }
+
+    /// The name in a table's head.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Metric::ValLoss => "val loss",
+            Metric::ValAccuracy => "val acc",
+        }
+    }
+}

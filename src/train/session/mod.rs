@@ -1,0 +1,525 @@
+//! A model on a device, with the data it is trained and judged on: the graphs of a training step and of evaluation,
+//! compiled together so that they share the weights, and the data sets resident beside them.
+//!
+//! A last batch that is shorter has graphs of its own, of exactly its size. So every op means what it says (a mean is
+//! over the batch, batch statistics are of the batch) and no kernel has to know of rows that do not count.
+
+mod graphs;
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
+
+use super::health::{Health, HealthOptions, HealthReport};
+use super::metrics::Metrics;
+use crate::data::{ChannelStats, Dataset};
+use crate::exec::profile::OpTime;
+use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
+use crate::graph::StateKind;
+use crate::graph::plan::Plan;
+use crate::nn::Model;
+use crate::ops::Augment;
+use crate::ops::data::metrics::COLUMNS;
+use crate::optim::{Optimizer, Update, UpdateOptions};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use graphs::{Entry, Objective, forward};
+pub(super) use graphs::{Forward, Recipe};
+pub(super) use part::{MAX_SHARD_BYTES, Part};
+use part::{batches, metrics_of};
+
+/// The state that batches write their metrics to.
+const TABLE: &str = "metrics";
+
+/// What a session is made of.
+pub struct SessionOptions<'a> {
+    /// The network.
+    pub model: &'a dyn Model,
+    /// The images to learn from.
+    pub train: &'a Dataset,
+    /// The images that decide which weights are best; `None` takes the test images.
+    pub validation: Option<&'a Dataset>,
+    /// The images to judge the result by.
+    pub test: &'a Dataset,
+    /// Images in a step.
+    pub batch_size: usize,
+    /// Images in a step of evaluation.
+    pub eval_batch_size: usize,
+    /// What is subtracted from pixels, and what they are divided by.
+    pub normalize: ChannelStats,
+    /// How parameters follow their gradients.
+    pub optimizer: Optimizer,
+    /// What happens to gradients before: penalties, clipping, accumulation; and groups of parameters. The default is
+    /// nothing.
+    pub update: UpdateOptions,
+    /// The share of the target that is spread over all classes in training (`label_smoothing` of
+    /// `torch.nn.CrossEntropyLoss`), from 0 to below 1. Losses of evaluation are without it, and so comparable.
+    pub label_smoothing: f64,
+    /// Whether every epoch has an order of its own.
+    pub shuffle: bool,
+    /// The key of initial weights, orders, dropout and augmentation.
+    pub seed: u64,
+    /// Random changes to training images, behind their normalisation; evaluation sees them as they are.
+    pub augment: Option<Augment>,
+    /// Whether [`Session::health`] can look into the network, and what at. Training steps are the same either way; it
+    /// costs two copies of what an optimizer changes, one more of it an epoch, and a graph to compile.
+    pub health: Option<HealthOptions>,
+}
+
+/// Learning rate and, where a schedule cycles it, momentum of a step.
+pub type Rates<'a> = &'a dyn Fn(u64) -> (f64, Option<f64>);
+
+/// What one epoch gave.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochMetrics {
+    /// Over the training images, while the weights changed.
+    pub train: Metrics,
+    /// Over the validation images, under the weights at the end.
+    pub validation: Metrics,
+    /// How long training took, without validation.
+    pub train_time: Duration,
+}
+
+/// The sets of images of a session.
+struct Parts {
+    train: Part,
+    validation: Part,
+    test: Part,
+}
+
+/// A model on a device. See the [module](self).
+pub struct Session {
+    program: Program,
+    train: Part,
+    validation: Part,
+    test: Part,
+    update: Update,
+    health: Option<Health>,
+    /// What the training images are told from others by.
+    images: String,
+}
+
+impl<'a> SessionOptions<'a> {
+    /// SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
+    /// be otherwise can be set.
+    pub fn new(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, normalize: ChannelStats) -> Self {
+        SessionOptions {
+            model,
+            train,
+            validation: None,
+            test,
+            batch_size: 64,
+            eval_batch_size: 500,
+            normalize,
+            optimizer: Optimizer::sgd_momentum(0.9),
+            update: UpdateOptions::default(),
+            label_smoothing: 0.0,
+            shuffle: true,
+            seed: 0,
+            augment: None,
+            health: None,
+        }
+    }
+
+    fn update(&self) -> Result<Update> {
+        Update::new(self.optimizer, self.update.clone())
+    }
+}
+
+impl Parts {
+    fn new(options: &SessionOptions<'_>) -> Result<Parts> {
+        let mut train = Part::new("train", options.train, options.batch_size, 0)?;
+        if options.shuffle {
+            train.loader = train.loader.shuffled(options.seed);
+        }
+        let eval_row = train.num_rows();
+        let test = Part::new("test", options.test, options.eval_batch_size, eval_row)?;
+        let validation = match options.validation {
+            Some(data) => Part::new("validation", data, options.eval_batch_size, eval_row)?,
+            None => Part::new("test", options.test, options.eval_batch_size, eval_row)?,
+        };
+        Ok(Parts { train, validation, test })
+    }
+
+    /// Each set once, with its images.
+    fn sets<'a>(&'a self, options: &SessionOptions<'a>) -> Vec<(&'a Part, &'a Dataset)> {
+        let mut sets = vec![(&self.train, options.train), (&self.test, options.test)];
+        sets.extend(options.validation.map(|data| (&self.validation, data)));
+        sets
+    }
+
+    fn num_rows(&self) -> usize {
+        self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows())
+    }
+
+    fn plans(&self, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<(Vec<Plan>, Option<Health>)> {
+        let recipe = Recipe {
+            model: options.model,
+            normalize: &options.normalize,
+            seed: options.seed,
+            num_rows: self.num_rows(),
+            augment: options.augment.as_ref(),
+            max_shard_bytes,
+        };
+        if !(0.0..1.0).contains(&options.label_smoothing) {
+            return Err(Error::config("--label-smoothing", "a number from 0 to below 1", options.label_smoothing));
+        }
+        let update = options.update()?;
+        let objective = Objective { update: &update, label_smoothing: options.label_smoothing };
+        let mut plans = Vec::new();
+        for (part, data) in self.sets(options) {
+            let objective = (part.name == self.train.name).then_some(&objective);
+            plans.extend(part.plans(data, &recipe, objective)?);
+        }
+        let Some(health) = &options.health else { return Ok((plans, None)) };
+        let batch_size = self.train.entries()[0].1;
+        let entry = Entry { name: Health::ENTRY, part: &self.train, data: options.train, batch_size };
+        let forward = forward(&entry, &recipe, Some(&objective))?;
+        let (health, more) = Health::new(forward, batch_size, &plans[0], health)?;
+        plans.extend(more);
+        Ok((plans, Some(health)))
+    }
+}
+
+impl Session {
+    /// Builds the graphs, compiles them, puts the data on the device and draws initial weights.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
+    /// [`Error::Limit`] where a data set or a batch is too large for the device.
+    pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
+        Session::sharded(device, options, MAX_SHARD_BYTES)
+    }
+
+    /// A session whose data sets lie in two bindings where they have more than so many bytes.
+    fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
+        let parts = Parts::new(options)?;
+        let (plans, health) = parts.plans(options, max_shard_bytes)?;
+        let mut program = Program::compile(device, plans, options.seed)?;
+        for (part, data) in parts.sets(options) {
+            part.upload(&mut program, data, max_shard_bytes)?;
+        }
+        // Also makes the memory that later copies go to.
+        program.keep_model()?;
+        let Parts { train, validation, test } = parts;
+        let images = in_a_word(options.train);
+        Ok(Session { program, train, validation, test, update: options.update()?, health, images })
+    }
+
+    /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
+    /// are images of their own, "validation", each the evaluation of a batch; and of each the ".tail" for a last batch
+    /// that is shorter; behind them those of [`Session::health`], if asked for.
+    ///
+    /// # Errors
+    /// As [`Session::new`], but for the device's limits.
+    pub fn plans(options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
+        Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES)?.0)
+    }
+
+    /// Holds a first training step, with the first images in their own order, op by op to the f64 reference. `weights`
+    /// go in the place of initial ones where given.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::State`] where `weights` are not the model's.
+    pub fn verify_step(
+        device: &Device,
+        options: &SessionOptions<'_>,
+        lr: f64,
+        weights: Option<&StateDict>,
+    ) -> Result<verify::Report> {
+        let parts = Parts::new(options)?;
+        let plan = parts.plans(options, MAX_SHARD_BYTES)?.0.swap_remove(0);
+        let mut states: StateDict = parts.train.states(options.train, MAX_SHARD_BYTES)?.into_iter().collect();
+        if let Some(weights) = weights {
+            // A program checks names and shapes with the messages that any other model file gets.
+            Program::compile(&Device::Cpu, vec![plan.clone()], options.seed)?.load_state_dict(weights, &MODEL_KINDS)?;
+            states.extend(weights.clone());
+        }
+        let table = first_step(&parts.train, &options.update()?, options.batch_size, lr);
+        verify::verify(device, &plan, &states, &table, options.seed)
+    }
+
+    /// Trains on all images once and judges the validation images; one readback. `rates` is asked for every step,
+    /// counted over all epochs from 0, and `progress` is told the number of training images done.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn run_epoch(&mut self, epoch: u64, rates: Rates<'_>, progress: &mut dyn FnMut(usize)) -> Result<EpochMetrics> {
+        self.start_epoch(epoch)?;
+        let started = Instant::now();
+        let mut follow = |done| {
+            progress(done);
+            ControlFlow::Continue(())
+        };
+        self.train_batches(epoch, 0..self.batches_per_epoch(), rates, &mut follow)?;
+        self.finish_epoch(started.elapsed())
+    }
+
+    /// Brings an epoch's order of images to the device: the first of the three parts of [`Session::run_epoch`], for
+    /// those who want to stop within an epoch.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        let order = self.train.loader.order(epoch);
+        self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
+        if self.health.is_some() {
+            self.program.run(Health::MARK, &StepTable::new(1))?;
+        }
+        Ok(())
+    }
+
+    /// Trains on some batches, counted within the epoch that was started last. `progress` is told the number of the
+    /// epoch's images that are done, and where it breaks, training ends behind the steps under way. Gives the number of
+    /// the epoch's batches that are done.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn train_batches(
+        &mut self,
+        epoch: u64,
+        wanted: Range<usize>,
+        rates: Rates<'_>,
+        progress: Progress<'_>,
+    ) -> Result<usize> {
+        let (mut done, mut stops) = (wanted.start, false);
+        for (entry, batch_size, first, count) in self.train.entries() {
+            let (from, to) = (wanted.start.max(first), wanted.end.min(first + count));
+            if from >= to || stops {
+                continue;
+            }
+            let table = self.training_table(epoch, rates, batches(&self.train, batch_size, from, to - from), from);
+            let images_before = from * self.train.loader.batch_size() as usize;
+            let mut report = |steps: usize| {
+                let flow = progress(images_before + steps * batch_size);
+                stops |= flow.is_break();
+                flow
+            };
+            done = from + self.program.run_with_progress(&entry, &table, &mut report)?;
+        }
+        Ok(done)
+    }
+
+    /// Judges the validation images and reads what the epoch's batches were like. `train_time` is only handed on.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn finish_epoch(&mut self, train_time: Duration) -> Result<EpochMetrics> {
+        self.validation.run(&mut self.program)?;
+        let rows = self.program.read(TABLE)?.to_f64_vec();
+        Ok(EpochMetrics {
+            train: metrics_of(&rows, &self.train),
+            validation: metrics_of(&rows, &self.validation),
+            train_time,
+        })
+    }
+
+    /// Everything that training changes, within an epoch as well as between epochs: the model, the optimizer's states,
+    /// what the epoch's batches were like, and the model that was kept last.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let inputs = self.changing_inputs();
+        self.program.snapshot(&inputs)
+    }
+
+    /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and perhaps
+    /// some of its batches; training goes on to the same bits as if it had never stopped.
+    ///
+    /// # Errors
+    /// [`Error::State`] where the snapshot is of another session: another model, optimizer, number of images or batch
+    /// size; nothing that training changes is written then. [`Error::DeviceLost`].
+    pub fn restore(&mut self, snapshot: &Snapshot, epoch: u64) -> Result<()> {
+        // Before the states: it marks the beginning of the epoch, which the snapshot knows better.
+        self.start_epoch(epoch)?;
+        let inputs = self.changing_inputs();
+        self.program.restore_snapshot(snapshot, &inputs)
+    }
+
+    fn changing_inputs(&self) -> Vec<String> {
+        let marks = self.health.iter().flat_map(|health| &health.marks).cloned();
+        [TABLE.to_owned()].into_iter().chain(marks).collect()
+    }
+
+    /// Adds the columns of training batches from `first` of an epoch on.
+    fn training_table(&self, epoch: u64, rates: Rates<'_>, mut table: StepTable, first: usize) -> StepTable {
+        let (update, loader) = (&self.update, &self.train.loader);
+        let batches_before = epoch * u64::from(loader.num_batches());
+        let steps_before = epoch * self.steps_per_epoch() as u64;
+        let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
+        // Counted over all epochs: dropout draws anew in every batch.
+        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
+        let scalars = |batch: usize| {
+            let step = steps_before + ((first + batch) / update.accumulate()) as u64;
+            let (lr, momentum) = rates(step);
+            update.step_scalars(step, lr, momentum)
+        };
+        for (place, (name, _)) in update.step_scalars(0, 0.0, None).into_iter().enumerate() {
+            table = table.column(&name, |batch| scalars(batch)[place].1);
+        }
+        let of_batch = |batch: usize| update.batch_scalars(first + batch, batch_size, num_images);
+        for (place, (name, _)) in of_batch(0).into_iter().enumerate() {
+            table = table.column(name, |batch| of_batch(batch)[place].1);
+        }
+        table
+    }
+
+    /// Looks into the network: what activations, gradients and parameters of a batch are like, and what training on
+    /// it would do to the parameters under its learning rate (nothing, where gradients go on accumulating). Gradients
+    /// are those of the batch's loss, before penalties and clipping. Weights, optimizer and running statistics are
+    /// afterwards what they were before. `batch` is counted over all epochs from 0; its images are taken from the order
+    /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
+    pub fn health(&mut self, batch: u64, rates: Rates<'_>) -> Result<HealthReport> {
+        let Some(health) = self.health.clone() else {
+            return Err(Error::config("--health", "a session that was made with health statistics", "one without"));
+        };
+        let batches_per_epoch = u64::from(self.train.loader.num_batches());
+        // Less than the number of batches, a u32.
+        let (epoch, in_epoch) = (batch / batches_per_epoch, (batch % batches_per_epoch) as usize);
+        let last_start = self.train.loader.num_images() as usize - health.batch_size;
+        let start = (in_epoch * self.train.loader.batch_size() as usize).min(last_start);
+        // No row of the metrics table: this is no batch of the epoch's.
+        let table = self
+            .training_table(epoch, rates, StepTable::new(1), in_epoch)
+            .constant("start", start as f64)
+            .constant("row", f64::from(u32::MAX));
+        let train_entry = self.train.entries()[0].0.clone();
+        health.look(&mut self.program, &train_entry, &table, batch)
+    }
+
+    /// The first tensor that is not finite, after an epoch in which `batch`, counted within it, was the first with such
+    /// a loss; without one the last batch is looked at. The epoch is run again from its beginning up to there, which
+    /// gives the same bits. Afterwards the weights are those of that batch.
+    pub(super) fn first_non_finite(
+        &mut self,
+        epoch: u64,
+        batch: Option<usize>,
+        rates: Rates<'_>,
+    ) -> Result<Option<String>> {
+        if self.health.is_none() {
+            return Ok(None);
+        }
+        self.program.run(Health::REWIND, &StepTable::new(1))?;
+        let batch = batch.unwrap_or(self.train.num_rows() - 1);
+        let batches_before = epoch * u64::from(self.train.loader.num_batches());
+        // A finite loss can have gradients that are not: the batch before is the first suspect.
+        let suspect = batch.saturating_sub(1);
+        let mut go_on = |_| ControlFlow::Continue(());
+        self.train_batches(epoch, 0..suspect, rates, &mut go_on)?;
+        for batch in suspect..=batch {
+            let report = self.health(batches_before + batch as u64, rates)?;
+            if let Some(row) = report.first_non_finite() {
+                return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
+            }
+            self.train_batches(epoch, batch..batch + 1, rates, &mut go_on)?;
+        }
+        Ok(None)
+    }
+
+    /// Judges the test images under the weights as they are.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn test(&mut self) -> Result<Metrics> {
+        self.test.run(&mut self.program)?;
+        self.test.metrics(&mut self.program)
+    }
+
+    /// Trainable numbers in the model; running statistics do not count.
+    pub fn num_parameters(&self) -> usize {
+        let states = self.program.plans()[0].states().iter();
+        states.filter(|state| state.kind == StateKind::Parameter).map(|state| state.ty.shape.num_elems()).sum()
+    }
+
+    /// Times every op of a training step on the first images, `repeats` times. The learning rate is 0, so weights stay;
+    /// an optimizer's moments and running statistics do not.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn profile(&mut self, repeats: usize) -> Result<Vec<OpTime>> {
+        let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
+        let table = first_step(&self.train, &self.update, batch_size, 0.0);
+        self.program.profile(&entry, &table, repeats)
+    }
+
+    /// Steps of the optimizer in an epoch; under accumulation the last may have fewer batches.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.train.num_rows().div_ceil(self.update.accumulate())
+    }
+
+    /// Batches in an epoch, a shorter last one included.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.train.num_rows()
+    }
+
+    /// Training images in an epoch.
+    pub fn images_per_epoch(&self) -> usize {
+        self.train.loader.num_visited() as usize
+    }
+
+    /// Losses of the batches of the last epoch, each the mean of its batch, with penalties.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn step_losses(&mut self) -> Result<Vec<f64>> {
+        let rows = self.program.read(TABLE)?.to_f64_vec();
+        Ok(rows.chunks_exact(COLUMNS).take(self.train.num_rows()).map(|row| row[0] / row[3]).collect())
+    }
+
+    /// Whether [`Session::health`] can be asked.
+    pub fn has_health(&self) -> bool {
+        self.health.is_some()
+    }
+
+    /// The training images, told from others by their number and a checksum of pixels and labels.
+    pub fn images_in_a_word(&self) -> &str {
+        &self.images
+    }
+
+    /// The model: parameters and running statistics.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn model(&mut self) -> Result<StateDict> {
+        self.program.state_dict(&MODEL_KINDS)
+    }
+
+    /// Overwrites the model.
+    ///
+    /// # Errors
+    /// [`Error::State`] where tensors are missing, unknown or of another shape; nothing is changed then.
+    pub fn load_model(&mut self, model: &StateDict) -> Result<()> {
+        self.program.load_state_dict(model, &MODEL_KINDS)
+    }
+
+    /// The program behind it.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}
+
+fn in_a_word(data: &Dataset) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&data.images);
+    hasher.update(&data.labels);
+    format!("{} of {} with CRC-32 {:08x}", data.len(), data.name, hasher.finalize())
+}
+
+/// The scalars of a first step over the first images.
+fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
+    let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0);
+    for (name, value) in update.step_scalars(0, lr, None) {
+        table = table.constant(&name, value);
+    }
+    for (name, value) in update.batch_scalars(0, batch_size, part.loader.num_images() as usize) {
+        table = table.constant(name, value);
+    }
+    table
+}
