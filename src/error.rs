@@ -55,11 +55,11 @@ pub enum Error {
     },
 
     /// A setting lies outside what it may be. The command line ends with exit code 2 on this.
-    #[error("{option}: expected {expected}, got {got}")]
-    Config {
-        /// The option as the user writes it.
-        option: String,
-        /// What the option takes.
+    #[error("{setting}: expected {expected}, got {got}")]
+    Setting {
+        /// The setting, by its name in files (`optimizer.momentum`) or in the function's arguments.
+        setting: String,
+        /// What the setting takes.
         expected: String,
         /// What it was given.
         got: String,
@@ -207,8 +207,12 @@ impl Error {
         Error::Operand { op: op.into(), expected: expected.into(), got: got.into() }
     }
 
-    pub(crate) fn config(option: impl Into<String>, expected: impl Into<String>, got: impl std::fmt::Display) -> Self {
-        Error::Config { option: option.into(), expected: expected.into(), got: got.to_string() }
+    pub(crate) fn setting(
+        setting: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl std::fmt::Display,
+    ) -> Self {
+        Error::Setting { setting: setting.into(), expected: expected.into(), got: got.to_string() }
     }
 
     pub(crate) fn data(path: &Path, expected: impl Into<String>, got: impl Into<String>) -> Self {
@@ -222,7 +226,7 @@ impl Error {
 
     /// Whether the mistake is in how a command was called (exit code 2) rather than in what it met (exit code 1).
     pub fn is_usage(&self) -> bool {
-        matches!(self, Error::Config { .. })
+        matches!(self, Error::Setting { .. })
     }
 }
 
@@ -241,5 +245,13 @@ pub(crate) fn so_far(epochs: u64, batches: usize) -> String {
         (0, 1..) => count(batches, "batch", "batches"),
         (_, 0) => count(epochs, "epoch", "epochs"),
         (_, _) => format!("{} and {}", count(epochs, "epoch", "epochs"), count(batches, "batch", "batches")),
+    }
+}
+
+/// "adam, adamw or lion".
+pub(crate) fn alternatives(names: &[&str]) -> String {
+    match names {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
     }
 }

@@ -24,6 +24,7 @@ pub mod graph;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod registry;
 pub mod report;
 pub mod rng;
 pub mod run;

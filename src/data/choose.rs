@@ -21,10 +21,10 @@ impl Dataset {
     /// The images of a choice.
     ///
     /// # Errors
-    /// [`Error::Config`] naming `--class` where there is no such class.
+    /// [`Error::Setting`] naming `--class` where there is no such class.
     pub fn choose(&self, choice: &Choice) -> Result<Dataset> {
         if let Some(class) = choice.class.filter(|&class| class >= self.num_classes) {
-            return Err(Error::config("--class", format!("a class below {}", self.num_classes), class));
+            return Err(Error::setting("class", format!("a class below {}", self.num_classes), class));
         }
         let is_wanted = |label: u8| choice.class.is_none_or(|class| usize::from(label) == class);
         let num_images = u32::try_from(self.len())

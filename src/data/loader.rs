@@ -30,13 +30,13 @@ impl DataLoader {
     /// A loader without shuffling that keeps a last, smaller batch: PyTorch's defaults.
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no images or `batch_size` is 0.
+    /// [`Error::Setting`] if there are no images or `batch_size` is 0.
     pub fn new(num_images: u32, batch_size: u32) -> Result<Self> {
         if num_images == 0 {
-            return Err(Error::config("num_images", "at least one image", num_images));
+            return Err(Error::setting("num_images", "at least one image", num_images));
         }
         if batch_size == 0 {
-            return Err(Error::config("--batch-size", "at least 1", batch_size));
+            return Err(Error::setting("batch_size", "at least 1", batch_size));
         }
         Ok(DataLoader { num_images, batch_size, shuffle: false, drop_last: false, seed: 0 })
     }
@@ -49,12 +49,12 @@ impl DataLoader {
     /// Leaves out a last batch that is smaller than the others.
     ///
     /// # Errors
-    /// [`Error::Config`] if that leaves no batch at all.
+    /// [`Error::Setting`] if that leaves no batch at all.
     pub fn dropping_last(self) -> Result<Self> {
         if self.batch_size > self.num_images {
             let expected =
                 format!("at most the {} images there are, as the last smaller batch is dropped", self.num_images);
-            return Err(Error::config("--batch-size", expected, self.batch_size));
+            return Err(Error::setting("batch_size", expected, self.batch_size));
         }
         Ok(DataLoader { drop_last: true, ..self })
     }
@@ -191,8 +191,8 @@ mod tests {
     fn sizes_that_make_no_batch_are_rejected() {
         for (loader, option) in [
             (DataLoader::new(0, 4), "num_images"),
-            (DataLoader::new(4, 0), "--batch-size"),
-            (DataLoader::new(4, 5).unwrap().dropping_last(), "--batch-size"),
+            (DataLoader::new(4, 0), "batch_size"),
+            (DataLoader::new(4, 5).unwrap().dropping_last(), "batch_size"),
         ] {
             let error = loader.unwrap_err();
             assert!(error.is_usage() && error.to_string().starts_with(option), "{error}");

@@ -24,7 +24,7 @@ const IDX_TEST: [&str; 2] = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 ///
 /// # Errors
 /// [`Error::Data`] naming the file if one is missing from the folder or does not hold what it should; [`Error::Io`] if
-/// one cannot be read; [`Error::Config`] naming `--data` if no `dir` is given and there are no files to be found.
+/// one cannot be read; [`Error::Setting`] naming `--data` if no `dir` is given and there are no files to be found.
 pub fn load(name: DatasetName, dir: Option<&Path>) -> Result<Splits> {
     match (places(name, dir).first(), dir) {
         (Some(place), _) => place.load(),
@@ -199,8 +199,8 @@ fn nowhere(name: DatasetName, dirs: &[(PlaceKind, PathBuf)]) -> Error {
     let expected = format!("the folder with the files of {name} ({})", files_in_words(name));
     let looked: Vec<_> = dirs.iter().map(|(_, dir)| dir.display().to_string()).collect();
     let looked = looked.join(" or ");
-    Error::config(
-        "--data",
+    Error::setting(
+        "data",
         expected,
         format!("none, and there are none in {looked}; `lenet data fetch {name}` downloads them"),
     )

@@ -152,7 +152,7 @@ impl Dataset {
     /// `seed` and the number of images alone, so a run that resumes holds out the same ones.
     ///
     /// # Errors
-    /// [`Error::Config`] naming `--val-split` unless both parts get at least one image.
+    /// [`Error::Setting`] naming `--val-split` unless both parts get at least one image.
     pub fn hold_out(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
         let num_images = u32::try_from(self.len())
             .map_err(|_| Error::operand("hold_out", "at most 2^32 - 1 images", self.len().to_string()))?;
@@ -160,7 +160,7 @@ impl Dataset {
         let num_held_out = (fraction * f64::from(num_images)).round() as u32;
         if !(fraction > 0.0 && fraction < 1.0) || num_held_out == 0 || num_held_out >= num_images {
             let expected = format!("a share between 0 and 1 of {num_images} images that leaves some on either side");
-            return Err(Error::config("--val-split", expected, fraction));
+            return Err(Error::setting("val_split", expected, fraction));
         }
         let mut indices = Stream::named(seed, "data.val_split").permutation(num_images);
         let (held_out, kept) = indices.split_at_mut(num_held_out as usize);
@@ -249,7 +249,7 @@ impl FromStr for DatasetName {
         DatasetName::ALL
             .into_iter()
             .find(|name| name.to_string() == text)
-            .ok_or_else(|| Error::config("--dataset", DatasetName::ALL.map(|name| name.to_string()).join(", "), text))
+            .ok_or_else(|| Error::setting("dataset", DatasetName::ALL.map(|name| name.to_string()).join(", "), text))
     }
 }
 

@@ -67,7 +67,7 @@ impl FromStr for Normalize {
         [Normalize::None, Normalize::Half, Normalize::Dataset]
             .into_iter()
             .find(|normalize| normalize.to_string() == text)
-            .ok_or_else(|| Error::config("--normalize", "none, half or dataset", text))
+            .ok_or_else(|| Error::setting("normalize", "none, half or dataset", text))
     }
 }
 

@@ -40,18 +40,18 @@ impl Transforms {
     /// Checks the settings for images of this shape, (channels, height, width).
     ///
     /// # Errors
-    /// [`Error::Config`] naming the option as the command line has it.
+    /// [`Error::Setting`] naming the option as the command line has it.
     pub fn validate(&self, [_, height, width]: [usize; 3]) -> Result<()> {
         let within = |option: &str, value: f64, most: f64| match (0.0..=most).contains(&value) {
             true => Ok(()),
-            false => Err(Error::config(option, format!("a number from 0 to {most}"), value)),
+            false => Err(Error::setting(option, format!("a number from 0 to {most}"), value)),
         };
         // Images have extents far below 2^53.
         let longer_side = height.max(width) as f64;
-        within("--crop-padding", self.crop_padding as f64, longer_side)?;
-        within("--flip", self.flip_probability, 1.0)?;
-        within("--rotate", self.max_rotation_degrees, 180.0)?;
-        within("--shift", self.max_shift, longer_side)
+        within("crop_padding", self.crop_padding as f64, longer_side)?;
+        within("flip_probability", self.flip_probability, 1.0)?;
+        within("max_rotation_degrees", self.max_rotation_degrees, 180.0)?;
+        within("max_shift", self.max_shift, longer_side)
     }
 
     /// The op's settings for images normalised so; `None` where nothing is changed.

@@ -55,10 +55,10 @@ impl Summary {
     /// Builds the model's training graph for `batch_size` images of `shape` (C, H, W) and looks at it.
     ///
     /// # Errors
-    /// [`Error::Config`] for a batch of 0 images; what [`Model::logits`] returns.
+    /// [`Error::Setting`] for a batch of 0 images; what [`Model::logits`] returns.
     pub fn of(model: &dyn Model, shape: [usize; 3], batch_size: usize) -> Result<Summary> {
         if batch_size == 0 {
-            return Err(Error::config("--batch-size", "at least 1", 0));
+            return Err(Error::setting("batch_size", "at least 1", 0));
         }
         let [channels, height, width] = shape;
         let input = TensorType::f32([batch_size, channels, height, width]);

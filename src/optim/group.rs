@@ -48,16 +48,16 @@ impl ParamGroup {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting that lies outside what it may be.
+    /// [`Error::Setting`] naming the setting that lies outside what it may be.
     pub fn validate(&self) -> Result<()> {
         if self.matching.is_empty() {
-            return Err(Error::config("parameter group", "at least one name to match", "none"));
+            return Err(Error::setting("parameter group", "at least one name to match", "none"));
         }
         let numbers = [("lr_scale", Some(self.lr_scale)), ("weight_decay", self.weight_decay)];
         for (name, value) in numbers {
             if let Some(value) = value.filter(|value| !(value.is_finite() && *value >= 0.0)) {
                 let name = format!("{name} of parameter group {}", self.matching.join(", "));
-                return Err(Error::config(&name, "a finite number of at least 0", value));
+                return Err(Error::setting(&name, "a finite number of at least 0", value));
             }
         }
         Ok(())

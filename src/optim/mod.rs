@@ -134,31 +134,31 @@ impl Optimizer {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting that lies outside what it may be.
+    /// [`Error::Setting`] naming the setting that lies outside what it may be.
     pub fn validate(&self) -> Result<()> {
         let at_least_0 = |name: &str, value: f64| match value.is_finite() && value >= 0.0 {
             true => Ok(()),
-            false => Err(Error::config(name, "a finite number of at least 0", value)),
+            false => Err(Error::setting(name, "a finite number of at least 0", value)),
         };
         let share = |name: &str, value: f64| match (0.0..1.0).contains(&value) {
             true => Ok(()),
-            false => Err(Error::config(name, "a number from 0 to below 1", value)),
+            false => Err(Error::setting(name, "a number from 0 to below 1", value)),
         };
         // In f32, where kernels compute: 0/0 is all that is left of a weight that never had a gradient otherwise.
         let eps_above_0 = |eps: f64| match eps.is_finite() && eps as f32 > 0.0 {
             true => Ok(()),
-            false => Err(Error::config("eps", "a finite number above 0", eps)),
+            false => Err(Error::setting("eps", "a finite number above 0", eps)),
         };
         match *self {
             Optimizer::Sgd { momentum, dampening, nesterov, weight_decay } => {
-                share("--momentum", momentum)?;
-                at_least_0("--weight-decay", weight_decay)?;
+                share("momentum", momentum)?;
+                at_least_0("weight_decay", weight_decay)?;
                 if !dampening.is_finite() {
-                    return Err(Error::config("dampening", "a finite number", dampening));
+                    return Err(Error::setting("dampening", "a finite number", dampening));
                 }
                 if nesterov && (momentum == 0.0 || dampening != 0.0) {
                     let got = format!("momentum {momentum}, dampening {dampening}");
-                    return Err(Error::config("--nesterov", "a momentum above 0 and no dampening", got));
+                    return Err(Error::setting("nesterov", "a momentum above 0 and no dampening", got));
                 }
                 Ok(())
             }
@@ -166,24 +166,24 @@ impl Optimizer {
                 share("beta1", betas[0])?;
                 share("beta2", betas[1])?;
                 eps_above_0(eps)?;
-                at_least_0("--weight-decay", weight_decay)
+                at_least_0("weight_decay", weight_decay)
             }
             Optimizer::RmsProp { alpha, eps, momentum, weight_decay, .. } => {
                 share("alpha", alpha)?;
                 eps_above_0(eps)?;
-                share("--momentum", momentum)?;
-                at_least_0("--weight-decay", weight_decay)
+                share("momentum", momentum)?;
+                at_least_0("weight_decay", weight_decay)
             }
             Optimizer::Adagrad { lr_decay, eps, initial_accumulator_value, weight_decay } => {
                 at_least_0("lr_decay", lr_decay)?;
                 eps_above_0(eps)?;
                 at_least_0("initial_accumulator_value", initial_accumulator_value)?;
-                at_least_0("--weight-decay", weight_decay)
+                at_least_0("weight_decay", weight_decay)
             }
             Optimizer::Lion { betas, weight_decay } => {
                 share("beta1", betas[0])?;
                 share("beta2", betas[1])?;
-                at_least_0("--weight-decay", weight_decay)
+                at_least_0("weight_decay", weight_decay)
             }
         }
     }
@@ -192,7 +192,7 @@ impl Optimizer {
     /// accumulation.
     ///
     /// # Errors
-    /// [`Error::Config`] as [`Optimizer::validate`]; [`Error::Operand`] where no parameter has a gradient.
+    /// [`Error::Setting`] as [`Optimizer::validate`]; [`Error::Operand`] where no parameter has a gradient.
     pub fn append(&self, graph: &mut Graph, grads: &Gradients) -> Result<()> {
         Update::new(*self, UpdateOptions::default())?.append_gradients(graph, grads)
     }

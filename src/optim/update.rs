@@ -104,21 +104,21 @@ impl UpdateOptions {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting that lies outside what it may be.
+    /// [`Error::Setting`] naming the setting that lies outside what it may be.
     pub fn validate(&self) -> Result<()> {
         self.groups.iter().try_for_each(ParamGroup::validate)?;
-        for (name, value) in [("--l1", self.regularization.l1), ("--l2", self.regularization.l2)] {
+        for (name, value) in [("l1", self.regularization.l1), ("l2", self.regularization.l2)] {
             if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::config(name, "a finite number of at least 0", value));
+                return Err(Error::setting(name, "a finite number of at least 0", value));
             }
         }
-        for (name, value) in [("--clip-norm", self.clip_norm), ("--clip-value", self.clip_value)] {
+        for (name, value) in [("clip_norm", self.clip_norm), ("clip_value", self.clip_value)] {
             if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
-                return Err(Error::config(name, "a finite number above 0", value));
+                return Err(Error::setting(name, "a finite number above 0", value));
             }
         }
         if self.accumulate == 0 {
-            return Err(Error::config("--accumulate", "at least 1 batch", self.accumulate));
+            return Err(Error::setting("accumulate", "at least 1 batch", self.accumulate));
         }
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Update {
     /// An optimizer with what is to happen before it.
     ///
     /// # Errors
-    /// [`Error::Config`] as [`Optimizer::validate`] and [`UpdateOptions::validate`].
+    /// [`Error::Setting`] as [`Optimizer::validate`] and [`UpdateOptions::validate`].
     pub fn new(optimizer: Optimizer, options: UpdateOptions) -> Result<Update> {
         optimizer.validate()?;
         options.validate()?;
@@ -173,7 +173,7 @@ impl Update {
     /// so read one before this or not at all.
     ///
     /// # Errors
-    /// As [`Graph::backward`]; [`Error::Config`] where a group matches no parameter.
+    /// As [`Graph::backward`]; [`Error::Setting`] where a group matches no parameter.
     pub fn append(&self, graph: &mut Graph, loss: Value) -> Result<Value> {
         let grads = graph.backward(loss)?;
         self.append_to(graph, loss, &grads)
@@ -182,7 +182,7 @@ impl Update {
     /// [`Update::append`] with gradients that are there already.
     ///
     /// # Errors
-    /// [`Error::Config`] where a group matches no parameter; [`Error::Operand`] where no parameter has a gradient.
+    /// [`Error::Setting`] where a group matches no parameter; [`Error::Operand`] where no parameter has a gradient.
     pub fn append_to(&self, graph: &mut Graph, loss: Value, grads: &Gradients) -> Result<Value> {
         let chunks = self.chunks(graph, grads)?;
         graph.scoped("optimizer", |graph| {
@@ -263,7 +263,7 @@ impl Update {
         if let Some(idle) = groups.iter().find(|group| !pairs.iter().any(|pair| group.matches(&pair.name))) {
             let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
             let expected = format!("names among {}", names.join(", "));
-            return Err(Error::config("parameter group", &expected, idle.matching.join(", ")));
+            return Err(Error::setting("parameter group", &expected, idle.matching.join(", ")));
         }
         let kind = |graph: &Graph, pair: &Pair| {
             let group = groups.iter().position(|group| group.matches(&pair.name));

@@ -28,10 +28,10 @@ impl Comparison {
     /// Reads the folders.
     ///
     /// # Errors
-    /// As [`Run::read`], for the first folder that cannot be read; [`Error::Config`] where there is none.
+    /// As [`Run::read`], for the first folder that cannot be read; [`Error::Setting`] where there is none.
     pub fn read(folders: &[impl AsRef<Path>]) -> Result<Comparison> {
         if folders.is_empty() {
-            return Err(Error::config("compare", "at least one run folder", "none"));
+            return Err(Error::setting("compare", "at least one run folder", "none"));
         }
         let runs = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
         Ok(Comparison { runs })

@@ -103,7 +103,7 @@ impl RunConfig {
     /// does not set has its default.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] where it is not TOML or has settings that do not exist; [`Error::Config`] as
+    /// [`Error::Io`]; [`Error::Data`] where it is not TOML or has settings that do not exist; [`Error::Setting`] as
     /// [`RunConfig::validate`].
     pub fn load(path: &Path) -> Result<RunConfig> {
         RunConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
@@ -120,41 +120,41 @@ impl RunConfig {
     /// The settings as a file holds them.
     ///
     /// # Errors
-    /// [`Error::Config`] where the schedule is code, which no file can hold.
+    /// [`Error::Setting`] where the schedule is code, which no file can hold.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self)
-            .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))
+            .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))
     }
 
     /// Checks every setting that can be checked without data and device.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the option as the command line has it.
+    /// [`Error::Setting`] naming the option as the command line has it.
     pub fn validate(&self) -> Result<()> {
-        at_least_1("--epochs", Some(self.epochs))?;
-        at_least_1("--batch-size", Some(self.batch_size))?;
-        at_least_1("--train-limit", self.train_limit)?;
-        at_least_1("--val-limit", self.val_limit)?;
-        share("--val-split", self.val_split)?;
-        share("--dropout", self.dropout)?;
+        at_least_1("epochs", Some(self.epochs))?;
+        at_least_1("batch_size", Some(self.batch_size))?;
+        at_least_1("train_limit", self.train_limit)?;
+        at_least_1("val_limit", self.val_limit)?;
+        share("val_split", self.val_split)?;
+        share("dropout", self.dropout)?;
         let lr = self.learning_rate();
         if !(lr.is_finite() && lr > 0.0) {
-            return Err(Error::config("--lr", "a number above 0", lr));
+            return Err(Error::setting("lr", "a number above 0", lr));
         }
         if i64::try_from(self.seed).is_err() {
-            return Err(Error::config("--seed", "a number below 2^63", self.seed));
+            return Err(Error::setting("seed", "a number below 2^63", self.seed));
         }
         if self.device.is_empty() {
-            return Err(Error::config("--device", "auto, cpu, gpu or a part of an adapter's name", "nothing"));
+            return Err(Error::setting("device", "auto, cpu, gpu or a part of an adapter's name", "nothing"));
         }
         if let Some(options) = &self.early_stopping {
             EarlyStopping::new(options.clone())?;
         }
-        share("--label-smoothing", self.label_smoothing)?;
+        share("label_smoothing", self.label_smoothing)?;
         self.transforms.validate(self.dataset.image_shape())?;
         if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
             let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
-            return Err(Error::config("--scheduler one-cycle", expected, "one without"));
+            return Err(Error::setting("schedule", expected, "one without"));
         }
         self.optimizer.validate()?;
         self.update.validate()
@@ -164,11 +164,11 @@ impl RunConfig {
     /// is "nothing".
     ///
     /// # Errors
-    /// [`Error::Config`] where a schedule is code, which cannot be compared.
+    /// [`Error::Setting`] where a schedule is code, which cannot be compared.
     pub fn differences(&self, other: &RunConfig) -> Result<Vec<(String, String, String)>> {
         let settings = |config: &RunConfig| -> Result<BTreeMap<String, String>> {
             let table = toml::Table::try_from(config)
-                .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))?;
+                .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))?;
             Ok(flatten(&table).into_iter().collect())
         };
         let (here, there) = (settings(self)?, settings(other)?);
@@ -408,14 +408,14 @@ pub(crate) fn flatten(table: &toml::Table) -> Vec<(String, String)> {
 
 fn at_least_1<T: TryInto<u64>>(option: &str, value: Option<T>) -> Result<()> {
     match value.map(TryInto::try_into) {
-        Some(Ok(0)) => Err(Error::config(option, "at least 1", 0)),
+        Some(Ok(0)) => Err(Error::setting(option, "at least 1", 0)),
         _ => Ok(()),
     }
 }
 
 fn share(option: &str, value: f64) -> Result<()> {
     let is_share = (0.0..1.0).contains(&value);
-    if is_share { Ok(()) } else { Err(Error::config(option, "a number from 0 to below 1", value)) }
+    if is_share { Ok(()) } else { Err(Error::setting(option, "a number from 0 to below 1", value)) }
 }
 
 /// TOML has no null, and leaving the table out means the default; so nothing is written as `false`.
@@ -489,20 +489,20 @@ mod tests {
         let none = Transforms::default();
         let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
         let cases = [
-            ("--epochs", RunConfig { epochs: 0, ..default() }),
-            ("--batch-size", RunConfig { batch_size: 0, ..default() }),
-            ("--train-limit", RunConfig { train_limit: Some(0), ..default() }),
-            ("--val-limit", RunConfig { val_limit: Some(0), ..default() }),
-            ("--val-split", RunConfig { val_split: 2.0, ..default() }),
-            ("--val-split", RunConfig { val_split: f64::NAN, ..default() }),
-            ("--dropout", RunConfig { dropout: 1.0, ..default() }),
-            ("--lr", RunConfig { lr: Some(0.0), ..default() }),
-            ("--seed", RunConfig { seed: u64::MAX, ..default() }),
-            ("--device", RunConfig { device: String::new(), ..default() }),
-            ("--momentum", RunConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
-            ("--flip", RunConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
-            ("--crop-padding", RunConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
-            ("--scheduler one-cycle", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd(), ..default() }),
+            ("epochs", RunConfig { epochs: 0, ..default() }),
+            ("batch_size", RunConfig { batch_size: 0, ..default() }),
+            ("train_limit", RunConfig { train_limit: Some(0), ..default() }),
+            ("val_limit", RunConfig { val_limit: Some(0), ..default() }),
+            ("val_split", RunConfig { val_split: 2.0, ..default() }),
+            ("val_split", RunConfig { val_split: f64::NAN, ..default() }),
+            ("dropout", RunConfig { dropout: 1.0, ..default() }),
+            ("lr", RunConfig { lr: Some(0.0), ..default() }),
+            ("seed", RunConfig { seed: u64::MAX, ..default() }),
+            ("device", RunConfig { device: String::new(), ..default() }),
+            ("momentum", RunConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
+            ("flip_probability", RunConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
+            ("crop_padding", RunConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
+            ("schedule", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd(), ..default() }),
         ];
         default().validate().unwrap();
         for (option, config) in cases {

@@ -87,10 +87,10 @@ impl RunFolder {
     /// Writes `config.toml`.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Config`] where the settings cannot be written as TOML.
+    /// [`Error::Io`]; [`Error::Setting`] where the settings cannot be written as TOML.
     pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
         let text = toml::to_string_pretty(config)
-            .map_err(|error| Error::config("configuration", "settings that TOML can hold", error))?;
+            .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))?;
         files::write_whole(&self.path.join("config.toml"), text.as_bytes())
     }
 
@@ -147,7 +147,7 @@ pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
 
 fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {
     let line =
-        serde_json::to_string(line).map_err(|error| Error::config("metrics", "values that JSON can hold", error))?;
+        serde_json::to_string(line).map_err(|error| Error::setting("metrics", "values that JSON can hold", error))?;
     lines.push_str(&line);
     lines.push('\n');
     Ok(())

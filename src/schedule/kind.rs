@@ -91,7 +91,7 @@ impl Kind {
 
 /// Fails, naming the argument, unless `holds`. NaN should fail every `holds`.
 pub(super) fn require(argument: &str, expected: &str, got: f64, holds: impl Fn(f64) -> bool) -> Result<()> {
-    if holds(got) { Ok(()) } else { Err(Error::config(argument, expected, got)) }
+    if holds(got) { Ok(()) } else { Err(Error::setting(argument, expected, got)) }
 }
 
 pub(super) fn above_zero(argument: &str, got: f64) -> Result<()> {
@@ -103,7 +103,7 @@ pub(super) fn not_negative(argument: &str, got: f64) -> Result<()> {
 }
 
 pub(super) fn at_least_one(argument: &str, got: u64) -> Result<()> {
-    if got >= 1 { Ok(()) } else { Err(Error::config(argument, "at least 1", got)) }
+    if got >= 1 { Ok(()) } else { Err(Error::setting(argument, "at least 1", got)) }
 }
 
 /// A factor of the base rate, by step: the function of [`Schedule::lambda`].

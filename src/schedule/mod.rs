@@ -50,7 +50,7 @@ impl Schedule {
     /// A schedule of this kind, stepping per batch for one-cycle and per epoch for all others.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) naming the argument that the kind's constructor does not allow.
+    /// [`Error::Setting`](crate::Error::Setting) naming the argument that the kind's constructor does not allow.
     pub fn new(kind: Kind) -> Result<Self> {
         kind.validate()?;
         let interval = kind.default_interval();
@@ -69,7 +69,7 @@ impl Schedule {
     /// | `step(2, 0.5)` | 0.1 | 0.1 | 0.05 | 0.05 | 0.025 | 0.025 | 0.0125 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `step_size` is at least 1 and `gamma` is finite and above 0.
+    /// [`Error::Setting`](crate::Error::Setting) unless `step_size` is at least 1 and `gamma` is finite and above 0.
     pub fn step(step_size: u64, gamma: f64) -> Result<Self> {
         Schedule::new(Kind::Step { step_size, gamma })
     }
@@ -82,7 +82,7 @@ impl Schedule {
     /// | `multi_step([2, 5], 0.1)` | 0.1 | 0.1 | 0.01 | 0.01 | 0.01 | 0.001 | 0.001 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless every milestone is at least 1 and `gamma` is finite and above 0.
+    /// [`Error::Setting`](crate::Error::Setting) unless every milestone is at least 1 and `gamma` is finite and above 0.
     pub fn multi_step(milestones: impl Into<Vec<u64>>, gamma: f64) -> Result<Self> {
         Schedule::new(Kind::MultiStep { milestones: milestones.into(), gamma })
     }
@@ -94,7 +94,7 @@ impl Schedule {
     /// | `exponential(0.9)` | 0.1 | 0.09 | 0.081 | 0.0729 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `gamma` is finite and above 0.
+    /// [`Error::Setting`](crate::Error::Setting) unless `gamma` is finite and above 0.
     pub fn exponential(gamma: f64) -> Result<Self> {
         Schedule::new(Kind::Exponential { gamma })
     }
@@ -106,7 +106,7 @@ impl Schedule {
     /// | `linear(0.2, 1.0, 4)` | 0.02 | 0.04 | 0.06 | 0.08 | 0.1 | 0.1 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `start_factor` is in (0, 1], `end_factor` in [0, 1] and `total_iters` at least 1.
+    /// [`Error::Setting`](crate::Error::Setting) unless `start_factor` is in (0, 1], `end_factor` in [0, 1] and `total_iters` at least 1.
     pub fn linear(start_factor: f64, end_factor: f64, total_iters: u64) -> Result<Self> {
         Schedule::new(Kind::Linear { start_factor, end_factor, total_iters })
     }
@@ -118,7 +118,7 @@ impl Schedule {
     /// | `constant_factor(0.25, 2)` | 0.025 | 0.025 | 0.1 | 0.1 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `factor` is in [0, 1].
+    /// [`Error::Setting`](crate::Error::Setting) unless `factor` is in [0, 1].
     pub fn constant_factor(factor: f64, total_iters: u64) -> Result<Self> {
         Schedule::new(Kind::ConstantFactor { factor, total_iters })
     }
@@ -130,7 +130,7 @@ impl Schedule {
     /// | `polynomial(4, 2.0)` | 0.1 | 0.05625 | 0.025 | 0.00625 | 0 | 0 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `total_iters` is at least 1 and `power` is finite and above 0.
+    /// [`Error::Setting`](crate::Error::Setting) unless `total_iters` is at least 1 and `power` is finite and above 0.
     pub fn polynomial(total_iters: u64, power: f64) -> Result<Self> {
         Schedule::new(Kind::Polynomial { total_iters, power })
     }
@@ -144,7 +144,7 @@ impl Schedule {
     /// | `cosine(4, 0.001)` | 0.1 | 0.0855018 | 0.0505 | 0.0154982 | 0.001 | 0.0154982 | 0.0505 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `t_max` is at least 1 and `eta_min` is finite and not negative.
+    /// [`Error::Setting`](crate::Error::Setting) unless `t_max` is at least 1 and `eta_min` is finite and not negative.
     pub fn cosine(t_max: impl Into<Option<u64>>, eta_min: f64) -> Result<Self> {
         Schedule::new(Kind::Cosine { t_max: t_max.into(), eta_min })
     }
@@ -157,7 +157,7 @@ impl Schedule {
     /// | `cosine_warm_restarts(2, 2, 0.0)` | 0.1 | 0.05 | 0.1 | 0.0853553 | 0.05 | 0.0146447 | 0.1 | 0.096194 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `t_0` and `t_mult` are at least 1 and `eta_min` is finite and not negative.
+    /// [`Error::Setting`](crate::Error::Setting) unless `t_0` and `t_mult` are at least 1 and `eta_min` is finite and not negative.
     pub fn cosine_warm_restarts(t_0: u64, t_mult: u64, eta_min: f64) -> Result<Self> {
         Schedule::new(Kind::CosineWarmRestarts { t_0, t_mult, eta_min })
     }
@@ -166,7 +166,7 @@ impl Schedule {
     /// its own rates, so the base rate has no effect. Steps per batch.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) naming the argument that [`OneCycle`] says is out of range.
+    /// [`Error::Setting`](crate::Error::Setting) naming the argument that [`OneCycle`] says is out of range.
     pub fn one_cycle(options: OneCycle) -> Result<Self> {
         Schedule::new(Kind::OneCycle(options))
     }
@@ -195,7 +195,7 @@ impl Schedule {
     /// | `sequential([linear(0.5, 1.0, 2), exponential(0.9)], [3])` | 0.05 | 0.075 | 0.1 | 0.1 | 0.09 | 0.081 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless there is a schedule, one milestone fewer than schedules, the milestones rise from at
+    /// [`Error::Setting`](crate::Error::Setting) unless there is a schedule, one milestone fewer than schedules, the milestones rise from at
     /// least 1, and all schedules step at the same interval (plateaus and constants go with any).
     pub fn sequential(schedules: impl Into<Vec<Schedule>>, milestones: impl Into<Vec<u64>>) -> Result<Self> {
         Schedule::new(Kind::Sequential { schedules: schedules.into(), milestones: milestones.into() })
@@ -209,7 +209,7 @@ impl Schedule {
     /// | `warm_up(0.5, 2, exponential(0.9))` | 0.05 | 0.075 | 0.1 | 0.09 | 0.081 |
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) unless `start_factor` is in (0, 1] and `num_steps` at least 1.
+    /// [`Error::Setting`](crate::Error::Setting) unless `start_factor` is in (0, 1] and `num_steps` at least 1.
     pub fn warm_up(start_factor: f64, num_steps: u64, then: Schedule) -> Result<Self> {
         let rise = Schedule::linear(start_factor, 1.0, num_steps)?.stepping(then.interval);
         Schedule::sequential([rise, then], [num_steps])

@@ -133,7 +133,7 @@ impl OneCycle {
         if self.total_steps.is_some_and(|total_steps| self.pct_start * total_steps as f64 == 1.0) {
             let expected =
                 "a rise longer than the first step (pct_start · total_steps above 1), or pct_start 0 for none";
-            return Err(Error::config("pct_start", expected, self.pct_start));
+            return Err(Error::setting("pct_start", expected, self.pct_start));
         }
         momentum("base_momentum", self.base_momentum)?;
         momentum("max_momentum", self.max_momentum)?;

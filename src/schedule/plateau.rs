@@ -86,7 +86,7 @@ impl ReduceLrOnPlateau {
     /// A plateau that has seen nothing.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) naming the argument that is out of the range its field documents.
+    /// [`Error::Setting`](crate::Error::Setting) naming the argument that is out of the range its field documents.
     pub fn new(options: PlateauOptions) -> Result<Self> {
         require("factor", "above 0 and below 1", options.factor, |x| x > 0.0 && x < 1.0)?;
         not_negative("threshold", options.threshold)?;

@@ -10,7 +10,7 @@ impl Schedule {
     /// everything else stays, so doing it again changes nothing.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the argument: as [`check_num_steps`](Self::check_num_steps), and where the schedules
+    /// [`Error::Setting`] naming the argument: as [`check_num_steps`](Self::check_num_steps), and where the schedules
     /// before an open one leave nothing of the run.
     pub fn for_run(&self, epochs: u64, steps_per_epoch: u64) -> Result<Schedule> {
         let num_steps = match self.interval {
@@ -26,13 +26,13 @@ impl Schedule {
     /// ends after its `total_steps`, where PyTorch raises an error in the middle of the run.
     ///
     /// # Errors
-    /// [`Error::Config`] naming `total_steps`.
+    /// [`Error::Setting`] naming `total_steps`.
     pub fn check_num_steps(&self, num_steps: u64) -> Result<()> {
         match &self.kind {
             Kind::OneCycle(options) => match options.total_steps {
                 Some(total_steps) if num_steps > total_steps => {
                     let expected = format!("at least the {num_steps} steps of the run");
-                    Err(Error::config("total_steps", expected, total_steps))
+                    Err(Error::setting("total_steps", expected, total_steps))
                 }
                 _ => Ok(()),
             },
@@ -56,7 +56,7 @@ impl Schedule {
     fn filling(&self, num_steps: u64) -> Result<Schedule> {
         let fill = |argument: &str, len: &mut Option<u64>| match (*len, num_steps) {
             (Some(_), _) => Ok(()),
-            (None, 0) => Err(Error::config(argument, "a part of the run, behind the schedules before it", "nothing")),
+            (None, 0) => Err(Error::setting(argument, "a part of the run, behind the schedules before it", "nothing")),
             (None, _) => {
                 *len = Some(num_steps);
                 Ok(())

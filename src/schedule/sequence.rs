@@ -43,13 +43,13 @@ impl Schedule {
     /// Takes up what [`plateau_states`](Self::plateau_states) of the same schedule returned.
     ///
     /// # Errors
-    /// [`Error::Config`] if the number of states is not the number of plateaus.
+    /// [`Error::Setting`] if the number of states is not the number of plateaus.
     pub fn restore_plateau_states(&mut self, states: &[PlateauState]) -> Result<()> {
         let mut plateaus = Vec::new();
         self.collect_plateaus_mut(&mut plateaus);
         if plateaus.len() != states.len() {
             let expected = format!("the states of {} plateaus", plateaus.len());
-            return Err(Error::config("schedule", expected, format!("those of {}", states.len())));
+            return Err(Error::setting("schedule", expected, format!("those of {}", states.len())));
         }
         plateaus.into_iter().zip(states).for_each(|(plateau, state)| plateau.restore(state.clone()));
         Ok(())
@@ -105,19 +105,19 @@ impl Schedule {
 
 pub(super) fn validate(schedules: &[Schedule], milestones: &[u64]) -> Result<()> {
     if schedules.is_empty() {
-        return Err(Error::config("schedules", "at least one schedule", "none"));
+        return Err(Error::setting("schedules", "at least one schedule", "none"));
     }
     if milestones.len() + 1 != schedules.len() {
         let expected = format!("{} of them, one fewer than schedules", schedules.len() - 1);
-        return Err(Error::config("milestones", expected, milestones.len()));
+        return Err(Error::setting("milestones", expected, milestones.len()));
     }
     milestones.iter().try_for_each(|&milestone| at_least_one("milestones", milestone))?;
     if !milestones.is_sorted_by(|a, b| a < b) {
-        return Err(Error::config("milestones", "each above the one before it", format!("{milestones:?}")));
+        return Err(Error::setting("milestones", "each above the one before it", format!("{milestones:?}")));
     }
     let interval = interval(schedules);
     if schedules.iter().any(|schedule| !schedule.goes_with_any_interval() && schedule.interval != interval) {
-        return Err(Error::config("schedules", "all per epoch or all per batch", "some of each"));
+        return Err(Error::setting("schedules", "all per epoch or all per batch", "some of each"));
     }
     Ok(())
 }

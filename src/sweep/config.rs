@@ -115,7 +115,7 @@ impl SweepConfig {
     /// folder means the same anywhere.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Config`] where it is not TOML or has tables or keys that do not exist.
+    /// [`Error::Io`]; [`Error::Setting`] where it is not TOML or has tables or keys that do not exist.
     pub fn load(path: &Path) -> Result<SweepConfig> {
         SweepConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
     }
@@ -124,7 +124,7 @@ impl SweepConfig {
     pub fn parse(text: &str, path: &Path) -> Result<SweepConfig> {
         let mut config: SweepConfig = toml::from_str(text).map_err(|error| {
             let expected = "a sweep in TOML: [search], [base] and [space]";
-            Error::config(path.display().to_string(), expected, format!("\n{error}"))
+            Error::setting(path.display().to_string(), expected, format!("\n{error}"))
         })?;
         for key in ["data", "init"] {
             if let Some(Value::String(text)) = config.base.get_mut(key) {
@@ -140,10 +140,10 @@ impl SweepConfig {
     /// Sets what all trials share.
     ///
     /// # Errors
-    /// [`Error::Config`] where the schedule is code, which no file can hold.
+    /// [`Error::Setting`] where the schedule is code, which no file can hold.
     pub fn set_base(&mut self, base: &RunConfig) -> Result<()> {
         self.base =
-            Table::try_from(base).map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
+            Table::try_from(base).map_err(|error| Error::setting("[base]", "settings that TOML can hold", error))?;
         Ok(())
     }
 }
@@ -152,33 +152,33 @@ impl Sweep {
     /// Makes the trials and checks each.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting that is wrong and what it may be.
+    /// [`Error::Setting`] naming the setting that is wrong and what it may be.
     pub fn new(config: SweepConfig) -> Result<Sweep> {
         let space = Space::parse(&config.space)?;
         let SearchOptions { method, seed, num_trials, jobs, .. } = config.search;
         if i64::try_from(seed).is_err() {
-            return Err(Error::config("search.seed", "a number below 2^63", seed));
+            return Err(Error::setting("search.seed", "a number below 2^63", seed));
         }
         if jobs == Some(0) {
-            return Err(Error::config("search.jobs", "at least 1", 0));
+            return Err(Error::setting("search.jobs", "at least 1", 0));
         }
         let base = base(&config)?;
         // Everything with its default, so that one number of a table can be set alone.
         let full =
-            Table::try_from(&base).map_err(|error| Error::config("[base]", "settings that TOML can hold", error))?;
+            Table::try_from(&base).map_err(|error| Error::setting("[base]", "settings that TOML can hold", error))?;
         let assignments = match method {
             Method::Grid => {
                 let grid = space.grid()?;
                 if let Some(few) = num_trials.filter(|&most| most < grid.len()) {
                     let expected = format!("at least {}, the size of the grid, or nothing", grid.len());
-                    return Err(Error::config("search.num_trials", expected, few));
+                    return Err(Error::setting("search.num_trials", expected, few));
                 }
                 grid
             }
             Method::Random | Method::Asha => {
                 let num_trials = num_trials.unwrap_or(NUM_TRIALS);
                 if !(1..=MAX_TRIALS).contains(&num_trials) {
-                    return Err(Error::config("search.num_trials", format!("1 to {MAX_TRIALS}"), num_trials));
+                    return Err(Error::setting("search.num_trials", format!("1 to {MAX_TRIALS}"), num_trials));
                 }
                 (0..num_trials as u64).map(|trial| space.sample(seed, trial)).collect()
             }
@@ -186,7 +186,7 @@ impl Sweep {
         for setting in space.settings() {
             if let Some(shared) = SHARED.iter().find(|shared| **shared == setting.name) {
                 let expected = "to be set in [base] for all trials; they could not be compared otherwise";
-                return Err(Error::config(format!("space.{shared}"), expected, "a setting to search over"));
+                return Err(Error::setting(format!("space.{shared}"), expected, "a setting to search over"));
             }
         }
         let mut trials = Vec::with_capacity(assignments.len());
@@ -234,7 +234,7 @@ fn base(config: &SweepConfig) -> Result<RunConfig> {
     }
     let names_monitor = table.get("early_stopping").is_some_and(|value| value.get("monitor").is_some());
     let mut base: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
-        Error::config("[base]", "the settings of a training run", first_line(&error))
+        Error::setting("[base]", "the settings of a training run", first_line(&error))
     })?;
     if config.search.method == Method::Asha {
         base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
@@ -262,7 +262,7 @@ fn configure(base: &Table, assignment: &Assignment) -> Result<RunConfig> {
         set(&mut table, name, value)?;
     }
     let mut config: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
-        Error::config("space", "settings that a training run takes", first_line(&error))
+        Error::setting("space", "settings that a training run takes", first_line(&error))
     })?;
     // Named, so that the file a trial leaves says it.
     config.lr = Some(config.learning_rate());
@@ -277,7 +277,7 @@ fn set(table: &mut Table, name: &str, value: Value) -> Result<()> {
             let inner = table.entry(outer).or_insert_with(|| Value::Table(Table::new()));
             let Value::Table(inner) = inner else {
                 let expected = format!("{outer} to be a table with {rest} in it");
-                return Err(Error::config("space", expected, in_words(inner)));
+                return Err(Error::setting("space", expected, in_words(inner)));
             };
             set(inner, rest, value)?;
         }
@@ -320,15 +320,15 @@ fn worded(name: &str, value: Value) -> Value {
 fn blame(base: &Table, assignment: &Assignment, trial: usize, error: Error) -> Error {
     for (name, value) in &assignment.0 {
         let alone = configure(base, &Assignment(vec![(name.clone(), value.clone())]));
-        if let Err(Error::Config { expected, got, .. }) = alone {
+        if let Err(Error::Setting { expected, got, .. }) = alone {
             let expected = if got == in_words(value) { expected } else { format!("{expected} ({got})") };
-            return Error::config(format!("space.{name}"), expected, in_words(value));
+            return Error::setting(format!("space.{name}"), expected, in_words(value));
         }
     }
     match error {
-        Error::Config { expected, got, .. } => {
+        Error::Setting { expected, got, .. } => {
             let expected = format!("settings that go together: {expected} ({got})");
-            Error::config("[space]", expected, format!("{} in trial {}", assignment.in_words(), trial + 1))
+            Error::setting("[space]", expected, format!("{} in trial {}", assignment.in_words(), trial + 1))
         }
         other => other,
     }
@@ -337,15 +337,14 @@ fn blame(base: &Table, assignment: &Assignment, trial: usize, error: Error) -> E
 /// Says which trial an error is about.
 pub(super) fn in_trial(trial: usize, assignment: &Assignment, error: Error) -> Error {
     let expected = format!("settings that can be trained ({error})");
-    Error::config(format!("[space], trial {}", trial + 1), expected, assignment.in_words())
+    Error::setting(format!("[space], trial {}", trial + 1), expected, assignment.in_words())
 }
 
 /// Says which table a setting stands in.
 fn prefixed(table: &str, error: Error) -> Error {
     match error {
-        Error::Config { option, expected, got } => {
-            let name = option.trim_start_matches("--").replace('-', "_");
-            Error::Config { option: format!("{table}.{name}"), expected, got }
+        Error::Setting { setting, expected, got } => {
+            Error::Setting { setting: format!("{table}.{setting}"), expected, got }
         }
         other => other,
     }

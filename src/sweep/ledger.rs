@@ -170,7 +170,7 @@ impl Ledger {
         let mut text = String::new();
         for record in &self.records {
             let line = serde_json::to_string(record)
-                .map_err(|error| Error::config("trial", "values that JSON can hold", error))?;
+                .map_err(|error| Error::setting("trial", "values that JSON can hold", error))?;
             text.push_str(&line);
             text.push('\n');
         }

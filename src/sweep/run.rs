@@ -104,14 +104,14 @@ impl SweepFolder {
     /// empty ledger.
     ///
     /// # Errors
-    /// [`Error::Config`] for a trial that cannot be trained on its images; [`Error::Data`]; [`Error::Io`].
+    /// [`Error::Setting`] for a trial that cannot be trained on its images; [`Error::Data`]; [`Error::Io`].
     pub fn create(parent: &Path, name: &str, sweep: Sweep) -> Result<SweepFolder> {
         let mut images = Images::default();
         check(&sweep, &mut images)?;
         let path = unique_folder(parent, name)?;
         let lock = lock(&path)?;
         let text = toml::to_string_pretty(&sweep.config)
-            .map_err(|error| Error::config("sweep", "settings that TOML can hold", error))?;
+            .map_err(|error| Error::setting("sweep", "settings that TOML can hold", error))?;
         // The ledger first: a folder with a sweep.toml can be resumed.
         let ledger = Ledger::create(&path)?;
         files::write_whole(&path.join("sweep.toml"), text.as_bytes())?;
@@ -121,7 +121,7 @@ impl SweepFolder {
     /// Opens a sweep's folder to go on.
     ///
     /// # Errors
-    /// As [`SweepFolder::create`]; [`Error::Data`] where its files are damaged; [`Error::Config`] where another process
+    /// As [`SweepFolder::create`]; [`Error::Data`] where its files are damaged; [`Error::Setting`] where another process
     /// works on it.
     pub fn open(path: &Path) -> Result<SweepFolder> {
         let sweep = Sweep::new(SweepConfig::load(&path.join("sweep.toml"))?)?;
@@ -320,7 +320,7 @@ fn is_the_trials_own(error: &Error) -> bool {
     matches!(
         error,
         Error::NonFinite { .. }
-            | Error::Config { .. }
+            | Error::Setting { .. }
             | Error::Operand { .. }
             | Error::State { .. }
             | Error::Limit { .. }
@@ -348,7 +348,7 @@ fn lock(folder: &Path) -> Result<File> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             let expected = "a sweep that no other process is running";
-            Err(Error::config("--resume", expected, format!("{}, which one is", folder.display())))
+            Err(Error::setting("resume", expected, format!("{}, which one is", folder.display())))
         }
         // Not every file system has locks; nothing else depends on them.
         Err(TryLockError::Error(_)) => Ok(file),

@@ -50,14 +50,14 @@ impl Search {
     /// Successive halving.
     ///
     /// # Errors
-    /// [`Error::Config`] unless 1 ≤ `min_epochs` ≤ `max_epochs` and `reduction_factor` is at least 2.
+    /// [`Error::Setting`] unless 1 ≤ `min_epochs` ≤ `max_epochs` and `reduction_factor` is at least 2.
     pub fn halving(num_trials: usize, min_epochs: u64, max_epochs: u64, reduction_factor: usize) -> Result<Search> {
         if min_epochs == 0 || min_epochs > max_epochs {
             let expected = format!("at least 1 and at most max_epochs ({max_epochs})");
-            return Err(Error::config("search.min_epochs", expected, min_epochs));
+            return Err(Error::setting("search.min_epochs", expected, min_epochs));
         }
         if reduction_factor < 2 {
-            return Err(Error::config("search.reduction_factor", "at least 2", reduction_factor));
+            return Err(Error::setting("search.reduction_factor", "at least 2", reduction_factor));
         }
         let mut rungs = vec![min_epochs];
         // The largest whole power that fits; a last rung just above the one before it would decide nothing.

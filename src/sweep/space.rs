@@ -46,16 +46,16 @@ impl Space {
     /// Reads `[space]`. Dotted names may be quoted or not.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting and what may be written there.
+    /// [`Error::Setting`] naming the setting and what may be written there.
     pub fn parse(table: &Table) -> Result<Space> {
         let mut settings = Vec::new();
         collect("", table, &mut settings)?;
         if settings.is_empty() {
-            return Err(Error::config("[space]", format!("at least one setting with {EXPECTED}"), "none"));
+            return Err(Error::setting("[space]", format!("at least one setting with {EXPECTED}"), "none"));
         }
         for (index, setting) in settings.iter().enumerate() {
             if settings[..index].iter().any(|other| other.name == setting.name) {
-                return Err(Error::config(format!("space.{}", setting.name), "to be given once", "it twice"));
+                return Err(Error::setting(format!("space.{}", setting.name), "to be given once", "it twice"));
             }
         }
         Ok(Space { settings })
@@ -83,7 +83,7 @@ impl Space {
     /// Every combination; the last setting changes fastest.
     ///
     /// # Errors
-    /// [`Error::Config`] where a range has neither `step` nor `count`, or there are more than 100,000 combinations.
+    /// [`Error::Setting`] where a range has neither `step` nor `count`, or there are more than 100,000 combinations.
     pub fn grid(&self) -> Result<Vec<Assignment>> {
         let mut grid = vec![Assignment::default()];
         for Setting { name, values } in &self.settings {
@@ -91,12 +91,12 @@ impl Space {
                 Values::Choices(choices) => choices.clone(),
                 Values::Range(range) => range.points().ok_or_else(|| {
                     let expected = "count = how many points of the range a grid takes, or a step";
-                    Error::config(format!("space.{name}"), expected, "neither")
+                    Error::setting(format!("space.{name}"), expected, "neither")
                 })?,
             };
             if grid.len() * values.len() > MAX_GRID {
                 let expected = format!("a grid of at most {MAX_GRID} configurations");
-                return Err(Error::config("[space]", expected, "more; take method = \"random\""));
+                return Err(Error::setting("[space]", expected, "more; take method = \"random\""));
             }
             let extended = |assignment: &Assignment| {
                 let before = assignment.clone();
@@ -127,7 +127,7 @@ fn share(seed: u64, name: &str, trial: u64) -> f64 {
 fn collect(prefix: &str, table: &Table, settings: &mut Vec<Setting>) -> Result<()> {
     for (key, value) in table {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let wrong = |got: String| Error::config(format!("space.{name}"), EXPECTED, got);
+        let wrong = |got: String| Error::setting(format!("space.{name}"), EXPECTED, got);
         let Value::Table(inner) = value else { return Err(wrong(in_words(value))) };
         if inner.is_empty() {
             return Err(wrong("nothing".to_owned()));

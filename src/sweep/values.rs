@@ -51,7 +51,7 @@ impl Written {
 
 impl Range {
     pub(super) fn new(name: &str, written: Written) -> Result<Range> {
-        let wrong = |expected: &str, got: String| Error::config(format!("space.{name}"), expected, got);
+        let wrong = |expected: &str, got: String| Error::setting(format!("space.{name}"), expected, got);
         let number = |key: &str, value: &Value| {
             let number = as_number(value).filter(|number| number.is_finite());
             number.ok_or_else(|| wrong(&format!("a number as {key}"), in_words(value)))

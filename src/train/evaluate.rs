@@ -26,7 +26,7 @@ pub struct EvalOptions<'a> {
 ///
 /// # Errors
 /// [`Error::State`](crate::Error::State) naming a tensor that the model lacks, has besides or has in another shape;
-/// [`Error::Config`](crate::Error::Config), [`Error::Operand`](crate::Error::Operand) and
+/// [`Error::Setting`](crate::Error::Setting), [`Error::Operand`](crate::Error::Operand) and
 /// [`Error::Limit`](crate::Error::Limit) as [`Session::new`](super::Session::new).
 pub fn evaluate(device: &Device, options: &EvalOptions<'_>) -> Result<Metrics> {
     let part = Part::new("test", options.data, options.batch_size, 0)?;

@@ -31,7 +31,7 @@ pub struct FitOptions {
 /// it ended, and judges the test images once.
 ///
 /// # Errors
-/// [`Error::Config`] for settings that cannot be; [`Error::NonFinite`] where not even one epoch was finite;
+/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where not even one epoch was finite;
 /// [`Error::Interrupted`] where the observer asked to stop; [`Error::Io`] where a checkpoint cannot be written;
 /// [`Error::DeviceLost`]; what the observer returns.
 pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
@@ -43,7 +43,7 @@ pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Obser
 /// A checkpoint of a run that had reached its end only brings back the best weights and judges the test images.
 ///
 /// # Errors
-/// As [`fit`]; [`Error::State`] and [`Error::Config`] where the checkpoint is of another run.
+/// As [`fit`]; [`Error::State`] and [`Error::Setting`] where the checkpoint is of another run.
 pub fn fit_from(
     session: &mut Session,
     options: &FitOptions,
@@ -250,11 +250,11 @@ impl<'a> Fit<'a> {
         let RunState { epochs, batches, train_seconds, plateaus, early_stopping, best, images } = &checkpoint.state;
         if best.monitor() != self.monitor {
             let expected = format!("{}, which the run has watched so far", best.monitor());
-            return Err(Error::config("early_stopping.monitor", expected, self.monitor));
+            return Err(Error::setting("early_stopping.monitor", expected, self.monitor));
         }
         if images != self.session.images_in_a_word() {
             let expected = format!("{images}, which the run began with; --data names their folder");
-            return Err(Error::config("training images", expected, self.session.images_in_a_word()));
+            return Err(Error::setting("training images", expected, self.session.images_in_a_word()));
         }
         self.schedule.restore_plateau_states(plateaus)?;
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
@@ -285,10 +285,10 @@ impl FitOptions {
 
     fn validate(&self) -> Result<()> {
         if self.epochs == 0 {
-            return Err(Error::config("--epochs", "at least 1", self.epochs));
+            return Err(Error::setting("epochs", "at least 1", self.epochs));
         }
         if !(self.lr > 0.0 && self.lr.is_finite()) {
-            return Err(Error::config("--lr", "a number above 0", self.lr));
+            return Err(Error::setting("lr", "a number above 0", self.lr));
         }
         Ok(())
     }

@@ -91,10 +91,10 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::Operand`] where the model does not take such images; [`Error::State`] where the weights are not the
-    /// model's; [`Error::Config`] for a batch of 0 images; [`Error::Limit`] for one that is too large for the device.
+    /// model's; [`Error::Setting`] for a batch of 0 images; [`Error::Limit`] for one that is too large for the device.
     pub fn new(device: &Device, options: &PredictorOptions<'_>) -> Result<Predictor> {
         if options.batch_size == 0 {
-            return Err(Error::config("--batch-size", "at least 1", 0));
+            return Err(Error::setting("batch_size", "at least 1", 0));
         }
         let mut graph = Graph::new(PREDICT);
         let (logits, _) = forward(&mut graph, options)?;
@@ -106,7 +106,7 @@ impl Predictor {
         let mut program = Program::compile(device, plans, 0)?;
         program.load_state_dict(options.weights, &MODEL_KINDS)?;
         let num_images = u32::try_from(options.batch_size)
-            .map_err(|_| Error::config("--batch-size", "less than 2^32", options.batch_size))?;
+            .map_err(|_| Error::setting("batch_size", "less than 2^32", options.batch_size))?;
         program.write(ORDER, &Tensor::u32([options.batch_size], (0..num_images).collect())?)?;
         Ok(Predictor { program, shape: options.shape, batch_size: options.batch_size, layers, parameters })
     }

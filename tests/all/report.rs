@@ -111,7 +111,7 @@ fn pictures_of_a_run_and_of_runs() {
 fn damaged_run_folders_are_named() {
     let parent = tempfile::tempdir().expect("a temporary folder");
     let none: [&Path; 0] = [];
-    assert!(matches!(Comparison::read(&none), Err(Error::Config { .. })));
+    assert!(matches!(Comparison::read(&none), Err(Error::Setting { .. })));
     let missing = parent.path().join("nowhere");
     let error = Comparison::read(&[&missing]).expect_err("no folder").to_string();
     assert!(error.contains("nowhere"), "{error}");

@@ -218,8 +218,8 @@ fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::report::Picture> {
 fn find_class(data: &Dataset, text: &str) -> Result<usize> {
     let by_name = data.class_names.iter().position(|name| name.eq_ignore_ascii_case(text));
     let by_number = || text.parse().ok().filter(|&class| class < data.num_classes);
-    by_name.or_else(by_number).ok_or_else(|| wgrad::Error::Config {
-        option: "--class".to_owned(),
+    by_name.or_else(by_number).ok_or_else(|| wgrad::Error::Setting {
+        setting: "--class".to_owned(),
         expected: format!("{}, or a number below {}", data.class_names.join(", "), data.num_classes),
         got: text.to_owned(),
     })

@@ -13,7 +13,8 @@ use wgrad::run::RunConfig;
 use wgrad::schedule::{Interval, Kind, Schedule};
 
 use crate::console::{self, count};
-use crate::options::schedule::{SchedulerOptions, as_option, without_warm_up};
+use crate::options::as_option;
+use crate::options::schedule::{SchedulerOptions, without_warm_up};
 use crate::options::{reject, usage};
 
 /// More steps than any picture or table could show.

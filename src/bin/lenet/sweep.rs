@@ -147,7 +147,7 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
 }
 
 fn usage(option: &str, expected: &str, got: &str) -> Error {
-    Error::Config { option: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
+    Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
 fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> {

@@ -19,8 +19,7 @@ use wgrad::train::{
 use wgrad::{Device, Error, Result, StateDict};
 
 use crate::console::{self, Console, Detail, count, percent};
-use crate::options::schedule::as_option;
-use crate::options::{OutputOptions, Resume, TrainOptions, TrainRequest};
+use crate::options::{OutputOptions, Resume, TrainOptions, TrainRequest, as_option};
 use crate::schedule;
 use crate::signals::Signals;
 use crate::words;

@@ -85,10 +85,10 @@ pub enum Event<'a> {
 /// instead of the usual mirrors; the checksums stay the same, so it need not be trusted.
 ///
 /// # Errors
-/// [`Error::Download`] with what every mirror said; [`Error::Io`]; [`Error::Config`] where there is no cache folder.
+/// [`Error::Download`] with what every mirror said; [`Error::Io`]; [`Error::Setting`] where there is no cache folder.
 pub fn fetch(name: DatasetName, from: Option<&str>, watch: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf> {
     let Some(cache) = cache_dir() else {
-        return Err(Error::config(
+        return Err(Error::setting(
             "HOME or XDG_CACHE_HOME",
             "the absolute path of a folder to keep data sets in",
             "nothing",

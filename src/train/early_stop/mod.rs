@@ -113,13 +113,13 @@ impl EarlyStopping {
     /// Early stopping that has seen nothing.
     ///
     /// # Errors
-    /// [`Error::Config`] unless `min_delta` is finite and not negative and `start_epoch` is at least 1.
+    /// [`Error::Setting`] unless `min_delta` is finite and not negative and `start_epoch` is at least 1.
     pub fn new(options: EarlyStopOptions) -> Result<Self> {
         if !options.min_delta.is_finite() || options.min_delta < 0.0 {
-            return Err(Error::config("min_delta", "a number of at least 0", options.min_delta));
+            return Err(Error::setting("min_delta", "a number of at least 0", options.min_delta));
         }
         if options.start_epoch == 0 {
-            return Err(Error::config("start_epoch", "at least 1, as epochs are counted from 1", 0));
+            return Err(Error::setting("start_epoch", "at least 1, as epochs are counted from 1", 0));
         }
         Ok(EarlyStopping { options, state: EarlyStopState::default() })
     }

@@ -164,7 +164,7 @@ impl Parts {
             max_shard_bytes,
         };
         if !(0.0..1.0).contains(&options.label_smoothing) {
-            return Err(Error::config("--label-smoothing", "a number from 0 to below 1", options.label_smoothing));
+            return Err(Error::setting("label_smoothing", "a number from 0 to below 1", options.label_smoothing));
         }
         let update = options.update()?;
         let objective = Objective { update: &update, label_smoothing: options.label_smoothing };
@@ -187,7 +187,7 @@ impl Session {
     /// Builds the graphs, compiles them, puts the data on the device and draws initial weights.
     ///
     /// # Errors
-    /// [`Error::Config`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
+    /// [`Error::Setting`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
     /// [`Error::Limit`] where a data set or a batch is too large for the device.
     pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
         Session::sharded(device, options, MAX_SHARD_BYTES)
@@ -375,10 +375,10 @@ impl Session {
     /// it.
     ///
     /// # Errors
-    /// [`Error::Config`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
+    /// [`Error::Setting`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
     pub fn health(&mut self, batch: u64, rates: Rates<'_>) -> Result<HealthReport> {
         let Some(health) = self.health.clone() else {
-            return Err(Error::config("--health", "a session that was made with health statistics", "one without"));
+            return Err(Error::setting("health", "a session that was made with health statistics", "one without"));
         };
         let batches_per_epoch = u64::from(self.train.loader.num_batches());
         // Less than the number of batches, a u32.

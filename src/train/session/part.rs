@@ -22,8 +22,8 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn new(name: &'static str, data: &Dataset, batch_size: usize, first_row: usize) -> Result<Part> {
         let size =
-            |option: &str, size: usize| u32::try_from(size).map_err(|_| Error::config(option, "less than 2^32", size));
-        let loader = DataLoader::new(size("images", data.len())?, size("--batch-size", batch_size)?)?;
+            |option: &str, size: usize| u32::try_from(size).map_err(|_| Error::setting(option, "less than 2^32", size));
+        let loader = DataLoader::new(size("images", data.len())?, size("batch_size", batch_size)?)?;
         Ok(Part { name, loader, first_row })
     }
 

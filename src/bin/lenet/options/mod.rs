@@ -259,23 +259,23 @@ pub fn reject(option: &str, given: bool, only_with: &str, got: &str) -> Result<(
 
 /// How the command was called is wrong.
 pub fn usage(option: &str, expected: &str, got: &str) -> Error {
-    Error::Config { option: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
+    Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
 /// Calls a setting by the option that sets it.
-fn as_option(error: Error) -> Error {
+pub fn as_option(error: Error) -> Error {
     match error {
-        Error::Config { option, expected, got } => {
-            let option = match option.as_str() {
-                "min_delta" => "--early-stopping-min-delta",
-                "start_epoch" => "--early-stopping-start-epoch",
-                "beta1" | "beta2" => "--betas",
-                "dampening" => "--dampening",
-                "alpha" => "--alpha",
-                "lr_decay" => "--lr-decay",
+        Error::Setting { setting, expected, got } if !setting.starts_with("--") => {
+            let option = match setting.as_str() {
+                "min_delta" => "early-stopping-min-delta",
+                "start_epoch" => "early-stopping-start-epoch",
+                "beta1" | "beta2" => "betas",
+                "flip_probability" => "flip",
+                "max_rotation_degrees" => "rotate",
+                "max_shift" => "shift",
                 as_it_is => as_it_is,
             };
-            usage(option, &expected, &got)
+            usage(&format!("--{}", option.to_lowercase().replace('_', "-")), &expected, &got)
         }
         other => other,
     }

@@ -8,7 +8,7 @@ use wgrad::schedule::{
 };
 use wgrad::{Error, Result};
 
-use super::{alternatives, choice, reject, set, usage};
+use super::{alternatives, as_option, choice, reject, set, usage};
 
 /// The schedulers with the options that each takes.
 const SCHEDULERS: [(&str, &[&str]); 11] = [
@@ -186,7 +186,7 @@ impl SchedulerOptions {
         }
         config.schedule =
             Schedule::warm_up(start_factor, num_steps, schedule).map_err(|error| match as_option(error) {
-                Error::Config { expected, got, .. } => usage("--warmup-factor", &expected, &got),
+                Error::Setting { expected, got, .. } => usage("--warmup-factor", &expected, &got),
                 other => other,
             })?;
         Ok(())
@@ -390,14 +390,4 @@ fn reject_unless_taken(option: &str, scheduler: &str) -> Result<()> {
         only_with += " (early stopping has --early-stopping-patience)";
     }
     reject(option, !takers.contains(&scheduler), &only_with, &format!("--scheduler {scheduler}"))
-}
-
-/// Calls an argument of a schedule by the option that sets it: PyTorch's name in the command line's spelling.
-pub fn as_option(error: Error) -> Error {
-    match error {
-        Error::Config { option, expected, got } if !option.starts_with("--") => {
-            usage(&format!("--{}", option.to_lowercase().replace('_', "-")), &expected, &got)
-        }
-        other => other,
-    }
 }
