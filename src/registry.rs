@@ -162,6 +162,7 @@ macro_rules! registry {
         #[allow(missing_docs, reason = "each variant is the type that documents it")]
         pub enum $Name { $($Variant($Type)),* }
 
+        #[allow(dead_code, reason = "not every registry needs every function")]
         impl $Name {
             /// All that can be chosen, with their settings.
             pub const ENTRIES: &'static [$crate::registry::Entry] = &[$($crate::registry::Entry::of::<$Type>()),*];

@@ -100,8 +100,8 @@ impl<'a> Fit<'a> {
         self.session.program().restore_model()?;
         let test = self.session.test()?;
         let best_epoch = self.best.best().map_or(0, |best| best.epoch);
-        let (test_loss, test_accuracy) = (test.loss, test.accuracy);
-        Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped })
+        let (test_loss, test_accuracy) = (test.metrics.loss, test.metrics.accuracy);
+        Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped, test: Some(test) })
     }
 
     /// Trains epoch after epoch; gives the reason why it ended.

@@ -40,7 +40,7 @@ fn network(graph: &mut Graph, images: Value, _: Mode) -> Result<Value> {
 
 fn options<'a>(train: &'a Dataset, test: &'a Dataset) -> SessionOptions<'a> {
     let normalize = ChannelStats { mean: vec![0.5], std: vec![0.25] };
-    SessionOptions::new(&network, train, test, normalize)
+    SessionOptions::validated_on_test(&network, train, test, normalize)
 }
 
 /// Two epochs; what the last one gave, the model, and the steps that a learning rate was asked for.

@@ -46,7 +46,7 @@ impl Setting {
             augment: Some(Augment { crop_padding: 2, ..Augment::default() }),
             health: Some(HealthOptions::default()),
             seed: 5,
-            ..SessionOptions::new(&self.model, &self.train, &self.test, normalize)
+            ..SessionOptions::validated_on_test(&self.model, &self.train, &self.test, normalize)
         };
         Session::new(device, &options).unwrap()
     }

@@ -542,15 +542,15 @@ fn validation_images_are_held_out_of_training() {
             .unwrap();
     let metrics = session.run_epoch(0, &|_| (LR, None), &mut |_| ()).unwrap();
     assert_eq!((metrics.train.num_images, metrics.validation.num_images), (80, 20));
-    let on_test = session.test().unwrap();
+    let on_test = session.test().unwrap().metrics;
     assert_eq!(on_test.num_images, 30);
     assert_ne!(on_test.loss, metrics.validation.loss);
-    // The same images as test images are judged alike, under any batches.
+    // The same images as test images give the same metrics, under any batches.
     let weights = session.model().unwrap();
     let base = options(&model, &train, &validation, 16);
     let mut other = Session::new(&Device::CpuF64, &base).unwrap();
     other.load_model(&weights).unwrap();
-    let again = other.test().unwrap();
+    let again = other.test().unwrap().metrics;
     assert_eq!(again.accuracy, metrics.validation.accuracy);
     assert!((again.loss - metrics.validation.loss).abs() < 1e-6);
     let (_, outcome) = run_fit(&mut session, &fit_options(1, LR));

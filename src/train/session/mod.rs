@@ -12,9 +12,10 @@ mod tests;
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
+use super::Evaluation;
 use super::health::{Health, HealthOptions, HealthReport};
 use super::metrics::Metrics;
-use crate::data::{ChannelStats, Dataset};
+use crate::data::{ChannelStats, Dataset, Normalize};
 use crate::exec::profile::OpTime;
 use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
 use crate::graph::StateKind;
@@ -32,6 +33,8 @@ use part::{batches, metrics_of};
 
 /// The state that batches write their metrics to.
 const TABLE: &str = "metrics";
+/// The output of an evaluation.
+const LOGITS: &str = "logits";
 
 /// What a session is made of.
 pub struct SessionOptions<'a> {
@@ -102,9 +105,24 @@ pub struct Session {
 }
 
 impl<'a> SessionOptions<'a> {
-    /// SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
-    /// be otherwise can be set.
-    pub fn new(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, normalize: ChannelStats) -> Self {
+    /// SGD with momentum 0.9 on shuffled batches of 64 images, normalized as the data set usually is. The validation
+    /// images are others than the test images, as [`Dataset::hold_out`] gives them. Other fields can be set.
+    pub fn new(model: &'a dyn Model, train: &'a Dataset, validation: &'a Dataset, test: &'a Dataset) -> Self {
+        let normalize = Normalize::Dataset.stats(train.name);
+        SessionOptions {
+            validation: Some(validation),
+            ..SessionOptions::validated_on_test(model, train, test, normalize)
+        }
+    }
+
+    /// The same without validation images: the test images decide which weights are best, so that the result is no
+    /// longer measured on images that had no part in it.
+    pub fn validated_on_test(
+        model: &'a dyn Model,
+        train: &'a Dataset,
+        test: &'a Dataset,
+        normalize: ChannelStats,
+    ) -> Self {
         SessionOptions {
             model,
             train,
@@ -423,13 +441,12 @@ impl Session {
         Ok(None)
     }
 
-    /// Judges the test images under the weights as they are.
+    /// Evaluates the test images under the weights as they are.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
-    pub fn test(&mut self) -> Result<Metrics> {
-        self.test.run(&mut self.program)?;
-        self.test.metrics(&mut self.program)
+    pub fn test(&mut self) -> Result<Evaluation> {
+        self.test.evaluate(&mut self.program)
     }
 
     /// Trainable numbers in the model; running statistics do not count.
