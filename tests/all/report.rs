@@ -17,7 +17,7 @@ use wgrad::run::{Run, RunConfig, RunData, RunFolder};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::predict::{Predictor, PredictorOptions};
 use wgrad::train::{EpochReport, Outcome, Session, SessionOptions};
-use wgrad::{Device, Error, Result, Tensor};
+use wgrad::{Device, Error, Tensor};
 
 /// That a picture is a PNG of its size with more on it than white, and no dark sign cut by an edge.
 fn check_picture(name: &str, picture: &Picture) {
@@ -494,7 +494,7 @@ fn a_look_inside_sees_batch_normalisation_at_work() {
     }
     assert_eq!(inspection.gradients.len(), 12);
     assert!(inspection.gradients["conv1.weight"].to_f32_vec().iter().any(|gradient| *gradient != 0.0));
-    assert_eq!(predictor.first_filters().expect("filters").expect("a convolution").0, "conv1.weight");
+    assert_eq!(inspection.parameters[0], "conv1.weight");
     // Images of another shape are refused.
     let colour = Dataset { shape: [3, 28, 28], images: vec![0; 5 * 3 * 784], ..data };
     assert!(matches!(predictor.predict(&colour), Err(Error::Operand { .. })));
