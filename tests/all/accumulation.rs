@@ -193,5 +193,5 @@ fn reported_losses_are_with_and_without_penalties_and_smoothing() {
 fn label_smoothing_that_cannot_be_is_refused() {
     let data = images(12, Split::Train);
     let error = Session::new(&Device::Cpu, &SessionOptions { label_smoothing: 1.0, ..options(&data, &data) });
-    assert!(error.is_err_and(|error| error.to_string().contains("--label-smoothing")));
+    assert!(error.is_err_and(|error| error.to_string().contains("label_smoothing")));
 }
