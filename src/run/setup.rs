@@ -81,7 +81,7 @@ fn session_options<'a>(config: &RunConfig, model: &'a crate::nn::LeNet5, data: &
         batch_size: config.batch_size,
         eval_batch_size: EVAL_BATCH_SIZE,
         normalize,
-        optimizer: config.optimizer,
+        optimizer: config.optimizer.clone(),
         update: config.update.clone(),
         label_smoothing: config.label_smoothing,
         shuffle: config.shuffle,
