@@ -139,7 +139,6 @@ fn defaults<T: Described>() -> toml::Table {
 ///
 /// # Errors
 /// [`Error::Setting`] where there is no name.
-#[allow(dead_code, reason = "the registries that use it land next")]
 pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml::Table)> {
     match value {
         toml::Value::String(kind) => Ok((kind, toml::Table::new())),
@@ -154,7 +153,6 @@ pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml:
 
 /// Makes the enum of a registry from its entries: a variant for each type, which implements [`Described`] and the
 /// registry's trait; reading and writing by `kind`; `ENTRIES`, `named`, `name` and `get`.
-#[allow(unused_macros, reason = "the registries that use it land next")]
 macro_rules! registry {
     ($(#[$doc:meta])* pub enum $Name:ident($what:literal): $Trait:path { $($Variant:ident($Type:ty)),* $(,)? }) => {
         $(#[$doc])*
@@ -162,6 +160,7 @@ macro_rules! registry {
         #[allow(missing_docs, reason = "each variant is the type that documents it")]
         pub enum $Name { $($Variant($Type)),* }
 
+        #[allow(dead_code, reason = "not every registry needs all of them")]
         impl $Name {
             /// All that can be chosen, with their settings.
             pub const ENTRIES: &'static [$crate::registry::Entry] = &[$($crate::registry::Entry::of::<$Type>()),*];
@@ -226,7 +225,6 @@ macro_rules! registry {
     };
 }
 
-#[allow(unused_imports, reason = "the registries that use it land next")]
 pub(crate) use registry;
 
 #[cfg(test)]

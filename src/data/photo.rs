@@ -196,7 +196,7 @@ mod tests {
     use image::{Rgba, RgbaImage};
 
     use super::*;
-    use crate::data::{DatasetName, bundled};
+    use crate::data::bundled;
 
     /// White on the left, red in the middle, black on the right, each 4×4.
     fn flag() -> Photo {
@@ -285,11 +285,10 @@ mod tests {
     #[test]
     fn paper_is_told_from_the_background_of_training_images() {
         let data = bundled::fashion_mnist().unwrap().test;
-        let shape = DatasetName::FashionMnist.image_shape();
+        let shape = data.shape();
         let bright = |invert: u8| {
             let image = |pixels: &[u8]| -> Vec<u8> { pixels.iter().map(|pixel| pixel ^ invert).collect() };
-            let images = data.images.chunks(data.image_len_bytes());
-            images.filter(|pixels| has_bright_border(&image(pixels), shape)).count()
+            data.images().filter(|pixels| has_bright_border(&image(pixels), shape)).count()
         };
         let (wrong, right) = (bright(0), bright(255));
         assert!(wrong * 200 < data.len() && right * 100 > 99 * data.len(), "{wrong} and {right} of {}", data.len());

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use wgrad::data::cifar::{self, RECORD_LEN_BYTES};
+use wgrad::data::cifar::{self, Layout};
 use wgrad::rng::Stream;
 
 /// What the small examples are run on: the processor, and the best adapter there is, a software one if need be.
@@ -204,7 +204,7 @@ fn cifar10_saves_loads_and_predicts() {
     // Every class is a colour of its own under noise, so that two epochs are enough to learn it.
     let mut stream = Stream::named(3, "cifar");
     for name in cifar::TRAIN_FILES.iter().chain([&cifar::TEST_FILE]) {
-        let mut bytes = Vec::with_capacity(200 * RECORD_LEN_BYTES);
+        let mut bytes = Vec::with_capacity(200 * Layout::CIFAR10.record_len_bytes());
         for index in 0..200u8 {
             let label = index % 10;
             bytes.push(label);

@@ -25,7 +25,7 @@ use crate::schedule::ScheduleOptions;
 use crate::summary::SummaryOptions;
 use crate::sweep::SweepOptions;
 
-pub use data::{DatasetOption, SourceOptions};
+pub use data::{DatasetOption, SourceOptions, dataset_name};
 use data::{SelectionOptions, TransformOptions};
 use network::InitOption;
 pub use network::NetworkOptions;
