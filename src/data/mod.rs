@@ -20,9 +20,11 @@ mod mnist;
 mod normalize;
 mod photo;
 mod published;
+mod resample;
 mod source;
 mod tensors;
 mod transform;
+mod whole;
 
 use std::fmt;
 
