@@ -1,6 +1,7 @@
 //! Scaling images as Pillow's `BILINEAR` does, byte for byte: a triangle filter as wide as the source asks for, columns
 //! before rows, weights in fixed point with 22 bits after the point, bytes between the passes.
-//! (torchvision's `Resize` on a PIL image is that filter.)
+//! (torchvision's `Resize` on a PIL image is that filter.) Pillow 13 takes rows before columns where that is less work,
+//! which may differ by 1 of 255; this is what all versions before it do.
 
 /// One channel of an image, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
