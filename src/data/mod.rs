@@ -14,6 +14,7 @@ mod fashion_mnist;
 pub mod fetch;
 pub mod idx;
 mod idx_files;
+mod kmnist;
 pub mod loader;
 mod locate;
 mod mnist;
@@ -34,6 +35,7 @@ pub use choose::Choice;
 pub use cifar10::Cifar10;
 pub use dataset::{Dataset, Split, Splits};
 pub use fashion_mnist::FashionMnist;
+pub use kmnist::Kmnist;
 pub use loader::{Batch, DataLoader};
 pub(crate) use locate::blank;
 pub use locate::{Place, PlaceKind, cache_dir, describe, load, places};
@@ -50,6 +52,7 @@ registry! {
     pub enum DataSource("dataset"): Source {
         FashionMnist(FashionMnist),
         Mnist(Mnist),
+        Kmnist(Kmnist),
         Cifar10(Cifar10),
     }
 }
