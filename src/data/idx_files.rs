@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub(super) struct IdxFiles {
     /// torchvision's name for the data set: its files are in `<root>/<name>/raw`.
     torchvision: &'static str,
+    /// The folder inside the archive that they are published as.
+    archive: Option<&'static str>,
     /// Names without `.gz` of the training images and labels, then those for testing.
     stems: [String; 4],
     /// The label of the first class.
@@ -31,7 +33,12 @@ impl IdxFiles {
         let images = |split: &str| format!("{split}-images-idx3-ubyte");
         let labels = |split: &str| format!("{split}-labels-idx1-ubyte");
         let stems = [images(train), labels(train), images(test), labels(test)];
-        IdxFiles { torchvision, stems, first_label: 0, is_transposed: false }
+        IdxFiles { torchvision, archive: None, stems, first_label: 0, is_transposed: false }
+    }
+
+    /// The same, which may also be in this folder of their archive.
+    pub fn also_in(self, archive: &'static str) -> IdxFiles {
+        IdxFiles { archive: Some(archive), ..self }
     }
 
     /// The same, with labels that count from this one.
@@ -57,9 +64,9 @@ impl IdxFiles {
 
 impl Files for IdxFiles {
     fn subfolders(&self) -> Vec<String> {
-        let nested =
-            [String::new(), "raw".to_owned(), format!("{}/raw", self.torchvision), self.torchvision.to_owned()];
-        nested.to_vec()
+        let torchvision = self.torchvision;
+        let nested = [String::new(), "raw".to_owned(), format!("{torchvision}/raw"), torchvision.to_owned()];
+        nested.into_iter().chain(self.archive.map(str::to_owned)).collect()
     }
 
     fn are_in(&self, dir: &Path) -> bool {

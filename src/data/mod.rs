@@ -8,10 +8,13 @@ pub mod bundled;
 mod choose;
 pub mod cifar;
 mod cifar10;
+mod cifar100;
 mod content;
 mod dataset;
+mod emnist;
 mod fashion_mnist;
 pub mod fetch;
+mod folder;
 pub mod idx;
 mod idx_files;
 mod kmnist;
@@ -33,8 +36,11 @@ use crate::registry::registry;
 
 pub use choose::Choice;
 pub use cifar10::Cifar10;
+pub use cifar100::{Cifar100, Cifar100Labels};
 pub use dataset::{Dataset, Split, Splits};
+pub use emnist::{Emnist, EmnistSelection};
 pub use fashion_mnist::FashionMnist;
+pub use folder::ImageFolder;
 pub use kmnist::Kmnist;
 pub use loader::{Batch, DataLoader};
 pub(crate) use locate::blank;
@@ -53,7 +59,10 @@ registry! {
         FashionMnist(FashionMnist),
         Mnist(Mnist),
         Kmnist(Kmnist),
+        Emnist(Emnist),
         Cifar10(Cifar10),
+        Cifar100(Cifar100),
+        ImageFolder(ImageFolder),
     }
 }
 

@@ -16,7 +16,7 @@ use wgrad::data::{
 
 const IMAGE_LEN: usize = 28 * 28;
 
-fn idx_bytes(magic: u32, extents: &[u32], body: &[u8]) -> Vec<u8> {
+pub fn idx_bytes(magic: u32, extents: &[u32], body: &[u8]) -> Vec<u8> {
     let header = [magic].into_iter().chain(extents.iter().copied()).flat_map(u32::to_be_bytes);
     header.chain(body.iter().copied()).collect()
 }
@@ -26,11 +26,11 @@ fn images_bytes(num_images: u32) -> Vec<u8> {
     idx_bytes(0x803, &[num_images, 28, 28], &body)
 }
 
-fn labels_bytes(labels: &[u8]) -> Vec<u8> {
+pub fn labels_bytes(labels: &[u8]) -> Vec<u8> {
     idx_bytes(0x801, &[labels.len() as u32], labels)
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -41,7 +41,7 @@ fn cifar_bytes(labels: &[u8]) -> Vec<u8> {
     labels.iter().flat_map(record).collect()
 }
 
-fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+pub fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = dir.path().join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, bytes).unwrap();
