@@ -8,7 +8,7 @@ use wgrad::data::{ChannelStats, Dataset, bundled};
 use wgrad::nn::LeNet5;
 use wgrad::ops::Augment;
 use wgrad::optim::{Optimizer, UpdateOptions};
-use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Plateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{
     Checkpoint, CheckpointOptions, EpochReport, FitOptions, HealthOptions, Observer, Outcome, Session, SessionOptions,
@@ -52,9 +52,9 @@ impl Setting {
     }
 
     fn fit_options(&self, path: &Path) -> FitOptions {
-        let plateau = PlateauOptions { patience: 0, threshold: 0.2, ..PlateauOptions::default() };
+        let plateau = Plateau { patience: 0, threshold: 0.2, ..Plateau::default() };
         FitOptions {
-            schedule: Schedule::plateau(ReduceLrOnPlateau::new(plateau).unwrap()),
+            schedule: Schedule::plateau(plateau).unwrap(),
             early_stopping: Some(EarlyStopOptions { patience: 3, min_delta: 0.05, ..EarlyStopOptions::default() }),
             checkpoint: Some(CheckpointOptions::new(path)),
             ..FitOptions::new(4, 0.05)

@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 
 use super::*;
-use crate::schedule::{PlateauOptions, ReduceLrOnPlateau};
+use crate::schedule::Plateau;
 
 fn with_patience(patience: u64) -> EarlyStopOptions {
     EarlyStopOptions { patience, ..EarlyStopOptions::default() }
@@ -116,8 +116,8 @@ fn best_so_far_is_plain_comparison() {
 
 #[test]
 fn warns_if_the_plateau_can_never_act() {
-    let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 3, ..PlateauOptions::default() }).unwrap();
-    let schedule = Schedule::warm_up(0.1, 5, Schedule::plateau(plateau)).unwrap();
+    let plateau = Schedule::plateau(Plateau { patience: 3, ..Plateau::default() }).unwrap();
+    let schedule = Schedule::warm_up(0.1, 5, plateau).unwrap();
     for (patience, warns) in [(2, true), (3, true), (4, true), (5, false), (10, false)] {
         let warning = EarlyStopping::new(with_patience(patience)).unwrap().warning(&schedule);
         assert_eq!(warning.is_some(), warns, "patience {patience}: {warning:?}");

@@ -270,6 +270,8 @@ pub fn as_option(error: Error) -> Error {
                 "min_delta" => "early-stopping-min-delta",
                 "start_epoch" => "early-stopping-start-epoch",
                 "beta1" | "beta2" => "betas",
+                "schedule" => "scheduler",
+                "cycle_momentum" => "no-cycle-momentum",
                 "flip_probability" => "flip",
                 "max_rotation_degrees" => "rotate",
                 "max_shift" => "shift",
