@@ -253,12 +253,12 @@ fn another_version_and_other_files_are_refused_by_name() {
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains("checkpoint"), "{error}");
         error.to_string()
     };
-    let text = b"wgrad checkpoint 1";
+    let text = b"wgrad checkpoint 2";
     let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
     let mut other = bytes.clone();
     other[at + text.len() - 1] = b'9';
     let error = refused(&other);
-    assert!(error.contains("wgrad checkpoint 1") && error.contains("wgrad checkpoint 9"), "{error}");
+    assert!(error.contains("wgrad checkpoint 2") && error.contains("wgrad checkpoint 9"), "{error}");
     assert!(refused(b"").contains("0 bytes"));
     assert!(refused(&[0; 4096]).contains("a header of 0 bytes"));
     assert!(refused(&bytes[..bytes.len() - 1]).contains("whole"));

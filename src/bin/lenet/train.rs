@@ -14,7 +14,8 @@ use wgrad::run::config::RunData;
 use wgrad::run::folder::{CHECKPOINT, RunFolder};
 use wgrad::schedule::Schedule;
 use wgrad::train::{
-    CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, fit, fit_from,
+    CheckpointOptions, EpochReport, Event, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, fit,
+    fit_from,
 };
 use wgrad::{Device, Error, Result, StateDict};
 
@@ -174,6 +175,10 @@ fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Re
     recorder.console.finish();
     let run = recorder.folder.path().to_owned();
     let go_on = format!("go on with: lenet train --resume {}", run.display());
+    if let Error::NonFinite { epoch: 2.., .. } = &error {
+        let model = recorder.folder.write_model(&session.model()?, &[])?;
+        recorder.console.info(format!("\nbest so far  {}", model.display()))?;
+    }
     let Error::Interrupted { epochs, batches, .. } = &error else {
         if recorder.folder.checkpoint().exists() {
             console::complain("note", &format!("the run is saved as it was after its last whole epoch; {go_on}"));
@@ -261,6 +266,10 @@ impl Observer for Recorder {
             Some(events) => events.health(epoch, report),
             None => Ok(()),
         }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.console.event(event);
     }
 
     fn should_stop(&mut self) -> bool {

@@ -423,6 +423,13 @@ impl Session {
         Ok(None)
     }
 
+    /// The first tensor of the model with an element that is infinite or not a number, such as "parameter conv1.weight".
+    pub(super) fn first_non_finite_weight(&mut self) -> Result<Option<String>> {
+        let model = self.model()?;
+        let broken = model.iter().find(|(_, tensor)| !tensor.to_f64_vec().iter().all(|x| x.is_finite()));
+        Ok(broken.map(|(name, _)| format!("parameter {name}")))
+    }
+
     /// Judges the test images under the weights as they are.
     ///
     /// # Errors

@@ -180,7 +180,6 @@ fn what_is_asked_for_is_said_and_kept() {
         min_delta = 0.0
         patience = 5
         start_epoch = 2
-        check_finite = true
         "#,
     )
     .unwrap();
