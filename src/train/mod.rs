@@ -8,6 +8,7 @@ pub mod early_stop;
 mod evaluate;
 mod fit;
 pub mod health;
+pub mod lr_find;
 pub mod metrics;
 pub mod predict;
 pub mod session;
@@ -18,6 +19,7 @@ pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};
 pub use evaluate::{EvalOptions, evaluate};
 pub use fit::{FitOptions, fit, fit_from};
 pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
+pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 use serde::{Deserialize, Serialize};
 pub use session::{EpochMetrics, Session, SessionOptions};
 

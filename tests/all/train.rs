@@ -10,7 +10,9 @@ use wgrad::ops::CrossEntropy;
 use wgrad::optim::Optimizer;
 use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
-use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
+use wgrad::train::{
+    EpochReport, Event, FitOptions, LrFindOptions, Observer, Outcome, Session, SessionOptions, fit, lr_find,
+};
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, StepTable, Tensor, TensorType};
 
 use crate::harness::gpu;
@@ -469,6 +471,45 @@ fn a_plateau_watches_the_metric_that_its_mode_is_about() {
     }
 }
 
+/// Reports and events of a run.
+#[derive(Default)]
+struct Told(Vec<EpochReport>, Vec<Event>);
+
+impl Observer for Told {
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        self.0.push(report.clone());
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.1.push(event.clone());
+    }
+}
+
+#[test]
+fn a_run_tells_of_cuts_of_the_rate_and_of_the_weights_it_restores() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
+    let mut told = Told::default();
+    let schedule = impatient(Direction::Min);
+    let outcome = fit(&mut session, &FitOptions { schedule, ..fit_options(12, 0.1) }, &mut told).unwrap();
+    let Told(epochs, mut events) = told;
+    let best = &epochs[outcome.best_epoch as usize - 1];
+    let restored = events.pop().unwrap();
+    let want = Event::WeightsRestored { epoch: best.epoch, monitor: Monitor::ValLoss, value: best.val_loss };
+    assert_eq!(restored, want);
+    assert!(restored.to_string().starts_with(&format!("weights restored from epoch {}, ", best.epoch)), "{restored}");
+    let cuts = epochs.windows(2).filter(|pair| pair[1].lr < pair[0].lr);
+    let want: Vec<Event> = cuts.map(|pair| Event::RateReduced { epoch: pair[0].epoch, lr: pair[1].lr }).collect();
+    assert!(!want.is_empty(), "the run has cuts, or this shows nothing");
+    // A cut after the last epoch is told too, and no epoch shows it.
+    events.retain(|event| !matches!(event, Event::RateReduced { epoch: 12, .. }));
+    assert_eq!(events, want);
+    let half = Event::RateReduced { epoch: 3, lr: 0.05 };
+    assert_eq!(half.to_string(), "learning rate reduced to 0.05 after epoch 3");
+}
+
 /// Epochs end between steps; the plateau is active from the epoch on whose last step lies behind the warm-up.
 #[test]
 fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
@@ -530,6 +571,33 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     let test = session.test().unwrap();
     assert_eq!((test.loss, test.accuracy), (best.val_loss, best.val_accuracy), "the best weights are restored");
     assert!(session.model().unwrap().values().all(|tensor| tensor.to_f64_vec().iter().all(|x| x.is_finite())));
+}
+
+/// The rates grow over more than one epoch, and under accumulation a step is of two batches, the last of one.
+#[test]
+fn a_range_test_leaves_the_session_as_it_was() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    let update = wgrad::optim::UpdateOptions { accumulate: 2, ..Default::default() };
+    let session = || {
+        let base = options(&model, &train, &test, 20);
+        let optimizer = Optimizer::adam();
+        Session::new(&Device::Cpu, &SessionOptions { update: update.clone(), optimizer, ..base }).unwrap()
+    };
+    let rest = |session: &mut Session| {
+        let losses = session.run_epoch(0, &|_| (1e-3, None), &mut |_| ()).unwrap().train.loss;
+        (losses, session.model().unwrap())
+    };
+    let (mut tested, mut untouched) = (session(), session());
+    let find = LrFindOptions { num_steps: 20, ..LrFindOptions::default() };
+    let found = lr_find(&mut tested, &find).unwrap();
+    assert_eq!(tested.steps_per_epoch(), 3);
+    assert!(found.points.len() > 10 && found.points.len() <= 20, "{found:?}");
+    // The first losses are those of the initial weights, which rates of 1e-7 hardly move.
+    let losses: Vec<f64> = found.points[..3].iter().map(|point| point.loss).collect();
+    assert!(losses.iter().all(|loss| (loss - 10f64.ln()).abs() < 0.1), "{losses:?}");
+    assert_eq!(lr_find(&mut tested, &find).unwrap(), found, "a second test starts from the same weights");
+    assert!(rest(&mut tested) == rest(&mut untouched), "weights and moments are what they were");
 }
 
 /// Images held out decide, the test images are looked at once; as many of each as there are, whatever the batches.
