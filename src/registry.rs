@@ -167,6 +167,7 @@ macro_rules! registry {
         #[allow(missing_docs, reason = "each variant is the type that documents it")]
         pub enum $Name { $($Variant($Type)),* }
 
+        #[allow(dead_code, reason = "not every registry needs all of it")]
         impl $Name {
             /// All that can be chosen, with their settings.
             pub const ENTRIES: &'static [$crate::registry::Entry] = &[$($crate::registry::Entry::of::<$Type>()),*];
@@ -192,6 +193,24 @@ macro_rules! registry {
             /// What was chosen, as all of them can be used.
             pub fn get(&self) -> &dyn $Trait {
                 match self { $($Name::$Variant(chosen) => chosen),* }
+            }
+
+            /// The same choice with one setting changed.
+            ///
+            /// # Errors
+            /// [`Error::Setting`](crate::Error::Setting) where the choice has no such setting, or not of this kind.
+            pub fn with(&self, setting: &str, value: impl Into<toml::Value>) -> $crate::Result<Self> {
+                let mut table = self.table();
+                table.insert(setting.to_owned(), value.into());
+                Self::read(toml::Value::Table(table))
+            }
+
+            /// The settings by name, and the `kind`.
+            fn table(&self) -> toml::Table {
+                let settings = match self { $($Name::$Variant(chosen) => toml::Table::try_from(chosen)),* };
+                let mut table = settings.expect("settings are plain values, which TOML can hold");
+                table.insert("kind".to_owned(), self.name().into());
+                table
             }
 
             /// The entry of this name; hyphens and underscores are the same.
