@@ -17,7 +17,7 @@ use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write
 use wgrad::run::RunConfig;
 use wgrad::run::config::RunData;
 use wgrad::run::folder::RunFolder;
-use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Plateau, Schedule};
 use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, fit};
@@ -214,8 +214,7 @@ impl Lab {
 
     fn slow_down(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("6. What does a plateau schedule change?");
-        let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 2, ..PlateauOptions::default() })?;
-        let schedule = Schedule::plateau(plateau);
+        let schedule = Schedule::plateau(Plateau { patience: 2, ..Plateau::default() })?;
         let early_stopping = Some(EarlyStopOptions { patience: 10, ..EarlyStopOptions::default() });
         self.train("plateau", &RunConfig { schedule, early_stopping, ..stopping.clone() })?;
         self.say(

@@ -460,7 +460,7 @@ mod table_or_false {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::schedule::{OneCycle, PlateauOptions, ReduceLrOnPlateau};
+    use crate::schedule::{OneCycle, Plateau};
 
     #[test]
     fn a_written_configuration_reads_back_the_same() {
@@ -473,7 +473,7 @@ mod tests {
             early_stopping: None,
             health: None,
             optimizer: Optimizer::adamw(),
-            schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
+            schedule: Schedule::plateau(Plateau::default()).unwrap(),
             transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },
             ..RunConfig::default()
         };
