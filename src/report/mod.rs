@@ -31,7 +31,7 @@ pub use page::Page;
 use plots::Sample;
 use tensorboard::EventWriter;
 
-use crate::data::{Dataset, Split};
+use crate::data::Dataset;
 use crate::exec::StateDict;
 use crate::train::History;
 use crate::train::predict::{Inspection, Prediction};
@@ -63,7 +63,7 @@ pub struct ReportInput<'a> {
 pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWriter) -> Result<Vec<PathBuf>> {
     let ReportInput { history, test, predictions, .. } = *input;
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
-    let confusion = Confusion::of(test.num_classes, pairs)?;
+    let confusion = Confusion::of(test.num_classes(), pairs)?;
     let figures = figures(input, &confusion)?;
 
     let page = folder.join("report.html");
@@ -76,7 +76,7 @@ pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWr
         files::write_whole(&path, &figure.picture.png())?;
         written.push(path);
     }
-    let html = html::report_html(history, &confusion, test.class_names, &figures);
+    let html = html::report_html(history, &confusion, &test.class_names(), &figures);
     files::write_whole(&page, html.as_bytes())?;
     if history.health.is_empty() {
         write_histograms(events, history.best().epoch, input.weights, input.inspection)?;
@@ -129,7 +129,7 @@ fn figures(input: &ReportInput<'_>, confusion: &Confusion) -> Result<Vec<Figure>
             "confusion",
             "Confusion",
             "Blue is right, orange is wrong; cells are shaded by their share of the row.",
-            grids::confusion_matrix(confusion, test.class_names),
+            grids::confusion_matrix(confusion, &test.class_names()),
         ),
         figure(
             "samples",
@@ -193,14 +193,15 @@ pub fn samples(data: &Dataset, predictions: &[Prediction]) -> Result<Vec<ImageSa
     let mut chosen: Vec<usize> = wrong[..num_wrong].to_vec();
     chosen.extend(right.iter().take(SAMPLES - num_wrong));
     chosen.sort_unstable();
-    let name = |class: usize| data.class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
+    let class_names = data.class_names();
+    let name = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
     let indices: Vec<u32> = chosen.iter().filter_map(|&index| u32::try_from(index).ok()).collect();
-    let subset = data.subset(&indices, Split::Test)?;
+    let subset = data.subset(&indices)?;
     let image = |(place, &index): (usize, &usize)| {
-        let (len, prediction) = (subset.image_len_bytes(), &predictions[index]);
+        let prediction = &predictions[index];
         ImageSample {
-            pixels: subset.images[place * len..(place + 1) * len].to_vec(),
-            shape: data.shape,
+            pixels: subset.image(place).to_vec(),
+            shape: data.shape(),
             label: name(prediction.label),
             predicted: Some((name(prediction.predicted), prediction.probability)),
         }

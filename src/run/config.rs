@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DatasetName, Normalize, Transforms};
+use crate::data::{self, DataSource, Dataset, Normalize, Transforms};
 use crate::nn::LeNet5;
 use crate::optim::{Optimizer, UpdateOptions};
 use crate::schedule::Schedule;
@@ -22,7 +22,7 @@ pub struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The data set.
-    pub dataset: DatasetName,
+    pub dataset: DataSource,
     /// The folder of its files; without one they are looked for as [`data::load`] says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -134,7 +134,7 @@ impl RunConfig {
             EarlyStopping::new(options.clone())?;
         }
         share("label_smoothing", self.label_smoothing)?;
-        self.transforms.validate(self.dataset.image_shape())?;
+        self.transforms.validate(self.dataset.get().image_shape())?;
         if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
             let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
             return Err(Error::setting("schedule", expected, "one without"));
@@ -186,9 +186,20 @@ impl RunConfig {
     }
 
     /// The network.
-    pub fn model(&self) -> LeNet5 {
-        let num_classes = self.dataset.class_names().len();
-        LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout }
+    ///
+    /// # Errors
+    /// As [`Source::class_names`](data::Source::class_names).
+    pub fn model(&self) -> Result<LeNet5> {
+        let num_classes = self.dataset.get().class_names(self.data.as_deref())?.len();
+        Ok(LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout })
+    }
+
+    /// A data set of no images that knows shape, classes and statistics of the run's.
+    ///
+    /// # Errors
+    /// As [`data::describe`].
+    pub fn describe_data(&self) -> Result<Dataset> {
+        data::describe(&self.dataset, self.data.as_deref())
     }
 
     /// How the session is trained.
@@ -207,7 +218,7 @@ impl Default for RunConfig {
     fn default() -> Self {
         RunConfig {
             name: None,
-            dataset: DatasetName::FashionMnist,
+            dataset: DataSource::default(),
             data: None,
             normalize: Normalize::Dataset,
             train_limit: None,
@@ -293,7 +304,7 @@ mod table_or_false {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::schedule::{OneCycle, PlateauOptions, ReduceLrOnPlateau};
+    use crate::schedule::{OneCycle, Plateau};
 
     #[test]
     fn a_written_configuration_reads_back_the_same() {
@@ -306,7 +317,7 @@ mod tests {
             early_stopping: None,
             health: None,
             optimizer: Optimizer::adamw(),
-            schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
+            schedule: Schedule::plateau(Plateau::default()).unwrap(),
             transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },
             ..RunConfig::default()
         };

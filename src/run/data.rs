@@ -23,7 +23,7 @@ impl RunData {
     /// # Errors
     /// As [`data::load`] and [`Dataset::hold_out`].
     pub fn load(config: &RunConfig) -> Result<RunData> {
-        RunData::divide(config, data::load(config.dataset, config.data.as_deref())?)
+        RunData::divide(config, data::load(&config.dataset, config.data.as_deref())?)
     }
 
     /// Takes the validation images out of the training images, and keeps of each what the limits leave.
@@ -44,7 +44,7 @@ impl RunData {
             train.limit(limit);
         }
         if let Some(limit) = config.val_limit {
-            let test = || Dataset { split: Split::Validation, ..test.clone() };
+            let test = || test.clone().with_split(Split::Validation);
             validation.get_or_insert_with(test).limit(limit);
         }
         Ok(RunData { train, validation, test, source })
@@ -53,10 +53,8 @@ impl RunData {
     /// Images of the right number and shape, all black: enough to plan with.
     ///
     /// # Errors
-    /// As [`RunData::divide`].
+    /// As [`data::blank`] and [`RunData::divide`].
     pub fn blank(config: &RunConfig) -> Result<RunData> {
-        let blank = |split| Dataset::blank(config.dataset, split, config.dataset.num_images(split));
-        let (train, test) = (blank(Split::Train), blank(Split::Test));
-        RunData::divide(config, Splits { train, test, source: "nowhere".to_owned() })
+        RunData::divide(config, data::blank(&config.dataset, config.data.as_deref())?)
     }
 }

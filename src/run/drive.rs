@@ -166,11 +166,15 @@ fn train(
     }
 }
 
-/// What an interrupted run has learned is of use before it is resumed.
+/// What a run has learned is of use although it was interrupted, or failed in a later epoch.
 fn keep_best_so_far(error: &Error, session: &mut Session, recorder: &mut Recorder<'_>) -> Result<()> {
-    if let Error::Interrupted { epochs, .. } = error
-        && *epochs > 0
-    {
+    let epochs = match error {
+        Error::Interrupted { epochs, .. } => *epochs,
+        // The epoch that failed is not among them. Counted far below u64's range.
+        Error::NonFinite { epoch, .. } => epoch.saturating_sub(1) as u64,
+        _ => 0,
+    };
+    if epochs > 0 {
         recorder.folder.write_model(&session.model()?, &[("epochs", epochs.to_string())])?;
     }
     Ok(())

@@ -57,12 +57,12 @@ impl Events {
     pub fn report(&mut self, folder: &Path, ended: &Ended<'_>) -> Result<Option<PathBuf>> {
         let Some(events) = &mut self.writer else { return Ok(None) };
         let Ended { config, device, data, weights, outcome, history } = *ended;
-        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
+        let (model, normalize) = (config.model()?, config.normalize.stats(&data.train)?);
         let batch_size = INSPECTED.min(data.test.len()).max(1);
         let options =
-            PredictorOptions { model: &model, weights, normalize: &normalize, shape: data.test.shape, batch_size };
+            PredictorOptions { model: &model, weights, normalize: &normalize, shape: data.test.shape(), batch_size };
         let inspection = Predictor::new(device, &options)?.inspect(&data.test)?;
-        let predictions = outcome.test.as_ref().map_or_else(Vec::new, |test| test.predictions(&data.test.labels));
+        let predictions = outcome.test.as_ref().map_or_else(Vec::new, |test| test.predictions(data.test.labels()));
         let input =
             ReportInput { history, test: &data.test, predictions: &predictions, inspection: &inspection, weights };
         Ok(write_report(folder, &input, events)?.into_iter().next())

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::RunFolder;
 use super::keep::Events;
 use crate::Result;
-use crate::train::{EpochHealth, EpochReport, HealthKind, HealthReport, Observer};
+use crate::train::{EpochHealth, EpochReport, Event, HealthKind, HealthReport, Observer};
 
 /// Records a run in its folder, and passes everything on.
 pub(super) struct Recorder<'a> {
@@ -56,6 +56,10 @@ impl Observer for Recorder<'_> {
 
     fn should_stop(&mut self) -> bool {
         self.observer.should_stop()
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.observer.event(event);
     }
 
     fn warn(&mut self, message: &str) {

@@ -48,8 +48,8 @@ impl SavedModel {
     /// # Errors
     /// As [`evaluate`]; [`Error::Io`] and [`Error::Data`] where the file cannot be read or is of another network.
     pub fn evaluate(&self, device: &Device, data: &Dataset) -> Result<Evaluation> {
-        let (model, weights) = (self.config.model(), weights::load(&self.file)?);
-        let normalize = self.config.normalize.stats(self.config.dataset);
+        let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
+        let normalize = self.config.normalize.stats(data)?;
         let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
         evaluate(device, &options).map_err(weights::in_file(&self.file))
     }
@@ -60,11 +60,16 @@ impl SavedModel {
     /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the file cannot be read
     /// or is of another network.
     pub fn predict(&self, device: &Device, data: &Dataset) -> Result<Vec<Prediction>> {
-        let (model, weights) = (self.config.model(), weights::load(&self.file)?);
-        let normalize = self.config.normalize.stats(self.config.dataset);
+        let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
+        let normalize = self.config.normalize.stats(data)?;
         let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
-        let options =
-            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
+        let options = PredictorOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &normalize,
+            shape: data.shape(),
+            batch_size,
+        };
         Predictor::new(device, &options).map_err(weights::in_file(&self.file))?.predict(data)
     }
 
@@ -75,14 +80,14 @@ impl SavedModel {
     /// # Errors
     /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
     pub fn export_onnx(&self, to: &Path) -> Result<usize> {
-        let (model, weights) = (self.config.model(), weights::load(&self.file)?);
-        let dataset = self.config.dataset;
+        let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
+        let data = self.config.describe_data()?;
         let options = OnnxOptions {
             model: &model,
             weights: &weights,
-            normalize: &self.config.normalize.stats(dataset),
-            shape: dataset.image_shape(),
-            metadata: &[("dataset", dataset.to_string()), ("classes", dataset.class_names().join(","))],
+            normalize: &self.config.normalize.stats(&data)?,
+            shape: data.shape(),
+            metadata: &[("dataset", self.config.dataset.to_string()), ("classes", data.class_names().join(","))],
         };
         let bytes = onnx::onnx(&options).map_err(weights::in_file(&self.file))?;
         if let Some(folder) = to.parent() {
@@ -97,7 +102,7 @@ impl SavedModel {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::data::{DatasetName, Normalize};
+    use crate::data::{Cifar10, DataSource, FashionMnist, Normalize};
 
     #[test]
     fn a_folder_and_the_file_in_it_are_the_same_model() {
@@ -111,10 +116,10 @@ mod tests {
         std::fs::write(folder::config_in(folder.path()), settings).unwrap();
         for path in [folder.path(), &file] {
             let SavedModel { file: found, config } = SavedModel::open(path).unwrap();
-            assert_eq!((&found, config.dataset, config.normalize), (&file, DatasetName::Cifar10, Normalize::Half));
+            assert_eq!((&found, config.dataset, config.normalize), (&file, Cifar10 {}.into(), Normalize::Half));
             assert!(config.batch_norm && config.train_limit.is_none() && config.val_limit.is_none());
         }
         std::fs::remove_file(folder::config_in(folder.path())).unwrap();
-        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DatasetName::FashionMnist);
+        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::from(FashionMnist {}));
     }
 }

@@ -21,8 +21,8 @@ pub(super) const EVAL_BATCH_SIZE: usize = 500;
 /// weights cannot be read or is of another network.
 pub fn session(config: &RunConfig, device: &Device, data: &RunData) -> Result<Session> {
     let initial = initial_weights(config)?;
-    let model = config.model();
-    let mut session = Session::new(device, &session_options(config, &model, data))?;
+    let model = config.model()?;
+    let mut session = Session::new(device, &session_options(config, &model, data)?)?;
     if let Some((path, weights)) = initial {
         session.load_model(&weights).map_err(weights::in_file(path))?;
     }
@@ -39,7 +39,7 @@ pub fn plans(config: &RunConfig) -> Result<Vec<Plan>> {
 
 /// [`plans`] for these images.
 pub(crate) fn plans_on(config: &RunConfig, data: &RunData) -> Result<Vec<Plan>> {
-    Session::plans(&session_options(config, &config.model(), data))
+    Session::plans(&session_options(config, &config.model()?, data)?)
 }
 
 /// What the network is made of, for batches of the configured size; see [`Summary`].
@@ -47,7 +47,7 @@ pub(crate) fn plans_on(config: &RunConfig, data: &RunData) -> Result<Vec<Plan>> 
 /// # Errors
 /// As [`Summary::of`].
 pub fn summary(config: &RunConfig) -> Result<Summary> {
-    Summary::of(&config.model(), config.dataset.image_shape(), config.batch_size)
+    Summary::of(&config.model()?, config.dataset.get().image_shape(), config.batch_size)
 }
 
 /// Checks the first training step on `device` against the f64 reference; see [`Session::verify_step`].
@@ -61,8 +61,8 @@ pub fn verify_step(config: &RunConfig, device: &Device, data: &RunData) -> Resul
     let batch_size = config.batch_size.min(data.train.len());
     let initial = initial_weights(config)?;
     let weights = initial.as_ref().map(|(_, weights)| weights);
-    let model = config.model();
-    let options = SessionOptions { batch_size, ..session_options(config, &model, &data) };
+    let model = config.model()?;
+    let options = SessionOptions { batch_size, ..session_options(config, &model, &data)? };
     let report = Session::verify_step(device, &options, config.learning_rate(), weights);
     match initial {
         Some((path, _)) => report.map_err(weights::in_file(path)),
@@ -70,10 +70,14 @@ pub fn verify_step(config: &RunConfig, device: &Device, data: &RunData) -> Resul
     }
 }
 
-fn session_options<'a>(config: &RunConfig, model: &'a crate::nn::LeNet5, data: &'a RunData) -> SessionOptions<'a> {
-    let normalize = config.normalize.stats(config.dataset);
+fn session_options<'a>(
+    config: &RunConfig,
+    model: &'a crate::nn::LeNet5,
+    data: &'a RunData,
+) -> Result<SessionOptions<'a>> {
+    let normalize = config.normalize.stats(&data.train)?;
     let augment = config.transforms.augment(&normalize);
-    SessionOptions {
+    Ok(SessionOptions {
         model,
         train: &data.train,
         validation: data.validation.as_ref(),
@@ -88,7 +92,7 @@ fn session_options<'a>(config: &RunConfig, model: &'a crate::nn::LeNet5, data: &
         seed: config.seed,
         augment,
         health: config.health.clone(),
-    }
+    })
 }
 
 fn initial_weights(config: &RunConfig) -> Result<Option<(&Path, StateDict)>> {

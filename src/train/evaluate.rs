@@ -33,7 +33,7 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// The predicted class and probabilities of each image, given their labels.
-    pub fn predictions(&self, labels: &[u8]) -> Vec<Prediction> {
+    pub fn predictions(&self, labels: &[u16]) -> Vec<Prediction> {
         let num_classes = self.logits.len().checked_div(labels.len()).unwrap_or(0).max(1);
         self.logits.chunks(num_classes).zip(labels).map(|(logits, label)| prediction(logits, *label)).collect()
     }

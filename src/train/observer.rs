@@ -1,7 +1,10 @@
 //! What a run reports while it trains, and who listens.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use super::early_stop::{Monitor, four_decimals};
 use super::{Evaluation, HealthReport};
 use crate::Result;
 
@@ -53,7 +56,43 @@ pub struct Outcome {
     pub test: Option<Evaluation>,
 }
 
-/// Someone who watches a run. Every method does nothing unless written otherwise.
+/// Something that a run has done to its own course; as text, a line for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A plateau has lowered the learning rate.
+    RateReduced {
+        /// The epoch after which it did.
+        epoch: u64,
+        /// The rate from then on.
+        lr: f64,
+    },
+    /// Training has ended, and the weights are those of the best epoch again.
+    WeightsRestored {
+        /// The epoch they are of.
+        epoch: u64,
+        /// The metric that it is the best by.
+        monitor: Monitor,
+        /// The metric's value.
+        value: f64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::RateReduced { epoch, lr } => {
+                // To four digits, as tables of epochs have it.
+                let rounded = format!("{lr:.3e}").parse().unwrap_or(*lr);
+                write!(f, "learning rate reduced to {rounded:?} after epoch {epoch}")
+            }
+            Event::WeightsRestored { epoch, monitor, value } => {
+                write!(f, "weights restored from epoch {epoch}, the best by {monitor}: {}", four_decimals(*value))
+            }
+        }
+    }
+}
+
+/// Receives events during a run. Every method does nothing unless written otherwise.
 pub trait Observer {
     /// Some of the epoch's training images are done.
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
@@ -69,7 +108,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A look into the network as an epoch ends, where the session was made for it.
+    /// Diagnostics of the network at the end of an epoch, where the session was made for them.
     ///
     /// # Errors
     /// An error ends the run.
@@ -78,11 +117,16 @@ pub trait Observer {
         Ok(())
     }
 
-    /// Whether to stop: asked all the time. Where it says so, and keeps saying so, training ends behind the steps under
+    /// Whether to stop: asked all the time. Where it says so, and keeps saying so, training ends after the steps under
     /// way, is saved if [`FitOptions::checkpoint`] says where, and returns
     /// [`Error::Interrupted`](crate::Error::Interrupted).
     fn should_stop(&mut self) -> bool {
         false
+    }
+
+    /// The run has done something to its own course.
+    fn event(&mut self, event: &Event) {
+        let _ = event;
     }
 
     /// Something that the user should know.

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wgrad::run::{Finished, Run, RunConfig, RunData, folder};
-use wgrad::schedule::Kind;
-use wgrad::train::{EpochReport, Observer, Outcome};
+use wgrad::train::{EpochReport, Event, Observer, Outcome};
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Console, Detail, count, percent};
@@ -28,13 +27,14 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     console.info(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;
     introduce_data(&console, &config, &data)?;
+    let epochs_before = resume.as_ref().map(|saved| saved.config().map(|config| config.epochs)).transpose()?;
     let resumed = resume.as_ref().map(|saved| format!(", resumed after {}", saved.checkpoint.state.so_far()));
     let run = match resume {
         Some(saved) => Run::resume(config, &device, &data, saved),
         None => Run::create(config, &device, &data, &out),
     };
     let run = run.map_err(as_option)?;
-    introduce_training(&console, &run)?;
+    introduce_training(&console, &run, epochs_before)?;
     console.info(format!("run       {}{}\n", run.folder().display(), resumed.unwrap_or_default()))?;
 
     let folder = run.folder().to_owned();
@@ -65,7 +65,8 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
     Ok(())
 }
 
-fn introduce_training(console: &Console, run: &Run<'_>) -> Result<()> {
+/// Says what is trained how; of a resumed run, which had so many epochs before, also what of its schedule changed.
+fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u64>) -> Result<()> {
     let config = run.config();
     console.info(format!(
         "model     LeNet-5, {} parameters{}",
@@ -73,10 +74,15 @@ fn introduce_training(console: &Console, run: &Run<'_>) -> Result<()> {
         words::extras(config)
     ))?;
     console.info(format!("training  {}", words::training(config)))?;
-    if !matches!(config.schedule.kind(), Kind::Constant {}) {
+    if !config.schedule.is_constant() {
         let steps_per_epoch = run.session().steps_per_epoch() as u64;
         let schedule = config.schedule.for_run(config.epochs, steps_per_epoch).map_err(as_option)?;
         console.info(format!("schedule  {}", schedule::in_words(&schedule, config.learning_rate())))?;
+        let change =
+            epochs_before.and_then(|before| config.schedule.change_of_end(before, config.epochs, steps_per_epoch));
+        if let Some(change) = change {
+            console.info(format!("          {change}"))?;
+        }
     }
     let transforms = config.transforms.to_string();
     if !transforms.is_empty() {
@@ -107,6 +113,9 @@ fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) 
 /// Says how to resume a run that did not come to its end.
 fn cut_short(error: Error, watcher: &Watcher, run: &Path) -> Result<ExitCode> {
     let resume = format!("resume with: lenet train --resume {}", run.display());
+    if let Error::NonFinite { epoch: 2.., .. } = &error {
+        watcher.console.info(format!("\nbest so far  {}", folder::model_in(run).display()))?;
+    }
     let Error::Interrupted { epochs, batches, .. } = &error else {
         if folder::checkpoint_in(run).exists() {
             console::complain("note", &format!("the run is saved as it was after its last whole epoch; {resume}"));
@@ -155,6 +164,10 @@ impl Observer for Watcher {
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         self.console.epoch(report)
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.console.event(event);
     }
 
     fn should_stop(&mut self) -> bool {
