@@ -53,7 +53,7 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     let data = validation.unwrap_or(test);
     let evaluation = model.evaluate(&device, &data)?;
     let metrics = &evaluation.metrics;
-    let predictions = evaluation.predictions(&data.labels);
+    let predictions = evaluation.predictions(data.labels());
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
     let confusion = Confusion::of(data.num_classes(), pairs)?;
     if let Some(path) = &options.picture {
