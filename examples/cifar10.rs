@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use wgrad::data::{DatasetName, Normalize};
-use wgrad::nn::LeNet5;
 use wgrad::nn::weights;
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::report::grids::sample_grid;
 use wgrad::report::samples;
 use wgrad::schedule::Schedule;
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     }
     println!("{} training and {} test images, from {}", data.train.len(), data.test.len(), data.source);
 
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let normalize = Normalize::Half.stats(DatasetName::Cifar10);
     let options = SessionOptions {
         batch_size: args.batch_size,

@@ -139,7 +139,6 @@ fn defaults<T: Described>() -> toml::Table {
 ///
 /// # Errors
 /// [`Error::Setting`] where there is no name.
-#[allow(dead_code, reason = "the registries that use it land next")]
 pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml::Table)> {
     match value {
         toml::Value::String(kind) => Ok((kind, toml::Table::new())),
@@ -153,8 +152,7 @@ pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml:
 }
 
 /// Makes the enum of a registry from its entries: a variant for each type, which implements [`Described`] and the
-/// registry's trait; reading and writing by `kind`; `ENTRIES`, `named`, `name` and `get`.
-#[allow(unused_macros, reason = "the registries that use it land next")]
+/// registry's trait; reading and writing by `kind`; `ENTRIES`, `named`, `name`, `get` and `set`.
 macro_rules! registry {
     ($(#[$doc:meta])* pub enum $Name:ident($what:literal): $Trait:path { $($Variant:ident($Type:ty)),* $(,)? }) => {
         $(#[$doc])*
@@ -187,6 +185,25 @@ macro_rules! registry {
             /// What was chosen, as all of them can be used.
             pub fn get(&self) -> &dyn $Trait {
                 match self { $($Name::$Variant(chosen) => chosen),* }
+            }
+
+            /// Changes one setting.
+            ///
+            /// # Errors
+            /// [`Error::Setting`](crate::Error::Setting) where the choice has no such setting, or not of this type.
+            pub fn set(&mut self, name: &str, value: toml::Value) -> $crate::Result<()> {
+                let known: Vec<&str> = self.entry().settings.iter().map(|setting| setting.name).collect();
+                if !known.contains(&name) {
+                    let expected = match known.is_empty() {
+                        true => format!("no settings, which {} does not have", self.name()),
+                        false => format!("a setting of {}: {}", self.name(), $crate::error::alternatives(&known)),
+                    };
+                    return Err($crate::Error::setting($what, expected, name));
+                }
+                let mut table = toml::Table::try_from(&*self).expect("settings are plain values, which TOML can hold");
+                table.insert(name.to_owned(), value);
+                *self = Self::read(toml::Value::Table(table))?;
+                Ok(())
             }
 
             fn read(value: toml::Value) -> $crate::Result<Self> {
@@ -226,7 +243,6 @@ macro_rules! registry {
     };
 }
 
-#[allow(unused_imports, reason = "the registries that use it land next")]
 pub(crate) use registry;
 
 #[cfg(test)]
@@ -309,6 +325,17 @@ mod tests {
         assert_eq!(read(&text).unwrap(), drawing, "{text}");
         let json = serde_json::to_string(&drawing).unwrap();
         assert_eq!(serde_json::from_str::<Drawing>(&json).unwrap(), drawing, "{json}");
+    }
+
+    #[test]
+    fn a_setting_is_changed_by_name() {
+        let mut shape = AnyShape::named("square").unwrap();
+        shape.set("side", toml::Value::Float(3.0)).unwrap();
+        assert_eq!(shape.get().area(), 9.0);
+        let error = shape.set("sides", toml::Value::Float(3.0)).unwrap_err().to_string();
+        assert_eq!(error, "shape: expected a setting of square: side, got sides");
+        assert!(shape.set("side", toml::Value::Boolean(true)).is_err());
+        assert_eq!(shape.get().area(), 9.0, "what is refused changes nothing");
     }
 
     #[test]

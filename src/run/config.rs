@@ -12,7 +12,7 @@ use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
 use crate::nn::onnx::{self, OnnxOptions};
 use crate::nn::weights;
-use crate::nn::{LeNet5, Summary};
+use crate::nn::{Classifier, Network, Summary};
 use crate::optim::{Optimizer, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
@@ -51,10 +51,8 @@ pub struct RunConfig {
     pub seed: u64,
     /// What to compute on, as [`Device::select`] takes it. Default "auto".
     pub device: String,
-    /// Whether the network has a batch normalisation behind its first convolution.
-    pub batch_norm: bool,
-    /// The probability of dropout; 0 has none. Default 0.
-    pub dropout: f64,
+    /// The network: a name, or a table with its `kind` and settings. Default: LeNet-5.
+    pub network: Network,
     /// A model file to start from instead of random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -136,7 +134,7 @@ impl RunConfig {
         at_least_1("train_limit", self.train_limit)?;
         at_least_1("val_limit", self.val_limit)?;
         share("val_split", self.val_split)?;
-        share("dropout", self.dropout)?;
+        self.network.validate()?;
         let lr = self.learning_rate();
         if !(lr.is_finite() && lr > 0.0) {
             return Err(Error::setting("lr", "a number above 0", lr));
@@ -189,10 +187,9 @@ impl RunConfig {
         })
     }
 
-    /// The network.
-    pub fn model(&self) -> LeNet5 {
-        let num_classes = self.dataset.class_names().len();
-        LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout }
+    /// The network for the data set's classes.
+    pub fn model(&self) -> Classifier {
+        Classifier::new(self.network.clone(), self.dataset.class_names().len())
     }
 
     /// Reads the data set and divides it.
@@ -336,7 +333,7 @@ impl RunConfig {
         }
     }
 
-    pub(crate) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
+    pub(crate) fn session_options<'a>(&self, model: &'a Classifier, data: &'a RunData) -> SessionOptions<'a> {
         let normalize = self.normalize.stats(self.dataset);
         let augment = self.transforms.augment(&normalize);
         SessionOptions {
@@ -374,8 +371,7 @@ impl Default for RunConfig {
             shuffle: true,
             seed: 0,
             device: "auto".to_owned(),
-            batch_norm: false,
-            dropout: 0.0,
+            network: Network::default(),
             init: None,
             epochs: 30,
             batch_size: 64,
@@ -487,6 +483,7 @@ mod tests {
     fn settings_out_of_range_name_their_option() {
         let default = RunConfig::default;
         let none = Transforms::default();
+        let dropout = crate::nn::LeNet5 { dropout: 1.0, ..crate::nn::LeNet5::default() };
         let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
         let cases = [
             ("epochs", RunConfig { epochs: 0, ..default() }),
@@ -495,7 +492,7 @@ mod tests {
             ("val_limit", RunConfig { val_limit: Some(0), ..default() }),
             ("val_split", RunConfig { val_split: 2.0, ..default() }),
             ("val_split", RunConfig { val_split: f64::NAN, ..default() }),
-            ("dropout", RunConfig { dropout: 1.0, ..default() }),
+            ("network.dropout", RunConfig { network: dropout.into(), ..default() }),
             ("lr", RunConfig { lr: Some(0.0), ..default() }),
             ("seed", RunConfig { seed: u64::MAX, ..default() }),
             ("device", RunConfig { device: String::new(), ..default() }),

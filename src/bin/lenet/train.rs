@@ -43,7 +43,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     introduce_training(&console, &config, &session)?;
     let folder = match &resume {
         Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
-        None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
+        None => RunFolder::create(&out, &format!("{}-{}", config.network.name(), config.dataset))?,
     };
     folder.write_config(&config)?;
     let onward = resume.as_ref().map_or_else(String::new, onward);
@@ -76,11 +76,7 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
 }
 
 fn introduce_training(console: &Console, config: &RunConfig, session: &Session) -> Result<()> {
-    console.info(format!(
-        "model     LeNet-5, {} parameters{}",
-        count(session.num_parameters()),
-        words::extras(config)
-    ))?;
+    console.info(format!("network   {}", words::network(config, session.num_parameters())))?;
     console.info(format!("training  {}", words::training(config)))?;
     if !matches!(config.schedule.kind(), Kind::Constant {}) {
         console.info(format!("schedule  {}", schedule::in_words(&config.schedule, config.learning_rate())))?;

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::nn::{LeNet5, Sequential};
+use crate::nn::{Classifier, LeNet5, Sequential};
 use crate::{Device, Plan, Program};
 
 const SHAPE: [usize; 3] = [1, 28, 28];
@@ -23,7 +23,7 @@ fn export(model: &dyn Model, shape: [usize; 3]) -> Result<ModelProto> {
 
 #[test]
 fn a_network_reads_back_as_it_was_written() {
-    let model = LeNet5 { num_classes: 10, batch_norm: true, dropout: 0.5 };
+    let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.5 }, 10);
     let file = export(&model, SHAPE).unwrap();
     assert_eq!((file.ir_version, file.opset_import[0].version, file.opset_import.len()), (10, 21, 1));
     assert_eq!((file.metadata_props[0].key.as_str(), file.metadata_props[0].value.as_str()), ("classes", "a, b"));
@@ -112,7 +112,7 @@ fn what_cannot_be_exported_is_named() {
 
 #[test]
 fn weights_of_another_network_are_refused() {
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let normalize = ChannelStats { mean: vec![0.0], std: vec![1.0] };
     let refuse = |change: fn(&mut StateDict)| {
         let mut weights = weights(&model, SHAPE);

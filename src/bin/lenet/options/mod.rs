@@ -188,7 +188,7 @@ impl TrainOptions {
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.selection.apply(&mut config);
-        self.network.apply(&mut config);
+        self.network.apply(&mut config)?;
         self.init.apply(&mut config)?;
         self.batch.apply(&mut config);
         self.optimizer.apply(&mut config)?;
@@ -213,7 +213,7 @@ impl PlanOptions {
     pub fn config(self) -> Result<RunConfig> {
         let mut config = RunConfig { health: None, ..RunConfig::default() };
         self.dataset.apply(&mut config);
-        self.network.apply(&mut config);
+        self.network.apply(&mut config)?;
         self.batch.apply(&mut config);
         self.optimizer.apply(&mut config)?;
         self.regularization.apply(&mut config)?;
@@ -229,7 +229,7 @@ impl StepOptions {
         let mut config = RunConfig { device: "gpu".to_owned(), health: None, ..RunConfig::default() };
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
-        self.network.apply(&mut config);
+        self.network.apply(&mut config)?;
         self.init.apply(&mut config)?;
         self.batch.apply(&mut config);
         self.optimizer.apply(&mut config)?;
