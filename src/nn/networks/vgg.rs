@@ -12,7 +12,7 @@ use crate::{Error, Graph, Result, Value};
 
 /// Stages of convolutions `features.0`, `features.3`, … as torchvision numbers them (convolution, batch normalization
 /// and ReLU each count, and so does the pooling), then the mean of each channel, dropout, and `classifier`. The default
-/// has 288,554 parameters for three channels and ten classes. With widths 64, 128, 256, 512, 512 and convolutions
+/// has 289,194 parameters for three channels and ten classes. With widths 64, 128, 256, 512, 512 and convolutions
 /// 1, 1, 2, 2, 2 the features are those of `vgg11_bn`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
