@@ -35,10 +35,10 @@ impl NetworkOptions {
     pub fn apply(self, config: &mut RunConfig) -> Result<()> {
         set(self.network, &mut config.network);
         if self.batch_norm {
-            config.network.set("batch_norm", true.into())?;
+            config.network = config.network.with("batch_norm", true)?;
         }
         if let Some(dropout) = self.dropout {
-            config.network.set("dropout", dropout.into())?;
+            config.network = config.network.with("dropout", dropout)?;
         }
         Ok(())
     }
