@@ -281,7 +281,7 @@ impl Lab {
         let outcome = fit(&mut session, &config.fit_options(), &mut Recorder { folder: &mut folder })?;
         folder.add_metrics(&outcome)?;
         let weights = session.model()?;
-        folder.write_model(&weights, &[("lesson", name.to_owned())])?;
+        folder.write_model(&weights, &config.metadata().entry("lesson", name))?;
         let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
         let (device, test) = (&self.device, &self.data.test);
         let options = ReportOptions { device, model: &model, weights: &weights, test, normalize: &normalize };

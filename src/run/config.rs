@@ -11,7 +11,7 @@ use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
 use crate::nn::onnx::{self, OnnxOptions};
-use crate::nn::weights;
+use crate::nn::weights::{self, Metadata};
 use crate::nn::{Classifier, Network, Summary};
 use crate::optim::{Optimizer, UpdateOptions};
 use crate::schedule::Schedule;
@@ -188,6 +188,18 @@ impl RunConfig {
         Classifier::new(self.network.clone(), self.dataset.class_names().len())
     }
 
+    /// What a model file of this run says of itself.
+    pub fn metadata(&self) -> Metadata {
+        Metadata {
+            network: Some(self.network.clone()),
+            image_shape: Some(self.dataset.image_shape()),
+            dataset: Some(self.dataset.to_string()),
+            classes: self.dataset.class_names().iter().map(|&name| name.to_owned()).collect(),
+            normalize: Some(self.normalize.stats(self.dataset)),
+            ..Metadata::default()
+        }
+    }
+
     /// Reads the data set and divides it.
     ///
     /// # Errors
@@ -267,20 +279,22 @@ impl RunConfig {
     }
 
     /// Writes the network with the weights in `file` to `to` as an ONNX file, and makes its folder where it is missing;
-    /// see [`onnx`](onnx::onnx). The file's metadata has the data set and the names of the classes, in their order,
-    /// separated by commas. Gives the file's length in bytes.
+    /// see [`onnx`](onnx::onnx). The file's metadata has the data set, the names of the classes, in their order and
+    /// separated by commas, and the network's settings as JSON. Gives the file's length in bytes.
     ///
     /// # Errors
     /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
     pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
         let (model, weights) = (self.model(), weights::load(file)?);
         let classes = self.dataset.class_names().join(",");
+        let network = serde_json::to_string(&self.network)
+            .map_err(|error| Error::setting("network", "settings that JSON can hold", error))?;
         let options = OnnxOptions {
             model: &model,
             weights: &weights,
             normalize: &self.normalize.stats(self.dataset),
             shape: self.dataset.image_shape(),
-            metadata: &[("dataset", self.dataset.to_string()), ("classes", classes)],
+            metadata: &[("dataset", self.dataset.to_string()), ("classes", classes), ("network", network)],
         };
         let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
         if let Some(folder) = to.parent() {

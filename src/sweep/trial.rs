@@ -79,7 +79,7 @@ pub(super) fn train(task: &Task<'_>, tell: &mut dyn FnMut(News)) -> Result<Stand
     let end = match &checkpoint {
         // The sweep was cut off after it got there and before that was noted.
         Some(checkpoint) if is_to_pause && epochs >= task.epochs => {
-            watcher.folder.write_model(&checkpoint.snapshot.kept, &about(epochs))?;
+            watcher.folder.write_model(&checkpoint.snapshot.kept, &task.config.metadata().entry("epochs", epochs))?;
             End::Reached
         }
         _ => go_on(&mut watcher, checkpoint.as_ref(), CheckpointOptions { settings, ..CheckpointOptions::new(path) })?,
@@ -115,13 +115,9 @@ fn go_on(watcher: &mut Watcher<'_>, from: Option<&Checkpoint>, save: CheckpointO
         Err(error) => return Err(error),
     };
     if num_reported > 0 {
-        watcher.folder.write_model(&session.model()?, &about(num_reported))?;
+        watcher.folder.write_model(&session.model()?, &config.metadata().entry("epochs", num_reported))?;
     }
     Ok(end)
-}
-
-fn about(epochs: u64) -> [(&'static str, String); 1] {
-    [("epochs", epochs.to_string())]
 }
 
 /// The checkpoint to go on from; `None` where there is none, or it cannot be read.

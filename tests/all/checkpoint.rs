@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use wgrad::data::{ChannelStats, Dataset, bundled};
+use wgrad::nn::weights::Metadata;
 use wgrad::nn::{Classifier, LeNet5};
 use wgrad::ops::Augment;
 use wgrad::optim::{Optimizer, UpdateOptions};
@@ -265,7 +266,7 @@ fn another_version_and_other_files_are_refused_by_name() {
 
     let mut session = setting.session(&Device::Cpu);
     let model = folder.path().join("checkpoint.model");
-    wgrad::nn::weights::save(&model, &session.model().unwrap(), &[("epoch", "3".to_owned())]).unwrap();
+    wgrad::nn::weights::save(&model, &session.model().unwrap(), &Metadata::default().entry("epoch", 3)).unwrap();
     let error = Checkpoint::load(&model).unwrap_err().to_string();
     assert!(error.contains("metadata is not a run's state"), "{error}");
     let error = Checkpoint::load(folder.path().join("none").as_path()).unwrap_err();

@@ -52,7 +52,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
     let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
     let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
-        Err(error) => return cut_short(error, &mut session, &mut recorder),
+        Err(error) => return cut_short(error, &config, &mut session, &mut recorder),
         Ok(outcome) => outcome,
     };
     recorder.console.finish();
@@ -103,12 +103,9 @@ fn keep(
     weights: &StateDict,
     outcome: &Outcome,
 ) -> Result<Kept> {
-    let about = [
-        ("dataset", config.dataset.to_string()),
-        ("best_epoch", outcome.best_epoch.to_string()),
-        ("test_accuracy", outcome.test_accuracy.to_string()),
-    ];
-    let model = recorder.folder.write_model(weights, &about)?;
+    let metadata = config.metadata().entry("best_epoch", outcome.best_epoch);
+    let metadata = metadata.entry("test_accuracy", outcome.test_accuracy);
+    let model = recorder.folder.write_model(weights, &metadata)?;
     recorder.folder.add_metrics(outcome)?;
     let mut kept = Kept { model, report: None };
     if recorder.events.is_some() {
@@ -160,7 +157,7 @@ fn train(
 }
 
 /// Says how to go on with a run that did not come to its end, and keeps its best weights so far where there are any.
-fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Result<ExitCode> {
+fn cut_short(error: Error, config: &RunConfig, session: &mut Session, recorder: &mut Recorder) -> Result<ExitCode> {
     recorder.console.finish();
     let run = recorder.folder.path().to_owned();
     let go_on = format!("go on with: lenet train --resume {}", run.display());
@@ -171,7 +168,7 @@ fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Re
         return Err(error);
     };
     if *epochs > 0 {
-        let model = recorder.folder.write_model(&session.model()?, &[("epochs", epochs.to_string())])?;
+        let model = recorder.folder.write_model(&session.model()?, &config.metadata().entry("epochs", epochs))?;
         recorder.console.info(format!("\nbest so far  {}", model.display()))?;
     }
     if recorder.console.detail() == Detail::Json {
