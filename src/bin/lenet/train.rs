@@ -57,7 +57,8 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     console.info(format!("run       {}{onward}\n", folder.path().display()))?;
 
     let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
-    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
+    let epochs = resume.as_ref().map_or(0, |resume| resume.checkpoint.state.epochs);
+    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, epochs, dead: BTreeSet::new() };
     let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
         Err(error) => return cut_short(error, &mut session, &mut recorder),
         Ok(outcome) => outcome,
@@ -175,7 +176,7 @@ fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Re
     recorder.console.finish();
     let run = recorder.folder.path().to_owned();
     let go_on = format!("go on with: lenet train --resume {}", run.display());
-    if let Error::NonFinite { epoch: 2.., .. } = &error {
+    if matches!(error, Error::NonFinite { .. }) && recorder.epochs > 0 {
         let model = recorder.folder.write_model(&session.model()?, &[])?;
         recorder.console.info(format!("\nbest so far  {}", model.display()))?;
     }
@@ -234,6 +235,8 @@ struct Recorder {
     /// For TensorBoard, where there is to be a report.
     events: Option<EventWriter>,
     signals: Signals,
+    /// Epochs that are done.
+    epochs: u64,
     /// Layers that were found dead.
     dead: BTreeSet<String>,
 }
@@ -245,6 +248,7 @@ impl Observer for Recorder {
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         self.folder.add_metrics(report)?;
+        self.epochs = report.epoch;
         if let Some(events) = &mut self.events {
             events.epoch(report)?;
         }
