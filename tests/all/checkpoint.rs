@@ -229,7 +229,10 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     assert!(error.contains("nothing of that name"), "{error}");
 
     let mut other = Setting::new();
-    other.train.labels[3] ^= 1;
+    let mut labels = other.train.labels().to_vec();
+    labels[3] ^= 1;
+    let (images, names) = (other.train.images().flatten().copied().collect(), other.train.class_names());
+    other.train = Dataset::from_arrays(images, labels, names, other.train.shape()).unwrap();
     let error = message(&other, &options);
     assert!(error.contains("training images") && error.contains("CRC-32"), "{error}");
 

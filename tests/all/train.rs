@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
 use safetensors::SafeTensors;
-use wgrad::data::{ChannelStats, Dataset, DatasetName, Split, bundled};
+use wgrad::data::{ChannelStats, Cifar10, Dataset, Source, bundled};
 use wgrad::nn::{LeNet5, Mode, Model};
 use wgrad::ops::CrossEntropy;
 use wgrad::optim::Optimizer;
@@ -40,7 +40,7 @@ fn options<'a>(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, batc
         test,
         batch_size,
         eval_batch_size: 100,
-        normalize: unit_stats(train.shape[0]),
+        normalize: unit_stats(train.shape()[0]),
         optimizer: Optimizer::sgd_momentum(MOMENTUM),
         shuffle: true,
         seed: 1,
@@ -68,19 +68,18 @@ impl Golden {
             std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lenet_steps.safetensors")).unwrap();
         let model = LeNet5 { batch_norm: prefix == "batch_norm/", ..LeNet5::new(10) };
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let labels: Vec<u8> = words(&file, &format!("{prefix}labels")).iter().map(|&label| label as u8).collect();
+        let labels: Vec<u16> = words(&file, &format!("{prefix}labels")).iter().map(|&label| label as u16).collect();
         let (train, batch_size) = if prefix == "cifar/" {
             let images = file.tensor("cifar/images").unwrap().data().to_vec();
-            let name = DatasetName::Cifar10;
-            let (shape, class_names) = (name.image_shape(), name.class_names());
-            (Dataset { name, split: Split::Train, images, labels, shape, num_classes: 10, class_names }, 8)
+            let class_names = Cifar10 {}.class_names(None).unwrap();
+            (Dataset::from_arrays(images, labels, class_names, Cifar10 {}.image_shape()).unwrap(), 8)
         } else {
             let (train, _) = images(labels.len(), 1);
-            assert_eq!(train.labels, labels, "the images are those that PyTorch was trained on");
+            assert_eq!(train.labels(), labels, "the images are those that PyTorch was trained on");
             (train, 32)
         };
         // `image_byte_sum` of each case.
-        let sum: u64 = train.images.iter().map(|&byte| u64::from(byte)).sum();
+        let sum: u64 = train.images().flatten().map(|&byte| u64::from(byte)).sum();
         let wanted = [("", 182_017_615), ("batch_norm/", 36_822_670), ("cifar/", 15_656_021)];
         assert!(wanted.contains(&(prefix, sum)), "{prefix}: {sum}");
         Golden { bytes, prefix, model, train, batch_size }
@@ -188,7 +187,7 @@ fn lenet_follows_pytorch_on_the_gpu() {
 /// A training step over a batch that is written to it, with the gradients of all parameters as outputs.
 fn step_plan(golden: &Golden) -> Plan {
     let mut graph = Graph::new("step");
-    let [channels, height, width] = golden.train.shape;
+    let [channels, height, width] = golden.train.shape();
     let images = TensorType::f32([golden.batch_size, channels, height, width]);
     let images = graph.input("images", images).unwrap();
     let labels = graph.input("labels", TensorType::u32([golden.batch_size])).unwrap();
@@ -214,15 +213,15 @@ fn follow_by_steps(
 ) -> (Vec<f64>, StateDict) {
     let mut program = Program::compile(device, vec![step_plan(golden)], 0).unwrap();
     program.load_state_dict(&golden.init(), &wgrad::exec::MODEL_KINDS).unwrap();
-    let (batch, image_len) = (golden.batch_size, golden.train.image_len_bytes());
-    let [channels, height, width] = golden.train.shape;
+    let batch = golden.batch_size;
+    let [channels, height, width] = golden.train.shape();
     let mut after_first = Some(after_first);
     let mut losses = Vec::new();
     for step in 0..num_steps {
-        let bytes = &golden.train.images[step * batch * image_len..][..batch * image_len];
-        let pixels = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+        let bytes = (step * batch..(step + 1) * batch).flat_map(|index| golden.train.image(index));
+        let pixels = bytes.map(|&byte| f32::from(byte) / 255.0).collect();
         program.write("images", &Tensor::f32([batch, channels, height, width], pixels).unwrap()).unwrap();
-        let labels = golden.train.labels[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
+        let labels = golden.train.labels()[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
         program.write("labels", &Tensor::u32([batch], labels).unwrap()).unwrap();
         let scalars = Optimizer::sgd_momentum(MOMENTUM).step_scalars(step as u64, LR, None);
         let table = scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, value));

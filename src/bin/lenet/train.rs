@@ -124,7 +124,7 @@ fn keep(
     recorder.folder.add_metrics(outcome)?;
     let mut kept = Kept { model, report: None };
     if recorder.events.is_some() {
-        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
+        let (model, normalize) = (config.model()?, config.normalize.stats(test)?);
         let options = ReportOptions { device, model: &model, weights, test, normalize: &normalize };
         match write_report(recorder.folder.path(), &options, recorder.events.as_mut()) {
             Ok(written) => kept.report = written.into_iter().next(),

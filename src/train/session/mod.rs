@@ -527,9 +527,9 @@ impl Session {
 
 fn in_a_word(data: &Dataset) -> String {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&data.images);
-    hasher.update(&data.labels);
-    format!("{} of {} with CRC-32 {:08x}", data.len(), data.name, hasher.finalize())
+    data.images().for_each(|image| hasher.update(image));
+    data.labels().iter().for_each(|label| hasher.update(&label.to_le_bytes()));
+    format!("{} of {} with CRC-32 {:08x}", data.len(), data.name(), hasher.finalize())
 }
 
 /// The scalars of a first step over the first images.

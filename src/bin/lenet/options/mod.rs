@@ -26,9 +26,8 @@ use crate::schedule::ScheduleOptions;
 use crate::summary::SummaryOptions;
 use crate::sweep::SweepOptions;
 
-pub use data::SelectionOptions;
 use data::TransformOptions;
-pub use data::{DatasetOption, SourceOptions};
+pub use data::{DatasetOption, SelectionOptions, SourceOptions, dataset_name};
 use network::InitOption;
 pub use network::NetworkOptions;
 pub use optimizer::BatchOptions;
