@@ -49,7 +49,7 @@ impl SavedModel {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::data::{DatasetName, Normalize};
+    use crate::data::{Cifar10, DataSource, Normalize};
     use crate::nn::LeNet5;
 
     #[test]
@@ -64,12 +64,12 @@ mod tests {
         std::fs::write(folder.path().join(CONFIG), settings).unwrap();
         for path in [folder.path(), &file] {
             let SavedModel { file: found, config } = SavedModel::open(path).unwrap();
-            assert_eq!((&found, config.dataset, config.normalize), (&file, DatasetName::Cifar10, Normalize::Half));
+            assert_eq!((&found, config.dataset, config.normalize), (&file, Cifar10 {}.into(), Normalize::Half));
             let network = LeNet5 { batch_norm: true, ..LeNet5::default() };
             assert_eq!(config.network, network.into());
             assert!(config.train_limit.is_none() && config.val_limit.is_none());
         }
         std::fs::remove_file(folder.path().join(CONFIG)).unwrap();
-        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DatasetName::FashionMnist);
+        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::default());
     }
 }

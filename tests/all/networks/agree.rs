@@ -81,17 +81,17 @@ fn a_training_step_is_the_references_on_every_device() -> Result<()> {
 fn all_builders_of_the_graph_agree() -> Result<()> {
     let mut data = bundled::fashion_mnist()?.test;
     data.limit(super::BATCH);
-    let normalize = Normalize::Dataset.stats(data.name);
+    let normalize = Normalize::Dataset.stats(&data)?;
     for (network, _) in small() {
-        let model = Classifier::new(network.clone(), data.num_classes);
-        let shape = data.shape;
+        let model = Classifier::new(network.clone(), data.num_classes());
+        let shape = data.shape();
         let mut plain = compile(&Device::Cpu, &evaluation(&model, shape)?)?;
         let weights = plain.model()?;
         let (images, labels) = data.batch(&[0, 1, 2], &normalize)?;
         plain.write("images", &images)?;
         plain.run_once("eval")?;
         let logits = plain.output("eval", "logits")?.to_f64_vec();
-        let losses = logits.chunks(data.num_classes).zip(labels.to_f64_vec()).map(|(logits, label)| {
+        let losses = logits.chunks(data.num_classes()).zip(labels.to_f64_vec()).map(|(logits, label)| {
             let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
             // Labels are small whole numbers.
             sum.ln() - logits[label as usize]
