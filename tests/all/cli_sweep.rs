@@ -121,7 +121,7 @@ fn trials_side_by_side_are_the_same_bytes_as_one_after_another() {
         .iter()
         .map(|jobs| {
             let place = Place::new();
-            write(&place, "num_trials = 3", "epochs = 2\ndropout = 0.2", SPACE);
+            write(&place, "num_trials = 3", "epochs = 2\nnetwork = { kind = \"lenet5\", dropout = 0.2 }", SPACE);
             succeeds(sweep(&place, &["--jobs", jobs, "--quiet"]));
             result(&only_folder(&place))
         })
@@ -197,7 +197,7 @@ fn send(child: &Child, signal: &str) {
 /// Kills a sweep again and again, and holds its end to that of one that was never stopped.
 #[cfg(unix)]
 fn survives(search: &str, jobs: &str) {
-    let base = "epochs = 6\nearly_stopping = false\ndropout = 0.1";
+    let base = "epochs = 6\nearly_stopping = false\nnetwork = { kind = \"lenet5\", dropout = 0.1 }";
     let place = Place::new();
     write(&place, search, base, SPACE);
     let stdout = succeeds(sweep(&place, &["--jobs", jobs, "--quiet"]));

@@ -287,7 +287,7 @@ pub fn as_option(error: Error) -> Error {
                 "flip_probability" => "flip",
                 "max_rotation_degrees" => "rotate",
                 "max_shift" => "shift",
-                as_it_is => as_it_is,
+                as_it_is => as_it_is.strip_prefix("network.").unwrap_or(as_it_is),
             };
             usage(&format!("--{}", option.to_lowercase().replace('_', "-")), &expected, &got)
         }
