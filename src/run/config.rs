@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{self, DataSource, Dataset, Normalize, Transforms};
-use crate::nn::LeNet5;
+use crate::nn::weights::Metadata;
+use crate::nn::{Classifier, Network};
 use crate::optim::{Optimizer, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
@@ -46,10 +47,8 @@ pub struct RunConfig {
     pub seed: u64,
     /// What to compute on, as [`Device::select`] takes it. Default "auto".
     pub device: String,
-    /// Whether the network has a batch normalisation behind its first convolution.
-    pub batch_norm: bool,
-    /// The probability of dropout; 0 has none. Default 0.
-    pub dropout: f64,
+    /// The network: a name, or a table with its `kind` and settings. Default: LeNet-5.
+    pub network: Network,
     /// A model file to start from instead of random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -119,7 +118,7 @@ impl RunConfig {
         at_least_1("val_limit", self.val_limit)?;
         at_least_1("test_limit", self.test_limit)?;
         share("val_split", self.val_split)?;
-        share("dropout", self.dropout)?;
+        self.network.validate()?;
         let lr = self.learning_rate();
         if !(lr.is_finite() && lr > 0.0) {
             return Err(Error::setting("lr", "a number above 0", lr));
@@ -160,7 +159,7 @@ impl RunConfig {
 
     /// What the run is called, as its folder's name has it: letters, digits, dots and hyphens.
     pub fn run_name(&self) -> String {
-        let name = self.name.clone().unwrap_or_else(|| format!("lenet5-{}", self.dataset));
+        let name = self.name.clone().unwrap_or_else(|| format!("{}-{}", self.network.name(), self.dataset));
         name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' }).collect()
     }
 
@@ -185,13 +184,28 @@ impl RunConfig {
         self.lr.unwrap_or_else(|| self.optimizer.default_lr())
     }
 
-    /// The network.
+    /// The network for the data set's classes.
     ///
     /// # Errors
     /// As [`Source::class_names`](data::Source::class_names).
-    pub fn model(&self) -> Result<LeNet5> {
+    pub fn model(&self) -> Result<Classifier> {
         let num_classes = self.dataset.get().class_names(self.data.as_deref())?.len();
-        Ok(LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout })
+        Ok(Classifier::new(self.network.clone(), num_classes))
+    }
+
+    /// What a model file of a run on `data` says of itself.
+    ///
+    /// # Errors
+    /// As [`Normalize::stats`].
+    pub fn metadata(&self, data: &Dataset) -> Result<Metadata> {
+        Ok(Metadata {
+            network: Some(self.network.clone()),
+            image_shape: Some(data.shape()),
+            dataset: Some(self.dataset.to_string()),
+            classes: data.class_names().iter().map(|&name| name.to_owned()).collect(),
+            normalize: Some(self.normalize.stats(data)?),
+            ..Metadata::default()
+        })
     }
 
     /// A data set of no images that knows shape, classes and statistics of the run's.
@@ -228,8 +242,7 @@ impl Default for RunConfig {
             shuffle: true,
             seed: 0,
             device: "auto".to_owned(),
-            batch_norm: false,
-            dropout: 0.0,
+            network: Network::default(),
             init: None,
             epochs: 30,
             batch_size: 64,
@@ -341,6 +354,7 @@ mod tests {
     fn settings_out_of_range_name_their_option() {
         let default = RunConfig::default;
         let none = Transforms::default();
+        let dropout = crate::nn::LeNet5 { dropout: 1.0, ..crate::nn::LeNet5::default() };
         let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
         let cases = [
             ("epochs", RunConfig { epochs: 0, ..default() }),
@@ -349,7 +363,7 @@ mod tests {
             ("val_limit", RunConfig { val_limit: Some(0), ..default() }),
             ("val_split", RunConfig { val_split: 2.0, ..default() }),
             ("val_split", RunConfig { val_split: f64::NAN, ..default() }),
-            ("dropout", RunConfig { dropout: 1.0, ..default() }),
+            ("network.dropout", RunConfig { network: dropout.into(), ..default() }),
             ("lr", RunConfig { lr: Some(0.0), ..default() }),
             ("seed", RunConfig { seed: u64::MAX, ..default() }),
             ("device", RunConfig { device: String::new(), ..default() }),

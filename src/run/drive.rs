@@ -7,8 +7,8 @@ use super::keep::{Ended, Events};
 use super::recorder::Recorder;
 use super::resume::Saved;
 use super::{RunConfig, RunData, RunFolder, folder, setup};
-use crate::exec::{Device, StateDict};
-use crate::nn::weights;
+use crate::exec::Device;
+use crate::nn::weights::{self, Metadata};
 use crate::train::{CheckpointOptions, EpochReport, FitOptions, History, Observer, Outcome, Session, fit, fit_from};
 use crate::{Error, Result};
 
@@ -117,17 +117,19 @@ impl<'a> Run<'a> {
             recorder.epochs = history.epochs.into_iter().filter(|report| report.epoch <= epochs_before).collect();
             recorder.health = history.health.into_iter().filter(|line| line.epoch <= epochs_before).collect();
         }
+        let metadata = config.metadata(&data.train)?;
         let trained = train(&mut session, &config, from.as_ref(), &mut recorder);
         let outcome = match trained {
             Ok(outcome) => outcome,
             Err(error) => {
-                keep_best_so_far(&error, &mut session, &mut recorder)?;
+                keep_best_so_far(&error, &mut session, &mut recorder, metadata)?;
                 return Err(error);
             }
         };
         // The weights first: they are what cannot be had again.
         let weights = session.model()?;
-        let model = keep_model(&recorder.folder, &config, &weights, &outcome)?;
+        let metadata = metadata.entry("best_epoch", outcome.best_epoch).entry("test_accuracy", outcome.test_accuracy);
+        let model = recorder.folder.write_model(&weights, &metadata)?;
         recorder.folder.add_metrics(&outcome)?;
         let history = History {
             path: recorder.folder.path().to_owned(),
@@ -167,7 +169,12 @@ fn train(
 }
 
 /// What a run has learned is of use although it was interrupted, or failed in a later epoch.
-fn keep_best_so_far(error: &Error, session: &mut Session, recorder: &mut Recorder<'_>) -> Result<()> {
+fn keep_best_so_far(
+    error: &Error,
+    session: &mut Session,
+    recorder: &mut Recorder<'_>,
+    metadata: Metadata,
+) -> Result<()> {
     let epochs = match error {
         Error::Interrupted { epochs, .. } => *epochs,
         // The epoch that failed is not among them. Counted far below u64's range.
@@ -175,16 +182,7 @@ fn keep_best_so_far(error: &Error, session: &mut Session, recorder: &mut Recorde
         _ => 0,
     };
     if epochs > 0 {
-        recorder.folder.write_model(&session.model()?, &[("epochs", epochs.to_string())])?;
+        recorder.folder.write_model(&session.model()?, &metadata.entry("epochs", epochs))?;
     }
     Ok(())
-}
-
-fn keep_model(folder: &RunFolder, config: &RunConfig, weights: &StateDict, outcome: &Outcome) -> Result<PathBuf> {
-    let about = [
-        ("dataset", config.dataset.to_string()),
-        ("best_epoch", outcome.best_epoch.to_string()),
-        ("test_accuracy", outcome.test_accuracy.to_string()),
-    ];
-    folder.write_model(weights, &about)
 }

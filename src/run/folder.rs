@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::RunConfig;
 use crate::exec::StateDict;
-use crate::nn::weights;
+use crate::nn::weights::{self, Metadata};
 use crate::train::{EpochHealth, EpochReport, HealthReport, History, Outcome};
 use crate::{Error, Result, files};
 
@@ -123,13 +123,13 @@ impl RunFolder {
         files::write_whole(&self.path.join(HEALTH), self.health.as_bytes())
     }
 
-    /// Writes `model.safetensors` and gives its path. `about` goes into the file's metadata.
+    /// Writes `model.safetensors` and gives its path.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write_model(&self, model: &StateDict, about: &[(&str, String)]) -> Result<PathBuf> {
+    pub fn write_model(&self, model: &StateDict, metadata: &Metadata) -> Result<PathBuf> {
         let path = model_in(&self.path);
-        weights::save(&path, model, about)?;
+        weights::save(&path, model, metadata)?;
         Ok(path)
     }
 }

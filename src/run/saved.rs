@@ -38,8 +38,8 @@ impl SavedModel {
         }
         let beside = folder::config_in(file.parent().unwrap_or(Path::new("")));
         let run = if beside.is_file() { RunConfig::load(&beside)? } else { RunConfig::default() };
-        let RunConfig { dataset, data, normalize, batch_norm, .. } = run;
-        let config = RunConfig { dataset, data, normalize, batch_norm, val_split: 0.0, ..RunConfig::default() };
+        let RunConfig { dataset, data, normalize, network, .. } = run;
+        let config = RunConfig { dataset, data, normalize, network, val_split: 0.0, ..RunConfig::default() };
         Ok(SavedModel { file, config })
     }
 
@@ -82,12 +82,18 @@ impl SavedModel {
     pub fn export_onnx(&self, to: &Path) -> Result<usize> {
         let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
         let data = self.config.describe_data()?;
+        let network = serde_json::to_string(&self.config.network)
+            .map_err(|error| Error::setting("network", "settings that JSON can hold", error))?;
         let options = OnnxOptions {
             model: &model,
             weights: &weights,
             normalize: &self.config.normalize.stats(&data)?,
             shape: data.shape(),
-            metadata: &[("dataset", self.config.dataset.to_string()), ("classes", data.class_names().join(","))],
+            metadata: &[
+                ("dataset", self.config.dataset.to_string()),
+                ("classes", data.class_names().join(",")),
+                ("network", network),
+            ],
         };
         let bytes = onnx::onnx(&options).map_err(weights::in_file(&self.file))?;
         if let Some(folder) = to.parent() {
@@ -103,6 +109,7 @@ impl SavedModel {
 mod tests {
     use super::*;
     use crate::data::{Cifar10, DataSource, FashionMnist, Normalize};
+    use crate::nn::LeNet5;
 
     #[test]
     fn a_folder_and_the_file_in_it_are_the_same_model() {
@@ -117,7 +124,9 @@ mod tests {
         for path in [folder.path(), &file] {
             let SavedModel { file: found, config } = SavedModel::open(path).unwrap();
             assert_eq!((&found, config.dataset, config.normalize), (&file, Cifar10 {}.into(), Normalize::Half));
-            assert!(config.batch_norm && config.train_limit.is_none() && config.val_limit.is_none());
+            let network = LeNet5 { batch_norm: true, ..LeNet5::default() };
+            assert_eq!(config.network, network.into());
+            assert!(config.train_limit.is_none() && config.val_limit.is_none());
         }
         std::fs::remove_file(folder::config_in(folder.path())).unwrap();
         assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::from(FashionMnist {}));

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
-use crate::nn::{Summary, weights};
+use crate::nn::{Classifier, Summary, weights};
 use crate::train::{Session, SessionOptions};
 
 /// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
@@ -70,11 +70,7 @@ pub fn verify_step(config: &RunConfig, device: &Device, data: &RunData) -> Resul
     }
 }
 
-fn session_options<'a>(
-    config: &RunConfig,
-    model: &'a crate::nn::LeNet5,
-    data: &'a RunData,
-) -> Result<SessionOptions<'a>> {
+fn session_options<'a>(config: &RunConfig, model: &'a Classifier, data: &'a RunData) -> Result<SessionOptions<'a>> {
     let normalize = config.normalize.stats(&data.train)?;
     let augment = config.transforms.augment(&normalize);
     Ok(SessionOptions {

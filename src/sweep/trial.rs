@@ -66,8 +66,8 @@ pub(super) fn train(task: &Task<'_>, tell: &mut dyn FnMut(News)) -> Result<Progr
     let end = match saved {
         // The sweep stopped after reaching the budget but before recording it.
         Some(saved) if is_to_pause && epochs >= task.epochs => {
-            let about = [("epochs", epochs.to_string())];
-            RunFolder::open(task.folder, epochs)?.write_model(&saved.checkpoint.snapshot.kept, &about)?;
+            let metadata = config.metadata(&data.train)?.entry("epochs", epochs);
+            RunFolder::open(task.folder, epochs)?.write_model(&saved.checkpoint.snapshot.kept, &metadata)?;
             End::Reached
         }
         Some(saved) => watcher.run(Run::resume(config.clone(), device, data, saved)?)?,

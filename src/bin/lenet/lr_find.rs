@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use wgrad::run::{RunData, setup};
 use wgrad::report::curves::lr_find_plot;
+use wgrad::run::{RunData, setup};
 use wgrad::train::{LrFind, LrFindOptions, lr_find};
 use wgrad::{Device, Result};
 

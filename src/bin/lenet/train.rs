@@ -68,11 +68,7 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
 /// Says what is trained how; of a resumed run, which had so many epochs before, also what of its schedule changed.
 fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u64>) -> Result<()> {
     let config = run.config();
-    console.info(format!(
-        "model     LeNet-5, {} parameters{}",
-        count(run.session().num_parameters()),
-        words::extras(config)
-    ))?;
+    console.info(format!("network   {}", words::network(config, run.session().num_parameters())))?;
     console.info(format!("training  {}", words::training(config)))?;
     if !config.schedule.is_constant() {
         let steps_per_epoch = run.session().steps_per_epoch() as u64;
