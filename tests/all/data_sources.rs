@@ -319,3 +319,16 @@ fn settings_of_a_data_set_stand_in_a_file() {
     let error = read("dataset = { kind = \"mnist\", size = 3 }").unwrap_err().to_string();
     assert!(error.contains("size"), "{error}");
 }
+
+#[test]
+fn more_channels_than_the_device_gathers_are_refused_before_training() {
+    let data = Dataset::from_arrays(vec![0; 2 * 5 * 64], vec![0, 1], ["a", "b"], [5, 8, 8]).unwrap();
+    let network = |graph: &mut wgrad::Graph, images: wgrad::Value, _: wgrad::nn::Mode| {
+        let x = graph.flatten(images, 1)?;
+        wgrad::nn::Linear::new("fc", 2).forward(graph, x)
+    };
+    let normalize = Normalize::Half.stats(&data).unwrap();
+    let options = wgrad::train::SessionOptions::new(&network, &data, &data, normalize);
+    let error = wgrad::train::Session::plans(&options).unwrap_err().to_string();
+    assert!(error.contains("at most 4 channels") && error.contains("5 channels"), "{error}");
+}
