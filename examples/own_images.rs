@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     let mut session = Session::new(&device, &options)?;
     let fit_options = FitOptions {
         epochs: args.epochs,
-        lr: 0.01,
+        lr: 0.02,
         schedule: Schedule::constant(),
         early_stopping: None,
         checkpoint: None,

@@ -556,7 +556,7 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     let (epochs, outcome) = run_fit(&mut session, &fit_options(3, 1e6));
     assert!(epochs.is_empty());
     let error = outcome.unwrap_err();
-    let Error::NonFinite { what: "training loss", epoch: 1, step, lr, layer: None } = error else { panic!("{error}") };
+    let Error::NonFinite { what: "training loss", epoch: 1, step, lr, layer: Some(_) } = error else { panic!("{error}") };
     assert!((1..=10).contains(&step) && lr == 1e6, "{error}");
     assert!(error.to_string().contains("training loss"), "{error}");
 
