@@ -10,6 +10,7 @@ mod adam;
 mod adamw;
 mod group;
 mod lion;
+mod nadam;
 mod rmsprop;
 pub mod rule;
 mod sgd;
@@ -20,6 +21,7 @@ pub use adam::Adam;
 pub use adamw::AdamW;
 pub use group::ParamGroup;
 pub use lion::Lion;
+pub use nadam::NAdam;
 pub use rmsprop::RmsProp;
 pub use rule::{Learned, Rule, StepRates};
 pub use sgd::Sgd;
@@ -47,6 +49,7 @@ registry! {
         Sgd(Sgd),
         Adam(Adam),
         AdamW(AdamW),
+        NAdam(NAdam),
         RmsProp(RmsProp),
         Adagrad(Adagrad),
         Lion(Lion),
