@@ -5,6 +5,7 @@
 //! Each is one file with its settings, its [`Rule`] in Rust and its description; the rule in WGSL stands under the same
 //! name in `shaders/optim/`. To add one, write these two and a line in the registry below.
 
+mod adadelta;
 mod adagrad;
 mod adam;
 mod adamw;
@@ -16,6 +17,7 @@ pub mod rule;
 mod sgd;
 pub mod update;
 
+pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamw::AdamW;
@@ -51,6 +53,7 @@ registry! {
         AdamW(AdamW),
         NAdam(NAdam),
         RmsProp(RmsProp),
+        Adadelta(Adadelta),
         Adagrad(Adagrad),
         Lion(Lion),
     }

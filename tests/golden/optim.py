@@ -13,6 +13,7 @@ ADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": Fals
 ADAMW = {**ADAM, "weight_decay": 1e-2}
 RMSPROP = {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False}
 NADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "momentum_decay": 4e-3, "decoupled_weight_decay": False}
+ADADELTA = {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}
 ADAGRAD = {"lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10}
 
 CONFIGS = [  # name, op, lr, defaults, changes
@@ -45,12 +46,15 @@ CONFIGS = [  # name, op, lr, defaults, changes
     ("adagrad_lr_decay", "adagrad", 0.1, ADAGRAD, {"lr_decay": 0.1}),
     ("adagrad_initial_accumulator", "adagrad", 0.1, ADAGRAD, {"initial_accumulator_value": 0.5, "eps": 1e-3}),
     ("adagrad_weight_decay", "adagrad", 0.1, ADAGRAD, {"weight_decay": 0.1}),
+    ("adadelta_plain", "adadelta", 1.0, ADADELTA, {}),
+    ("adadelta_everything", "adadelta", 0.5, ADADELTA, {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
     ("nadam_plain", "nadam", 0.01, NADAM, {}),
     ("nadam_weight_decay", "nadam", 0.01, NADAM, {"betas": (0.8, 0.95), "weight_decay": 0.1, "momentum_decay": 0.5}),
     ("nadam_decoupled", "nadam", 0.01, NADAM, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
 ]
 CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
            "rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad,
+           "adadelta": torch.optim.Adadelta,
            "nadam": torch.optim.NAdam}
 
 
