@@ -88,6 +88,16 @@ pub struct Graph {
     scope: Vec<String>,
     grad_enabled: bool,
     guard: Option<String>,
+    pub(crate) updated_by: Option<UpdatedBy>,
+}
+
+/// The optimizer that a graph's parameters are updated by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpdatedBy {
+    /// The optimizer with its settings, as messages and step tables name it.
+    pub optimizer: String,
+    /// The names of the parameters.
+    pub parameters: Vec<String>,
 }
 
 impl Graph {
@@ -103,6 +113,7 @@ impl Graph {
             scope: Vec::new(),
             grad_enabled: true,
             guard: None,
+            updated_by: None,
         }
     }
 

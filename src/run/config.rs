@@ -13,7 +13,7 @@ use crate::graph::plan::Plan;
 use crate::nn::onnx::{self, OnnxOptions};
 use crate::nn::weights;
 use crate::nn::{LeNet5, Summary};
-use crate::optim::{Optimizer, UpdateOptions};
+use crate::optim::{GradientOptions, Optimizer, ParamGroup, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
 use crate::train::metrics::Metrics;
@@ -73,8 +73,11 @@ pub struct RunConfig {
     pub early_stopping: Option<EarlyStopOptions>,
     /// How parameters follow their gradients. Default: SGD with momentum 0.9.
     pub optimizer: Optimizer,
-    /// Penalties, clipping, accumulation and groups of parameters. Default: none.
-    pub update: UpdateOptions,
+    /// Parameters with a learning rate or weight decay of their own. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParamGroup>,
+    /// Accumulation, regularization and clipping of gradients. Default: none.
+    pub gradients: GradientOptions,
     /// Random changes to training images. Default: none.
     pub transforms: Transforms,
     /// How the learning rate changes. Default: not at all.
@@ -157,7 +160,7 @@ impl RunConfig {
             return Err(Error::setting("schedule", expected, "one without"));
         }
         self.optimizer.validate()?;
-        self.update.validate()
+        self.update().validate()
     }
 
     /// The settings in which another run differs, as (`optimizer.momentum`, here, there); what one of them does not set
@@ -178,6 +181,10 @@ impl RunConfig {
         };
         let compared = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
         Ok(compared.filter(|(_, here, there)| here != there).collect())
+    }
+
+    fn update(&self) -> UpdateOptions {
+        UpdateOptions { gradients: self.gradients.clone(), groups: self.groups.clone() }
     }
 
     /// The learning rate, or the optimizer's usual one.
@@ -344,7 +351,7 @@ impl RunConfig {
             eval_batch_size: EVAL_BATCH_SIZE,
             normalize,
             optimizer: self.optimizer.clone(),
-            update: self.update.clone(),
+            update: self.update(),
             label_smoothing: self.label_smoothing,
             shuffle: self.shuffle,
             seed: self.seed,
@@ -377,7 +384,8 @@ impl Default for RunConfig {
             batch_size: 64,
             lr: None,
             early_stopping: Some(EarlyStopOptions::default()),
-            update: UpdateOptions::default(),
+            groups: Vec::new(),
+            gradients: GradientOptions::default(),
             transforms: Transforms::default(),
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd(),

@@ -18,6 +18,7 @@ mod harness;
 mod ops;
 mod optim;
 mod optim_more;
+mod optim_steps;
 mod properties;
 mod report;
 mod shaders;

@@ -11,7 +11,7 @@ use wgrad::optim::Optimizer;
 use wgrad::schedule::{Interval, Mode as Direction, PlateauOptions, ReduceLrOnPlateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
-use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, StepTable, Tensor, TensorType};
+use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, Tensor, TensorType};
 
 use crate::harness::gpu;
 
@@ -222,9 +222,7 @@ fn follow_by_steps(
         program.write("images", &Tensor::f32([batch, channels, height, width], pixels).unwrap()).unwrap();
         let labels = golden.train.labels[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
         program.write("labels", &Tensor::u32([batch], labels).unwrap()).unwrap();
-        let scalars = Optimizer::sgd_momentum(MOMENTUM).step_scalars(step as u64, LR, None);
-        let table = scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, value));
-        program.run("step", &table.constant("step", step as f64)).unwrap();
+        program.run("step", &Optimizer::sgd_momentum(MOMENTUM).step(step as u64, LR)).unwrap();
         losses.push(program.output("step", "loss").unwrap().item().unwrap());
         if let Some(after_first) = after_first.take() {
             after_first(&mut program);

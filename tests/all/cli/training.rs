@@ -141,15 +141,13 @@ fn what_is_asked_for_is_said_and_kept() {
         eps = 1e-8
         weight_decay = 0.0
         amsgrad = true
-        [update]
-        clip_norm = 1.5
-        clip_value = 0.5
+        [gradients]
         accumulate = 2
-        groups = []
-        [update.regularization]
         l1 = 1e-5
         l2 = 1e-4
-        include_biases = true
+        regularize_biases = true
+        clip_value = 0.5
+        clip_norm = 1.5
         [transforms]
         crop_padding = 2
         flip_probability = 0.5
@@ -203,7 +201,7 @@ fn plans_and_the_check_of_a_step_know_the_options_of_training() {
     let place = Place::new();
     let more = ["--flip=0.5", "--l1=1e-4", "--clip-norm=1", "--label-smoothing=0.1", "--optimizer=adamw", "--amsgrad"];
     let stdout = succeeds(place.lenet(&[&["plan"], &more[..]].concat()));
-    for op in ["augment", "penalty", "clip"] {
+    for op in ["augment", "regularization", "clip"] {
         assert!(stdout.contains(op), "{op} in {stdout}");
     }
     let stdout =

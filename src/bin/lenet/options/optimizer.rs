@@ -63,7 +63,7 @@ pub struct OptimizerOptions {
 impl BatchOptions {
     pub fn apply(self, config: &mut RunConfig) {
         set(self.batch_size, &mut config.batch_size);
-        set(self.accumulate, &mut config.update.accumulate);
+        set(self.accumulate, &mut config.gradients.accumulate);
         set(self.seed, &mut config.seed);
     }
 }
