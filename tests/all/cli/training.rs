@@ -221,10 +221,10 @@ fn options_that_cannot_be_or_have_no_effect_are_refused_before_data_is_read() {
         (&["--accumulate", "0"], "--accumulate: "),
         (&["--label-smoothing", "1"], "--label-smoothing: "),
         (&["--dampening", "nan"], "--dampening: "),
-        (&["--dampening", "0.1", "--momentum", "0"], "--dampening: expected to be used only with a momentum above 0"),
+        (&["--dampening", "0.1", "--momentum", "0"], "dampening: expected a momentum above 0"),
         (&["--dampening", "0.1", "--nesterov"], "--nesterov: "),
         (&["--dampening", "0.1", "--optimizer", "lion"], "--dampening: expected to be used only with --optimizer sgd"),
-        (&["--betas", "0.9,0.99"], "--betas: expected to be used only with --optimizer adam, adamw or lion"),
+        (&["--betas", "0.9,0.99"], "--betas: expected to be used only with --optimizer adam, adamw, nadam or lion"),
         (&["--betas", "0.9", "--optimizer", "adam"], "two numbers"),
         (&["--betas", "0.9,1", "--optimizer", "adam"], "--betas: "),
         (
