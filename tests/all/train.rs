@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use wgrad::data::{ChannelStats, Cifar10, Dataset, Source, bundled};
 use wgrad::nn::{LeNet5, Mode, Model};
 use wgrad::ops::CrossEntropy;
-use wgrad::optim::Optimizer;
+use wgrad::optim::{GradientOptions, Optimizer, UpdateOptions};
 use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 use wgrad::train::{
@@ -575,7 +575,7 @@ fn a_loss_that_is_not_finite_ends_the_run() {
 fn a_range_test_leaves_the_session_as_it_was() {
     let (train, test) = images(100, 60);
     let model = LeNet5::new(10);
-    let update = wgrad::optim::GradientOptions { accumulate: 2, ..Default::default() }.into();
+    let update: UpdateOptions = GradientOptions { accumulate: 2, ..GradientOptions::default() }.into();
     let session = || {
         let base = options(&model, &train, &test, 20);
         let optimizer = Optimizer::adam();
