@@ -154,7 +154,7 @@ impl Update {
     pub fn minimize(&self, graph: &mut Graph, loss: Value) -> Result<Value> {
         let grads = graph.backward(loss)?;
         let chunks = self.chunks(graph, &grads)?;
-        graph.scoped("optimizer", |graph| {
+        graph.label("optimizer", |graph| {
             let total = self.options.gradients.regularized_loss(graph, loss, &chunks)?;
             self.append_chunks(graph, chunks)?;
             Ok(total)
@@ -168,7 +168,7 @@ impl Update {
     /// where the graph has another optimizer already.
     pub fn apply(&self, graph: &mut Graph, grads: &Gradients) -> Result<()> {
         let chunks = self.chunks(graph, grads)?;
-        graph.scoped("optimizer", |graph| self.append_chunks(graph, chunks))
+        graph.label("optimizer", |graph| self.append_chunks(graph, chunks))
     }
 
     fn append_chunks(&self, graph: &mut Graph, mut chunks: Vec<Chunk>) -> Result<()> {

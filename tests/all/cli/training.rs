@@ -75,7 +75,9 @@ fn a_longer_run_has_a_longer_schedule_and_says_so() {
         let stdout = succeeds(place.lenet(&["--resume", run.to_str().unwrap(), "--epochs=4", "--no-report"]));
         assert!(stdout.contains(said), "{said} in {stdout}");
         let whole = Place::new();
-        succeeds(whole.train(&[&["--no-report", "--epochs=4"], args].concat()));
+        let four =
+            ["--train-limit=128", "--val-limit=64", "--epochs=4", "--batch-size=50", "--device=cpu", "--no-report"];
+        succeeds(whole.lenet(&[&four[..], &["--data", DATA], args].concat()));
         let lrs = |run: &Path| -> Vec<f64> {
             let reports = lines(&read(&run.join("metrics.jsonl")));
             reports.iter().filter(|line| line["epoch"].is_u64()).map(|line| line["lr"].as_f64().unwrap()).collect()
