@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use wgrad::nn::{LeNet5, Summary};
-use wgrad::optim::{Optimizer, Regularization, Sgd, UpdateOptions};
+use wgrad::optim::{GradientOptions, Optimizer, Sgd};
 use wgrad::report::grids::{ImageSample, sample_grid};
 use wgrad::report::{Comparison, Page, Picture, curves};
 use wgrad::run::folder::read_history;
@@ -193,12 +193,11 @@ impl Lab {
 
     fn hold_back(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("5. What do penalties and dropout change?");
-        let regularization = Regularization::l1(0.001);
-        let sparse = UpdateOptions { regularization, ..UpdateOptions::default() };
+        let sparse = GradientOptions { l1: 0.001, ..GradientOptions::default() };
         // PyTorch's weight_decay, the usual way to a penalty of half of it times the sum of squares.
         let decaying = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
         self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
-        self.train("L1 0.001", &RunConfig { update: sparse, ..stopping.clone() })?;
+        self.train("L1 0.001", &RunConfig { gradients: sparse, ..stopping.clone() })?;
         let dropout = LeNet5 { dropout: 0.5, ..LeNet5::default() };
         self.train("dropout 0.5", &RunConfig { network: dropout.into(), ..stopping.clone() })?;
         self.say(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{self, DataSource, Dataset, Normalize, Transforms};
 use crate::nn::weights::Metadata;
 use crate::nn::{Classifier, Network};
-use crate::optim::{Optimizer, UpdateOptions};
+use crate::optim::{GradientOptions, Optimizer, ParamGroup, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
 use crate::train::{FitOptions, HealthOptions};
@@ -67,8 +67,11 @@ pub struct RunConfig {
     pub early_stopping: Option<EarlyStopOptions>,
     /// How parameters follow their gradients. Default: SGD with momentum 0.9.
     pub optimizer: Optimizer,
-    /// Penalties, clipping, accumulation and groups of parameters. Default: none.
-    pub update: UpdateOptions,
+    /// Parameters with a learning rate or weight decay of their own. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParamGroup>,
+    /// Accumulation, regularization and clipping of gradients. Default: none.
+    pub gradients: GradientOptions,
     /// Random changes to training images. Default: none.
     pub transforms: Transforms,
     /// How the learning rate changes. Default: not at all.
@@ -139,7 +142,7 @@ impl RunConfig {
             return Err(Error::setting("schedule", expected, "one without"));
         }
         self.optimizer.validate()?;
-        self.update.validate()
+        self.update().validate()
     }
 
     /// The same with everything named that has a default of its own, so that a file says it: the learning rate.
@@ -177,6 +180,10 @@ impl RunConfig {
         };
         let compared = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
         Ok(compared.filter(|(_, here, there)| here != there).collect())
+    }
+
+    pub(super) fn update(&self) -> UpdateOptions {
+        UpdateOptions { gradients: self.gradients.clone(), groups: self.groups.clone() }
     }
 
     /// The learning rate, or the optimizer's usual one.
@@ -248,7 +255,8 @@ impl Default for RunConfig {
             batch_size: 64,
             lr: None,
             early_stopping: Some(EarlyStopOptions::default()),
-            update: UpdateOptions::default(),
+            groups: Vec::new(),
+            gradients: GradientOptions::default(),
             transforms: Transforms::default(),
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd(),

@@ -82,7 +82,7 @@ fn session_options<'a>(config: &RunConfig, model: &'a Classifier, data: &'a RunD
         eval_batch_size: EVAL_BATCH_SIZE,
         normalize,
         optimizer: config.optimizer.clone(),
-        update: config.update.clone(),
+        update: config.update(),
         label_smoothing: config.label_smoothing,
         shuffle: config.shuffle,
         seed: config.seed,

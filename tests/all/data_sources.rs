@@ -328,7 +328,7 @@ fn more_channels_than_the_device_gathers_are_refused_before_training() {
         wgrad::nn::Linear::new("fc", 2).forward(graph, x)
     };
     let normalize = Normalize::Half.stats(&data).unwrap();
-    let options = wgrad::train::SessionOptions::new(&network, &data, &data, normalize);
+    let options = wgrad::train::SessionOptions::validated_on_test(&network, &data, &data, normalize);
     let error = wgrad::train::Session::plans(&options).unwrap_err().to_string();
     assert!(error.contains("at most 4 channels") && error.contains("5 channels"), "{error}");
 }

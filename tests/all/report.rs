@@ -242,7 +242,7 @@ fn pictures_of_sweeps() {
     let losses = (0..count).map(|i| if i % 8 == 5 { f64::NAN } else { 0.3 + 2.0 * value(5)(i) }).collect();
     let mut axes = plot.axes.clone();
     axes.truncate(3);
-    axes.push(numbers("update.regularization.l2", (0..count).map(|i| 1e-5 * (1 + i) as f64).collect(), true));
+    axes.push(numbers("gradients.l2", (0..count).map(|i| 1e-5 * (1 + i) as f64).collect(), true));
     axes.push(numbers("validation loss", losses, true));
     let with_failed = ParallelPlot { axes, best: Best::Lowest, ..plot.clone() };
     check_picture("parallel-failed", &parallel_coordinates(&with_failed).expect("a picture"));

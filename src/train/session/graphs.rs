@@ -74,7 +74,7 @@ pub(crate) struct Forward {
 fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
     let Forward { mut graph, labels, logits, mut loss, .. } = forward(entry, recipe, objective)?;
     if let Some(objective) = objective {
-        loss = objective.update.append(&mut graph, loss)?;
+        loss = objective.update.minimize(&mut graph, loss)?;
     }
     if objective.is_none() {
         graph.output(LOGITS, logits)?;

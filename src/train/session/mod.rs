@@ -23,7 +23,7 @@ use crate::graph::plan::Plan;
 use crate::nn::Model;
 use crate::ops::Augment;
 use crate::ops::data::metrics::COLUMNS;
-use crate::optim::{Optimizer, Update, UpdateOptions};
+use crate::optim::{BatchOf, Optimizer, StepRates, Update, UpdateOptions};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use graphs::{Entry, Objective, forward};
@@ -384,19 +384,14 @@ impl Session {
         let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
         // Counted over all epochs: dropout draws anew in every batch.
         table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
-        let scalars = |batch: usize| {
+        let table = table.columns(&update.columns(), |batch, row| {
             let step = steps_before + ((first + batch) / update.accumulate()) as u64;
             let (lr, momentum) = rates(step);
-            update.step_scalars(step, lr, momentum)
-        };
-        for (place, (name, _)) in update.step_scalars(0, 0.0, None).into_iter().enumerate() {
-            table = table.column(&name, |batch| scalars(batch)[place].1);
-        }
-        let of_batch = |batch: usize| update.batch_scalars(first + batch, batch_size, num_images);
-        for (place, (name, _)) in of_batch(0).into_iter().enumerate() {
-            table = table.column(name, |batch| of_batch(batch)[place].1);
-        }
-        table
+            fill(row, update.values(&StepRates { step, lr, momentum }));
+        });
+        table.columns(update.batch_columns(), |batch, row| {
+            fill(row, update.batch_values(BatchOf { batch: first + batch, batch_size, num_images }));
+        })
     }
 
     /// Looks into the network: what activations, gradients and parameters of a batch are like, and what training on
@@ -553,11 +548,12 @@ fn in_a_word(data: &Dataset) -> String {
 /// The scalars of a first step over the first images.
 fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
     let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0);
-    for (name, value) in update.step_scalars(0, lr, None) {
-        table = table.constant(&name, value);
-    }
-    for (name, value) in update.batch_scalars(0, batch_size, part.loader.num_images() as usize) {
-        table = table.constant(name, value);
-    }
-    table
+    let at = StepRates { step: 0, lr, momentum: None };
+    let of = BatchOf { batch: 0, batch_size, num_images: part.loader.num_images() as usize };
+    table = table.columns(&update.columns(), |_, row| fill(row, update.values(&at)));
+    table.columns(update.batch_columns(), |_, row| fill(row, update.batch_values(of)))
+}
+
+fn fill(row: &mut [f64], values: impl Iterator<Item = f64>) {
+    row.iter_mut().zip(values).for_each(|(place, value)| *place = value);
 }
