@@ -95,10 +95,13 @@ impl Setting {
             Takes::Number => number(text),
             Takes::Count => count(text),
             Takes::Switch => text.parse().map(toml::Value::Boolean).map_err(|_| wrong()),
-            Takes::Word(words) if !words.contains(&text) => Err(wrong()),
+            Takes::Word(words) => {
+                let word = words.iter().find(|word| is_name(text, word)).ok_or_else(wrong)?;
+                Ok(toml::Value::String((*word).to_owned()))
+            }
             Takes::Numbers => list(&number),
             Takes::Counts => list(&count),
-            Takes::Word(_) | Takes::Path | Takes::Text => Ok(toml::Value::String(text.to_owned())),
+            Takes::Path | Takes::Text => Ok(toml::Value::String(text.to_owned())),
         }
     }
 }

@@ -24,6 +24,7 @@ mod keep;
 mod recorder;
 mod resume;
 mod saved;
+pub mod settings;
 pub mod setup;
 
 pub use config::RunConfig;
@@ -32,3 +33,4 @@ pub use drive::{Finished, Run};
 pub use folder::RunFolder;
 pub use resume::Saved;
 pub use saved::SavedModel;
+pub use settings::Settings;

@@ -177,6 +177,11 @@ pub fn count(number: usize) -> HumanCount {
     HumanCount(number as u64)
 }
 
+/// The same of a number that is counted in 64 bits.
+pub fn big_count(number: u64) -> HumanCount {
+    HumanCount(number)
+}
+
 /// A number to four digits, without those that say nothing.
 pub fn short(number: f64) -> String {
     let rounded: f64 = format!("{number:.3e}").parse().unwrap_or(number);

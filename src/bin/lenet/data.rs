@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wgrad::Result;
@@ -12,7 +13,7 @@ use wgrad::data::{Choice, DataSource, Dataset, Place, Splits, load, places};
 use wgrad::report::grids::{ImageSample, sample_grid};
 
 use crate::console::{self, count};
-use crate::options::{at_least_1, dataset_name};
+use crate::options::at_least_1;
 
 #[derive(Subcommand)]
 pub enum DataCommand {
@@ -225,6 +226,12 @@ fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::report::Picture> {
     let columns = if choice.each_class && choice.count > 1 { choice.count.min(12) } else { 8 };
     let columns = if choice.each_class && choice.count == 1 { 5 } else { columns };
     Ok(sample_grid(&title, &samples, columns))
+}
+
+/// A parser for the names of data sets, which `--help` and error messages list.
+fn dataset_name() -> impl TypedValueParser<Value = DataSource> {
+    let names = DataSource::ENTRIES.iter().map(|entry| entry.name);
+    PossibleValuesParser::new(names).try_map(|name| DataSource::named(&name))
 }
 
 /// A class by its name or number.

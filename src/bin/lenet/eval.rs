@@ -1,40 +1,31 @@
-//! `lenet eval`: judges a model file by the test images.
+//! `lenet eval`: evaluates a model on the test images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 use wgrad::report::classify::ClassScores;
 use wgrad::report::{Confusion, grids};
-use wgrad::run::{RunConfig, RunData, SavedModel};
+use wgrad::run::RunData;
 use wgrad::{Device, Result};
 
 use crate::console::{self, count, percent};
-use crate::options::{DatasetOption, DeviceOption, NetworkOptions, SourceOptions};
+use crate::model::open;
+use crate::options::{Given, Tested};
 
 #[derive(Args)]
-#[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --model <FILE>")]
+#[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --weights <FILE>")]
 pub struct EvalOptions {
-    /// A run's folder: its model.safetensors is judged, with the settings of its config.toml as the defaults of the
-    /// other options
-    #[arg(value_name = "RUN", required_unless_present = "model", conflicts_with = "model")]
+    /// The folder of a run: its best weights are evaluated
+    #[arg(value_name = "RUN", required_unless_present = "weights", conflicts_with = "weights")]
     run: Option<PathBuf>,
-    /// The weights: a safetensors file with PyTorch's names, instead of a run. A config.toml beside it is read in the
-    /// same way
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    /// The weights: a safetensors file with PyTorch's names, instead of a run. Where neither its metadata nor a config.toml
+    /// beside it says which network and data set they are of, --network and --dataset have to
+    #[arg(long, value_name = "FILE", alias = "model")]
+    weights: Option<PathBuf>,
     #[command(flatten)]
-    dataset: DatasetOption,
-    #[command(flatten)]
-    source: SourceOptions,
-    /// Judge by the first N test images only [default: all]
-    #[arg(long, value_name = "N", help_heading = "Data")]
-    val_limit: Option<usize>,
-    #[command(flatten)]
-    network: NetworkOptions,
-    #[command(flatten)]
-    device: DeviceOption,
+    given: Given<Tested>,
     /// Draw the confusion matrix to this picture
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     picture: Option<PathBuf>,
@@ -44,12 +35,11 @@ pub struct EvalOptions {
 }
 
 pub fn run(options: EvalOptions) -> Result<ExitCode> {
-    let model = options.model()?;
+    let path = options.run.clone().or_else(|| options.weights.clone()).unwrap_or_default();
+    let model = open(path, options.given.settings())?;
     let config = &model.config;
     let (device, reason) = Device::select(&config.device)?;
-    let RunData { validation, test, source, .. } = RunData::load(config)?;
-    // With nothing held out, the validation images are those test images that the limit leaves.
-    let data = validation.unwrap_or(test);
+    let RunData { test: data, source, .. } = RunData::load(config)?;
     let evaluation = model.evaluate(&device, &data)?;
     let metrics = &evaluation.metrics;
     let predictions = evaluation.predictions(data.labels());
@@ -79,21 +69,6 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
         console::line(format!("\npicture   {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-impl EvalOptions {
-    /// The model with the settings it is evaluated under: those beside it, and what the options say instead.
-    fn model(&self) -> Result<SavedModel> {
-        let path = self.run.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."));
-        let SavedModel { file, config: run } = SavedModel::open(path)?;
-        let mut config = RunConfig { val_limit: self.val_limit, ..run };
-        self.network.clone().apply(&mut config)?;
-        self.dataset.apply_to_model(&mut config);
-        self.source.apply(&mut config)?;
-        self.device.apply(&mut config);
-        config.validate()?;
-        Ok(SavedModel { file, config })
-    }
 }
 
 #[derive(Serialize)]

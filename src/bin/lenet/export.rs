@@ -23,13 +23,11 @@ pub struct ExportOptions {
 pub fn run(options: ExportOptions) -> Result<ExitCode> {
     let model = options.model.open()?;
     let num_bytes = model.export_onnx(&options.onnx)?;
-    let SavedModel { file, config } = model;
-    let data = config.describe_data()?;
-    let [channels, height, width] = data.shape();
+    let SavedModel { file, config, shape: [channels, height, width], classes, .. } = model;
     console::line(format!("model     {} ({})", file.display(), config.dataset))?;
     let input = format!("{} (N, {channels}, {height}, {width}), float, 0 to 255, normalised inside", onnx::INPUT);
     console::line(format!("input     {input}"))?;
-    let classes = data.num_classes();
+    let classes = classes.len();
     console::line(format!("output    {} (N, {classes}), before the softmax", onnx::OUTPUT))?;
     console::line(format!("onnx      {}, {} bytes", options.onnx.display(), console::count(num_bytes)))?;
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use wgrad::train::{LrFind, LrFindOptions, lr_find};
 use wgrad::{Device, Result};
 
 use crate::console::{self, short};
-use crate::options::{SelectionOptions, StepOptions, as_option};
+use crate::options::{StepOptions, reject};
 
 /// Rows of the table.
 const ROWS: usize = 25;
@@ -40,16 +40,13 @@ pub struct RangeTestOptions {
     #[arg(long, help_heading = "Output")]
     json: bool,
     #[command(flatten)]
-    selection: SelectionOptions,
-    #[command(flatten)]
     step: StepOptions,
 }
 
 pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     let RangeTestOptions { start_lr, end_lr, steps: num_steps, smoothing, diverges_at, picture, json, .. } = options;
-    let mut config = options.step.config_of_range_test()?;
-    options.selection.apply(&mut config);
-    config.validate().map_err(as_option)?;
+    reject("--lr", options.step.has("lr"), "a run that trains", "lr-find, which has --start-lr and --end-lr")?;
+    let config = options.step.config("auto")?;
     let (device, reason) = Device::select(&config.device)?;
     if !json {
         console::line(format!("device    {device}: {reason}"))?;
@@ -57,7 +54,7 @@ pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     let data = RunData::load(&config)?;
     let mut session = setup::session(&config, &device, &data)?;
     let find = LrFindOptions { start_lr, end_lr, num_steps, smoothing, diverges_at };
-    let found = lr_find(&mut session, &find).map_err(as_option)?;
+    let found = lr_find(&mut session, &find)?;
     if let Some(path) = &picture {
         lr_find_plot(&found).save(path)?;
     }

@@ -9,6 +9,7 @@ mod eval;
 mod export;
 mod lr_find;
 mod model;
+mod networks;
 mod options;
 mod plan;
 mod predict;
@@ -24,7 +25,7 @@ mod words;
 use std::process::ExitCode;
 
 use clap::Parser;
-use options::{Cli, Command};
+use options::{Cli, Command, as_flag};
 
 /// What the exit code says to scripts: how the command was called is wrong.
 const USAGE: u8 = 2;
@@ -41,23 +42,25 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => train::run(cli.train),
         Some(Command::Train(options)) => train::run(*options),
-        Some(Command::Eval(options)) => eval::run(options),
+        Some(Command::Eval(options)) => eval::run(*options),
+        Some(Command::Predict(options)) => predict::run(*options),
+        Some(Command::Export(options)) => export::run(*options),
+        Some(Command::Data(command)) => data::run(command),
         Some(Command::Schedule(options)) => schedule::run(*options),
         Some(Command::LrFind(options)) => lr_find::run(*options),
-        Some(Command::Predict(options)) => predict::run(options),
-        Some(Command::Data(command)) => data::run(command),
-        Some(Command::Export(options)) => export::run(options),
-        Some(Command::Summary(options)) => summary::run(options),
         Some(Command::Compare(options)) => compare::run(options),
         Some(Command::Sweep(options)) => sweep::run(*options),
         Some(Command::Devices) => devices::run(),
-        Some(Command::Plan(options)) => plan::run(options),
-        Some(Command::Profile(options)) => profile::run(options),
-        Some(Command::Verify(options)) => verify::run(options),
+        Some(Command::Networks(options)) => networks::run(*options),
+        Some(Command::Summary(options)) => summary::run(*options),
+        Some(Command::Plan(options)) => plan::run(*options),
+        Some(Command::Profile(options)) => profile::run(*options),
+        Some(Command::Verify(options)) => verify::run(*options),
     };
     match done {
         Ok(code) => code,
         Err(error) => {
+            let error = as_flag(error);
             console::complain("error", &error.to_string());
             ExitCode::from(if error.is_usage() { USAGE } else { 1 })
         }

@@ -1,42 +1,41 @@
 //! Options that name a trained model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use wgrad::Result;
-use wgrad::data::Normalize;
 use wgrad::run::SavedModel;
+use wgrad::Result;
 
-use crate::options::{DatasetOption, NetworkOptions, parser};
+use crate::console;
+use crate::options::{Given, Model};
 
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
-    /// The weights: a safetensors file with PyTorch's names. A config.toml beside it says which images, normalisation
-    /// and network they belong to
-    #[arg(long, value_name = "FILE", required_unless_present = "run")]
-    model: Option<PathBuf>,
-    /// A run's folder, for its model.safetensors and config.toml
-    #[arg(long, value_name = "RUN", conflicts_with = "model")]
+    /// The folder of a run, for its best weights
+    #[arg(long, value_name = "RUN", required_unless_present = "weights")]
     run: Option<PathBuf>,
+    /// The weights: a safetensors file with PyTorch's names. Where neither its metadata nor a config.toml beside it says
+    /// which network and data set they are of, --network and --dataset have to
+    #[arg(long, value_name = "FILE", alias = "model", conflicts_with = "run")]
+    weights: Option<PathBuf>,
     #[command(flatten)]
-    dataset: DatasetOption,
-    /// How pixels were scaled in training: `none` to 0..1, `half` to -1..1, `dataset` to the data set's mean 0 and
-    /// deviation 1 [default: as config.toml says, else dataset]
-    #[arg(long, value_name = "HOW", value_parser = parser::<Normalize>(&["none", "half", "dataset"]))]
-    normalize: Option<Normalize>,
-    #[command(flatten)]
-    network: NetworkOptions,
+    given: Given<Model>,
 }
 
 impl ModelOptions {
-    /// The model with the settings beside it, and what the options say instead.
+    /// The model, as it says of itself and as the options say instead.
     pub fn open(&self) -> Result<SavedModel> {
-        let path = self.run.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."));
-        let mut model = SavedModel::open(path)?;
-        self.dataset.apply_to_model(&mut model.config);
-        model.config.normalize = self.normalize.unwrap_or(model.config.normalize);
-        self.network.clone().apply(&mut model.config)?;
-        Ok(model)
+        let path = self.run.clone().or_else(|| self.weights.clone()).unwrap_or_default();
+        open(path, self.given.settings())
     }
+}
+
+/// Opens a model, and says what was changed as its file was read.
+pub fn open(path: PathBuf, given: &[(String, toml::Value)]) -> Result<SavedModel> {
+    let model = SavedModel::open(&path, given)?;
+    for note in &model.notes {
+        console::complain("note", note);
+    }
+    Ok(model)
 }

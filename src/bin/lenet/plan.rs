@@ -6,11 +6,11 @@ use wgrad::Result;
 use wgrad::run::setup;
 
 use crate::console;
-use crate::options::PlanOptions;
+use crate::options::StepOptions;
 
-pub fn run(options: PlanOptions) -> Result<ExitCode> {
+pub fn run(options: StepOptions) -> Result<ExitCode> {
     // The other plans are these again, with fewer images or another set of them.
-    let plans = setup::plans(&options.config()?)?;
+    let plans = setup::plans(&options.config("cpu")?)?;
     for plan in plans.iter().filter(|plan| ["train", "test"].contains(&plan.name())) {
         console::line(format!("{plan}\n"))?;
     }

@@ -13,7 +13,7 @@ use wgrad::{Device, Result};
 
 use crate::console::{self, percent};
 use crate::model::ModelOptions;
-use crate::options::{DeviceOption, at_least_1};
+use crate::options::at_least_1;
 
 /// The longest side of an image as it was given on the picture: two pixels for each of the canvas's.
 const THUMBNAIL: u32 = 264;
@@ -34,8 +34,6 @@ pub struct PredictOptions {
     /// Make dark bright and bright dark: for ink on paper, where the network knows light on black
     #[arg(long, help_heading = "Images")]
     invert: bool,
-    #[command(flatten)]
-    device: DeviceOption,
     /// Show the K most probable classes
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1, help_heading = "Output")]
     top: usize,
@@ -61,11 +59,9 @@ struct Readable {
 }
 
 pub fn run(options: PredictOptions) -> Result<ExitCode> {
-    let mut model = options.model.open()?;
-    options.device.apply(&mut model.config);
-    let SavedModel { file, config } = &model;
-    let described = config.describe_data()?;
-    let shape = described.shape();
+    let model = options.model.open()?;
+    let SavedModel { file, config, shape, .. } = &model;
+    let shape = *shape;
     let how = PhotoOptions { fit: options.fit.into(), invert: options.invert };
     let read = |path: &PathBuf| {
         let photo = Photo::read(path)?;
@@ -74,7 +70,7 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
     };
     let images: Vec<Result<Readable>> = options.images.iter().map(read).collect();
     let pixels = images.iter().flatten().flat_map(|image| &image.pixels).copied().collect();
-    let data = described.with_unlabelled(pixels)?;
+    let data = model.unlabelled(pixels)?;
     let class_names = data.class_names();
     let (device, reason) = Device::select(&config.device)?;
     // The model is looked at even where no image could be read: both mistakes are then seen at once.

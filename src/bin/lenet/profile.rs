@@ -13,7 +13,7 @@ use crate::options::StepOptions;
 const REPEATS: usize = 100;
 
 pub fn run(options: StepOptions) -> Result<ExitCode> {
-    let config = options.config()?;
+    let config = options.config("gpu")?;
     let (device, reason) = Device::select(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;

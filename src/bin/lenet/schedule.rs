@@ -13,9 +13,7 @@ use wgrad::run::RunConfig;
 use wgrad::schedule::{Interval, Kind, OneCycle, Schedule};
 
 use crate::console::{self, count};
-use crate::options::as_option;
-use crate::options::schedule::SchedulerOptions;
-use crate::options::{reject, usage};
+use crate::options::{Given, Rates, reject, usage};
 
 /// More steps than any picture or table could show.
 const MAX_STEPS: u64 = 10_000_000;
@@ -45,20 +43,20 @@ pub struct ScheduleOptions {
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     picture: Option<PathBuf>,
     #[command(flatten)]
-    scheduler: SchedulerOptions,
+    settings: Given<Rates>,
 }
 
 pub fn run(options: ScheduleOptions) -> Result<ExitCode> {
-    let ScheduleOptions { lr, steps, metric, config, json, picture, scheduler } = options;
+    let ScheduleOptions { lr, steps, metric, config, json, picture, settings } = options;
     let mut config = config.as_deref().map_or_else(|| Ok(RunConfig::default()), RunConfig::load)?;
     config.lr = lr.or(config.lr);
-    config.validate().map_err(as_option)?;
-    scheduler.apply(&mut config)?;
+    config.validate()?;
+    config = settings.apply(&config)?;
     if !(1..=MAX_STEPS).contains(&steps) {
         return Err(usage("--steps", "from 1 to 10 million", &steps.to_string()));
     }
     let lr = config.learning_rate();
-    let schedule = config.schedule.for_run(steps, 1).map_err(as_option)?;
+    let schedule = config.schedule.for_run(steps, 1)?;
     check_metric(&schedule, &metric, steps)?;
     let rows = rows(schedule.clone(), lr, steps, &metric);
     let unit = if schedule.interval() == Interval::Epoch { "epoch" } else { "step" };

@@ -9,14 +9,12 @@ use wgrad::nn::LayerSummary;
 use wgrad::run::{RunConfig, setup};
 
 use crate::console::{self, count};
-use crate::options::{DatasetOption, NetworkOptions, at_least_1};
+use crate::options::{Given, Shape, at_least_1};
 
 #[derive(Args)]
 pub struct SummaryOptions {
     #[command(flatten)]
-    dataset: DatasetOption,
-    #[command(flatten)]
-    network: NetworkOptions,
+    settings: Given<Shape>,
     /// Images in a batch, which operations and memory are for
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_1, help_heading = "Training")]
     batch_size: usize,
@@ -26,10 +24,7 @@ pub struct SummaryOptions {
 }
 
 pub fn run(options: SummaryOptions) -> Result<ExitCode> {
-    let mut config = RunConfig { batch_size: options.batch_size, ..RunConfig::default() };
-    options.dataset.apply(&mut config);
-    options.network.apply(&mut config)?;
-    config.validate()?;
+    let config = options.settings.apply(&RunConfig { batch_size: options.batch_size, ..RunConfig::default() })?;
     let summary = setup::summary(&config)?;
     if options.json {
         console::json(&summary)?;

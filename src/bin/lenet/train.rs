@@ -9,7 +9,7 @@ use wgrad::train::{EpochReport, Event, Observer, Outcome};
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Console, Detail, count, percent};
-use crate::options::{OutputOptions, TrainOptions, TrainRequest, as_option};
+use crate::options::{OutputOptions, TrainOptions, TrainRequest};
 use crate::schedule;
 use crate::signals::Signals;
 use crate::words;
@@ -33,7 +33,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
         Some(saved) => Run::resume(config, &device, &data, saved),
         None => Run::create(config, &device, &data, &out),
     };
-    let run = run.map_err(as_option)?;
+    let run = run?;
     introduce_training(&console, &run, epochs_before)?;
     console.info(format!("run       {}{}\n", run.folder().display(), resumed.unwrap_or_default()))?;
 
@@ -72,7 +72,7 @@ fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u6
     console.info(format!("training  {}", words::training(config)))?;
     if !config.schedule.is_constant() {
         let steps_per_epoch = run.session().steps_per_epoch() as u64;
-        let schedule = config.schedule.for_run(config.epochs, steps_per_epoch).map_err(as_option)?;
+        let schedule = config.schedule.for_run(config.epochs, steps_per_epoch)?;
         console.info(format!("schedule  {}", schedule::in_words(&schedule, config.learning_rate())))?;
         let change =
             epochs_before.and_then(|before| config.schedule.change_of_end(before, config.epochs, steps_per_epoch));
@@ -88,7 +88,7 @@ fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u6
 }
 
 fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) -> Result<()> {
-    let Finished { outcome, model, report, .. } = finished;
+    let Finished { outcome, report, .. } = finished;
     if detail == Detail::Json {
         return console::json(&FinalLine { outcome, run: run.to_owned() });
     }
@@ -103,7 +103,7 @@ fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) 
     if let (Some(page), Detail::Full) = (&report, detail) {
         console::line(format!("report    {}", page.display()))?;
     }
-    console::line(format!("evaluate  lenet eval --model {}", model.display()))
+    console::line(format!("evaluate  lenet eval {}", run.display()))
 }
 
 /// Says how to resume a run that did not come to its end.

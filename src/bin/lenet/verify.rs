@@ -9,7 +9,7 @@ use crate::console;
 use crate::options::StepOptions;
 
 pub fn run(options: StepOptions) -> Result<ExitCode> {
-    let config = options.config()?;
+    let config = options.config("gpu")?;
     let (device, reason) = Device::select(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;

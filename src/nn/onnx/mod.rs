@@ -156,6 +156,11 @@ impl Writer<'_> {
         }
     }
 
+    /// The names of a node's first input and first output.
+    fn ends(&self, node: usize) -> [String; 2] {
+        [self.name(self.one.nodes[node].inputs[0]), self.name(self.one.value(node, 0))]
+    }
+
     /// Appends an operator of one output, and gives the output's name.
     fn node(&mut self, op_type: &str, inputs: &[&str], output: &str, attribute: Vec<proto::AttributeProto>) -> String {
         let input = inputs.iter().map(|&input| input.to_owned()).collect();

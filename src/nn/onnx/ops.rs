@@ -45,10 +45,10 @@ pub(super) fn write(writer: &mut Writer<'_>, node: usize, op: &Op) -> Result<()>
             };
             writer.node(op_type, &names, &output, vec![int("axis", to_i64(softmax.axis))]);
         }
-        Op::Reshape(_) => shapes::reshape(writer, node, names[0], &output)?,
-        Op::Copy(copy) => shapes::copy(writer, node, copy, names[0], &output)?,
-        Op::Pad(pad) => shapes::pad(writer, node, pad, names[0], &output)?,
-        Op::Reduce(reduce) => shapes::reduce(writer, reduce, inputs[0], names[0], &output),
+        Op::Reshape(_) => shapes::reshape(writer, node)?,
+        Op::Copy(copy) => shapes::copy(writer, node, copy)?,
+        Op::Pad(pad) => shapes::pad(writer, node, pad)?,
+        Op::Reduce(reduce) => shapes::reduce(writer, node, reduce),
         Op::Concat(concat) => {
             writer.node("Concat", &names, &output, vec![int("axis", to_i64(concat.axis))]);
         }

@@ -5,14 +5,15 @@ use super::attributes::{int, ints};
 use super::ops::no_counterpart;
 use super::{Writer, to_i64, unsupported};
 use crate::Result;
-use crate::graph::{NodeKind, Value};
+use crate::graph::NodeKind;
 use crate::ops::tensor::copy::Copy;
 use crate::ops::tensor::pad::Pad;
 use crate::ops::tensor::reduce::{Reduce, ReduceFunction};
 use crate::ops::{Op, SliceRange};
 
 /// A reshape: the one extent that grows with the number of images is left to the runtime.
-pub(super) fn reshape(writer: &mut Writer<'_>, node: usize, input: &str, output: &str) -> Result<()> {
+pub(super) fn reshape(writer: &mut Writer<'_>, node: usize) -> Result<()> {
+    let [input, output] = writer.ends(node);
     let of_one = writer.one.nodes[node].types[0].shape.dims();
     let of_two = writer.two.nodes[node].types[0].shape.dims();
     let growing = of_one.iter().zip(of_two).filter(|(one, two)| one != two).count();
@@ -22,23 +23,25 @@ pub(super) fn reshape(writer: &mut Writer<'_>, node: usize, input: &str, output:
     let shape: Vec<i64> =
         of_one.iter().zip(of_two).map(|(&one, &two)| if one == two { to_i64(one) } else { -1 }).collect();
     let shape = writer.integers(&format!("{output}.shape"), &shape);
-    writer.node("Reshape", &[input, &shape], output, vec![]);
+    writer.node("Reshape", &[&input, &shape], &output, vec![]);
     Ok(())
 }
 
 /// A permutation or a slice.
-pub(super) fn copy(writer: &mut Writer<'_>, node: usize, copy: &Copy, input: &str, output: &str) -> Result<()> {
+pub(super) fn copy(writer: &mut Writer<'_>, node: usize, copy: &Copy) -> Result<()> {
+    let [input, output] = writer.ends(node);
     match copy {
-        Copy::Identity => drop(writer.node("Identity", &[input], output, vec![])),
-        Copy::Permute(axes) => drop(writer.node("Transpose", &[input], output, vec![ints("perm", axes)])),
-        Copy::Slice(ranges) => return slice(writer, node, ranges, input, output),
+        Copy::Identity => drop(writer.node("Identity", &[&input], &output, vec![])),
+        Copy::Permute(axes) => drop(writer.node("Transpose", &[&input], &output, vec![ints("perm", axes)])),
+        Copy::Slice(ranges) => return slice(writer, node, ranges),
         Copy::Broadcast(_) => return Err(no_counterpart(&Op::Copy(copy.clone()))),
     }
     Ok(())
 }
 
 /// A slice along the axes that are not taken whole.
-fn slice(writer: &mut Writer<'_>, node: usize, ranges: &[SliceRange], input: &str, output: &str) -> Result<()> {
+fn slice(writer: &mut Writer<'_>, node: usize, ranges: &[SliceRange]) -> Result<()> {
+    let [input, output] = writer.ends(node);
     let NodeKind::Op(Op::Copy(Copy::Slice(of_two))) = &writer.two.nodes[node].kind else {
         return Err(unsupported("slice", "it is another op for another number of images"));
     };
@@ -59,12 +62,13 @@ fn slice(writer: &mut Writer<'_>, node: usize, ranges: &[SliceRange], input: &st
     let ends = integers("ends", &|axis| ranges[axis].stop);
     let axes = integers("axes", &|axis| axis);
     let steps = integers("steps", &|axis| ranges[axis].step);
-    writer.node("Slice", &[input, &starts, &ends, &axes, &steps], output, vec![]);
+    writer.node("Slice", &[&input, &starts, &ends, &axes, &steps], &output, vec![]);
     Ok(())
 }
 
 /// Zeros around.
-pub(super) fn pad(writer: &mut Writer<'_>, node: usize, pad: &Pad, input: &str, output: &str) -> Result<()> {
+pub(super) fn pad(writer: &mut Writer<'_>, node: usize, pad: &Pad) -> Result<()> {
+    let [input, output] = writer.ends(node);
     let NodeKind::Op(Op::Pad(of_two)) = &writer.two.nodes[node].kind else {
         return Err(unsupported("pad", "it is another op for another number of images"));
     };
@@ -77,16 +81,18 @@ pub(super) fn pad(writer: &mut Writer<'_>, node: usize, pad: &Pad, input: &str, 
         return Err(unsupported("pad", "zeros between elements, or as many as there are images"));
     }
     let pads = writer.integers(&format!("{output}.pads"), &sides(pad));
-    writer.node("Pad", &[input, &pads], output, vec![]);
+    writer.node("Pad", &[&input, &pads], &output, vec![]);
     Ok(())
 }
 
 /// A sum, mean or maximum along axes; the mean of whole planes is an operator of its own.
-pub(super) fn reduce(writer: &mut Writer<'_>, reduce: &Reduce, x: Value, input: &str, output: &str) {
-    let is_planes = reduce.axes == [2, 3] && reduce.keep_dims && writer.one.shape(x).rank() == 4;
+pub(super) fn reduce(writer: &mut Writer<'_>, node: usize, reduce: &Reduce) {
+    let [input, output] = writer.ends(node);
+    let rank = writer.one.shape(writer.one.nodes[node].inputs[0]).rank();
+    let is_planes = reduce.axes == [2, 3] && reduce.keep_dims && rank == 4;
     let op_type = match reduce.function {
         ReduceFunction::Mean if is_planes => {
-            writer.node("GlobalAveragePool", &[input], output, vec![]);
+            writer.node("GlobalAveragePool", &[&input], &output, vec![]);
             return;
         }
         ReduceFunction::Sum => "ReduceSum",
@@ -95,5 +101,5 @@ pub(super) fn reduce(writer: &mut Writer<'_>, reduce: &Reduce, x: Value, input: 
     };
     let axes: Vec<i64> = reduce.axes.iter().copied().map(to_i64).collect();
     let axes = writer.integers(&format!("{output}.axes"), &axes);
-    writer.node(op_type, &[input, &axes], output, vec![int("keepdims", i64::from(reduce.keep_dims))]);
+    writer.node(op_type, &[&input, &axes], &output, vec![int("keepdims", i64::from(reduce.keep_dims))]);
 }

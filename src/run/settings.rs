@@ -1,0 +1,453 @@
+//! The settings of a run, described once: flags, help, the spaces of sweeps and error messages derive from these lists.
+//! What a setting defaults to is in [`RunConfig`]'s default and in the entries of the registries; how it is checked is in
+//! the type that it belongs to.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::RunConfig;
+use crate::data::DataSource;
+use crate::nn::Network;
+use crate::optim::{GradientOptions, Optimizer};
+use crate::registry::{Entry, Setting, Takes};
+use crate::schedule::Schedule;
+use crate::{Error, Result};
+
+/// A setting whose value is one of a registry's entries, with settings of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// The setting's name; those of its own are `name.setting`.
+    pub name: &'static str,
+    /// What it does, as [`Setting::help`].
+    pub help: &'static str,
+    /// What can be chosen.
+    pub entries: &'static [Entry],
+    /// Settings that all of its entries have.
+    pub common: &'static [Setting],
+    /// From a name, or what else a command line has for it, to what a file holds.
+    parse: fn(&str) -> Result<Value>,
+}
+
+/// A group of settings, as `--help` has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// The heading above them.
+    pub heading: &'static str,
+    /// The choices.
+    pub choices: &'static [Choice],
+    /// The other settings, by their dotted names.
+    pub settings: &'static [Setting],
+    /// Settings of a table, by their names in it.
+    pub tables: &'static [(&'static str, &'static [Setting])],
+}
+
+const NONE: &[Choice] = &[];
+
+/// The data set and which of its images are used for what.
+pub const DATA: Section = Section {
+    heading: "Data",
+    choices: &[Choice {
+        name: "dataset",
+        help: "The images",
+        entries: DataSource::ENTRIES,
+        common: &[],
+        parse: |name| named(DataSource::named(name)?),
+    }],
+    settings: &[
+        Setting::new("data", Takes::Path, "The folder of the data set's files; without it, the usual places are searched"),
+        Setting::new(
+            "normalize",
+            Takes::Word(&["none", "half", "dataset"]),
+            "What pixels become: none scales them to 0..1, half to -1..1, dataset to the data set's mean 0 and standard \
+             deviation 1",
+        ),
+        Setting::new("train_limit", Takes::Count, "Train on the first N images only"),
+        Setting::new("val_limit", Takes::Count, "Validate on the first N images only"),
+        Setting::new("test_limit", Takes::Count, "Evaluate the result on the first N test images only"),
+        Setting::new(
+            "val_split",
+            Takes::Number,
+            "Share of the training images held out for validation; 0 validates on the test images",
+        ),
+        Setting::new("shuffle", Takes::Switch, "Visit the images in a new order in every epoch"),
+    ],
+    tables: &[],
+};
+
+/// The network and its initial weights.
+pub const NETWORK: Section = Section {
+    heading: "Network",
+    choices: &[Choice {
+        name: "network",
+        help: "The network, or a TOML file of layers",
+        entries: Network::ENTRIES,
+        common: &[],
+        parse: |name_or_file| named(Network::open(name_or_file)?),
+    }],
+    settings: &[Setting::new("init", Takes::Path, "Start from the weights in a safetensors file")],
+    tables: &[],
+};
+
+/// Steps and epochs.
+pub const TRAINING: Section = Section {
+    heading: "Training",
+    choices: &[Choice {
+        name: "optimizer",
+        help: "How parameters follow their gradients",
+        entries: Optimizer::ENTRIES,
+        common: &[],
+        parse: |name| named(Optimizer::named(name)?),
+    }],
+    settings: &[
+        Setting::new("epochs", Takes::Count, "The most epochs"),
+        Setting::new("batch_size", Takes::Count, "Images in a batch"),
+        Setting::new("lr", Takes::Number, "The learning rate; without it, the optimizer's usual one"),
+        Setting::new(
+            "seed",
+            Takes::Count,
+            "The key of everything random: initial weights, held-out images, order, dropout, transforms",
+        ),
+        Setting::new("label_smoothing", Takes::Number, "Share of the target spread evenly over all classes in training"),
+    ],
+    tables: &[("gradients", GradientOptions::SETTINGS)],
+};
+
+/// How the learning rate changes.
+pub const SCHEDULE: Section = Section {
+    heading: "Learning rate schedule",
+    choices: &[Choice {
+        name: "schedule",
+        help: "How the learning rate changes",
+        entries: Schedule::ENTRIES,
+        common: Schedule::SETTINGS,
+        parse: |name| named(Schedule::read(Value::String(name.to_owned()))?),
+    }],
+    settings: &[],
+    tables: &[],
+};
+
+/// Random changes to training images.
+pub const TRANSFORMS: Section = Section {
+    heading: "Transforms of training images",
+    choices: NONE,
+    settings: &[],
+    tables: &[(
+        "transforms",
+        &[
+            Setting::new("crop_padding", Takes::Count, "Crop images at random after padding each side by N pixels"),
+            Setting::new("flip_probability", Takes::Number, "Flip images left to right with this probability"),
+            Setting::new("max_rotation_degrees", Takes::Number, "Rotate images at random by up to so many degrees"),
+            Setting::new("max_shift", Takes::Number, "Shift images at random by up to so many pixels along each axis"),
+            Setting::new("border", Takes::Word(&["black", "edge"]), "Beyond an image's border: black, or the nearest pixel"),
+        ],
+    )],
+};
+
+/// When training ends.
+pub const STOPPING: Section = Section {
+    heading: "Early stopping",
+    choices: NONE,
+    settings: &[Setting::new("early_stopping", Takes::Switch, "Stop when validation no longer improves")],
+    tables: &[(
+        "early_stopping",
+        &[
+            Setting::new(
+                "monitor",
+                Takes::Word(&["val_loss", "val_accuracy", "train_loss"]),
+                "The metric that decides which epoch's weights are kept and when to stop",
+            ),
+            Setting::new("patience", Takes::Count, "Stop after N epochs in a row without improvement"),
+            Setting::new("min_delta", Takes::Number, "How much better a value must be to count as an improvement"),
+            Setting::new("start_epoch", Takes::Count, "The first epoch that counts for stopping"),
+        ],
+    )],
+};
+
+/// What a run computes on, and what it records.
+pub const RUN: Section = Section {
+    heading: "Run",
+    choices: NONE,
+    settings: &[
+        Setting::new("name", Takes::Text, "What the run is called, in its folder's name and wherever runs are compared"),
+        Setting::new(
+            "device",
+            Takes::Text,
+            "auto (a GPU, or else the CPU), cpu, gpu (the best adapter) or a part of an adapter's name",
+        ),
+        Setting::new("health", Takes::Switch, "Record diagnostics of every layer once an epoch"),
+    ],
+    tables: &[("health", &[
+        Setting::new("histograms", Takes::Switch, "Diagnostics include histograms of parameters and gradients"),
+        Setting::new("pre_activations", Takes::Switch, "Diagnostics include what goes into activation functions"),
+    ])],
+};
+
+/// All settings of a run.
+pub const SECTIONS: [Section; 7] = [DATA, NETWORK, TRAINING, SCHEDULE, TRANSFORMS, STOPPING, RUN];
+
+/// Settings under construction, as the table that a `config.toml` holds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    table: Table,
+}
+
+impl Settings {
+    /// Starts from these settings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where the schedule is code, which no file can hold.
+    pub fn of(config: &RunConfig) -> Result<Settings> {
+        let table = Table::try_from(config)
+            .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))?;
+        Ok(Settings { table })
+    }
+
+    /// Sets several settings: choices first, so that what is set within them is set of what was chosen.
+    ///
+    /// # Errors
+    /// As [`Settings::set`].
+    pub fn set_all(&mut self, given: &[(String, Value)]) -> Result<()> {
+        let mut given: Vec<&(String, Value)> = given.iter().collect();
+        given.sort_by_key(|(name, _)| (choice(name).is_none(), name.matches('.').count()));
+        given.into_iter().try_for_each(|(name, value)| self.set(name, value.clone()))
+    }
+
+    /// Sets a setting by its dotted name. A choice that becomes another one starts from that one's defaults.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where there is no such setting, or the choice that was made does not have it.
+    pub fn set(&mut self, name: &str, value: Value) -> Result<()> {
+        if let Some(choice) = choice(name) {
+            return self.choose(choice, value);
+        }
+        let Some((head, inner)) = name.split_once('.') else {
+            if !all().any(|known| known == name) {
+                return Err(unknown(name));
+            }
+            let value = absolute(name, value)?;
+            self.table.insert(name.to_owned(), value);
+            return Ok(());
+        };
+        match choice(head) {
+            Some(choice) => self.check_choice_has(choice, inner)?,
+            None if !all().any(|known| known == name) => return Err(unknown(name)),
+            None => {}
+        }
+        let table = self.table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+        if !table.is_table() {
+            // What was switched off is switched on by a setting of its own.
+            *table = Value::Table(Table::new());
+        }
+        if let Value::Table(table) = table {
+            table.insert(inner.to_owned(), value);
+        }
+        Ok(())
+    }
+
+    /// The settings, read and checked.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the setting that is wrong.
+    pub fn config(self) -> Result<RunConfig> {
+        for choice in SECTIONS.iter().flat_map(|section| section.choices) {
+            // Each by itself first: its errors name settings, which those of a whole table do not.
+            if let Some(value) = self.table.get(choice.name) {
+                check_choice(choice.name, value.clone())?;
+            }
+        }
+        let config: RunConfig = self.table.try_into().map_err(|error: toml::de::Error| {
+            Error::setting("configuration", "the settings of a run", error.message().replace('\n', ", "))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn kind(&self, choice: &Choice) -> Option<&str> {
+        match self.table.get(choice.name)? {
+            Value::Table(table) => table.get("kind")?.as_str(),
+            other => other.as_str(),
+        }
+    }
+
+    fn choose(&mut self, choice: &Choice, value: Value) -> Result<()> {
+        let value = match value {
+            Value::String(name) => {
+                let chosen = (choice.parse)(&name)?;
+                let kind = chosen.get("kind").and_then(Value::as_str);
+                if kind == self.kind(choice) && kind != Some("layers") {
+                    return Ok(());
+                }
+                chosen
+            }
+            other => other,
+        };
+        if choice.name == "optimizer" {
+            // Another optimizer has another usual learning rate.
+            self.table.remove("lr");
+        }
+        if choice.name == "dataset" {
+            // Another data set's files are in another folder.
+            self.table.remove("data");
+        }
+        self.table.insert(choice.name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Checks that what is chosen has this setting.
+    fn check_choice_has(&self, choice: &Choice, inner: &str) -> Result<()> {
+        let has = |settings: &[Setting]| settings.iter().any(|setting| setting.name == inner);
+        let with: Vec<&str> = choice.entries.iter().filter(|entry| has(entry.settings)).map(|entry| entry.name).collect();
+        let kind = self.kind(choice);
+        if has(choice.common) || inner == "kind" || kind.is_some_and(|kind| with.contains(&kind)) {
+            return Ok(());
+        }
+        let name = format!("{}.{inner}", choice.name);
+        if with.is_empty() {
+            return Err(unknown(&name));
+        }
+        let expected = format!("to be used only with {} {}", choice.name, crate::error::alternatives(&with));
+        let kind = kind.unwrap_or("nothing");
+        Err(Error::setting(name, expected, format!("{} {kind}", choice.name)))
+    }
+}
+
+/// The choice of this name.
+pub fn choice(name: &str) -> Option<&'static Choice> {
+    const ALL: &[&[Choice]] = &[DATA.choices, NETWORK.choices, TRAINING.choices, SCHEDULE.choices];
+    ALL.iter().copied().flatten().find(|choice| choice.name == name)
+}
+
+/// The dotted names of all settings.
+fn all() -> impl Iterator<Item = String> {
+    SECTIONS.iter().flat_map(|section| {
+        let own = section.settings.iter().map(|setting| setting.name.to_owned());
+        let in_tables = section.tables.iter().flat_map(|(table, settings)| {
+            settings.iter().map(move |setting| format!("{table}.{}", setting.name))
+        });
+        let chosen = section.choices.iter().flat_map(|choice| {
+            let inner = choice.common.iter().chain(choice.entries.iter().flat_map(|entry| entry.settings));
+            let inner = inner.map(move |setting| format!("{}.{}", choice.name, setting.name));
+            std::iter::once(choice.name.to_owned()).chain(inner)
+        });
+        own.chain(in_tables).chain(chosen).collect::<Vec<_>>()
+    })
+}
+
+/// That there is no such setting, with those that it may have been meant for.
+fn unknown(name: &str) -> Error {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let mut similar: Vec<String> = all().filter(|known| known.rsplit('.').next() == Some(last)).collect();
+    similar.dedup();
+    similar.sort_unstable();
+    similar.dedup();
+    let expected = match similar.as_slice() {
+        [] => "the name of a setting, as a run's config.toml has it".to_owned(),
+        similar => {
+            let similar: Vec<&str> = similar.iter().map(String::as_str).collect();
+            format!("the name of a setting; perhaps {} was meant", crate::error::alternatives(&similar))
+        }
+    };
+    Error::setting(name, expected, "a name that no setting has")
+}
+
+/// Paths mean the same from whichever folder the settings are read.
+fn absolute(name: &str, value: Value) -> Result<Value> {
+    let is_path = SECTIONS.iter().flat_map(|section| section.settings).any(|s| s.name == name && s.takes == Takes::Path);
+    match value {
+        Value::String(path) if is_path => {
+            let path: PathBuf = std::path::absolute(&path).map_err(Error::io("find", Path::new(&path)))?;
+            Ok(Value::String(path.display().to_string()))
+        }
+        other => Ok(other),
+    }
+}
+
+fn check_choice(name: &str, value: Value) -> Result<()> {
+    match name {
+        "dataset" => DataSource::read(value).map(drop),
+        "network" => Network::read(value)?.validate(),
+        "optimizer" => Optimizer::read(value)?.validate(),
+        _ => Schedule::read(value).map(drop),
+    }
+}
+
+fn named(chosen: impl serde::Serialize) -> Result<Value> {
+    Value::try_from(chosen).map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+mod tests {
+    use super::*;
+
+    /// A value that a setting takes, other than what many have by default.
+    fn example(setting: &Setting) -> Value {
+        match setting.takes {
+            Takes::Number => Value::Float(0.25),
+            Takes::Count => Value::Integer(2),
+            Takes::Switch => Value::Boolean(true),
+            Takes::Word(words) => Value::String(words[0].to_owned()),
+            Takes::Numbers => Value::Array(vec![Value::Float(0.25), Value::Float(0.5)]),
+            Takes::Counts => Value::Array(vec![Value::Integer(8), Value::Integer(16)]),
+            Takes::Path | Takes::Text => Value::String("somewhere".to_owned()),
+        }
+    }
+
+    /// Every field of the configuration is described, and every description names a field.
+    #[test]
+    fn settings_and_fields_are_the_same() {
+        let known: Vec<String> = all().collect();
+        for (name, _) in RunConfig::default().flat_settings().unwrap() {
+            let kind = name.ends_with(".kind");
+            assert!(kind || known.contains(&name), "{name} is in config.toml and in no section");
+        }
+        for section in &SECTIONS {
+            for setting in section.settings.iter().filter(|setting| setting.name.ne("early_stopping")) {
+                if setting.name == "health" {
+                    continue;
+                }
+                let mut settings = Settings::of(&RunConfig::default()).unwrap();
+                settings.set(setting.name, example(setting)).unwrap();
+                let read = settings.table.try_into::<RunConfig>();
+                assert!(read.is_ok(), "{}: {:?}", setting.name, read.err());
+            }
+            for (table, inner) in section.tables {
+                for setting in *inner {
+                    let mut settings = Settings::of(&RunConfig::default()).unwrap();
+                    settings.set(&format!("{table}.{}", setting.name), example(setting)).unwrap();
+                    let read = settings.table.try_into::<RunConfig>();
+                    assert!(read.is_ok(), "{table}.{}: {:?}", setting.name, read.err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_choice_that_becomes_another_starts_from_its_defaults() {
+        let mut settings = Settings::of(&RunConfig { lr: Some(0.5), ..RunConfig::default() }).unwrap();
+        let given = [("optimizer.amsgrad".to_owned(), true.into()), ("optimizer".to_owned(), "adam".into())];
+        settings.set_all(&given).unwrap();
+        let config = settings.config().unwrap();
+        assert_eq!((config.optimizer.name(), config.lr), ("adam", None));
+        assert_eq!(config.optimizer, Optimizer::named("adam").unwrap().with("amsgrad", true).unwrap());
+    }
+
+    #[test]
+    fn wrong_names_say_what_was_perhaps_meant() {
+        let set = |name: &str| {
+            Settings::of(&RunConfig::default()).unwrap().set(name, Value::Float(0.5)).unwrap_err().to_string()
+        };
+        assert!(set("momentum").contains("optimizer.momentum"), "{}", set("momentum"));
+        assert!(set("optimizer.amsgrad").contains("only with optimizer adam"), "{}", set("optimizer.amsgrad"));
+        assert!(set("optimizer.depth").contains("network.depth"), "{}", set("optimizer.depth"));
+        assert!(set("batchsize").contains("config.toml"), "{}", set("batchsize"));
+    }
+
+    #[test]
+    fn what_was_switched_off_is_switched_on_by_its_own_setting() {
+        let mut settings = Settings::of(&RunConfig { early_stopping: None, ..RunConfig::default() }).unwrap();
+        settings.set("early_stopping.patience", Value::Integer(9)).unwrap();
+        assert_eq!(settings.config().unwrap().early_stopping.unwrap().patience, 9);
+    }
+}
