@@ -229,7 +229,10 @@ mod tests {
         write(&file, &metadata);
         let model = told(&[]).unwrap();
         assert_eq!((model.shape, model.classes.as_slice()), ([1, 8, 8], &["cat".to_owned(), "dog".to_owned()][..]));
-        assert_eq!((model.network.network.name(), model.network.num_classes, model.normalize.mean[0]), ("vgg", 2, 0.25));
+        assert_eq!(
+            (model.network.network.name(), model.network.num_classes, model.normalize.mean[0]),
+            ("vgg", 2, 0.25)
+        );
     }
 
     #[test]

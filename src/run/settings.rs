@@ -55,7 +55,11 @@ pub const DATA: Section = Section {
         parse: |name| named(DataSource::named(name)?),
     }],
     settings: &[
-        Setting::new("data", Takes::Path, "The folder of the data set's files; without it, the usual places are searched"),
+        Setting::new(
+            "data",
+            Takes::Path,
+            "The folder of the data set's files; without it, the usual places are searched",
+        ),
         Setting::new(
             "normalize",
             Takes::Word(&["none", "half", "dataset"]),
@@ -108,7 +112,11 @@ pub const TRAINING: Section = Section {
             Takes::Count,
             "The key of everything random: initial weights, held-out images, order, dropout, transforms",
         ),
-        Setting::new("label_smoothing", Takes::Number, "Share of the target spread evenly over all classes in training"),
+        Setting::new(
+            "label_smoothing",
+            Takes::Number,
+            "Share of the target spread evenly over all classes in training",
+        ),
     ],
     tables: &[("gradients", GradientOptions::SETTINGS)],
 };
@@ -139,7 +147,11 @@ pub const TRANSFORMS: Section = Section {
             Setting::new("flip_probability", Takes::Number, "Flip images left to right with this probability"),
             Setting::new("max_rotation_degrees", Takes::Number, "Rotate images at random by up to so many degrees"),
             Setting::new("max_shift", Takes::Number, "Shift images at random by up to so many pixels along each axis"),
-            Setting::new("border", Takes::Word(&["black", "edge"]), "Beyond an image's border: black, or the nearest pixel"),
+            Setting::new(
+                "border",
+                Takes::Word(&["black", "edge"]),
+                "Beyond an image's border: black, or the nearest pixel",
+            ),
         ],
     )],
 };
@@ -169,7 +181,11 @@ pub const RUN: Section = Section {
     heading: "Run",
     choices: NONE,
     settings: &[
-        Setting::new("name", Takes::Text, "What the run is called, in its folder's name and wherever runs are compared"),
+        Setting::new(
+            "name",
+            Takes::Text,
+            "What the run is called, in its folder's name and wherever runs are compared",
+        ),
         Setting::new(
             "device",
             Takes::Text,
@@ -177,10 +193,13 @@ pub const RUN: Section = Section {
         ),
         Setting::new("health", Takes::Switch, "Record diagnostics of every layer once an epoch"),
     ],
-    tables: &[("health", &[
-        Setting::new("histograms", Takes::Switch, "Diagnostics include histograms of parameters and gradients"),
-        Setting::new("pre_activations", Takes::Switch, "Diagnostics include what goes into activation functions"),
-    ])],
+    tables: &[(
+        "health",
+        &[
+            Setting::new("histograms", Takes::Switch, "Diagnostics include histograms of parameters and gradients"),
+            Setting::new("pre_activations", Takes::Switch, "Diagnostics include what goes into activation functions"),
+        ],
+    )],
 };
 
 /// All settings of a run.
@@ -222,17 +241,14 @@ impl Settings {
             return self.choose(choice, value);
         }
         let Some((head, inner)) = name.split_once('.') else {
-            if !all().any(|known| known == name) {
-                return Err(unknown(name));
-            }
+            check_name(name)?;
             let value = absolute(name, value)?;
             self.table.insert(name.to_owned(), value);
             return Ok(());
         };
         match choice(head) {
             Some(choice) => self.check_choice_has(choice, inner)?,
-            None if !all().any(|known| known == name) => return Err(unknown(name)),
-            None => {}
+            None => check_name(name)?,
         }
         let table = self.table.entry(head).or_insert_with(|| Value::Table(Table::new()));
         if !table.is_table() {
@@ -297,7 +313,8 @@ impl Settings {
     /// Checks that what is chosen has this setting.
     fn check_choice_has(&self, choice: &Choice, inner: &str) -> Result<()> {
         let has = |settings: &[Setting]| settings.iter().any(|setting| setting.name == inner);
-        let with: Vec<&str> = choice.entries.iter().filter(|entry| has(entry.settings)).map(|entry| entry.name).collect();
+        let with: Vec<&str> =
+            choice.entries.iter().filter(|entry| has(entry.settings)).map(|entry| entry.name).collect();
         let kind = self.kind(choice);
         if has(choice.common) || inner == "kind" || kind.is_some_and(|kind| with.contains(&kind)) {
             return Ok(());
@@ -318,13 +335,22 @@ pub fn choice(name: &str) -> Option<&'static Choice> {
     ALL.iter().copied().flatten().find(|choice| choice.name == name)
 }
 
+/// Checks that there is a setting of this dotted name.
+///
+/// # Errors
+/// [`Error::Setting`] with the settings that may have been meant.
+pub fn check_name(name: &str) -> Result<()> {
+    if all().any(|known| known == name) { Ok(()) } else { Err(unknown(name)) }
+}
+
 /// The dotted names of all settings.
 fn all() -> impl Iterator<Item = String> {
     SECTIONS.iter().flat_map(|section| {
         let own = section.settings.iter().map(|setting| setting.name.to_owned());
-        let in_tables = section.tables.iter().flat_map(|(table, settings)| {
-            settings.iter().map(move |setting| format!("{table}.{}", setting.name))
-        });
+        let in_tables = section
+            .tables
+            .iter()
+            .flat_map(|(table, settings)| settings.iter().map(move |setting| format!("{table}.{}", setting.name)));
         let chosen = section.choices.iter().flat_map(|choice| {
             let inner = choice.common.iter().chain(choice.entries.iter().flat_map(|entry| entry.settings));
             let inner = inner.map(move |setting| format!("{}.{}", choice.name, setting.name));
@@ -353,7 +379,8 @@ fn unknown(name: &str) -> Error {
 
 /// Paths mean the same from whichever folder the settings are read.
 fn absolute(name: &str, value: Value) -> Result<Value> {
-    let is_path = SECTIONS.iter().flat_map(|section| section.settings).any(|s| s.name == name && s.takes == Takes::Path);
+    let is_path =
+        SECTIONS.iter().flat_map(|section| section.settings).any(|s| s.name == name && s.takes == Takes::Path);
     match value {
         Value::String(path) if is_path => {
             let path: PathBuf = std::path::absolute(&path).map_err(Error::io("find", Path::new(&path)))?;

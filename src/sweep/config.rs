@@ -9,8 +9,8 @@ use toml::{Table, Value};
 use super::search::Search;
 use super::space::{Assignment, Space, first_line};
 use super::values::in_words;
-use crate::optim::Optimizer;
-use crate::run::RunConfig;
+use crate::run::settings::check_name;
+use crate::run::{RunConfig, Settings};
 use crate::train::EpochReport;
 use crate::train::early_stop::{EarlyStopOptions, Monitor};
 use crate::{Error, Result};
@@ -45,7 +45,8 @@ pub struct SearchOptions {
     pub metric: Metric,
     /// Successive halving: epochs before the first decision. Default 1.
     pub min_epochs: u64,
-    /// Successive halving: epochs of the trials that get through. Default: `base.epochs`.
+    /// The most epochs of a trial; under successive halving, of those that are promoted to the last rung. Default:
+    /// `base.epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_epochs: Option<u64>,
     /// Successive halving: one in so many goes on, so many times as far. Default 3.
@@ -159,13 +160,27 @@ impl Sweep {
         if i64::try_from(seed).is_err() {
             return Err(Error::setting("search.seed", "a number below 2^63", seed));
         }
+        let halving = [
+            ("min_epochs", config.search.min_epochs, SearchOptions::default().min_epochs),
+            // A factor of a few.
+            (
+                "reduction_factor",
+                config.search.reduction_factor as u64,
+                SearchOptions::default().reduction_factor as u64,
+            ),
+        ];
+        for (name, value, default) in halving {
+            if method != Method::Asha && value != default {
+                return Err(Error::setting(format!("search.{name}"), "to be used only with method asha", value));
+            }
+        }
         if jobs == Some(0) {
             return Err(Error::setting("search.jobs", "at least 1", 0));
         }
         let base = base(&config)?;
-        // Everything with its default, so that one number of a table can be set alone.
-        let full =
-            Table::try_from(&base).map_err(|error| Error::setting("[base]", "settings that TOML can hold", error))?;
+        for setting in space.settings() {
+            check_name(&setting.name).map_err(|error| prefixed("space", error))?;
+        }
         let assignments = match method {
             Method::Grid => {
                 let grid = space.grid()?;
@@ -191,7 +206,7 @@ impl Sweep {
         }
         let mut trials = Vec::with_capacity(assignments.len());
         for (index, assignment) in assignments.into_iter().enumerate() {
-            let config = configure(&full, &assignment).map_err(|error| blame(&full, &assignment, index, error))?;
+            let config = configure(&base, &assignment).map_err(|error| blame(&base, &assignment, index, error))?;
             trials.push(Trial { assignment, config });
         }
         let sweep = Sweep { config, space, base, trials };
@@ -228,17 +243,12 @@ impl Sweep {
 
 /// The settings of `[base]` with the search's own in them.
 fn base(config: &SweepConfig) -> Result<RunConfig> {
-    let mut table = config.base.clone();
-    if let Some(optimizer) = table.get_mut("optimizer") {
-        *optimizer = complete_optimizer(optimizer.clone());
-    }
+    let table = config.base.clone();
     let names_monitor = table.get("early_stopping").is_some_and(|value| value.get("monitor").is_some());
     let mut base: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
         Error::setting("[base]", "the settings of a training run", first_line(&error))
     })?;
-    if config.search.method == Method::Asha {
-        base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
-    }
+    base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
     // Hundreds of runs are not looked into one by one.
     if !config.base.contains_key("health") {
         base.health = None;
@@ -252,67 +262,17 @@ fn base(config: &SweepConfig) -> Result<RunConfig> {
 }
 
 /// The configuration with these settings in it.
-fn configure(base: &Table, assignment: &Assignment) -> Result<RunConfig> {
-    let mut table = base.clone();
-    let mut settings: Vec<_> = assignment.0.iter().collect();
-    // A whole table before what is set within it.
-    settings.sort_by_key(|(name, _)| name.matches('.').count());
-    for (name, value) in settings {
-        let value = if name == "optimizer" { complete_optimizer(value.clone()) } else { worded(name, value.clone()) };
-        set(&mut table, name, value)?;
-    }
-    let mut config: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
-        Error::setting("space", "settings that a training run takes", first_line(&error))
-    })?;
-    // Named, so that the file a trial leaves says it.
-    config.lr = Some(config.learning_rate());
-    config.validate()?;
-    Ok(config)
-}
-
-fn set(table: &mut Table, name: &str, value: Value) -> Result<()> {
-    match name.split_once('.') {
-        None => drop(table.insert(name.to_owned(), value)),
-        Some((outer, rest)) => {
-            let inner = table.entry(outer).or_insert_with(|| Value::Table(Table::new()));
-            let Value::Table(inner) = inner else {
-                let expected = format!("{outer} to be a table with {rest} in it");
-                return Err(Error::setting("space", expected, in_words(inner)));
-            };
-            set(inner, rest, value)?;
-        }
-    }
-    Ok(())
-}
-
-/// An optimizer with everything it does not say as `--optimizer` has it; a word alone is its kind.
-fn complete_optimizer(value: Value) -> Value {
-    let given = match worded("optimizer", value) {
-        Value::Table(table) => table,
-        other => return other,
-    };
-    let kind = given.get("kind").and_then(Value::as_str);
-    // Reading an unknown one says which there are.
-    let Some(entry) = Optimizer::ENTRIES.iter().find(|entry| Some(entry.name) == kind) else {
-        return Value::Table(given);
-    };
-    let mut full = entry.defaults();
-    full.extend(given);
-    Value::Table(full)
-}
-
-/// A word in the place of a table with a kind means that kind.
-fn worded(name: &str, value: Value) -> Value {
-    match value {
-        Value::String(kind) if ["optimizer", "schedule"].contains(&name) => {
-            Value::Table(Table::from_iter([("kind".to_owned(), Value::String(kind))]))
-        }
-        other => other,
-    }
+fn configure(base: &RunConfig, assignment: &Assignment) -> Result<RunConfig> {
+    let mut settings = Settings::of(base)?;
+    settings.set_all(&assignment.0)?;
+    let config = settings.config()?;
+    // A rate that all trials share is every optimizer's.
+    let lr = config.lr.or(base.lr);
+    Ok(RunConfig { lr, ..config }.named())
 }
 
 /// Names the setting behind an error: the one that is wrong by itself, or else all of them together.
-fn blame(base: &Table, assignment: &Assignment, trial: usize, error: Error) -> Error {
+fn blame(base: &RunConfig, assignment: &Assignment, trial: usize, error: Error) -> Error {
     for (name, value) in &assignment.0 {
         let alone = configure(base, &Assignment(vec![(name.clone(), value.clone())]));
         if let Err(Error::Setting { expected, got, .. }) = alone {

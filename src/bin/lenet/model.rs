@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use wgrad::run::SavedModel;
 use wgrad::Result;
+use wgrad::run::SavedModel;
 
 use crate::console;
 use crate::options::{Given, Model};

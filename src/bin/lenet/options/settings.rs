@@ -198,7 +198,13 @@ fn plain_flag(setting: &Setting, path: String, defaults: &BTreeMap<String, Strin
 fn choice_flags(choice: &Choice, flags: &mut Vec<Flag>) {
     for setting in choice.common {
         let path = format!("{}.{}", choice.name, setting.name);
-        flags.push(Flag { name: flag_name(&path), setting: *setting, path, help: setting.help.to_owned(), turns: None });
+        flags.push(Flag {
+            name: flag_name(&path),
+            setting: *setting,
+            path,
+            help: setting.help.to_owned(),
+            turns: None,
+        });
     }
     let mut seen: Vec<&str> = Vec::new();
     for setting in choice.entries.iter().flat_map(|entry| entry.settings) {
@@ -215,7 +221,8 @@ fn choice_flags(choice: &Choice, flags: &mut Vec<Flag>) {
         if setting.takes == Takes::Switch {
             // Both ways, where some have it on and others off.
             for (to, name, not) in [(true, name.clone(), ""), (false, format!("no-{name}"), "do not: ")] {
-                let names: Vec<&str> = with.iter().filter(|(_, on)| on != &Some(to.into())).map(|(name, _)| *name).collect();
+                let names: Vec<&str> =
+                    with.iter().filter(|(_, on)| on != &Some(to.into())).map(|(name, _)| *name).collect();
                 if !names.is_empty() {
                     let help = format!("{}: {not}{}", alternatives(&names), lower_first(setting.help));
                     flags.push(Flag { name, setting: *setting, path: path.clone(), help, turns: Some(to) });
@@ -265,14 +272,17 @@ fn arg(flag: &Flag) -> Arg {
     match setting.takes {
         Takes::Word(words) => {
             let words: Vec<String> = words.iter().map(|word| word.replace('_', "-")).collect();
-            arg.value_parser(PossibleValuesParser::new(words).map(move |word| {
-                setting.parse(&word).expect("clap lets no other word through")
-            }))
+            arg.value_parser(
+                PossibleValuesParser::new(words)
+                    .map(move |word| setting.parse(&word).expect("clap lets no other word through")),
+            )
         }
-        _ => arg.value_parser(move |text: &str| setting.parse(text).map_err(|error| match error {
-            Error::Setting { expected, .. } => format!("expected {expected}"),
-            other => other.to_string(),
-        })),
+        _ => arg.value_parser(move |text: &str| {
+            setting.parse(text).map_err(|error| match error {
+                Error::Setting { expected, .. } => format!("expected {expected}"),
+                other => other.to_string(),
+            })
+        }),
     }
 }
 
