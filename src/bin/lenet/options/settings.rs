@@ -15,8 +15,10 @@ use wgrad::{Error, Result};
 use super::alternatives;
 
 /// Settings whose flag is not the last part of their name.
-const FLAGS: [(&str, &str); 8] = [
+const FLAGS: [(&str, &str); 9] = [
     ("schedule", "scheduler"),
+    // The optimizer has an eps too.
+    ("schedule.eps", "scheduler-eps"),
     ("early_stopping.monitor", "monitor"),
     ("early_stopping.patience", "early-stopping-patience"),
     ("early_stopping.min_delta", "early-stopping-min-delta"),
@@ -345,4 +347,17 @@ sections! {
 sections! {
     /// A schedule.
     Rates: SCHEDULE; "schedule"
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use crate::options::Cli;
+
+    /// Two settings with one flag would be found only when someone runs the program.
+    #[test]
+    fn flags_are_unique() {
+        Cli::command().debug_assert();
+    }
 }
