@@ -63,8 +63,18 @@ pub struct Report {
 /// # Errors
 /// As [`Program::compile`], [`Program::write`] and [`Program::run`].
 pub fn verify(device: &Device, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<Report> {
+    verify_program(Program::compile(device, vec![plan.clone()], seed)?, plan, states, table, seed)
+}
+
+/// [`verify`] for a program of one plan that was compiled already.
+pub(crate) fn verify_program(
+    mut candidate: Program,
+    plan: &Plan,
+    states: &StateDict,
+    table: &StepTable,
+    seed: u64,
+) -> Result<Report> {
     let mut reference = Program::compile(&Device::CpuF64, vec![plan.clone()], seed)?;
-    let mut candidate = Program::compile(device, vec![plan.clone()], seed)?;
     for (name, tensor) in states {
         reference.write(name, tensor)?;
         candidate.write(name, tensor)?;

@@ -20,5 +20,7 @@ mod optim;
 mod optim_more;
 mod properties;
 mod report;
+#[cfg(feature = "sanitize")]
+mod sanitize;
 mod shaders;
 mod train;
