@@ -117,7 +117,11 @@ pub(super) enum Binary {
 pub(super) enum Length {
     Fixed(u32),
     /// As many as fit into the binding after `offset` words, each `stride` words long.
-    Runtime { global: u16, offset: u32, stride: u32 },
+    Runtime {
+        global: u16,
+        offset: u32,
+        stride: u32,
+    },
 }
 
 /// What an atomic does to a word.
@@ -186,49 +190,146 @@ pub(super) struct Offsets {
 /// One instruction. `d` is the register that is written, and of several the first.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
-    Unary { op: Unary, d: Reg, a: Reg },
-    Binary { op: Binary, d: Reg, a: Reg, b: Reg },
-    Fma { d: Reg, a: Reg, b: Reg, c: Reg },
+    Unary {
+        op: Unary,
+        d: Reg,
+        a: Reg,
+    },
+    Binary {
+        op: Binary,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Fma {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
     /// `d = if c { a } else { b }`.
-    Select { d: Reg, c: Reg, a: Reg, b: Reg },
+    Select {
+        d: Reg,
+        c: Reg,
+        a: Reg,
+        b: Reg,
+    },
     /// Writes a variable: invocations that are not active keep its value.
-    Set { d: Reg, a: Reg },
+    Set {
+        d: Reg,
+        a: Reg,
+    },
     /// Reads `n` registers from `base + index` on, where the index differs between invocations.
-    GetIndexed { d: Reg, base: Reg, index: Reg, n: u32 },
-    SetIndexed { base: Reg, index: Reg, a: Reg, n: u32 },
+    GetIndexed {
+        d: Reg,
+        base: Reg,
+        index: Reg,
+        n: u32,
+    },
+    SetIndexed {
+        base: Reg,
+        index: Reg,
+        a: Reg,
+        n: u32,
+    },
     /// Complains where an active invocation has not written the variable yet.
-    CheckWritten { flag: Reg, name: u16 },
+    CheckWritten {
+        flag: Reg,
+        name: u16,
+    },
     /// `d = base + index * stride`, complaining and marking where `index` is not below `len`.
-    Index { d: Reg, base: Option<Reg>, index: Reg, stride: u32, len: Length, name: u16 },
+    Index {
+        d: Reg,
+        base: Option<Reg>,
+        index: Reg,
+        stride: u32,
+        len: Length,
+        name: u16,
+    },
     /// Reads scalars into registers from `d` on.
-    Load { d: Reg, at: Address, words: Offsets },
+    Load {
+        d: Reg,
+        at: Address,
+        words: Offsets,
+    },
     /// Writes registers from `a` on, masked.
-    Store { a: Reg, at: Address, words: Offsets },
-    AtomicLoad { d: Reg, at: Address },
-    AtomicStore { a: Reg, at: Address },
-    Atomic { fun: Atomic, d: Option<Reg>, at: Address, a: Reg },
-    ArrayLength { d: Reg, global: u16, offset: u32, stride: u32 },
-    Barrier { workgroup: bool, storage: bool },
+    Store {
+        a: Reg,
+        at: Address,
+        words: Offsets,
+    },
+    AtomicLoad {
+        d: Reg,
+        at: Address,
+    },
+    AtomicStore {
+        a: Reg,
+        at: Address,
+    },
+    Atomic {
+        fun: Atomic,
+        d: Option<Reg>,
+        at: Address,
+        a: Reg,
+    },
+    ArrayLength {
+        d: Reg,
+        global: u16,
+        offset: u32,
+        stride: u32,
+    },
+    Barrier {
+        workgroup: bool,
+        storage: bool,
+    },
     /// `workgroupUniformLoad`: complains where invocations read different words.
-    UniformCheck { at: Address },
-    Gather { d: Reg, a: Reg, from: Gather },
-    Scan { d: Reg, a: Reg, scan: Scan, with: Combine },
-    Ballot { d: Reg, a: Option<Reg> },
-    If { c: Reg, otherwise: Pc },
-    Else { end: Pc },
+    UniformCheck {
+        at: Address,
+    },
+    Gather {
+        d: Reg,
+        a: Reg,
+        from: Gather,
+    },
+    Scan {
+        d: Reg,
+        a: Reg,
+        scan: Scan,
+        with: Combine,
+    },
+    Ballot {
+        d: Reg,
+        a: Option<Reg>,
+    },
+    If {
+        c: Reg,
+        otherwise: Pc,
+    },
+    Else {
+        end: Pc,
+    },
     EndIf,
     Enter,
     Leave,
     Return,
     /// Goes on at `to` where no invocation is active.
-    SkipIfNone { to: Pc },
+    SkipIfNone {
+        to: Pc,
+    },
     Loop,
-    Head { id: u16, end: Pc },
+    Head {
+        id: u16,
+        end: Pc,
+    },
     Break,
     Continue,
     Continuing,
-    BreakIf { c: Reg },
-    Repeat { head: Pc },
+    BreakIf {
+        c: Reg,
+    },
+    Repeat {
+        head: Pc,
+    },
     EndLoop,
     Switch,
     EndSwitch,
@@ -280,78 +381,4 @@ pub(super) enum Input {
     SubgroupLane,
     SubgroupId,
     NumSubgroups,
-}
-
-impl Op {
-    /// Tells the registers that an instruction reads.
-    pub fn reads(&self, mut f: impl FnMut(Reg)) {
-        let mut range = |first: Reg, count: u32| (first..first + count).for_each(&mut f);
-        match *self {
-            Op::Unary { a, .. } | Op::Set { a, .. } | Op::Scan { a, .. } => range(a, 1),
-            Op::Binary { a, b, .. } => {
-                range(a, 1);
-                range(b, 1);
-            }
-            Op::Fma { a, b, c, .. } | Op::Select { c, a, b, .. } => [a, b, c].into_iter().for_each(|reg| range(reg, 1)),
-            Op::GetIndexed { base, index, n, .. } => {
-                range(base, n);
-                range(index, 1);
-            }
-            Op::SetIndexed { index, a, n, .. } => {
-                range(index, 1);
-                range(a, n);
-            }
-            Op::CheckWritten { flag, .. } => range(flag, 1),
-            Op::Index { base, index, .. } => {
-                range(index, 1);
-                base.into_iter().for_each(|base| range(base, 1));
-            }
-            Op::Load { at, .. } | Op::AtomicLoad { at, .. } | Op::UniformCheck { at } => {
-                at.index.into_iter().for_each(|index| range(index, 1));
-            }
-            Op::Store { a, at, words } => {
-                range(a, words.len);
-                at.index.into_iter().for_each(|index| range(index, 1));
-            }
-            Op::AtomicStore { a, at } | Op::Atomic { a, at, .. } => {
-                range(a, 1);
-                at.index.into_iter().for_each(|index| range(index, 1));
-            }
-            Op::Gather { a, from, .. } => {
-                range(a, 1);
-                if let Gather::Lane(reg) | Gather::Down(reg) | Gather::Up(reg) | Gather::Xor(reg) | Gather::QuadLane(reg) =
-                    from
-                {
-                    range(reg, 1);
-                }
-            }
-            Op::Ballot { a, .. } => a.into_iter().for_each(|a| range(a, 1)),
-            Op::If { c, .. } | Op::BreakIf { c } => range(c, 1),
-            _ => {}
-        }
-    }
-
-    /// The registers that an instruction writes: the first and how many.
-    pub fn writes(&self) -> Option<(Reg, u32)> {
-        match *self {
-            Op::Unary { d, .. }
-            | Op::Binary { d, .. }
-            | Op::Fma { d, .. }
-            | Op::Select { d, .. }
-            | Op::Set { d, .. }
-            | Op::Index { d, .. }
-            | Op::AtomicLoad { d, .. }
-            | Op::ArrayLength { d, .. }
-            | Op::Gather { d, .. }
-            | Op::Scan { d, .. } => Some((d, 1)),
-            Op::GetIndexed { d, n, .. } => Some((d, n)),
-            Op::SetIndexed { base, n, .. } => Some((base, n)),
-            Op::Load { d, words, .. } => Some((d, words.len)),
-            Op::Atomic { d: Some(d), fun, .. } => {
-                Some((d, if matches!(fun, Atomic::CompareExchange(_)) { 2 } else { 1 }))
-            }
-            Op::Ballot { d, .. } => Some((d, 4)),
-            _ => None,
-        }
-    }
 }

@@ -160,7 +160,8 @@ impl Counting {
         });
         self.depth_now = depth;
         self.now = start + warps.div_ceil(SCHEDULERS);
-        let is_load = matches!(op, Op::Load { at, .. } | Op::AtomicLoad { at, .. } if self.is_global[usize::from(at.global)]);
+        let is_load =
+            matches!(op, Op::Load { at, .. } | Op::AtomicLoad { at, .. } if self.is_global[usize::from(at.global)]);
         let latency = match class {
             Class::Access if is_load => LOAD_CYCLES,
             Class::Access => SHARED_CYCLES,
@@ -207,8 +208,7 @@ impl Counting {
             if starts.is_empty() {
                 continue;
             }
-            let words: HashSet<u64> =
-                starts.iter().flat_map(|&start| start..start + u64::from(num_words)).collect();
+            let words: HashSet<u64> = starts.iter().flat_map(|&start| start..start + u64::from(num_words)).collect();
             if is_global {
                 let sectors: HashSet<u64> = words.iter().map(|word| word / SECTOR_WORDS).collect();
                 self.total.global_accesses += 1;
@@ -280,9 +280,13 @@ fn class(op: &Op) -> Class {
         Op::Unary { op, .. } => match op {
             Unary::Copy | Unary::IToU | Unary::UToI => Class::Free,
             Unary::NegF | Unary::AbsF => Class::Free,
-            Unary::Floor | Unary::Ceil | Unary::Round | Unary::Trunc | Unary::Fract | Unary::Saturate | Unary::SignF => {
-                Class::Float
-            }
+            Unary::Floor
+            | Unary::Ceil
+            | Unary::Round
+            | Unary::Trunc
+            | Unary::Fract
+            | Unary::Saturate
+            | Unary::SignF => Class::Float,
             Unary::NotB
             | Unary::NotBits
             | Unary::NegI

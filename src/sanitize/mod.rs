@@ -28,9 +28,11 @@ mod code;
 mod counters;
 pub mod estimate;
 mod exec;
+mod executor;
 mod live;
 mod lower;
 mod memory;
+mod operands;
 mod plan;
 mod report;
 
@@ -96,7 +98,13 @@ pub struct Options {
 impl Default for Options {
     /// Subgroups of 32, all workgroups in order, loops of at most 2²⁴ iterations, no counters.
     fn default() -> Self {
-        Options { subgroup_size: 32, order: Order::Forward, max_workgroups: None, max_iterations: 1 << 24, count: false }
+        Options {
+            subgroup_size: 32,
+            order: Order::Forward,
+            max_workgroups: None,
+            max_iterations: 1 << 24,
+            count: false,
+        }
     }
 }
 
@@ -149,19 +157,14 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Kernel`] where a binding is missing or not of group 0.
-    pub fn run(
-        &self,
-        memory: &mut Memory,
-        bound: &[Bound],
-        workgroups: [u32; 3],
-        options: &Options,
-    ) -> Result<Report> {
+    pub fn run(&self, memory: &mut Memory, bound: &[Bound], workgroups: [u32; 3], options: &Options) -> Result<Report> {
         let targets = self.targets(memory, bound)?;
         let settings = Settings {
             subgroup_size: options.subgroup_size.max(1),
             max_iterations: options.max_iterations,
             count: options.count,
         };
+        let bound_words = targets.iter().filter(|target| target.buffer.is_some()).map(|target| target.len as u64).sum();
         let mut machine = Machine::new(&self.code, memory, targets, settings);
         let groups = chosen_groups(workgroups, options);
         for &group in &groups {
@@ -174,6 +177,7 @@ impl Kernel {
             loops,
             max_iterations: machine.max_iterations,
             operations: machine.operations,
+            bound_words,
             workgroups: [groups.len() as u64, workgroups.iter().map(|&extent| u64::from(extent)).product()],
             counters: machine.counting.map(|counting| counting.total),
         })
@@ -247,7 +251,11 @@ fn chosen_groups([x, y, z]: [u32; 3], options: &Options) -> Vec<[u32; 3]> {
     let place = |index: u64| {
         let flat = if count == 1 { 0 } else { index * (total - 1) / (count - 1) };
         // Each is below its extent.
-        [(flat % u64::from(x)) as u32, (flat / u64::from(x) % u64::from(y)) as u32, (flat / u64::from(x) / u64::from(y)) as u32]
+        [
+            (flat % u64::from(x)) as u32,
+            (flat / u64::from(x) % u64::from(y)) as u32,
+            (flat / u64::from(x) / u64::from(y)) as u32,
+        ]
     };
     let mut groups: Vec<[u32; 3]> = (0..count).map(place).collect();
     if options.order == Order::Reverse {

@@ -105,6 +105,8 @@ pub struct Report {
     pub operations: u64,
     /// Workgroups that ran, and that the dispatch has.
     pub workgroups: [u64; 2],
+    /// Words of the storage buffers that are bound.
+    pub bound_words: u64,
     /// What was counted for the estimate, where it was asked for.
     pub counters: Option<super::counters::Counters>,
 }

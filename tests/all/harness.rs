@@ -62,12 +62,7 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
         }
     }
     let plan = plan_with_gradients(case).map_err(|error| fail("build", &error))?;
-    let inputs: StateDict =
-        tensors.into_iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
-    // Inputs that nothing reads are not in the plan.
-    let inputs = inputs.into_iter().filter(|(name, _)| plan.states().iter().any(|spec| spec.name == *name)).collect();
-    // The scalars that cases use; those that a plan does not read are left out.
-    let table = StepTable::new(1).constant("start", 3.0).constant("step", 5.0);
+    let (inputs, table) = (inputs_of(case, &plan), scalars());
     for device in devices {
         let report = verify(device, &plan, &inputs, &table, 0).map_err(|error| fail("verify", &error))?;
         if let Some(difference) = report.difference {
@@ -80,8 +75,19 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
     Ok(())
 }
 
+/// The inputs of a case by name, but for those that nothing reads, which are not in the plan.
+pub fn inputs_of(case: &Case, plan: &Plan) -> StateDict {
+    let named = case.tensors().into_iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor));
+    named.filter(|(name, _)| plan.states().iter().any(|spec| spec.name == *name)).collect()
+}
+
+/// The scalars that cases use; those that a plan does not read are left out.
+pub fn scalars() -> StepTable {
+    StepTable::new(1).constant("start", 3.0).constant("step", 5.0)
+}
+
 /// The plan of a case's outputs and, where it has gradients, of all of those under random output gradients.
-fn plan_with_gradients(case: &Case) -> wgrad::Result<Plan> {
+pub fn plan_with_gradients(case: &Case) -> wgrad::Result<Plan> {
     let mut graph = Graph::new("case");
     let values = case
         .tensors()

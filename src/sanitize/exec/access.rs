@@ -179,7 +179,9 @@ impl Machine<'_> {
             let offset = u64::from(at.offset) + u64::from(self.code.offsets[(words.start + word) as usize]);
             for lane in 0..self.num_blocks * WIDTH {
                 let Some(place) = self.lane_address(at, lane) else { continue };
-                if let Some(found) = self.touch(target, lane, place - u64::from(at.offset) + offset, (at.global, Use::Write)) {
+                if let Some(found) =
+                    self.touch(target, lane, place - u64::from(at.offset) + offset, (at.global, Use::Write))
+                {
                     let value = self.scalar(a + word, lane);
                     let buffer = self.buffer_mut(target);
                     buffer.words[found] = value;

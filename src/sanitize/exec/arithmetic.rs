@@ -137,7 +137,15 @@ impl Machine<'_> {
             }
             Unary::NegF => self.float(d, a, |x| -x),
             Unary::AbsF => self.float(d, a, f32::abs),
-            Unary::SignF => self.float(d, a, |x| if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { 0.0 }),
+            Unary::SignF => self.float(d, a, |x| {
+                if x > 0.0 {
+                    1.0
+                } else if x < 0.0 {
+                    -1.0
+                } else {
+                    0.0
+                }
+            }),
             Unary::Floor => self.float(d, a, f32::floor),
             Unary::Ceil => self.float(d, a, f32::ceil),
             Unary::Round => self.float(d, a, f32::round_ties_even),
@@ -200,9 +208,9 @@ impl Machine<'_> {
             Binary::Atan2 => self.floats(d, a, b, f32::atan2),
             Binary::Step => self.floats(d, a, b, |edge, x| if edge <= x { 1.0 } else { 0.0 }),
             // An exponent is far inside f64's range.
-            Binary::Ldexp => self.zip(d, a, b, |x, y| {
-                ((f64::from(f32::from_bits(x)) * f64::from(y as i32).exp2()) as f32).to_bits()
-            }),
+            Binary::Ldexp => {
+                self.zip(d, a, b, |x, y| ((f64::from(f32::from_bits(x)) * f64::from(y as i32).exp2()) as f32).to_bits())
+            }
             Binary::EqF => self.compare(d, a, b, |x, y| x == y),
             Binary::NeF => self.compare(d, a, b, |x, y| x != y),
             Binary::LtF => self.compare(d, a, b, |x, y| x < y),

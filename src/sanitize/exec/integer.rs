@@ -122,7 +122,9 @@ impl Machine<'_> {
 
     pub(super) fn integer_unary(&mut self, op: Unary, d: Reg, a: Reg) {
         match op {
-            Unary::NegI => self.integers(d, [a, a], true, |x, _| (x.wrapping_neg(), x == 1 << 31), |x, _| x.saturating_neg()),
+            Unary::NegI => {
+                self.integers(d, [a, a], true, |x, _| (x.wrapping_neg(), x == 1 << 31), |x, _| x.saturating_neg())
+            }
             Unary::AbsI => self.integers(
                 d,
                 [a, a],

@@ -82,7 +82,8 @@ impl Masks {
     fn update(&mut self) {
         let mut count = 0;
         for (block, active) in self.active.iter_mut().enumerate() {
-            let parts = [&self.condition, &self.in_loop, &self.in_iteration, &self.in_function].map(|part| &part[block]);
+            let parts =
+                [&self.condition, &self.in_loop, &self.in_iteration, &self.in_function].map(|part| &part[block]);
             for lane in 0..WIDTH {
                 active[lane] = parts[0][lane] & parts[1][lane] & parts[2][lane] & parts[3][lane];
                 count += active[lane] & 1;

@@ -261,13 +261,7 @@ impl<'a> Machine<'a> {
         Interval { dispatch, group, now }
     }
 
-    fn report(
-        &mut self,
-        kind: Kind,
-        lane: usize,
-        other: Option<(Pc, Option<u32>)>,
-        detail: impl FnOnce() -> String,
-    ) {
+    fn report(&mut self, kind: Kind, lane: usize, other: Option<(Pc, Option<u32>)>, detail: impl FnOnce() -> String) {
         let (pc, workgroup) = (self.pc, self.group);
         let make = || Found {
             kind,

@@ -22,7 +22,8 @@ impl Machine<'_> {
         for &lane in &lanes {
             let subgroup = self.subgroup(lane);
             let own = (lane - subgroup.start) as u32;
-            let first = || lanes.iter().find(|other| subgroup.contains(other)).map_or(0, |first| first - subgroup.start);
+            let first =
+                || lanes.iter().find(|other| subgroup.contains(other)).map_or(0, |first| first - subgroup.start);
             let source = match from {
                 // A lane number is far below 4 Gi.
                 Gather::First => first() as u32,

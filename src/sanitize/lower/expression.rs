@@ -109,8 +109,7 @@ impl<'a> Lowering<'a> {
                 return Ok(Value::Pointer(Place { root, offset: 0, index: None, inner }));
             }
             Expression::Compose { components, .. } => {
-                let parts: Vec<_> =
-                    components.iter().map(|&part| self.regs(frame, part)).collect::<Lowered<_>>()?;
+                let parts: Vec<_> = components.iter().map(|&part| self.regs(frame, part)).collect::<Lowered<_>>()?;
                 parts.concat()
             }
             &Expression::Access { base, index } => return self.access(frame, base, index),

@@ -11,7 +11,9 @@ pub(super) fn num_scalars(module: &Module, inner: &Inner) -> u32 {
         TypeInner::Scalar(_) | TypeInner::Atomic(_) => 1,
         TypeInner::Vector { size, .. } => u32::from(*size),
         TypeInner::Matrix { columns, rows, .. } => u32::from(*columns) * u32::from(*rows),
-        TypeInner::Array { base, size, .. } => fixed(*size).unwrap_or(0) * num_scalars(module, &module.types[*base].inner),
+        TypeInner::Array { base, size, .. } => {
+            fixed(*size).unwrap_or(0) * num_scalars(module, &module.types[*base].inner)
+        }
         TypeInner::Struct { members, .. } => {
             members.iter().map(|member| num_scalars(module, &module.types[member.ty].inner)).sum()
         }
@@ -143,7 +145,9 @@ pub(super) fn num_elements(inner: &Inner) -> Option<u32> {
 pub(super) fn scalar_offsets(module: &Module, inner: &Inner, base: u32, offsets: &mut Vec<u32>) {
     let parts = match inner {
         TypeInner::Struct { members, .. } => members.len() as u32,
-        TypeInner::Vector { .. } | TypeInner::Matrix { .. } | TypeInner::Array { .. } => num_elements(inner).unwrap_or(0),
+        TypeInner::Vector { .. } | TypeInner::Matrix { .. } | TypeInner::Array { .. } => {
+            num_elements(inner).unwrap_or(0)
+        }
         _ => return offsets.push(base),
     };
     for index in 0..parts {

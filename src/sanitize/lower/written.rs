@@ -34,7 +34,8 @@ impl Search<'_> {
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Store { pointer, value } => {
-                let is_whole = matches!(self.function.expressions[*pointer], Expression::LocalVariable(v) if v == self.variable);
+                let is_whole =
+                    matches!(self.function.expressions[*pointer], Expression::LocalVariable(v) if v == self.variable);
                 self.mention(*value);
                 if is_whole && self.store.is_none() {
                     self.store = self.path.last().copied();

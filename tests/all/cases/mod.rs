@@ -28,6 +28,36 @@ pub mod tensor_stats;
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};
 
+/// Every case of every file, for what runs them all.
+pub fn all() -> Vec<Case> {
+    let lists = [
+        argmax::cases(),
+        augment::cases(),
+        avg_pool2d::cases(),
+        batch_norm2d::cases(),
+        concat::cases(),
+        conv2d::lenet(),
+        conv2d::sizes(),
+        conv2d::attributes(),
+        copy::cases(),
+        cross_entropy::cases(),
+        dropout::cases(),
+        elementwise::unary(),
+        elementwise::binary(),
+        gather::cases(),
+        loss::cases(),
+        matmul::cases(),
+        max_pool2d::cases(),
+        metrics::cases(),
+        pad::cases(),
+        pad::slices(),
+        reduce::cases(),
+        softmax::cases(),
+        tensor_stats::cases(),
+    ];
+    lists.into_iter().flatten().collect()
+}
+
 /// How an input's elements are drawn.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {

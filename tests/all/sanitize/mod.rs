@@ -4,6 +4,7 @@ mod counters;
 mod faults;
 mod language;
 mod ops;
+mod races;
 
 use wgrad::sanitize::{Bound, BufferId, Kernel, Memory, Options, Report};
 
