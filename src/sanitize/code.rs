@@ -342,6 +342,8 @@ pub(super) struct Global {
     /// The binding, or `None` for workgroup memory.
     pub binding: Option<(u32, u32)>,
     pub writable: bool,
+    /// Whether it is a uniform buffer, which GPUs read through a cache of its own.
+    pub is_uniform: bool,
     /// Words from the start of workgroup memory.
     pub base: u32,
     /// Words that it takes at least.

@@ -66,16 +66,14 @@ pub struct Counters {
 #[derive(Debug)]
 pub(super) struct Counting {
     pub total: Counters,
-    /// Products that an addition takes up.
-    is_fused: Vec<bool>,
     classes: Vec<Class>,
     /// For each register, the cycle at which it may be used and the loads that it waits for.
     ready: Vec<u64>,
     depth: Vec<u64>,
     now: u64,
     depth_now: u64,
-    touched: HashSet<(bool, usize, u64)>,
-    /// Whether the access that was counted last is to global memory.
+    touched: HashSet<(usize, u64)>,
+    /// For each variable, whether it lies in global memory.
     is_global: Vec<bool>,
 }
 
@@ -94,7 +92,7 @@ enum Class {
 impl Counting {
     pub fn new(code: &Code) -> Counting {
         let is_fused = fused_products(code);
-        let mut classes: Vec<Class> = code.ops.iter().map(class).collect();
+        let mut classes: Vec<Class> = code.ops.iter().map(|op| class(code, op)).collect();
         for (pc, &is_product) in is_fused.iter().enumerate() {
             if is_product {
                 classes[pc] = Class::Free;
@@ -108,14 +106,13 @@ impl Counting {
         };
         Counting {
             total,
-            is_fused,
             classes,
             ready: vec![0; code.num_regs as usize],
             depth: vec![0; code.num_regs as usize],
             now: 0,
             depth_now: 0,
             touched: HashSet::new(),
-            is_global: code.globals.iter().map(|global| global.binding.is_some()).collect(),
+            is_global: code.globals.iter().map(|global| global.binding.is_some() && !global.is_uniform).collect(),
         }
     }
 
@@ -141,7 +138,7 @@ impl Counting {
             return;
         }
         if class == Class::Free {
-            return self.pass_on(op, self.is_fused[pc as usize]);
+            return self.pass_on(op);
         }
         let warps = masks.blocks().iter().filter(|block| block.iter().any(|&lane| lane != 0)).count() as u64;
         self.total.warp_instructions += warps;
@@ -181,7 +178,7 @@ impl Counting {
     }
 
     /// A move, which a compiler leaves out, and a product that a sum takes up wait for nothing themselves.
-    fn pass_on(&mut self, op: &Op, _is_product: bool) {
+    fn pass_on(&mut self, op: &Op) {
         let (mut ready, mut depth) = (0, 0);
         op.reads(|reg| {
             ready = ready.max(self.ready[reg as usize]);
@@ -196,13 +193,8 @@ impl Counting {
     }
 
     /// Counts an access of each invocation to `num_words` words in a row: where it starts, if it is active.
-    pub fn access(
-        &mut self,
-        addresses: &[Option<u64>],
-        num_words: u32,
-        (is_global, base, variable): (bool, u64, usize),
-        _is_store: bool,
-    ) {
+    pub fn access(&mut self, addresses: &[Option<u64>], num_words: u32, (base, variable): (u64, usize)) {
+        let is_global = self.is_global[variable];
         for warp in addresses.chunks(WIDTH) {
             let starts: Vec<u64> = warp.iter().flatten().map(|&start| base + start).collect();
             if starts.is_empty() {
@@ -214,7 +206,7 @@ impl Counting {
                 self.total.global_accesses += 1;
                 self.total.sectors[0] += sectors.len() as u64;
                 self.total.sectors[1] += (words.len() as u64).div_ceil(SECTOR_WORDS);
-                self.touched.extend(words.into_iter().map(|word| (true, variable, word)));
+                self.touched.extend(words.into_iter().map(|word| (variable, word)));
             } else {
                 self.total.bank_passes[0] += bank_passes(&starts, u64::from(num_words));
                 self.total.bank_passes[1] += (words.len() as u64).div_ceil(BANKS);
@@ -275,8 +267,10 @@ fn mark_multiply_adds(code: &Code, is_fused: &[bool], classes: &mut [Class]) {
     }
 }
 
-fn class(op: &Op) -> Class {
+fn class(code: &Code, op: &Op) -> Class {
     match op {
+        // Uniform values are constants to a GPU.
+        Op::Load { at, .. } if code.globals[usize::from(at.global)].is_uniform => Class::Free,
         Op::Unary { op, .. } => match op {
             Unary::Copy | Unary::IToU | Unary::UToI => Class::Free,
             Unary::NegF | Unary::AbsF => Class::Free,

@@ -202,6 +202,11 @@ impl InterpreterExecutor {
         for ready in &at.steps[step] {
             let Ready { kernel, bound, dispatch } = ready;
             let report = kernel.run(&mut self.memory, bound, dispatch.workgroups, &self.options)?;
+            if self.options.max_workgroups.is_some() {
+                // The next kernel reads what all workgroups write.
+                let all = Options { max_workgroups: None, count: false, ..self.options };
+                kernel.run(&mut self.memory, bound, dispatch.workgroups, &all)?;
+            }
             let used = KernelUse {
                 op: op.clone(),
                 kernel: dispatch.kernel.label(),

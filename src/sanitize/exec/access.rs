@@ -104,7 +104,7 @@ impl Machine<'_> {
     pub(super) fn load(&mut self, d: Reg, at: Address, words: Offsets) {
         let target = self.targets[usize::from(at.global)];
         let is_plain = !target.is_shared && !target.may_be_unwritten;
-        self.count_access(at, words, target, false);
+        self.count_access(at, words, target);
         for word in 0..words.len {
             let offset = u64::from(at.offset) + u64::from(self.code.offsets[(words.start + word) as usize]);
             match at.index {
@@ -174,7 +174,7 @@ impl Machine<'_> {
 
     pub(super) fn store(&mut self, a: Reg, at: Address, words: Offsets) {
         let target = self.targets[usize::from(at.global)];
-        self.count_access(at, words, target, true);
+        self.count_access(at, words, target);
         for word in 0..words.len {
             let offset = u64::from(at.offset) + u64::from(self.code.offsets[(words.start + word) as usize]);
             for lane in 0..self.num_blocks * WIDTH {
@@ -320,15 +320,15 @@ impl Machine<'_> {
         }
     }
 
-    fn count_access(&mut self, at: Address, words: Offsets, target: Target, is_store: bool) {
-        if self.counting.is_none() {
+    fn count_access(&mut self, at: Address, words: Offsets, target: Target) {
+        let is_uniform = self.code.globals[usize::from(at.global)].is_uniform;
+        if self.counting.is_none() || is_uniform {
             return;
         }
         let addresses: Vec<Option<u64>> =
             (0..self.num_blocks * WIDTH).map(|lane| self.lane_address(at, lane)).collect();
         if let Some(counting) = &mut self.counting {
-            let global = (target.buffer.is_some(), target.base as u64, usize::from(at.global));
-            counting.access(&addresses, words.len, global, is_store);
+            counting.access(&addresses, words.len, (target.base as u64, usize::from(at.global)));
         }
     }
 }

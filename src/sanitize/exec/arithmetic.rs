@@ -92,14 +92,18 @@ impl Machine<'_> {
     pub(super) fn fma(&mut self, d: Reg, [a, b, c]: [Reg; 3]) {
         let n = self.num_blocks;
         let at = [d, a, b, c].map(|reg| reg as usize * n);
+        let mut nans = 0;
         for block in 0..n {
             let [x, y, z] = [1, 2, 3].map(|operand| self.regs[at[operand] + block]);
             for lane in 0..WIDTH {
                 let value = f32::from_bits(x[lane]).mul_add(f32::from_bits(y[lane]), f32::from_bits(z[lane]));
                 self.regs[at[0] + block][lane] = value.to_bits();
+                nans |= u32::from(value.is_nan());
             }
         }
-        self.check_nan(d, &[a, b, c]);
+        if nans != 0 {
+            self.check_nan(d, &[a, b, c]);
+        }
     }
 
     pub(super) fn select(&mut self, d: Reg, c: Reg, [a, b]: [Reg; 2]) {

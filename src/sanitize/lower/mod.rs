@@ -155,6 +155,7 @@ impl<'a> Lowering<'a> {
                 name,
                 binding: variable.binding.map(|binding| (binding.group, binding.binding)),
                 writable: true,
+                is_uniform: variable.space == AddressSpace::Uniform,
                 base: 0,
                 words,
             };
