@@ -11,9 +11,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wgrad::data::{DatasetName, Normalize};
-use wgrad::nn::LeNet5;
-use wgrad::nn::weights;
+use wgrad::data::{Cifar10, Normalize};
+use wgrad::nn::weights::{self, Metadata};
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::report::grids::sample_grid;
 use wgrad::report::samples;
 use wgrad::schedule::Schedule;
@@ -65,15 +65,15 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
-    let mut data = wgrad::data::load(DatasetName::Cifar10, args.data.as_deref())?;
+    let mut data = wgrad::data::load(&Cifar10 {}.into(), args.data.as_deref())?;
     if args.quick {
         data.train.limit(2000);
         data.test.limit(500);
     }
     println!("{} training and {} test images, from {}", data.train.len(), data.test.len(), data.source);
 
-    let model = LeNet5::new(10);
-    let normalize = Normalize::Half.stats(DatasetName::Cifar10);
+    let model = Classifier::new(LeNet5::default(), 10);
+    let normalize = Normalize::Half.stats(&data.train)?;
     let options = SessionOptions {
         batch_size: args.batch_size,
         eval_batch_size: 250,
@@ -91,7 +91,8 @@ fn main() -> Result<()> {
     fit(&mut session, &fit_options, &mut Printer)?;
 
     // Saved, and loaded again: a safetensors file with PyTorch's names, which PyTorch can read as well.
-    weights::save(&args.model, &session.model()?, &[("model", "LeNet-5 on CIFAR-10".to_owned())])?;
+    let metadata = Metadata { network: Some(model.network.clone()), ..Metadata::default() };
+    weights::save(&args.model, &session.model()?, &metadata.entry("dataset", "CIFAR-10"))?;
     println!("saved to {}", args.model.display());
     let loaded = weights::load(&args.model)?;
 
@@ -100,11 +101,11 @@ fn main() -> Result<()> {
         model: &model,
         weights: &loaded,
         normalize: &normalize,
-        shape: data.test.shape,
+        shape: data.test.shape(),
         batch_size: 250,
     };
     let predictions = Predictor::new(&device, &options)?.predict(&data.test)?;
-    let names = data.test.class_names;
+    let names = data.test.class_names();
     println!("\n{:>12} {:>8} {:>8}", "class", "images", "correct");
     for (class, name) in names.iter().enumerate() {
         let of_class: Vec<_> = predictions.iter().filter(|prediction| prediction.label == class).collect();

@@ -10,14 +10,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use wgrad::nn::Summary;
+use wgrad::nn::{LeNet5, Summary};
 use wgrad::optim::{Optimizer, Regularization, Sgd, UpdateOptions};
 use wgrad::report::grids::{ImageSample, sample_grid};
 use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
 use wgrad::run::RunConfig;
 use wgrad::run::config::RunData;
 use wgrad::run::folder::RunFolder;
-use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Plateau, Schedule};
 use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, fit};
@@ -93,14 +93,14 @@ impl Lab {
     fn look_at_the_data(&mut self) -> Result<()> {
         self.lesson("1. What is in the data?");
         let train = &self.data.train;
-        let of_class = |class: usize| train.labels.iter().position(|&label| usize::from(label) == class);
+        let of_class = |class: usize| train.labels().iter().position(|&label| usize::from(label) == class);
         let mut samples = Vec::new();
-        for (class, name) in train.class_names.iter().enumerate() {
-            let count = train.labels.iter().filter(|&&label| usize::from(label) == class).count();
+        for (class, name) in train.class_names().iter().enumerate() {
+            let count = train.labels().iter().filter(|&&label| usize::from(label) == class).count();
             println!("{class}  {name:<12} {count:>6} images");
             if let Some(index) = of_class(class) {
-                let pixels = train.images[index * train.image_len_bytes()..][..train.image_len_bytes()].to_vec();
-                samples.push(ImageSample { pixels, shape: train.shape, label: (*name).to_owned(), predicted: None });
+                let pixels = train.image(index).to_vec();
+                samples.push(ImageSample { pixels, shape: train.shape(), label: (*name).to_owned(), predicted: None });
             }
         }
         self.say(&format!(
@@ -118,7 +118,7 @@ impl Lab {
 
     fn count_parameters(&mut self, config: &RunConfig) -> Result<()> {
         self.lesson("2. How large is the network?");
-        let summary = Summary::of(&config.model(), self.data.train.shape, config.batch_size)?;
+        let summary = Summary::of(&config.model()?, self.data.train.shape(), config.batch_size)?;
         let mut rows = vec![["layer", "output", "parameters"].map(str::to_owned).to_vec()];
         for layer in &summary.layers {
             let name = if layer.name.is_empty() { layer.ops.join(", ") } else { layer.name.clone() };
@@ -200,7 +200,8 @@ impl Lab {
         let decaying = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
         self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
         self.train("L1 0.001", &RunConfig { update: sparse, ..stopping.clone() })?;
-        self.train("dropout 0.5", &RunConfig { dropout: 0.5, ..stopping.clone() })?;
+        let dropout = LeNet5 { dropout: 0.5, ..LeNet5::default() };
+        self.train("dropout 0.5", &RunConfig { network: dropout.into(), ..stopping.clone() })?;
         self.say(
             "All three keep the network from learning images by heart: the gap between training and validation closes. \
              L2 shrinks large weights most, L1 sends small ones to 0, dropout makes every unit do without the others. On \
@@ -214,8 +215,7 @@ impl Lab {
 
     fn slow_down(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("6. What does a plateau schedule change?");
-        let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 2, ..PlateauOptions::default() })?;
-        let schedule = Schedule::plateau(plateau);
+        let schedule = Schedule::plateau(Plateau { patience: 2, ..Plateau::default() })?;
         let early_stopping = Some(EarlyStopOptions { patience: 10, ..EarlyStopOptions::default() });
         self.train("plateau", &RunConfig { schedule, early_stopping, ..stopping.clone() })?;
         self.say(
@@ -230,7 +230,8 @@ impl Lab {
 
     fn normalize_batches(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("7. What does batch normalisation change?");
-        self.train("batch norm", &RunConfig { batch_norm: true, ..stopping.clone() })?;
+        let batch_norm = LeNet5 { batch_norm: true, ..LeNet5::default() };
+        self.train("batch norm", &RunConfig { network: batch_norm.into(), ..stopping.clone() })?;
         self.say(
             "Each channel of the first convolution gets mean 0 and deviation 1 over a batch, then a scale and a shift that \
              are learned, so the layers behind it see the same range whatever the first one does.",
@@ -279,9 +280,10 @@ impl Lab {
         let outcome = fit(&mut session, &config.fit_options(), &mut Recorder { folder: &mut folder })?;
         folder.add_metrics(&outcome)?;
         let weights = session.model()?;
-        folder.write_model(&weights, &[("lesson", name.to_owned())])?;
-        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
+        let metadata = config.metadata(&self.data.test)?.entry("lesson", name);
+        folder.write_model(&weights, &metadata)?;
         let (device, test) = (&self.device, &self.data.test);
+        let (model, normalize) = (config.model()?, config.normalize.stats(test)?);
         let options = ReportOptions { device, model: &model, weights: &weights, test, normalize: &normalize };
         write_report(folder.path(), &options, None)?;
         let (epochs, best, accuracy) = (outcome.epochs, outcome.best_epoch, 100.0 * outcome.test_accuracy);
@@ -335,8 +337,8 @@ metric = "val_accuracy"
 
 [space]
 lr = { min = 0.003, max = 0.1, log = true }
-dropout = { choices = [0.0, 0.2] }
-batch_norm = { choices = [false, true] }
+network.dropout = { choices = [0.0, 0.2] }
+network.batch_norm = { choices = [false, true] }
 "#;
 
 /// Writes epochs down, and says how every fifth and each best one was.

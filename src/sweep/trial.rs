@@ -43,7 +43,7 @@ pub(super) struct Stand {
 pub(super) enum End {
     /// Training came to its end.
     Complete(Outcome),
-    /// A loss was not finite, for this reason.
+    /// A loss, a gradient or a weight was not finite, for this reason.
     NotFinite(String),
     /// It has the epochs that it was sent for, and could go on.
     Reached,
@@ -79,7 +79,8 @@ pub(super) fn train(task: &Task<'_>, tell: &mut dyn FnMut(News)) -> Result<Stand
     let end = match &checkpoint {
         // The sweep was cut off after it got there and before that was noted.
         Some(checkpoint) if is_to_pause && epochs >= task.epochs => {
-            watcher.folder.write_model(&checkpoint.snapshot.kept, &about(epochs))?;
+            let metadata = task.config.metadata(&task.data.train)?;
+            watcher.folder.write_model(&checkpoint.snapshot.kept, &metadata.entry("epochs", epochs))?;
             End::Reached
         }
         _ => go_on(&mut watcher, checkpoint.as_ref(), CheckpointOptions { settings, ..CheckpointOptions::new(path) })?,
@@ -101,27 +102,20 @@ fn go_on(watcher: &mut Watcher<'_>, from: Option<&Checkpoint>, save: CheckpointO
     };
     let num_reported = watcher.reports.len() as u64;
     let end = match ended {
-        // The epoch that ended it was not reported: its loss was not finite.
-        Ok(outcome) if outcome.epochs > num_reported => {
-            watcher.folder.add_metrics(&outcome)?;
-            End::NotFinite(outcome.stopped)
-        }
         Ok(outcome) => {
             watcher.folder.add_metrics(&outcome)?;
             End::Complete(outcome)
         }
         Err(Error::Interrupted { .. }) if num_reported >= watcher.task.epochs => End::Reached,
         Err(Error::Interrupted { .. }) => End::Stopped,
+        Err(error @ Error::NonFinite { .. }) => End::NotFinite(error.to_string()),
         Err(error) => return Err(error),
     };
     if num_reported > 0 {
-        watcher.folder.write_model(&session.model()?, &about(num_reported))?;
+        let metadata = config.metadata(&data.train)?.entry("epochs", num_reported);
+        watcher.folder.write_model(&session.model()?, &metadata)?;
     }
     Ok(end)
-}
-
-fn about(epochs: u64) -> [(&'static str, String); 1] {
-    [("epochs", epochs.to_string())]
 }
 
 /// The checkpoint to go on from; `None` where there is none, or it cannot be read.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use wgrad::data::{ChannelStats, Dataset, bundled};
-use wgrad::nn::LeNet5;
+use wgrad::nn::weights::Metadata;
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::ops::Augment;
 use wgrad::optim::{Optimizer, UpdateOptions};
-use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Plateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{
     Checkpoint, CheckpointOptions, EpochReport, FitOptions, HealthOptions, Observer, Outcome, Session, SessionOptions,
@@ -21,7 +22,7 @@ use crate::harness::gpu;
 /// Everything that has a memory: momentum, accumulation, running statistics, dropout, augmentation, an order for every
 /// epoch, a plateau that cuts, early stopping, looks into the network; and a last batch that is shorter.
 struct Setting {
-    model: LeNet5,
+    model: Classifier,
     train: Dataset,
     test: Dataset,
     optimizer: Optimizer,
@@ -32,7 +33,7 @@ impl Setting {
         let mut splits = bundled::fashion_mnist().unwrap();
         splits.train.limit(70);
         splits.test.limit(40);
-        let model = LeNet5 { batch_norm: true, dropout: 0.3, ..LeNet5::new(10) };
+        let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.3, ..LeNet5::default() }, 10);
         Setting { model, train: splits.train, test: splits.test, optimizer: Optimizer::sgd_momentum(0.9) }
     }
 
@@ -52,9 +53,9 @@ impl Setting {
     }
 
     fn fit_options(&self, path: &Path) -> FitOptions {
-        let plateau = PlateauOptions { patience: 0, threshold: 0.2, ..PlateauOptions::default() };
+        let plateau = Plateau { patience: 0, threshold: 0.2, ..Plateau::default() };
         FitOptions {
-            schedule: Schedule::plateau(ReduceLrOnPlateau::new(plateau).unwrap()),
+            schedule: Schedule::plateau(plateau).unwrap(),
             early_stopping: Some(EarlyStopOptions { patience: 3, min_delta: 0.05, ..EarlyStopOptions::default() }),
             checkpoint: Some(CheckpointOptions::new(path)),
             ..FitOptions::new(4, 0.05)
@@ -220,7 +221,7 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     };
     let options = setting.fit_options(&path);
 
-    let other = Setting { model: LeNet5 { batch_norm: false, ..setting.model.clone() }, ..Setting::new() };
+    let other = Setting { model: Classifier::new(LeNet5 { dropout: 0.3, ..LeNet5::default() }, 10), ..Setting::new() };
     let error = message(&other, &options);
     assert!(error.contains("bn1") && error.contains("one of this model's tensors"), "{error}");
 
@@ -229,7 +230,10 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     assert!(error.contains("nothing of that name"), "{error}");
 
     let mut other = Setting::new();
-    other.train.labels[3] ^= 1;
+    let mut labels = other.train.labels().to_vec();
+    labels[3] ^= 1;
+    let (images, names) = (other.train.images().flatten().copied().collect(), other.train.class_names());
+    other.train = Dataset::from_arrays(images, labels, names, other.train.shape()).unwrap();
     let error = message(&other, &options);
     assert!(error.contains("training images") && error.contains("CRC-32"), "{error}");
 
@@ -253,19 +257,19 @@ fn another_version_and_other_files_are_refused_by_name() {
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains("checkpoint"), "{error}");
         error.to_string()
     };
-    let text = b"wgrad checkpoint 1";
+    let text = b"wgrad checkpoint 2";
     let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
     let mut other = bytes.clone();
     other[at + text.len() - 1] = b'9';
     let error = refused(&other);
-    assert!(error.contains("wgrad checkpoint 1") && error.contains("wgrad checkpoint 9"), "{error}");
+    assert!(error.contains("wgrad checkpoint 2") && error.contains("wgrad checkpoint 9"), "{error}");
     assert!(refused(b"").contains("0 bytes"));
     assert!(refused(&[0; 4096]).contains("a header of 0 bytes"));
     assert!(refused(&bytes[..bytes.len() - 1]).contains("whole"));
 
     let mut session = setting.session(&Device::Cpu);
     let model = folder.path().join("checkpoint.model");
-    wgrad::nn::weights::save(&model, &session.model().unwrap(), &[("epoch", "3".to_owned())]).unwrap();
+    wgrad::nn::weights::save(&model, &session.model().unwrap(), &Metadata::default().entry("epoch", 3)).unwrap();
     let error = Checkpoint::load(&model).unwrap_err().to_string();
     assert!(error.contains("metadata is not a run's state"), "{error}");
     let error = Checkpoint::load(folder.path().join("none").as_path()).unwrap_err();

@@ -12,7 +12,7 @@ use wgrad::run::{RunConfig, SavedModel};
 use wgrad::{Device, Result};
 
 use crate::console::{self, count, percent};
-use crate::options::{DatasetOption, DeviceOption, SourceOptions};
+use crate::options::{DatasetOption, DeviceOption, NetworkOptions, SourceOptions};
 
 #[derive(Args)]
 #[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --model <FILE>")]
@@ -32,9 +32,8 @@ pub struct EvalOptions {
     /// Judge by the first N test images only [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     val_limit: Option<usize>,
-    /// The network has a batch normalisation behind its first convolution
-    #[arg(long, help_heading = "Network")]
-    batch_norm: bool,
+    #[command(flatten)]
+    network: NetworkOptions,
     #[command(flatten)]
     device: DeviceOption,
     /// Draw the confusion matrix to this picture
@@ -54,16 +53,16 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     let metrics = config.evaluate(&device, &file, &data)?;
     let predictions = config.predict(&device, &file, &data)?;
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
-    let confusion = Confusion::of(data.num_classes, pairs)?;
+    let confusion = Confusion::of(data.num_classes(), pairs)?;
     if let Some(path) = &options.picture {
-        grids::confusion_matrix(&confusion, data.class_names).save(path)?;
+        grids::confusion_matrix(&confusion, &data.class_names()).save(path)?;
     }
     if options.json {
         console::json(&Score {
             test_loss: metrics.loss,
             test_accuracy: metrics.accuracy,
             images: metrics.num_images,
-            classes: data.class_names.iter().zip(confusion.scores()).map(class_score).collect(),
+            classes: data.class_names().iter().zip(confusion.scores()).map(class_score).collect(),
             macro_average: confusion.macro_average(),
             confusion_matrix: confusion.rows().collect(),
         })?;
@@ -73,8 +72,8 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     console::line(format!("data      {} from {source}", config.dataset))?;
     let (loss, accuracy) = (metrics.loss, percent(metrics.accuracy));
     console::line(format!("test      loss {loss:.4}, accuracy {accuracy} on {} images\n", count(data.len())))?;
-    console::line(confusion.table(data.class_names))?;
-    console::line(confusion.matrix(data.class_names).trim_end())?;
+    console::line(confusion.table(&data.class_names()))?;
+    console::line(confusion.matrix(&data.class_names()).trim_end())?;
     if let Some(path) = options.picture {
         console::line(format!("\npicture   {}", path.display()))?;
     }
@@ -86,7 +85,8 @@ impl EvalOptions {
     fn model(&self) -> Result<SavedModel> {
         let path = self.run.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."));
         let SavedModel { file, config: run } = SavedModel::open(path)?;
-        let mut config = RunConfig { val_limit: self.val_limit, batch_norm: run.batch_norm || self.batch_norm, ..run };
+        let mut config = RunConfig { val_limit: self.val_limit, ..run };
+        self.network.clone().apply(&mut config)?;
         self.dataset.apply_to_model(&mut config);
         self.source.apply(&mut config)?;
         self.device.apply(&mut config);
@@ -108,11 +108,11 @@ struct Score<'a> {
 
 #[derive(Serialize)]
 struct ClassScore {
-    name: &'static str,
+    name: String,
     #[serde(flatten)]
     scores: ClassScores,
 }
 
-fn class_score((&name, scores): (&&'static str, ClassScores)) -> ClassScore {
-    ClassScore { name, scores }
+fn class_score((name, scores): (&&str, ClassScores)) -> ClassScore {
+    ClassScore { name: (*name).to_owned(), scores }
 }

@@ -2,20 +2,13 @@
 
 use wgrad::optim::UpdateOptions;
 use wgrad::run::RunConfig;
-use wgrad::schedule::Kind;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 
-use crate::console::short;
+use crate::console::{count, short};
 
-/// What the network has that LeNet-5 has not.
-pub fn extras(config: &RunConfig) -> String {
-    let mut words = String::new();
-    if config.batch_norm {
-        words += ", batch normalisation";
-    }
-    if config.dropout > 0.0 {
-        words += &format!(", dropout {}", config.dropout);
-    }
+/// The network and where its weights start.
+pub fn network(config: &RunConfig, num_parameters: usize) -> String {
+    let mut words = format!("{}, {} parameters", config.network.title(), count(num_parameters));
     if let Some(file) = &config.init {
         words += &format!(", starting from {}", file.display());
     }
@@ -25,7 +18,7 @@ pub fn extras(config: &RunConfig) -> String {
 /// How it is trained.
 pub fn training(config: &RunConfig) -> String {
     let mut words = vec![config.optimizer.to_string()];
-    if matches!(config.schedule.kind(), Kind::Constant {}) {
+    if config.schedule.is_constant() {
         words.push(format!("learning rate {}", short(config.learning_rate())));
     }
     let UpdateOptions { clip_norm, clip_value, accumulate, regularization, .. } = &config.update;

@@ -1,11 +1,13 @@
-//! A model as an ONNX file, for other runtimes: the evaluation graph with its weights, from raw pixels to class scores.
-//! Normalisation is inside, so that the file needs no word beside it, and the number of images is free.
+//! A model as an ONNX file, for other runtimes: the evaluation graph with its weights, from raw pixels to logits.
+//! Normalisation is inside, so that the file is complete, and the number of images is free.
 //!
 //! It has what networks for images are built of; a graph with another op is refused by the op's name, never written
 //! with something left out.
 
+mod attributes;
 mod ops;
 mod proto;
+mod shapes;
 
 use prost::Message;
 
@@ -23,7 +25,7 @@ use crate::{Error, Result};
 
 /// The name of the input: pixels (N, C, H, W) from 0 to 255, as 32-bit floats.
 pub const INPUT: &str = "pixels";
-/// The name of the output: class scores (N, classes).
+/// The name of the output: logits (N, classes).
 pub const OUTPUT: &str = "logits";
 
 /// The version of ONNX's operators; runtimes since 2024 know it (ONNX 1.16), and later ones keep knowing it.
@@ -186,9 +188,10 @@ impl Writer<'_> {
     /// (pixel / 255 − mean) / std, as one subtraction and one division.
     fn normalize(&mut self, normalize: &ChannelStats, [channels, ..]: [usize; 3]) {
         // The constants are exact in f64 to far more digits than f32 keeps.
-        let scaled = |values: &[f64]| values.iter().map(|value| (255.0 * value) as f32).collect::<Vec<f32>>();
-        let mean = self.floats("mean", &[1, channels, 1, 1], &scaled(&normalize.mean));
-        let std = self.floats("std", &[1, channels, 1, 1], &scaled(&normalize.std));
+        let (mean, std): (Vec<f32>, Vec<f32>) =
+            normalize.of_bytes().into_iter().map(|(mean, std)| (mean as f32, std as f32)).unzip();
+        let mean = self.floats("mean", &[1, channels, 1, 1], &mean);
+        let std = self.floats("std", &[1, channels, 1, 1], &std);
         let centered = self.node("Sub", &[INPUT, &mean], "centered", vec![]);
         self.node("Div", &[&centered, &std], NORMALIZED, vec![]);
     }
