@@ -157,7 +157,7 @@ impl<'a> Lowering<'a> {
         };
         let inner = self.inner(frame, base);
         let stride = types::num_scalars(self.module, &types::element(self.module, &inner));
-        let len = crate::sanitize::code::Length::Fixed(types::num_elements(&inner).unwrap_or(0));
+        let len = crate::sanitize::code::Length::Fixed(types::num_elements(self.module, &inner).unwrap_or(0));
         let name = self.name("a value");
         let base = self.contiguous(&regs);
         let (at, d) = (self.fresh(1), self.fresh(stride));

@@ -83,7 +83,7 @@ impl Lowering<'_> {
                 (types::stride(self.module, &place.inner), self.name(&name))
             }
         };
-        let len = match (types::num_elements(&place.inner), place.root) {
+        let len = match (types::num_elements(self.module, &place.inner), place.root) {
             (None, Root::Global(global)) => Length::Runtime { global, offset: place.offset, stride },
             (len, _) => Length::Fixed(len.unwrap_or(0)),
         };

@@ -1,5 +1,6 @@
 //! How types are laid out: dense in registers, one for each scalar; padded as WGSL has it in memory, in words.
 
+use naga::proc::IndexableLength;
 use naga::{ArraySize, Handle, Module, ScalarKind, Type, TypeInner, VectorSize};
 
 /// What a pointer points to, or a value is: a type of the module or a part of a vector or matrix.
@@ -12,7 +13,7 @@ pub(super) fn num_scalars(module: &Module, inner: &Inner) -> u32 {
         TypeInner::Vector { size, .. } => u32::from(*size),
         TypeInner::Matrix { columns, rows, .. } => u32::from(*columns) * u32::from(*rows),
         TypeInner::Array { base, size, .. } => {
-            fixed(*size).unwrap_or(0) * num_scalars(module, &module.types[*base].inner)
+            fixed(module, *size).unwrap_or(0) * num_scalars(module, &module.types[*base].inner)
         }
         TypeInner::Struct { members, .. } => {
             members.iter().map(|member| num_scalars(module, &module.types[member.ty].inner)).sum()
@@ -22,11 +23,11 @@ pub(super) fn num_scalars(module: &Module, inner: &Inner) -> u32 {
 }
 
 /// The length of an array, where it is fixed.
-pub(super) fn fixed(size: ArraySize) -> Option<u32> {
-    match size {
-        ArraySize::Constant(len) => Some(len.get()),
-        // Overrides are settled before code is made.
-        ArraySize::Pending(_) | ArraySize::Dynamic => None,
+fn fixed(module: &Module, size: ArraySize) -> Option<u32> {
+    // Overrides were settled before, so that their values are known.
+    match size.resolve(module.to_ctx()) {
+        Ok(IndexableLength::Known(len)) => Some(len),
+        Ok(IndexableLength::Dynamic) | Err(_) => None,
     }
 }
 
@@ -37,7 +38,7 @@ pub(super) fn memory_size(module: &Module, inner: &Inner) -> (u32, u32) {
         TypeInner::Matrix { columns, rows, .. } => (u32::from(*columns) * vector_align(*rows), vector_align(*rows)),
         TypeInner::Array { base, size, .. } => {
             let (_, align) = memory_size(module, &module.types[*base].inner);
-            (fixed(*size).unwrap_or(0) * stride(module, inner), align)
+            (fixed(module, *size).unwrap_or(0) * stride(module, inner), align)
         }
         TypeInner::Struct { members, .. } => {
             let mut align = 1;
@@ -132,11 +133,11 @@ pub(super) fn part_scalars(module: &Module, inner: &Inner, index: u32) -> u32 {
 }
 
 /// The number of elements that an index may choose from; `None` for an array of a length known at run time alone.
-pub(super) fn num_elements(inner: &Inner) -> Option<u32> {
+pub(super) fn num_elements(module: &Module, inner: &Inner) -> Option<u32> {
     match inner {
         TypeInner::Vector { size, .. } => Some(u32::from(*size)),
         TypeInner::Matrix { columns, .. } => Some(u32::from(*columns)),
-        TypeInner::Array { size, .. } => fixed(*size),
+        TypeInner::Array { size, .. } => fixed(module, *size),
         _ => Some(0),
     }
 }
@@ -146,7 +147,7 @@ pub(super) fn scalar_offsets(module: &Module, inner: &Inner, base: u32, offsets:
     let parts = match inner {
         TypeInner::Struct { members, .. } => members.len() as u32,
         TypeInner::Vector { .. } | TypeInner::Matrix { .. } | TypeInner::Array { .. } => {
-            num_elements(inner).unwrap_or(0)
+            num_elements(module, inner).unwrap_or(0)
         }
         _ => return offsets.push(base),
     };

@@ -241,6 +241,20 @@ fn atomics() {
 }
 
 #[test]
+fn arrays_as_long_as_an_override_says() {
+    check(
+        "override COUNT: u32 = 32u;
+        var<workgroup> a: array<f32, COUNT * 2u>;
+        var<workgroup> b: array<f32, COUNT>;",
+        "a[lane] = x[lane];
+        if lane < COUNT { b[lane] = 1.0; }
+        workgroupBarrier();
+        y[lane] = a[63u - lane] + b[lane % COUNT];",
+        |lane| (64 - lane) as f32,
+    );
+}
+
+#[test]
 fn what_is_not_supported_is_said() {
     let source = "@group(0) @binding(0) var t: texture_2d<f32>;
         @group(0) @binding(1) var<storage, read_write> y: array<f32>;
