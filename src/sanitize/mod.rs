@@ -176,6 +176,7 @@ impl Kernel {
             findings,
             loops,
             max_iterations: machine.max_iterations,
+            max_tries: machine.max_tries,
             operations: machine.operations,
             bound_words,
             workgroups: [groups.len() as u64, workgroups.iter().map(|&extent| u64::from(extent)).product()],

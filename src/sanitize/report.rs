@@ -97,10 +97,13 @@ impl fmt::Display for Finding {
 pub struct Report {
     /// Faults, each place once.
     pub findings: Vec<Finding>,
-    /// The most iterations of one entry of each loop, with the loop's line.
+    /// The most times that one entry of each loop began an iteration, with the loop's line.
     pub loops: Vec<(u32, u64)>,
-    /// The most iterations of all loops together in one invocation, each try of a condition counting as one.
+    /// The most iterations of all loops together in one invocation.
     pub max_iterations: u64,
+    /// The most times that the invocations of a workgroup together began an iteration of any loop, with those in which
+    /// a loop found that it was over. llvmpipe ends all loops when this comes to 65,535 for a few neighbours.
+    pub max_tries: u64,
     /// Instructions times invocations that ran.
     pub operations: u64,
     /// Workgroups that ran, and that the dispatch has.

@@ -30,11 +30,14 @@ impl Machine<'_> {
                 if self.masks.active() == 0 {
                     return Some(end);
                 }
-                self.count_iteration(id);
+                self.count_try(id);
             }
             Op::Break => self.masks.break_loop(),
             Op::Continue => self.masks.continue_loop(),
-            Op::Continuing => self.masks.resume_iteration(),
+            Op::Continuing => {
+                self.masks.resume_iteration();
+                self.count_iteration();
+            }
             Op::BreakIf { c } => {
                 let range = self.range(c);
                 self.masks.break_where(&self.regs[range]);
@@ -65,12 +68,18 @@ impl Machine<'_> {
         (self.masks.active() == 0).then_some(to)
     }
 
-    fn count_iteration(&mut self, id: u16) {
+    /// An iteration that every active invocation goes through.
+    fn count_iteration(&mut self) {
         for (counts, active) in self.iterations.iter_mut().zip(self.masks.blocks()) {
             for lane in 0..WIDTH {
                 counts[lane] += active[lane] & 1;
             }
         }
+    }
+
+    /// The beginning of an iteration, of which the last may find that the loop is over.
+    fn count_try(&mut self, id: u16) {
+        self.tries += 1;
         let count = self.loop_counts.last_mut().expect("a loop's head stands behind its beginning");
         *count += 1;
         let most = &mut self.loop_maxima[usize::from(id)];

@@ -64,6 +64,8 @@ pub(super) struct Machine<'a> {
     iterations: Vec<Block>,
     pub loop_maxima: Vec<u64>,
     pub max_iterations: u64,
+    tries: u64,
+    pub max_tries: u64,
     pub operations: u64,
     pub findings: Findings,
     pub counting: Option<Counting>,
@@ -103,6 +105,8 @@ impl<'a> Machine<'a> {
             iterations: vec![[0; WIDTH]; num_blocks],
             loop_maxima: vec![0; code.loops.len()],
             max_iterations: 0,
+            tries: 0,
+            max_tries: 0,
             operations: 0,
             findings: Findings::default(),
             counting: settings.count.then(|| Counting::new(code)),
@@ -152,6 +156,7 @@ impl<'a> Machine<'a> {
         self.is_wild.fill(false);
         self.loop_counts.clear();
         self.iterations.fill([0; WIDTH]);
+        self.tries = 0;
         self.set_inputs(grid);
         if let Some(counting) = &mut self.counting {
             counting.begin_group();
@@ -172,6 +177,7 @@ impl<'a> Machine<'a> {
         }
         let most = self.iterations.iter().flatten().copied().max().unwrap_or(0);
         self.max_iterations = self.max_iterations.max(u64::from(most));
+        self.max_tries = self.max_tries.max(self.tries);
         if let Some(counting) = &mut self.counting {
             counting.end_group();
         }
