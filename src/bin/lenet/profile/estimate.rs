@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use wgrad::ops::kernel::GpuTraits;
+use wgrad::run::{RunData, setup};
 use wgrad::sanitize::estimate::{Machine, estimate};
 use wgrad::sanitize::{Counters, Interpreter, KernelUse, Options};
 use wgrad::{Device, Result};
@@ -16,8 +17,8 @@ const SAMPLE: usize = 12;
 pub fn run(options: StepOptions, machine: &str) -> Result<ExitCode> {
     let machine = Machine::named(machine)?;
     let config = options.config()?;
-    let data = config.load_data()?;
-    let (plan, states, table) = config.session(&Device::Cpu, &data)?.first_step()?;
+    let data = RunData::load(&config)?;
+    let (plan, states, table) = setup::session(&config, &Device::Cpu, &data)?.first_step()?;
     // A GPU's kernels, whatever is here.
     let traits = GpuTraits { is_software: false, has_shuffles: false, max_loop_rounds: usize::MAX };
     let options = Options { count: true, max_workgroups: Some(SAMPLE), ..Options::default() };
