@@ -21,4 +21,5 @@ mod optim_more;
 mod properties;
 mod report;
 mod shaders;
+mod special;
 mod train;

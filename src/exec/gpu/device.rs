@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
 
-/// llvmpipe counts the rounds of all loops of an invocation and ends every loop, without a word, after 65,535 of them
+/// llvmpipe counts the iterations of all loops of an invocation and silently ends every loop after 65,535 of them
 /// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
-const MAX_SOFTWARE_LOOP_ROUNDS: usize = 65_535;
+const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_535;
 
 /// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
 const SHUFFLE_LANES: u32 = 8;
@@ -157,7 +157,7 @@ impl GpuDevice {
         let traits = GpuTraits {
             is_software,
             has_shuffles: is_software && !features.is_empty() && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
-            max_loop_rounds: if info.is_software { MAX_SOFTWARE_LOOP_ROUNDS } else { usize::MAX },
+            max_loop_iterations: if info.is_software { MAX_SOFTWARE_LOOP_ITERATIONS } else { usize::MAX },
         };
         if let Profile::Portable(kernels) = profile {
             let chosen = if kernels == Kernels::ForGpu { "a GPU" } else { "a software adapter" };

@@ -112,16 +112,16 @@ fn describe_step(gpu: &GpuDevice, step: &Step) -> Result<Dispatches> {
     let (inputs, outputs) = (step.input_types(), step.output_types());
     let ctx = DispatchContext { inputs: &inputs, outputs: &outputs, gpu: gpu.traits() };
     let dispatches = step.op.dispatches(&ctx)?;
-    let limit = gpu.traits().max_loop_rounds;
-    match dispatches.list.iter().find(|dispatch| dispatch.loop_rounds > limit) {
+    let limit = gpu.traits().max_loop_iterations;
+    match dispatches.list.iter().find(|dispatch| dispatch.loop_iterations > Some(limit)) {
         None => Ok(dispatches),
         Some(dispatch) => Err(Error::Unsupported {
             op: step.label(),
             device: gpu.info().name.clone(),
             reason: format!(
-                "an invocation of {} takes {} rounds of its loops, and this adapter ends them after {limit}; use the cpu",
+                "an invocation of {} takes {} iterations of its loops, and this adapter ends them after {limit}; use the cpu",
                 dispatch.kernel.label(),
-                dispatch.loop_rounds,
+                dispatch.loop_iterations.unwrap_or_default(),
             ),
         }),
     }

@@ -87,8 +87,8 @@ impl Operation for Dropout {
             for (block, (y, x)) in blocks.zip(elements) {
                 let words = philox4x32([block, self.layer, step, 0], key);
                 for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
-                    let scaled = x * scale;
-                    *y = if word < keep_below { scaled } else { F::ZERO };
+                    // A product in either case: an element that is not finite is not hidden by being dropped.
+                    *y = x * if word < keep_below { scale } else { F::ZERO };
                 }
             }
         });
@@ -108,7 +108,9 @@ impl Operation for Dropout {
         };
         let bindings = [Binding::Input(0), Binding::Scalar(1), Binding::Output(0)];
         let groups = grid(num_elems.div_ceil(WORDS), WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {

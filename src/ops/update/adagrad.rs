@@ -68,7 +68,9 @@ impl Operation for AdagradStep {
         let params = Params { num_vec4, weight_decay: self.weight_decay as f32, eps: self.eps as f32 };
         let bindings = [Binding::Scalar(0), Binding::Pack(1), Binding::PackUpdated(0), Binding::PackUpdated(2)];
         let groups = grid(num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "step", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "step", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -105,7 +105,7 @@ impl Operation for AdamStep {
             bindings.push(Binding::PackUpdated(4));
             entry_point = "step_amsgrad";
         }
-        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, grid(num_vec4, WORKGROUP_SIZE))
+        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, grid(num_vec4, WORKGROUP_SIZE).short_loops())
             .constant("WG", WORKGROUP_SIZE)
             .constant("DECOUPLED", u32::from(self.decoupled))
             .into())

@@ -78,7 +78,9 @@ impl Operation for LionStep {
             Binding::PackUpdated(2),
         ];
         let groups = grid(num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "step", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "step", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -114,7 +114,9 @@ impl Operation for RmsPropStep {
             (true, true) => "step_centered_momentum",
         };
         let groups = grid(num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -95,13 +95,13 @@ impl Operation for SgdStep {
                 Binding::PackUpdated(0),
                 Binding::PackUpdated(2),
             ];
-            Dispatch::new(&SHADER, "momentum_step", &params, bindings, groups)
+            Dispatch::new(&SHADER, "momentum_step", &params, bindings, groups.short_loops())
                 .constant("NESTEROV", u32::from(self.nesterov))
         } else {
             // Bindings are numbered as the shader declares them: those of the momentum are left out.
             let bindings =
                 [Binding::Scalar(0), Binding::Unused, Binding::Unused, Binding::Pack(1), Binding::PackUpdated(0)];
-            Dispatch::new(&SHADER, "plain", &params, bindings, groups)
+            Dispatch::new(&SHADER, "plain", &params, bindings, groups.short_loops())
         };
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }

@@ -75,7 +75,7 @@ impl ClassLoss {
         match self.scores {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
             Scores::Logits => {
-                let max = row.iter().fold(F::LOWEST, |max, &x| x.max(max));
+                let max = row.iter().fold(-F::INFINITY, |max, &x| x.max(max));
                 RowScale { max, sum: parallel::sum(row.len(), |c| (row[c] - max).exp()) }
             }
         }

@@ -81,8 +81,6 @@ impl Operation for Unary {
 
     fn ulps(&self) -> f64 {
         match self.0 {
-            // The shader's erf is a polynomial with an absolute error of 1.5e-7, about 3 ulps of 1.
-            Gelu => 8.0,
             // Powers are exp(y · log x): the error grows with the size of the exponent's argument.
             PowScalar(_) => 64.0,
             _ => 4.0,
@@ -100,11 +98,11 @@ impl Operation for Unary {
     }
 }
 
-/// `out = grad · derivative(at)`, element by element.
-fn times_derivative<F: Float>((grad, at, out): (&[F], &[F], &mut [F]), derivative: impl Fn(F) -> F + Send + Sync) {
+/// `out = gradient(grad, at)`, element by element.
+fn for_gradients<F: Float>((grad, at, out): (&[F], &[F], &mut [F]), gradient: impl Fn(F, F) -> F + Send + Sync) {
     parallel::for_pieces(out, |start, piece| {
         for ((out, &grad), &at) in piece.iter_mut().zip(&grad[start..]).zip(&at[start..]) {
-            *out = grad * derivative(at);
+            *out = gradient(grad, at);
         }
     });
 }
@@ -126,8 +124,8 @@ impl Operation for UnaryBackward {
         let operands = (ctx.float(0), ctx.float(1), ctx.output(0));
         match self.0 {
             // The one in every training step gets a loop of its own, without a choice of function in it.
-            Relu => times_derivative(operands, |at| Relu.derivative(at)),
-            function => times_derivative(operands, |at| function.derivative(at)),
+            Relu => for_gradients(operands, |grad, at| Relu.gradient(grad, at)),
+            function => for_gradients(operands, |grad, at| function.gradient(grad, at)),
         }
     }
 
