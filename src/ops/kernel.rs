@@ -28,6 +28,21 @@ pub struct Kernel {
     pub entry_point: Cow<'static, str>,
     /// Values of `override` constants.
     pub constants: Vec<(&'static str, f64)>,
+    /// Whether it uses subgroup operations.
+    pub needs_subgroups: bool,
+}
+
+/// A module as the standard has it. Where subgroups are used that begins with a line which naga, and so wgpu outside of
+/// browsers, does not take yet.
+fn standard_wgsl(source: &str, needs_subgroups: bool) -> String {
+    if needs_subgroups { format!("enable subgroups;\n\n{source}") } else { source.to_owned() }
+}
+
+impl Shader {
+    /// The module's text as the standard has it, for compilers other than naga.
+    pub fn standard_wgsl(&self) -> String {
+        standard_wgsl(self.source, self.needs_subgroups)
+    }
 }
 
 impl Kernel {
@@ -38,18 +53,29 @@ impl Kernel {
             source: shader.source.into(),
             entry_point: entry_point.into(),
             constants: Vec::new(),
+            needs_subgroups: shader.needs_subgroups,
         }
     }
 
     /// An entry point of a module that a user wrote.
     pub fn custom(name: &str, source: Cow<'static, str>, entry_point: Cow<'static, str>) -> Self {
         let source = Cow::Owned(source.into_owned());
-        Kernel { name: Cow::Owned(name.to_owned()), source, entry_point, constants: Vec::new() }
+        let (name, constants) = (Cow::Owned(name.to_owned()), Vec::new());
+        Kernel { name, source, entry_point, constants, needs_subgroups: false }
     }
 
     /// Whether a user wrote the module, so that nothing is known of it.
     pub fn is_custom(&self) -> bool {
         matches!(self.source, Cow::Owned(_))
+    }
+
+    /// The module's text as the standard has it, opening with a comment that says which entry point this is and what its
+    /// `override` constants are set to.
+    pub fn standard_wgsl(&self) -> String {
+        let values: Vec<String> = self.constants.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let constants = if values.is_empty() { "none".to_owned() } else { values.join(", ") };
+        let head = format!("// {}; override constants: {constants}\n\n", self.label());
+        head + &standard_wgsl(&self.source, self.needs_subgroups)
     }
 
     /// The label used in pipelines, errors, profiles and benches: `op.entry_point`.
@@ -185,6 +211,14 @@ pub struct GpuTraits {
     pub has_shuffles: bool,
     /// The most iterations that the loops of one invocation may take together.
     pub max_loop_iterations: usize,
+}
+
+impl GpuTraits {
+    /// A real GPU without optional features.
+    pub const GPU: GpuTraits = GpuTraits { is_software: false, has_shuffles: false, max_loop_iterations: usize::MAX };
+    /// A software adapter that exchanges values by shuffles: llvmpipe.
+    pub const SOFTWARE: GpuTraits =
+        GpuTraits { is_software: true, has_shuffles: true, max_loop_iterations: u16::MAX as usize };
 }
 
 /// What an op is told when it describes its dispatches.

@@ -33,7 +33,16 @@ pub struct GpuDevice {
     pipelines: Mutex<HashMap<String, Pipeline>>,
     num_objects: AtomicU64,
     /// The first thing that went wrong outside of any call that could return it.
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+/// What went wrong outside of any call that could return it.
+#[derive(Clone, Debug)]
+enum Fault {
+    /// Something was asked for that cannot be, and not done; the device goes on.
+    Refused(String),
+    /// The device is gone.
+    Lost(String),
 }
 
 /// A compiled kernel and how its bindings are laid out.
@@ -173,20 +182,23 @@ impl GpuDevice {
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| lost(error.to_string()))?;
         let fault = Arc::new(Mutex::new(None));
-        let record = |fault: &Arc<Mutex<Option<String>>>| {
+        let record = |fault: &Arc<Mutex<Option<Fault>>>| {
             let fault = Arc::clone(fault);
-            move |message: String| {
-                if let Ok(mut first) = fault.lock() {
-                    first.get_or_insert(message);
+            move |new: Fault| {
+                if let Ok(mut first) = fault.lock()
+                    && !matches!(*first, Some(Fault::Lost(_)))
+                    && (first.is_none() || matches!(new, Fault::Lost(_)))
+                {
+                    *first = Some(new);
                 }
             }
         };
         let (on_error, on_loss) = (record(&fault), record(&fault));
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(Fault::Refused(error.to_string()))));
         device.set_device_lost_callback(move |reason, message| {
             // Dropping the device at the end of a program is reported as a loss as well.
             if reason != wgpu::DeviceLostReason::Destroyed {
-                on_loss(message);
+                on_loss(Fault::Lost(message));
             }
         });
         Ok(GpuDevice {
@@ -227,10 +239,22 @@ impl GpuDevice {
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex, during: &str) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         let polled = self.device.poll(wait);
-        if let Some(fault) = self.fault.lock().ok().and_then(|fault| fault.clone()) {
-            return Err(self.lost(during, fault));
+        match self.take_fault() {
+            Some(Fault::Refused(message)) => {
+                return Err(Error::Kernel { kernel: during.to_owned(), adapter: self.info.name.clone(), message });
+            }
+            Some(Fault::Lost(reason)) => {
+                return Err(self.lost(during, format!("{reason}; it has to be opened again")));
+            }
+            None => {}
         }
         polled.map(|_| ()).map_err(|error| self.lost(during, error.to_string()))
+    }
+
+    /// What has gone wrong since this was last asked; a device that is lost stays so.
+    fn take_fault(&self) -> Option<Fault> {
+        let mut fault = self.fault.lock().ok()?;
+        if matches!(*fault, Some(Fault::Lost(_))) { fault.clone() } else { fault.take() }
     }
 
     /// The pipeline of a kernel under a layout of its bindings, made when it is first asked for.
