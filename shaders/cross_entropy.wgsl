@@ -203,7 +203,8 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroup
     for (var c = 0u; c < params.num_classes; c += 1u) {
         let q = select(0.0, of_label, c == label) + share * class_weights[c];
         if LOG_PROBS == 1u {
-            grad_x[base + c] = -row_grad * q;
+            // Selected, not multiplied: the other classes have no part in the loss. There is no smoothing here.
+            grad_x[base + c] = select(0.0, -row_grad * q, c == label);
         } else {
             grad_x[base + c] = row_grad * (accurate_exp(x[base + c] - scale.x) / scale.y * of_all - q);
         }

@@ -52,6 +52,9 @@ fn power(x: f32, exponent: f32) -> f32 {
     if exponent == 0.0 || x == 1.0 {
         return 1.0;
     }
+    if exponent == 1.0 {
+        return x;
+    }
     if is_nan(x) || is_nan(exponent) {
         return not_a_number();
     }
@@ -86,6 +89,26 @@ fn power_of_magnitude(x: f32, exponent: f32) -> f32 {
     return pow(x, exponent);
 }
 
+// By products and roots where PyTorch has it so: exact where pow is not.
+fn power_by_scalar(x: f32, exponent: f32) -> f32 {
+    if exponent == 0.5 { return sqrt(x); }
+    if exponent == -0.5 { return 1.0 / sqrt(x); }
+    if exponent == -1.0 { return 1.0 / x; }
+    if exponent == 2.0 { return x * x; }
+    if exponent == -2.0 { return 1.0 / (x * x); }
+    if exponent == 3.0 { return x * x * x; }
+    return power(x, exponent);
+}
+
+// max(x, 0) − x·y + ln(1 + e^−|x|) with the first two in one, so that nothing cancels for targets in [0, 1]. Infinite
+// logits go by PyTorch's formula, whose terms cancel to NaN.
+fn bce_with_logits(x: f32, y: f32) -> f32 {
+    if abs(x) == infinity() {
+        return (1.0 - y) * x + softplus(-x);
+    }
+    return select(-(y * x), (1.0 - y) * x, x > 0.0) + log1p(accurate_exp(-abs(x)));
+}
+
 fn unary_value(x: f32) -> f32 {
     switch FUNCTION {
         case 0u: { return -x; }
@@ -106,7 +129,7 @@ fn unary_value(x: f32) -> f32 {
         case 15u: { return smaller(larger(x, params.alpha), params.beta); }
         case 16u: { return x + params.alpha; }
         case 17u: { return x * params.alpha; }
-        case 18u: { return power(x, params.alpha); }
+        case 18u: { return power_by_scalar(x, params.alpha); }
         case 19u: { return sign_of(x); }
         default: { return x; }
     }
@@ -149,7 +172,7 @@ fn unary_gradient(grad: f32, v: f32) -> f32 {
             if params.alpha == 0.0 {
                 return 0.0;
             }
-            return grad * (params.alpha * power(v, params.alpha - 1.0));
+            return grad * (params.alpha * power_by_scalar(v, params.alpha - 1.0));
         }
         case 19u: { return 0.0; }
         default: { return grad; }
@@ -167,7 +190,7 @@ fn binary_value(x: f32, y: f32) -> f32 {
         case 6u: { return larger(x, y); }
         case 7u: { return select(0.0, 1.0, x == y && !is_nan(x) && !is_nan(y)); }
         case 8u: { return select(0.0, 1.0, x > y && !is_nan(x) && !is_nan(y)); }
-        case 9u: { return (1.0 - y) * x + softplus(-x); }
+        case 9u: { return bce_with_logits(x, y); }
         default: { return 0.0; }
     }
 }
@@ -193,7 +216,7 @@ fn binary_gradient(grad: f32, x: f32, y: f32) -> f32 {
         case 4u: {
             if by_second {
                 // At a base of 0 the power is constant in the exponent.
-                return select(grad * (power(x, y) * accurate_log(x)), 0.0, x == 0.0 && y >= 0.0);
+                return grad * select(power(x, y) * accurate_log(x), 0.0, x == 0.0 && y >= 0.0);
             }
             return select(grad * (y * power(x, y - 1.0)), 0.0, y == 0.0);
         }
@@ -203,8 +226,9 @@ fn binary_gradient(grad: f32, x: f32, y: f32) -> f32 {
             if by_second {
                 return -grad * x;
             }
-            // σ(x) − y, as a sum in which nothing cancels for targets of 0 and 1.
-            return grad * ((1.0 - y) * sigmoid(x) - y * sigmoid(-x));
+            // σ(x) − y, for targets as they should be as a sum in which nothing cancels at 0 and 1.
+            let is_target = y >= 0.0 && y <= 1.0;
+            return grad * select(sigmoid(x) - y, (1.0 - y) * sigmoid(x) - y * sigmoid(-x), is_target);
         }
         default: { return 0.0; }
     }

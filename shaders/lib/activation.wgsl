@@ -3,15 +3,15 @@
 
 override ACTIVATION: u32 = 0u; // 0 none, 1 relu, 2 sigmoid, 3 tanh
 
-fn activate(x: f32) -> f32 {
+fn activate4(x: vec4<f32>) -> vec4<f32> {
     switch ACTIVATION {
-        case 1u: { return relu(x); }
-        case 2u: { return sigmoid(x); }
-        case 3u: { return accurate_tanh(x); }
+        case 1u: { return relu4(x); }
+        case 2u: { return sigmoid4(x); }
+        case 3u: { return accurate_tanh4(x); }
         default: { return x; }
     }
 }
 
-fn activate4(x: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(activate(x.x), activate(x.y), activate(x.z), activate(x.w));
+fn activate(x: f32) -> f32 {
+    return activate4(vec4(x)).x;
 }

@@ -3,6 +3,9 @@
 // rounds those as IEEE has it gives the same few ulps; the bounds are in the documentation of the ops, and tested.
 // Polynomials are least-maximum fits of our own. Subnormal operands and results may be flushed to 0, as WGSL allows.
 //
+// Those that activations need are written for four numbers at a time, since products end in four; of one number they are
+// the same, and a compiler drops the other three.
+//
 // Needs nan.wgsl.
 
 const EXPONENT_BIAS: i32 = 127;
@@ -15,8 +18,8 @@ const LN_2_HIGH: f32 = 0.693359375;
 const LN_2_LOW: f32 = -2.1219444e-4;
 
 // 2^n for n in −126 to 127.
-fn power_of_two(n: i32) -> f32 {
-    return bitcast<f32>(u32(n + EXPONENT_BIAS) << MANTISSA_BITS);
+fn power_of_two(n: vec4<i32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(n + EXPONENT_BIAS) << vec4(MANTISSA_BITS));
 }
 
 // Beyond these, e^x is 0 and infinite.
@@ -25,15 +28,19 @@ const EXP_MOST: f32 = 89.0;
 
 // e^x: x = n·ln 2 + r with |r| ≤ ln 2 / 2, e^r = 1 + r + r²·P(r), then times 2^n in two halves, either of which is a
 // normal number.
-fn accurate_exp(x: f32) -> f32 {
-    let bounded = clamp(x, EXP_LEAST, EXP_MOST);
+fn accurate_exp4(x: vec4<f32>) -> vec4<f32> {
+    let bounded = clamp(x, vec4(EXP_LEAST), vec4(EXP_MOST));
     let n = floor(bounded * LOG2_E + 0.5);
     let r = (bounded - n * LN_2_HIGH) - n * LN_2_LOW;
     let p = 0.49999993 + r * (0.16666515 + r * (0.041668457 + r * (0.008369419 + r * 0.0013813142)));
-    let whole = i32(n);
+    let whole = vec4<i32>(n);
     let half = whole / 2;
     let result = (1.0 + (r + r * r * p)) * power_of_two(half) * power_of_two(whole - half);
-    return select(result, x, is_nan(x));
+    return select(result, x, is_nan4(x));
+}
+
+fn accurate_exp(x: f32) -> f32 {
+    return accurate_exp4(vec4(x)).x;
 }
 
 // ln(1 + f) without its first term f, negated, for f in [−0.3, 1]: with s = f/(2 + f) it is
@@ -77,21 +84,27 @@ fn accurate_log(x: f32) -> f32 {
 const TANH_SMALL: f32 = 0.625;
 
 // tanh x: an odd polynomial near 0, else from e^2|x|, which does not cancel.
-fn accurate_tanh(x: f32) -> f32 {
+fn accurate_tanh4(x: vec4<f32>) -> vec4<f32> {
     let magnitude = abs(x);
-    if magnitude < TANH_SMALL {
-        let z = x * x;
-        let p = -0.33333282 + z * (0.13331425 + z * (-0.05373761 + z * (0.020630402 + z * -0.00569351)));
-        return x + x * z * p;
-    }
-    let large = 1.0 - 2.0 / (accurate_exp(2.0 * magnitude) + 1.0);
-    return select(select(large, -large, x < 0.0), x, is_nan(x));
+    let z = x * x;
+    let p = -0.33333282 + z * (0.13331425 + z * (-0.05373761 + z * (0.020630402 + z * -0.00569351)));
+    let large = 1.0 - 2.0 / (accurate_exp4(2.0 * magnitude) + 1.0);
+    let signed = select(large, -large, x < vec4(0.0));
+    return select(select(signed, x + x * z * p, magnitude < vec4(TANH_SMALL)), x, is_nan4(x));
+}
+
+fn accurate_tanh(x: f32) -> f32 {
+    return accurate_tanh4(vec4(x)).x;
 }
 
 // 1/(1 + e^−x); never exponentiates a positive number, so nothing overflows.
+fn sigmoid4(x: vec4<f32>) -> vec4<f32> {
+    let e = accurate_exp4(-abs(x));
+    return select(e, vec4(1.0), x >= vec4(0.0)) / (1.0 + e);
+}
+
 fn sigmoid(x: f32) -> f32 {
-    let e = accurate_exp(-abs(x));
-    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+    return sigmoid4(vec4(x)).x;
 }
 
 // ln(1 + e^x).
@@ -103,10 +116,14 @@ const SQRT_HALF: f32 = 0.70710678;
 // Bits of a number whose square is exact.
 const UPPER_BITS: u32 = 0xfffff000;
 
+// From here on e^(−x²/2) is 0 in f32.
+const GAUSSIAN_MOST: f32 = 15.0;
+
 // e^(−x²/2), with x² as the sum of an exact square and a small rest.
 fn gaussian(x: f32) -> f32 {
-    let upper = bitcast<f32>(bitcast<u32>(x) & UPPER_BITS);
-    return accurate_exp(-0.5 * upper * upper) * accurate_exp(-0.5 * (x - upper) * (x + upper));
+    let size = min(abs(x), GAUSSIAN_MOST);
+    let upper = bitcast<f32>(bitcast<u32>(size) & UPPER_BITS);
+    return accurate_exp(-0.5 * upper * upper) * accurate_exp(-0.5 * (size - upper) * (size + upper));
 }
 
 // Up to this |x| the error function is a polynomial.

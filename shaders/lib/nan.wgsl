@@ -9,6 +9,10 @@ fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & MAGNITUDE_BITS) > INFINITY_BITS;
 }
 
+fn is_nan4(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4(MAGNITUDE_BITS)) > vec4(INFINITY_BITS);
+}
+
 // WGSL has no literal for these and refuses constant expressions that give them; hence variables.
 fn infinity() -> f32 {
     var bits = INFINITY_BITS;
@@ -32,4 +36,8 @@ fn smaller(a: f32, b: f32) -> f32 {
 
 fn relu(x: f32) -> f32 {
     return select(0.0, x, x > 0.0 || is_nan(x));
+}
+
+fn relu4(x: vec4<f32>) -> vec4<f32> {
+    return select(vec4(0.0), x, (x > vec4(0.0)) | is_nan4(x));
 }

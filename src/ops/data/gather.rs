@@ -208,7 +208,7 @@ impl Operation for Gather {
         ];
         let num_invocations = self.batch_size * source.image_elems.div_ceil(PIXELS);
         let groups = grid(num_invocations, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.short_loops())
+        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.iterations(PIXELS))
             .constant("WG", WORKGROUP_SIZE)
             .into())
     }

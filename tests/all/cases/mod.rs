@@ -28,6 +28,38 @@ pub mod tensor_stats;
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};
 
+/// The cases of every op.
+pub fn all() -> Vec<Case> {
+    [
+        argmax::cases(),
+        augment::cases(),
+        avg_pool2d::cases(),
+        batch_norm2d::cases(),
+        concat::cases(),
+        conv2d::attributes(),
+        conv2d::lenet(),
+        conv2d::sizes(),
+        copy::cases(),
+        cross_entropy::cases(),
+        dropout::cases(),
+        elementwise::binary(),
+        elementwise::unary(),
+        gather::cases(),
+        loss::cases(),
+        matmul::cases(),
+        max_pool2d::cases(),
+        metrics::cases(),
+        pad::cases(),
+        pad::slices(),
+        reduce::cases(),
+        softmax::cases(),
+        tensor_stats::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// How an input's elements are drawn.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
@@ -139,6 +171,10 @@ impl Case {
 
     pub fn num_elems(&self) -> usize {
         self.inputs.iter().map(|input| input.shape.num_elems()).sum()
+    }
+
+    pub fn has_large_inputs(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(input.fill, Fill::Large))
     }
 
     /// The tensors with a few elements of each float input replaced by `special` in turn: few, since one NaN can make

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
+mod accuracy;
 mod fused;
 mod golden;
 

@@ -105,8 +105,7 @@ impl UnaryFunction {
             Clamp { min, max } => x.max(F::from_f64(min)).min(F::from_f64(max)),
             AddScalar(value) => x + F::from_f64(value),
             MulScalar(value) => x * F::from_f64(value),
-            PowScalar(2.0) => x * x,
-            PowScalar(exponent) => x.powf(F::from_f64(exponent)),
+            PowScalar(exponent) => power(x, exponent),
             Sign => sign(x),
         }
     }
@@ -155,7 +154,7 @@ impl UnaryFunction {
             }
             Softplus => sigmoid(v),
             MulScalar(value) => F::from_f64(value),
-            PowScalar(exponent) => F::from_f64(exponent) * v.powf(F::from_f64(exponent - 1.0)),
+            PowScalar(exponent) => F::from_f64(exponent) * power(v, exponent - 1.0),
             Neg | Log | Sqrt | Relu | LeakyRelu { .. } | Clamp { .. } | AddScalar(_) | Sign => {
                 panic!("its gradient is no product with a derivative")
             }
@@ -225,8 +224,7 @@ impl BinaryFunction {
             Max => x.max(y),
             Equal => step(x == y),
             Greater => step(x > y),
-            // A sum of two terms that are never negative for targets in [0, 1], so nothing cancels.
-            BceWithLogits => (F::ONE - y) * x + softplus(-x),
+            BceWithLogits => bce_with_logits(x, y),
         }
     }
 
@@ -252,7 +250,7 @@ impl BinaryFunction {
             Div if second => -grad * ((x / y) / y),
             Div => grad / y,
             // At a base of 0 the power is constant in the exponent.
-            Pow if second && x == F::ZERO && y >= F::ZERO => F::ZERO,
+            Pow if second && x == F::ZERO && y >= F::ZERO => grad * F::ZERO,
             Pow if second => grad * (x.powf(y) * x.ln()),
             Pow if y == F::ZERO => F::ZERO,
             Pow => grad * (y * x.powf(y - F::ONE)),
@@ -260,8 +258,9 @@ impl BinaryFunction {
             Max => share(if second { y < x } else { x < y }),
             Equal | Greater => F::ZERO,
             BceWithLogits if second => -grad * x,
-            // σ(x) − y, as a sum in which nothing cancels for targets of 0 and 1.
-            BceWithLogits => grad * ((F::ONE - y) * sigmoid(x) - y * sigmoid(-x)),
+            // σ(x) − y, for targets as they should be as a sum in which nothing cancels at 0 and 1.
+            BceWithLogits if y >= F::ZERO && y <= F::ONE => grad * ((F::ONE - y) * sigmoid(x) - y * sigmoid(-x)),
+            BceWithLogits => grad * (sigmoid(x) - y),
         }
     }
 }
@@ -298,6 +297,32 @@ fn sigmoid<F: Float>(x: F) -> F {
 #[inline]
 fn softplus<F: Float>(x: F) -> F {
     x.max(F::ZERO) + (-x.abs()).exp().ln_1p()
+}
+
+/// x to a power, by products and roots where PyTorch has it so; that is also more accurate on a GPU.
+#[inline]
+fn power<F: Float>(x: F, exponent: f64) -> F {
+    match exponent {
+        0.5 => x.sqrt(),
+        -0.5 => F::ONE / x.sqrt(),
+        1.0 => x,
+        -1.0 => F::ONE / x,
+        2.0 => x * x,
+        -2.0 => F::ONE / (x * x),
+        3.0 => x * x * x,
+        _ => x.powf(F::from_f64(exponent)),
+    }
+}
+
+/// max(x, 0) − x·y + ln(1 + e^−|x|) with the first two in one, so that nothing cancels for targets in [0, 1]. Infinite
+/// logits go by PyTorch's formula, whose terms cancel to NaN.
+#[inline]
+fn bce_with_logits<F: Float>(x: F, y: F) -> F {
+    if x.abs() == F::INFINITY {
+        return (F::ONE - y) * x + softplus(-x);
+    }
+    let linear = if x > F::ZERO { (F::ONE - y) * x } else { -(y * x) };
+    linear + (-x.abs()).exp().ln_1p()
 }
 
 /// By the complementary error function, since 1 + erf cancels for negative x.
