@@ -130,7 +130,7 @@ const PIECE_ELEMS: usize = 2048 * WORDS;
 impl Graph {
     /// `x` with each element dropped (set to 0) with probability `p` and the others scaled by `1 / (1 − p)`
     /// (`torch.nn.functional.dropout` in training; an evaluation leaves the layer out). At `p` 0 it is `x` itself, at
-    /// `p` 1 all zeros. `step` is a u32 scalar ([`Graph::scalar`]): every step draws a new mask.
+    /// `p` 1 all zeros. It is a product with 0 that drops: what is not finite becomes NaN and is not hidden. `step` is a u32 scalar ([`Graph::scalar`]): every step draws a new mask.
     ///
     /// # Errors
     /// [`Error::Operand`] where `p` is not in [0, 1], `x` is not a float, or `step` not a u32 scalar.

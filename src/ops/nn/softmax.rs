@@ -329,7 +329,8 @@ impl Graph {
     }
 
     /// The logarithm of [`Graph::softmax`], computed without forming it, so that small probabilities keep their
-    /// accuracy (`torch.log_softmax`). Errors as [`Graph::softmax`].
+    /// accuracy (`torch.log_softmax`): within 3 ulps of the result or of 1, whichever is larger. Errors as
+    /// [`Graph::softmax`].
     pub fn log_softmax(&mut self, x: Value, axis: usize) -> Result<Value> {
         self.push1(Softmax { function: LogSoftmax, axis }, &[x])
     }

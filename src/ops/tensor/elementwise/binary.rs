@@ -166,9 +166,11 @@ binary_methods! {
     div => Div,
     /// a to the power b, broadcast.
     pow => Pow,
-    /// The smaller of a and b, broadcast; in a tie each gets half the gradient (`torch.minimum`).
+    /// The smaller of a and b, broadcast; in a tie each gets half the gradient (`torch.minimum`). NaN where either is, and
+    /// then both get the gradient.
     minimum => Min,
-    /// The larger of a and b, broadcast; in a tie each gets half the gradient (`torch.maximum`).
+    /// The larger of a and b, broadcast; in a tie each gets half the gradient (`torch.maximum`). NaN where either is, and
+    /// then both get the gradient.
     maximum => Max,
     /// 1 where a = b, else 0, broadcast; no gradient.
     equal => Equal,
