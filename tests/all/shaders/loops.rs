@@ -134,7 +134,7 @@ fn kernels_that_say_their_loops_are_short_have_no_loop_that_grows() {
     }
     assert!(failures.is_empty(), "{failures:#?}");
     // Neither half of the test is empty.
-    assert!(checked.len() >= 10 && stated.len() >= 20, "{checked:?} {stated:?}");
+    assert!(checked.len() >= 9 && stated.len() >= 20, "{checked:?} {stated:?}");
 }
 
 /// The check can fail: on every shader it finds the loops that are known to grow.
