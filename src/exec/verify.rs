@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Device, Program, StateDict, StepTable};
+use super::{Device, Program, StateDict, StepTable, step_count};
 use crate::Result;
 use crate::graph::plan::{Operand, Plan, Step};
 use crate::ops::{Op, Operation};
@@ -92,7 +92,7 @@ fn verify_by(
         reference.write(name, tensor)?;
         candidate.write(name, tensor)?;
     }
-    let table = table.select(&plan.scalars)?;
+    let table = step_count::select(plan, table, None)?;
     let mut report = Report { ops: Vec::new(), difference: None };
     for (index, step) in plan.steps.iter().enumerate() {
         for output in &step.outputs {

@@ -20,6 +20,7 @@ mod networks;
 mod ops;
 mod optim;
 mod optim_more;
+mod optim_steps;
 mod properties;
 mod report;
 mod shaders;

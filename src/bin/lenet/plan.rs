@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use wgrad::ops::kernel::GpuTraits;
+use wgrad::run::setup;
 use wgrad::{Error, Plan, Result};
 
 use crate::console;
@@ -13,7 +14,7 @@ use crate::options::PlanOptions;
 pub fn run(mut options: PlanOptions) -> Result<ExitCode> {
     let (wgsl, software) = (options.wgsl.take(), options.software);
     // The other plans are these again, with fewer images or another set of them.
-    let plans = options.config()?.plans()?;
+    let plans = setup::plans(&options.config()?)?;
     let plans: Vec<&Plan> = plans.iter().filter(|plan| ["train", "test"].contains(&plan.name())).collect();
     if let Some(folder) = wgsl {
         let written = write_kernels(&folder, &plans, if software { GpuTraits::SOFTWARE } else { GpuTraits::GPU })?;

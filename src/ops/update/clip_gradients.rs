@@ -27,6 +27,7 @@ pub(crate) static SHADER: Shader = Shader {
     source: concat!(
         include_str!("../../../shaders/lib/index.wgsl"),
         include_str!("../../../shaders/lib/add_lanes.wgsl"),
+        include_str!("../../../shaders/lib/nan4.wgsl"),
         include_str!("../../../shaders/clip_gradients.wgsl")
     ),
     params: Params::FIELDS,

@@ -173,8 +173,11 @@ fn failures(
     // f64 overflows and vanishes elsewhere.
     let is_plain = |x: f32| !x.is_finite() || x == 0.0 || (1e-9..=3.0).contains(&x.abs());
     // Powers of subnormal numbers are left to the driver.
-    let is_left =
+    let subnormal_power =
         |index: usize| flushes && name.starts_with("pow") && operands.at(index).iter().any(|&x| is_subnormal(x));
+    // PyTorch's terms cancel there.
+    let cancels = |index: usize| name == "bce_with_logits" && operands.at(index)[0].abs() == f32::MAX;
+    let is_left = |index: usize| subnormal_power(index) || cancels(index);
     let skipped = |index: usize| is_left(index) || (wide && !operands.at(index).into_iter().all(is_plain));
     let is_right = |got: f64, wants: &[f32], index: usize| {
         is_close(got, wants[index])
@@ -192,10 +195,10 @@ fn failures(
             let wants = &wants[part * count..(part + 1) * count];
             for index in (0..count).filter(|&index| !skipped(index)) {
                 let got = got.gradients[by][part * count + index];
-                // Infinity times a derivative that is flushed to 0 is NaN.
-                let lost = flushes && !above.is_finite() && (is_subnormal(outputs[index]) || wants[index] != 0.0);
+                // Infinity times a derivative that is flushed to 0 is NaN; GELU's golden values are f64's, which vanish later.
                 let derivative = floats(&case.gradients[by])[index];
-                let lost = lost && (is_subnormal(outputs[index]) || is_subnormal(derivative));
+                let is_flushed = flushes && (is_subnormal(outputs[index]) || is_subnormal(derivative));
+                let lost = !above.is_finite() && (is_flushed || (name == "gelu" && derivative == 0.0));
                 if !lost && !is_right(got, wants, index) {
                     let at = operands.at(index);
                     failures.push(format!("{name}'{by}{at:?} times {above} is {got} not {}", wants[index]));

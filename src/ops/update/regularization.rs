@@ -21,34 +21,35 @@ params! {
 }
 
 pub(crate) static SHADER: Shader = Shader {
-    name: "penalty",
+    name: "regularization",
     source: concat!(
         include_str!("../../../shaders/lib/index.wgsl"),
         include_str!("../../../shaders/lib/add_lanes.wgsl"),
-        include_str!("../../../shaders/penalty.wgsl")
+        include_str!("../../../shaders/lib/nan4.wgsl"),
+        include_str!("../../../shaders/regularization.wgsl")
     ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
 
 /// The loss with l1·Σ|w| + l2·Σw² added. Inputs: the loss, of one element, then the weights, in one or more packs of
-/// these lengths. The gradient is added by [`PenaltyGradient`].
+/// these lengths. The gradient is added by [`RegularizationGradient`].
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Penalty {
+pub(crate) struct Regularization {
     pub l1: f64,
     pub l2: f64,
     pub pack_lens: Vec<usize>,
 }
 
-impl Penalty {
+impl Regularization {
     fn ranges(&self) -> Vec<Range<usize>> {
         packed::ranges_of(1, &self.pack_lens)
     }
 }
 
-impl Operation for Penalty {
+impl Operation for Regularization {
     fn name(&self) -> &'static str {
-        "penalty"
+        "regularization"
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -129,21 +130,21 @@ impl Operation for Penalty {
 /// Adds the penalty's gradient l1·sign(w) + 2·l2·w to gradients. Inputs: a pack of weights, then one of their
 /// gradients, which is updated in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct PenaltyGradient {
+pub(crate) struct RegularizationGradient {
     pub num_params: usize,
     pub l1: f64,
     pub l2: f64,
 }
 
-impl PenaltyGradient {
+impl RegularizationGradient {
     fn ranges(&self) -> Vec<Range<usize>> {
         packed::ranges(0, self.num_params, 2)
     }
 }
 
-impl Operation for PenaltyGradient {
+impl Operation for RegularizationGradient {
     fn name(&self) -> &'static str {
-        "penalty_gradient"
+        "regularization_gradient"
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
