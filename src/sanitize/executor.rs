@@ -8,8 +8,7 @@ use super::{Bound, Kernel, Options};
 use crate::Result;
 use crate::exec::{Executor, Progress, StateLayout, StepTable};
 use crate::graph::plan::{Operand, PackMember, Plan, Step, Storage};
-use crate::ops::Operation;
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches};
+use crate::ops::kernel::{Binding, Dispatch, Dispatches};
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
 
 /// Part of a buffer, in words.
@@ -134,9 +133,7 @@ impl InterpreterExecutor {
             entry.packs.push((whole, pack.members.iter().map(member).collect()));
         }
         for step in &plan.steps {
-            let (inputs, outputs) = (step.input_types(), step.output_types());
-            let ctx = DispatchContext { inputs: &inputs, outputs: &outputs, gpu: interpreter.gpu };
-            let Dispatches { list, scratch_elems } = step.op.dispatches(&ctx)?;
+            let Dispatches { list, scratch_elems } = step.dispatches(interpreter.gpu)?;
             let scratch: Vec<Part> = scratch_elems.iter().map(|&elems| self.unwritten(elems)).collect();
             let mut ready = Vec::new();
             for dispatch in list {
@@ -213,7 +210,7 @@ impl InterpreterExecutor {
                 constants: dispatch.kernel.constants.clone(),
                 workgroups: dispatch.workgroups,
                 workgroup_size: kernel.workgroup_size(),
-                stated_iterations: dispatch.loop_rounds,
+                stated_iterations: dispatch.loop_iterations,
                 report,
             };
             self.log.lock().map_err(|_| poisoned())?.push(used);

@@ -34,8 +34,8 @@ pub struct KernelUse {
     pub workgroups: [u32; 3],
     /// Invocations of a workgroup in x, y and z.
     pub workgroup_size: [u32; 3],
-    /// The most iterations that the op says its loops take (see [`Dispatch::loop_rounds`]).
-    pub stated_iterations: usize,
+    /// The most iterations that the op says its loops take (see [`Dispatch::loop_iterations`]).
+    pub stated_iterations: Option<usize>,
     /// What was found and counted.
     pub report: Report,
 }

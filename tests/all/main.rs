@@ -26,4 +26,5 @@ mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;
 mod shaders;
+mod special;
 mod train;

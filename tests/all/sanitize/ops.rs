@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use wgrad::nn::Init;
 use wgrad::ops::kernel::{GpuTraits, Shader};
-use wgrad::optim::{Optimizer, ParamGroup, Regularization, Update, UpdateOptions};
+use wgrad::optim::{GradientOptions, Optimizer, ParamGroup, Update, UpdateOptions};
 use wgrad::sanitize::{Interpreter, Kind, Options, Order, PlanReport};
 use wgrad::{Graph, Plan, StateDict, StepTable, TensorType};
 
@@ -28,7 +28,7 @@ const POWERS: &str = "a negative number to the power of a fraction is NaN, and W
 
 /// A name, and an interpreter with the kernels of a kind of adapter.
 fn interpreters() -> Vec<(&'static str, Interpreter)> {
-    let traits = |is_software, has_shuffles| GpuTraits { is_software, has_shuffles, max_loop_rounds: usize::MAX };
+    let traits = |is_software, has_shuffles| GpuTraits { is_software, has_shuffles, max_loop_iterations: usize::MAX };
     let options = |subgroup_size, order| Options { subgroup_size, order, ..Options::default() };
     vec![
         ("GPU", Interpreter::new(traits(false, false), options(32, Order::Forward))),
@@ -78,7 +78,7 @@ impl Tally {
                     fail(key, finding.to_string());
                 }
             }
-            let (took, stated) = (used.report.max_iterations, used.stated_iterations as u64);
+            let (took, stated) = (used.report.max_iterations, used.stated_iterations.unwrap_or(0) as u64);
             if took > stated.max(SHORT_LOOP) {
                 let text = format!("{} took {took} iterations and states {stated}", used.kernel);
                 fail(format!("{} iterations", used.kernel), text);
@@ -129,7 +129,7 @@ fn assert_clean(tally: &Tally) {
 fn case_work() -> Vec<Work> {
     let work = |case: cases::Case| {
         let plan = plan_with_gradients(&case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        Work { states: inputs_of(&case, &plan), name: case.name, plan, table: scalars() }
+        Work { states: inputs_of(case.tensors(), &plan), name: case.name, plan, table: scalars() }
     };
     cases::all().into_iter().map(work).collect()
 }
@@ -137,10 +137,14 @@ fn case_work() -> Vec<Work> {
 /// The update of parameters of awkward sizes under each optimizer, plain and with all that may come before it.
 fn update_work() -> Vec<Work> {
     let everything = UpdateOptions {
-        clip_norm: Some(0.5),
-        clip_value: Some(0.2),
-        accumulate: 2,
-        regularization: Regularization { l1: 0.1, l2: 0.2, include_biases: true },
+        gradients: GradientOptions {
+            accumulate: 2,
+            l1: 0.1,
+            l2: 0.2,
+            regularize_biases: true,
+            clip_value: Some(0.2),
+            clip_norm: Some(0.5),
+        },
         groups: vec![ParamGroup { weight_decay: Some(0.0), ..ParamGroup::new(["p1"]) }],
     };
     let mut work = Vec::new();
@@ -172,17 +176,15 @@ fn one_update(name: String, update: &Update) -> wgrad::Result<Work> {
             Some(loss) => graph.add(loss, sum)?,
         });
     }
-    let total = update.append(&mut graph, loss.expect("there are parameters"))?;
+    let total = update.minimize(&mut graph, loss.expect("there are parameters"))?;
     graph.output("loss", total)?;
     let plan = Plan::new(&graph)?;
     for spec in plan.states().iter().filter(|spec| spec.name.contains('.')) {
         // Moments in the middle of training: second ones are not negative.
         states.insert(spec.name.clone(), input(spec.ty.shape.clone(), Fill::Positive).tensor(7));
     }
-    let scalars = update.step_scalars(3, 0.05, None);
-    let table = scalars.iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, *value));
-    let batch = update.batch_scalars(1, 4, 8);
-    let table = batch.iter().fold(table, |table, (name, value)| table.constant(name, *value));
+    // The fifth step, and of two batches in a step the second.
+    let table = update.steps(1, 0.05).starting_at(9);
     Ok(Work { name, plan, states, table })
 }
 

@@ -128,6 +128,12 @@ pub struct TrainRequest {
 
 #[derive(Args)]
 pub struct PlanOptions {
+    /// Also write the WGSL of each kernel to this folder, as a GPU compiles it
+    #[arg(long, value_name = "DIR")]
+    pub wgsl: Option<PathBuf>,
+    /// Write the kernels that a software adapter gets
+    #[arg(long, requires = "wgsl")]
+    pub software: bool,
     #[command(flatten)]
     dataset: DatasetOption,
     #[command(flatten)]

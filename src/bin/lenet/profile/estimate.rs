@@ -20,7 +20,7 @@ pub fn run(options: StepOptions, machine: &str) -> Result<ExitCode> {
     let data = RunData::load(&config)?;
     let (plan, states, table) = setup::session(&config, &Device::Cpu, &data)?.first_step()?;
     // A GPU's kernels, whatever is here.
-    let traits = GpuTraits { is_software: false, has_shuffles: false, max_loop_rounds: usize::MAX };
+    let traits = GpuTraits::GPU;
     let options = Options { count: true, max_workgroups: Some(SAMPLE), ..Options::default() };
     let uses = Interpreter::new(traits, options).count(&plan, &states, &table, 0)?;
     console::line(format!(
