@@ -51,9 +51,10 @@ pub struct Counters {
     pub bank_passes: [u64; 2],
     /// Barriers, by workgroup.
     pub barriers: u64,
-    /// The most loads from global memory in one workgroup that have to wait for each other, one after the other.
+    /// The most loads from global memory in one workgroup that wait for each other: those whose addresses come out of
+    /// loads, and one for each iteration of a loop that uses what it loads.
     pub load_chain: u64,
-    /// Cycles of the slowest workgroup with a multiprocessor to itself, in the order of the source.
+    /// Cycles of the slowest workgroup with a multiprocessor to itself, if no loop is unrolled.
     pub cycles: u64,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u64,
@@ -72,6 +73,9 @@ pub(super) struct Counting {
     depth: Vec<u64>,
     now: u64,
     depth_now: u64,
+    /// When the last instruction of the block could begin, and the loads it waited for.
+    latest: u64,
+    latest_depth: u64,
     touched: HashSet<(usize, u64)>,
     /// For each variable, whether it lies in global memory.
     is_global: Vec<bool>,
@@ -111,6 +115,8 @@ impl Counting {
             depth: vec![0; code.num_regs as usize],
             now: 0,
             depth_now: 0,
+            latest: 0,
+            latest_depth: 0,
             touched: HashSet::new(),
             is_global: code.globals.iter().map(|global| global.binding.is_some() && !global.is_uniform).collect(),
         }
@@ -119,18 +125,19 @@ impl Counting {
     pub fn begin_group(&mut self) {
         self.ready.fill(0);
         self.depth.fill(0);
-        (self.now, self.depth_now) = (0, 0);
+        (self.now, self.depth_now, self.latest, self.latest_depth) = (0, 0, 0, 0);
     }
 
     pub fn end_group(&mut self) {
         let last = self.ready.iter().copied().max().unwrap_or(0);
         self.total.cycles = self.total.cycles.max(self.now.max(last));
         let depth = self.depth.iter().copied().max().unwrap_or(0);
-        self.total.load_chain = self.total.load_chain.max(self.depth_now.max(depth));
+        self.total.load_chain = self.total.load_chain.max(self.latest_depth.max(depth));
         self.total.footprint_words = self.touched.len() as u64;
     }
 
-    /// Counts an instruction and moves the clock on: it is issued in order, once what it reads is there.
+    /// Counts an instruction and moves the clock on. It begins once what it reads is there. Compilers move instructions
+    /// within a block, so that only the end of a block waits for all of it: a barrier, or the end of an iteration.
     pub fn issue(&mut self, pc: Pc, op: &Op, masks: &Masks) {
         let class = self.classes[pc as usize];
         let lanes = u64::from(masks.active());
@@ -155,8 +162,22 @@ impl Counting {
             start = start.max(self.ready[reg as usize]);
             depth = depth.max(self.depth[reg as usize]);
         });
-        self.depth_now = depth;
-        self.now = start + warps.div_ceil(SCHEDULERS);
+        self.latest = self.latest.max(start);
+        self.latest_depth = self.latest_depth.max(depth);
+        self.now += warps.div_ceil(SCHEDULERS);
+        match op {
+            // What follows depends on the condition.
+            Op::If { .. } | Op::BreakIf { .. } => {
+                self.now = self.now.max(start);
+                self.depth_now = self.depth_now.max(depth);
+            }
+            // All of the block has begun before the next one does.
+            Op::Repeat { .. } | Op::Barrier { .. } => {
+                self.now = self.now.max(self.latest);
+                self.depth_now = self.latest_depth;
+            }
+            _ => {}
+        }
         let is_load =
             matches!(op, Op::Load { at, .. } | Op::AtomicLoad { at, .. } if self.is_global[usize::from(at.global)]);
         let latency = match class {
@@ -172,7 +193,7 @@ impl Counting {
         if let Some((first, count)) = op.writes() {
             for reg in first..first + count {
                 self.ready[reg as usize] = start + latency;
-                self.depth[reg as usize] = if is_load { depth + 1 } else { 0 };
+                self.depth[reg as usize] = depth + u64::from(is_load);
             }
         }
     }
