@@ -25,6 +25,8 @@ pub use state::StateDict;
 pub(crate) use state::StateLayout;
 pub use step_table::StepTable;
 
+pub use crate::ops::cpu::threads::Threads;
+
 use crate::graph::StateKind;
 use crate::graph::plan::{Operand, Plan};
 use crate::tensor::Tensor;

@@ -20,7 +20,7 @@ pub trait Float:
     + MulAssign
     + Div<Output = Self>
     + Neg<Output = Self>
-    + 'static
+    + bytemuck::Pod
 {
     /// 0.
     const ZERO: Self;
@@ -28,6 +28,15 @@ pub trait Float:
     const ONE: Self;
     /// The least finite value, which stands for −∞ where a maximum starts.
     const LOWEST: Self;
+
+    /// The elements as f32 where that is what they are: the door to kernels that only f32 has.
+    fn as_f32(slice: &[Self]) -> Option<&[f32]> {
+        (size_of::<Self>() == size_of::<f32>()).then(|| bytemuck::cast_slice(slice))
+    }
+    /// [`Float::as_f32`] for elements to be written.
+    fn as_f32_mut(slice: &mut [Self]) -> Option<&mut [f32]> {
+        (size_of::<Self>() == size_of::<f32>()).then(|| bytemuck::cast_slice_mut(slice))
+    }
 
     /// The nearest value to a double.
     fn from_f64(value: f64) -> Self;
