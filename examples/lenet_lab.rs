@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use wgrad::nn::Summary;
-use wgrad::optim::{Optimizer, Regularization, UpdateOptions};
+use wgrad::optim::{Optimizer, Regularization, Sgd, UpdateOptions};
 use wgrad::report::grids::{ImageSample, sample_grid};
 use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
 use wgrad::run::RunConfig;
@@ -197,7 +197,7 @@ impl Lab {
         let regularization = Regularization::l1(0.001);
         let sparse = UpdateOptions { regularization, ..UpdateOptions::default() };
         // PyTorch's weight_decay, the usual way to a penalty of half of it times the sum of squares.
-        let decaying = Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.01 };
+        let decaying = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
         self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
         self.train("L1 0.001", &RunConfig { update: sparse, ..stopping.clone() })?;
         self.train("dropout 0.5", &RunConfig { dropout: 0.5, ..stopping.clone() })?;

@@ -94,7 +94,7 @@ fn descend(device: &Device, data: &StateDict, run: &Run, events: &mut EventWrite
     let predicted = graph.custom(MyLinear, &[x, w, b])?[0];
     let loss = graph.custom(MyMse, &[predicted, y])?[0];
     graph.output("loss", loss)?;
-    Optimizer::sgd().minimize(&mut graph, loss)?;
+    Optimizer::sgd_momentum(0.0).minimize(&mut graph, loss)?;
     // Compile once, then run as often as it takes.
     let mut program = Program::from_graphs(device, &[&graph], 0)?;
     program.write_all([("x", &data["x"]), ("y", &data["y"])])?;

@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     println!("\n1. The whole batch, 25, 5 and 1 point a step; SGD at 0.02 for {EPOCHS} epochs");
     println!("{:>6} {:>6} {:>8} {:>8} {:>10} {:>12}", "batch", "steps", "w", "b", "loss", "path length");
     for batch_size in [NUM_TRAIN, 25, 5, 1] {
-        let history = fit_line(&device, &train, &validation, batch_size, Optimizer::sgd(), 0.02)?;
+        let history = fit_line(&device, &train, &validation, batch_size, Optimizer::sgd_momentum(0.0), 0.02)?;
         let last = history.path[history.path.len() - 1];
         println!(
             "{batch_size:>6} {:>6} {:>8.4} {:>8.4} {:>10.6} {:>12.3}",
@@ -91,13 +91,13 @@ fn main() -> Result<()> {
 
     println!("\n3. SGD, momentum and Adam side by side (batches of 5): loss after each epoch");
     let optimizers = [
-        ("SGD", Optimizer::sgd(), 0.005),
+        ("SGD", Optimizer::sgd_momentum(0.0), 0.005),
         ("momentum 0.9", Optimizer::sgd_momentum(0.9), 0.005),
         ("Adam", Optimizer::adam(), 0.05),
     ];
     let histories = optimizers
         .iter()
-        .map(|(_, optimizer, lr)| fit_line(&device, &train, &validation, 5, *optimizer, *lr))
+        .map(|(_, optimizer, lr)| fit_line(&device, &train, &validation, 5, optimizer.clone(), *lr))
         .collect::<Result<Vec<_>>>()?;
     println!("{:>6} {:>13} {:>13} {:>13}", "epoch", "SGD", "momentum 0.9", "Adam");
     for epoch in [1, 2, 3, 5, 10, 20] {

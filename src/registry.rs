@@ -139,7 +139,6 @@ fn defaults<T: Described>() -> toml::Table {
 ///
 /// # Errors
 /// [`Error::Setting`] where there is no name.
-#[allow(dead_code, reason = "the registries that use it land next")]
 pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml::Table)> {
     match value {
         toml::Value::String(kind) => Ok((kind, toml::Table::new())),
@@ -154,7 +153,6 @@ pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml:
 
 /// Makes the enum of a registry from its entries: a variant for each type, which implements [`Described`] and the
 /// registry's trait; reading and writing by `kind`; `ENTRIES`, `named`, `name` and `get`.
-#[allow(unused_macros, reason = "the registries that use it land next")]
 macro_rules! registry {
     ($(#[$doc:meta])* pub enum $Name:ident($what:literal): $Trait:path { $($Variant:ident($Type:ty)),* $(,)? }) => {
         $(#[$doc])*
@@ -162,6 +160,7 @@ macro_rules! registry {
         #[allow(missing_docs, reason = "each variant is the type that documents it")]
         pub enum $Name { $($Variant($Type)),* }
 
+        #[allow(dead_code, reason = "not every registry needs all of it")]
         impl $Name {
             /// All that can be chosen, with their settings.
             pub const ENTRIES: &'static [$crate::registry::Entry] = &[$($crate::registry::Entry::of::<$Type>()),*];
@@ -187,6 +186,24 @@ macro_rules! registry {
             /// What was chosen, as all of them can be used.
             pub fn get(&self) -> &dyn $Trait {
                 match self { $($Name::$Variant(chosen) => chosen),* }
+            }
+
+            /// The same choice with one setting changed.
+            ///
+            /// # Errors
+            /// [`Error::Setting`](crate::Error::Setting) where the choice has no such setting, or not of this kind.
+            pub fn with(&self, setting: &str, value: impl Into<toml::Value>) -> $crate::Result<Self> {
+                let mut table = self.table();
+                table.insert(setting.to_owned(), value.into());
+                Self::read(toml::Value::Table(table))
+            }
+
+            /// The settings by name, and the `kind`.
+            fn table(&self) -> toml::Table {
+                let settings = match self { $($Name::$Variant(chosen) => toml::Table::try_from(chosen)),* };
+                let mut table = settings.expect("settings are plain values, which TOML can hold");
+                table.insert("kind".to_owned(), self.name().into());
+                table
             }
 
             fn read(value: toml::Value) -> $crate::Result<Self> {
@@ -226,7 +243,6 @@ macro_rules! registry {
     };
 }
 
-#[allow(unused_imports, reason = "the registries that use it land next")]
 pub(crate) use registry;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One update of all parameters of LeNet-5, and of a network of four million. The gradients are those of the sum of all
 //! parameters, so filling them is part of what is timed.
 
-use wgrad::optim::Optimizer;
+use wgrad::optim::{Optimizer, Sgd};
 
 use crate::cases::{Case, Fill, Input, input};
 use crate::{Bench, Limit};
@@ -12,7 +12,7 @@ pub fn benches() -> Vec<Bench> {
     let lenet = || lenet.iter().map(|&shape| input(shape, Fill::Uniform)).collect();
     let large = || vec![input([2048, 2048], Fill::Uniform)];
     vec![
-        update("sgd.lenet", Optimizer::sgd(), lenet()),
+        update("sgd.lenet", Optimizer::from(Sgd::plain()), lenet()),
         update("sgd.lenet_momentum", Optimizer::sgd_momentum(0.9), lenet()),
         update("sgd.4m_momentum", Optimizer::sgd_momentum(0.9), large()),
         update("adam.lenet", Optimizer::adam(), lenet()),
@@ -27,7 +27,7 @@ fn update(name: &str, optimizer: Optimizer, parameters: Vec<Input>) -> Bench {
         let sums = v.iter().map(|&parameter| g.sum_all(parameter)).collect::<wgrad::Result<Vec<_>>>()?;
         let loss = sums[1..].iter().try_fold(sums[0], |loss, &sum| g.add(loss, sum))?;
         let gradients = g.backward(loss)?;
-        optimizer.append(g, &gradients)?;
+        optimizer.update(g, &gradients)?;
         Ok(Vec::new())
     });
     Bench { case, limit: Limit::Bytes, scalars }

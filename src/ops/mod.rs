@@ -35,7 +35,7 @@ use data::{augment, gather, metrics};
 use kernel::{Cost, DispatchContext, Dispatches, Shader};
 use nn::{avg_pool2d, batch_norm2d, conv2d, cross_entropy, dropout, max_pool2d, softmax};
 use tensor::{argmax, assign, concat, copy, elementwise, matmul, pad, reduce, reshape, tensor_stats};
-use update::{accumulate, adagrad, adam, clip_gradients, lion, penalty, rmsprop, sgd};
+use update::{accumulate, clip_gradients, packed_update, penalty};
 
 /// What every op can do. Implementations are plain structs of attributes.
 pub(crate) trait Operation {
@@ -134,11 +134,7 @@ op_list! {
     Conv2d(conv2d::Conv2d),
     Conv2dGradInput(conv2d::Conv2dGradInput),
     Conv2dGradWeight(conv2d::Conv2dGradWeight),
-    SgdStep(sgd::SgdStep),
-    AdamStep(adam::AdamStep),
-    RmsPropStep(rmsprop::RmsPropStep),
-    AdagradStep(adagrad::AdagradStep),
-    LionStep(lion::LionStep),
+    PackedUpdate(packed_update::PackedUpdate),
     Accumulate(accumulate::Accumulate),
     ClipGradNorm(clip_gradients::ClipGradNorm),
     ClipGradValue(clip_gradients::ClipGradValue),
@@ -220,12 +216,11 @@ impl Op {
     }
 }
 
-/// Every shader module, for the tests that hold them against naga's validator and writers.
+/// Every shader module but those of optimizers ([`optim::shaders`](crate::optim::shaders)), for the tests that hold them
+/// against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&accumulate::SHADER],
-        &[&adagrad::SHADER],
-        &[&adam::SHADER],
         &[&argmax::SHADER],
         &[&assign::SHADER],
         &[&augment::SHADER],
@@ -239,15 +234,12 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&dropout::SHADER],
         &[&elementwise::SHADER],
         &[&gather::SHADER],
-        &[&lion::SHADER],
         matmul::SHADERS,
         &[&max_pool2d::SHADER],
         &[&metrics::SHADER],
         &[&pad::SHADER],
         &[&penalty::SHADER],
         &[&reduce::SHADER],
-        &[&rmsprop::SHADER],
-        &[&sgd::SHADER],
         &[&softmax::SHADER],
         &[&tensor_stats::SHADER],
     ];

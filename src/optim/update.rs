@@ -9,14 +9,14 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Optimizer, ParamGroup};
+use super::{Learned, Optimizer, ParamGroup};
 use crate::graph::Init;
 use crate::graph::plan::packed_elems;
 use crate::graph::{Gradients, Graph, NodeKind, StateKind, StateSpec, Value};
+use crate::ops::Operation;
 use crate::ops::update::accumulate::Accumulate;
 use crate::ops::update::clip_gradients::{ClipGradNorm, ClipGradValue};
 use crate::ops::update::penalty::{Penalty, PenaltyGradient};
-use crate::ops::{Op, Operation};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};
 
@@ -131,20 +131,12 @@ pub struct Update {
     options: UpdateOptions,
 }
 
-/// A parameter and its gradient.
-#[derive(Clone)]
-struct Pair {
-    name: String,
-    param: Value,
-    grad: Value,
-}
-
 /// Parameters that are treated alike and fit one binding: one dispatch of each op.
 struct Chunk {
     /// The index of the group among the options', `None` for the rest.
     group: Option<usize>,
     is_penalized: bool,
-    pairs: Vec<Pair>,
+    pairs: Vec<Learned>,
 }
 
 impl Chunk {
@@ -251,10 +243,10 @@ impl Update {
 
     /// Parameters with their gradients, by group, by whether they are penalised, and by what fits a binding.
     fn chunks(&self, graph: &mut Graph, grads: &Gradients) -> Result<Vec<Chunk>> {
-        let pairs: Vec<Pair> = graph
+        let pairs: Vec<Learned> = graph
             .parameters()
             .into_iter()
-            .filter_map(|(name, param)| grads.get(param).map(|grad| Pair { name, param, grad }))
+            .filter_map(|(name, param)| grads.get(param).map(|grad| Learned { name, param, grad }))
             .collect();
         if pairs.is_empty() {
             return Err(Error::operand("optimizer", "a parameter with a gradient", "none"));
@@ -265,7 +257,7 @@ impl Update {
             let expected = format!("names among {}", names.join(", "));
             return Err(Error::setting("parameter group", &expected, idle.matching.join(", ")));
         }
-        let kind = |graph: &Graph, pair: &Pair| {
+        let kind = |graph: &Graph, pair: &Learned| {
             let group = groups.iter().position(|group| group.matches(&pair.name));
             let is_weight = graph.shape(pair.param).rank() >= 2;
             (group, regularization.is_on() && (regularization.include_biases || is_weight))
@@ -328,7 +320,10 @@ impl Update {
         }
         for chunk in chunks {
             let own_decay = chunk.group.and_then(|index| groups[index].weight_decay);
-            let optimizer = own_decay.map_or(self.optimizer, |decay| self.optimizer.with_weight_decay(decay));
+            let optimizer = match own_decay {
+                Some(decay) => self.optimizer.with("weight_decay", decay)?,
+                None => self.optimizer.clone(),
+            };
             let suffix = self.suffix(chunk.group).unwrap_or_default();
             append_optimizer(graph, &optimizer, &suffix, &chunk.pairs)?;
         }
@@ -339,7 +334,7 @@ impl Update {
 /// Adds the gradients of a chunk to their sums over the batches of a step, which stand for them from here on.
 fn accumulate(graph: &mut Graph, chunk: &mut Chunk) -> Result<()> {
     let mut sums = Vec::new();
-    for Pair { name, param, .. } in &chunk.pairs {
+    for Learned { name, param, .. } in &chunk.pairs {
         let (name, ty) = (format!("{name}.grad_sum"), graph.ty(*param).clone());
         sums.push(graph.state(StateSpec { name, ty, kind: StateKind::Optimizer, init: Init::Zeros })?);
     }
@@ -351,35 +346,24 @@ fn accumulate(graph: &mut Graph, chunk: &mut Chunk) -> Result<()> {
     Ok(())
 }
 
-/// The optimizer's own op on one chunk, with states beside the parameters.
-fn append_optimizer(graph: &mut Graph, optimizer: &Optimizer, suffix: &str, pairs: &[Pair]) -> Result<()> {
-    let (states, op): (Vec<(&str, Init)>, Op) = optimizer.op(pairs.len());
-    let mut inputs = Vec::new();
-    for (name, _) in optimizer.step_scalars(0, 0.0, None) {
-        inputs.push(graph.scalar(&format!("{name}{suffix}"), DType::F32)?);
-    }
-    inputs.extend(pairs.iter().map(|pair| pair.param));
-    inputs.extend(pairs.iter().map(|pair| pair.grad));
-    for (state, init) in states {
-        for Pair { name, param, .. } in pairs {
-            let (name, ty) = (format!("{name}.{state}"), graph.ty(*param).clone());
-            inputs.push(graph.state(StateSpec { name, ty, kind: StateKind::Optimizer, init: init.clone() })?);
-        }
-    }
-    graph.push(op, &inputs)?;
-    Ok(())
+/// The optimizer's own update of one chunk, with states beside the parameters.
+fn append_optimizer(graph: &mut Graph, optimizer: &Optimizer, suffix: &str, pairs: &[Learned]) -> Result<()> {
+    let rule = optimizer.get();
+    let scalar = |name: &&str| graph.scalar(&format!("{name}{suffix}"), DType::F32);
+    let scalars: Vec<Value> = rule.scalars().iter().map(scalar).collect::<Result<_>>()?;
+    rule.append(graph, pairs, &scalars)
 }
 
 /// Gives every gradient memory of its own, as the update needs it: a copy is taken of a value that is also something
 /// else (another parameter's gradient, a value under another shape, an operand of another op).
-fn own_gradients(graph: &mut Graph, pairs: Vec<Pair>) -> Result<Vec<Pair>> {
+fn own_gradients(graph: &mut Graph, pairs: Vec<Learned>) -> Result<Vec<Learned>> {
     let mut used: HashSet<Value> = graph.outputs.values().copied().collect();
     used.extend(graph.nodes.iter().flat_map(|node| node.inputs.iter().copied()));
     let mut owned = Vec::new();
     for pair in pairs {
         let is_own = matches!(&graph.node(pair.grad).kind, NodeKind::Op(op) if !op.is_alias());
         let grad = if is_own && used.insert(pair.grad) { pair.grad } else { graph.copy(pair.grad)? };
-        owned.push(Pair { grad, ..pair });
+        owned.push(Learned { grad, ..pair });
     }
     Ok(owned)
 }

@@ -64,7 +64,7 @@ pub struct RunConfig {
     pub batch_size: usize,
     /// Share of the target that is spread over all classes in training. Default 0.
     pub label_smoothing: f64,
-    /// The learning rate; without one 0.01 for SGD, RMSprop and Adagrad, 0.001 for Adam and AdamW, 0.0001 for Lion.
+    /// The learning rate; without one the optimizer's usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
     /// When to stop early: a table of options, or `false` for never. Default: after 5 epochs in which the validation
@@ -182,11 +182,7 @@ impl RunConfig {
 
     /// The learning rate, or the optimizer's usual one.
     pub fn learning_rate(&self) -> f64 {
-        self.lr.unwrap_or(match self.optimizer {
-            Optimizer::Sgd { .. } | Optimizer::RmsProp { .. } | Optimizer::Adagrad { .. } => 0.01,
-            Optimizer::Adam { .. } | Optimizer::AdamW { .. } => 0.001,
-            Optimizer::Lion { .. } => 0.0001,
-        })
+        self.lr.unwrap_or_else(|| self.optimizer.default_lr())
     }
 
     /// The network.
@@ -347,7 +343,7 @@ impl RunConfig {
             batch_size: self.batch_size,
             eval_batch_size: EVAL_BATCH_SIZE,
             normalize,
-            optimizer: self.optimizer,
+            optimizer: self.optimizer.clone(),
             update: self.update.clone(),
             label_smoothing: self.label_smoothing,
             shuffle: self.shuffle,
@@ -384,7 +380,7 @@ impl Default for RunConfig {
             update: UpdateOptions::default(),
             transforms: Transforms::default(),
             label_smoothing: 0.0,
-            optimizer: Optimizer::sgd_momentum(0.9),
+            optimizer: Optimizer::sgd(),
             schedule: Schedule::constant(),
             health: Some(HealthOptions { histograms: true, ..HealthOptions::default() }),
         }
@@ -502,7 +498,7 @@ mod tests {
             ("momentum", RunConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
             ("flip_probability", RunConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
             ("crop_padding", RunConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
-            ("schedule", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd(), ..default() }),
+            ("schedule", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd_momentum(0.0), ..default() }),
         ];
         default().validate().unwrap();
         for (option, config) in cases {

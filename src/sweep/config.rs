@@ -291,17 +291,12 @@ fn complete_optimizer(value: Value) -> Value {
         Value::Table(table) => table,
         other => return other,
     };
-    let usual = match given.get("kind").and_then(Value::as_str) {
-        Some("sgd") => Optimizer::sgd_momentum(0.9),
-        Some("adam") => Optimizer::adam(),
-        Some("adamw") => Optimizer::adamw(),
-        Some("rmsprop") => Optimizer::rmsprop(),
-        Some("adagrad") => Optimizer::adagrad(),
-        Some("lion") => Optimizer::lion(),
-        // Reading it says which there are.
-        _ => return Value::Table(given),
+    let kind = given.get("kind").and_then(Value::as_str);
+    // Reading an unknown one says which there are.
+    let Some(entry) = Optimizer::ENTRIES.iter().find(|entry| Some(entry.name) == kind) else {
+        return Value::Table(given);
     };
-    let Ok(mut full) = Table::try_from(usual) else { return Value::Table(given) };
+    let mut full = entry.defaults();
     full.extend(given);
     Value::Table(full)
 }

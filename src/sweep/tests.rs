@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use toml::Value;
 
 use super::*;
-use crate::optim::Optimizer;
+use crate::optim::{Adam, Lion, Optimizer, Sgd};
 use crate::train::early_stop::Monitor;
 
 fn space(text: &str) -> crate::Result<Space> {
@@ -175,7 +175,10 @@ fn settings_go_into_the_base_and_a_whole_table_before_what_is_in_it() {
     let error = sweep(text).unwrap_err().to_string();
     assert!(error.starts_with("space.optimizer_:") && error.contains("unknown field"), "{error}");
     let config = &sweep(&text.replace("optimizer_ = { choices = [1] }", "")).unwrap().trials[0].config;
-    assert_eq!(config.optimizer, Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.5, amsgrad: false });
+    assert_eq!(
+        config.optimizer,
+        Optimizer::from(Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.5, amsgrad: false })
+    );
     assert_eq!((config.dropout, config.lr), (0.25, Some(0.001)), "the optimizer's own learning rate, by name");
     assert_eq!((config.update.regularization.l2, config.update.clip_norm), (1e-3, Some(1.0)));
 }
@@ -189,9 +192,9 @@ fn an_optimizer_is_a_word_or_a_table_of_what_is_unusual_about_it() {
     let configs: Vec<&crate::run::RunConfig> = sweep.trials.iter().map(|trial| &trial.config).collect();
     assert_eq!(configs.len(), 6);
     let optimizers: HashSet<String> = configs.iter().map(|config| format!("{:?}", config.optimizer)).collect();
-    let nesterov = Optimizer::Sgd { momentum: 0.9, dampening: 0.0, nesterov: true, weight_decay: 0.0 };
-    let expected =
-        [Optimizer::sgd_momentum(0.9), Optimizer::lion(), nesterov].map(|optimizer| format!("{optimizer:?}"));
+    let nesterov = Optimizer::from(Sgd { momentum: 0.9, dampening: 0.0, nesterov: true, weight_decay: 0.0 });
+    let expected = [Optimizer::sgd_momentum(0.9), Optimizer::from(Lion::default()), nesterov]
+        .map(|optimizer| format!("{optimizer:?}"));
     assert_eq!(optimizers, HashSet::from(expected));
     assert_eq!(sweep.trials[4].assignment.in_words(), "optimizer = sgd, nesterov true, schedule = constant");
 }

@@ -41,7 +41,7 @@ impl Setting {
         let options = SessionOptions {
             batch_size: 16,
             eval_batch_size: 20,
-            optimizer: self.optimizer,
+            optimizer: self.optimizer.clone(),
             update: UpdateOptions { accumulate: 2, ..UpdateOptions::default() },
             augment: Some(Augment { crop_padding: 2, ..Augment::default() }),
             health: Some(HealthOptions::default()),

@@ -441,14 +441,14 @@ fn the_last_row_of_a_table_is_what_an_output_shows() {
 }
 
 /// Training from a schedule of learning rates, `cuts` steps at a run: the bits of the parameter and of its velocity.
-fn train(device: &Device, optimizer: Optimizer, cuts: &[usize]) -> Vec<Vec<u64>> {
+fn train(device: &Device, optimizer: &Optimizer, cuts: &[usize]) -> Vec<Vec<u64>> {
     let mut graph = Graph::new("train");
     let x = graph.parameter("x", [5], Init::Uniform { bound: 1.0 }).expect("a new name");
     let y = graph.tanh(x).expect("a float");
     let y = graph.square(y).expect("a float");
     let loss = graph.mean_all(y).expect("there are elements");
     let gradients = graph.backward(loss).expect("a differentiable loss");
-    optimizer.append(&mut graph, &gradients).expect("a parameter with a gradient");
+    optimizer.update(&mut graph, &gradients).expect("a parameter with a gradient");
     let mut program = compile(device, &[&graph]);
     let mut done = 0;
     for &num_steps in cuts {
@@ -470,11 +470,11 @@ fn train(device: &Device, optimizer: Optimizer, cuts: &[usize]) -> Vec<Vec<u64>>
 fn training_does_not_depend_on_how_steps_are_cut_into_runs() {
     for device in devices() {
         for optimizer in [Optimizer::sgd_momentum(0.9), Optimizer::adam()] {
-            let whole = train(&device, optimizer, &[60]);
-            let start = train(&device, optimizer, &[]);
+            let whole = train(&device, &optimizer, &[60]);
+            let start = train(&device, &optimizer, &[]);
             assert!(whole.len() > 1 && whole != start, "training changes the states");
             for cuts in [&[1; 60][..], &[7, 7, 7, 7, 7, 7, 7, 7, 4], &[59, 1], &[0, 1, 0, 59]] {
-                assert_eq!(train(&device, optimizer, cuts), whole, "{optimizer:?} cut into {cuts:?} on {device}");
+                assert_eq!(train(&device, &optimizer, cuts), whole, "{optimizer:?} cut into {cuts:?} on {device}");
             }
         }
     }

@@ -9,7 +9,6 @@ use naga::back::{hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Module, ResourceBinding, Scalar, ShaderStage, TypeInner, VectorSize};
 use wgrad::ops::kernel::Shader;
-use wgrad::ops::shaders;
 
 /// Limits that every WebGPU device has (`wgpu::Limits::default`).
 const MAX_STORAGE_BUFFERS: usize = 8;
@@ -20,6 +19,11 @@ const MAX_UNIFORM_BYTES: u32 = 64 * 1024;
 
 /// Where the uniform `params` are.
 const PARAMS: ResourceBinding = ResourceBinding { group: 0, binding: 0 };
+
+/// The shaders of ops and of optimizers.
+fn shaders() -> Vec<&'static Shader> {
+    [wgrad::ops::shaders(), wgrad::optim::shaders()].concat()
+}
 
 /// Runs a check on every shader and reports all that fail.
 fn check_all(check: impl Fn(&Shader, &Module, &ModuleInfo) -> Vec<String>) {
@@ -242,13 +246,18 @@ fn bindings_are_declared_as_they_are_used() {
 fn every_file_is_in_the_list() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files = BTreeSet::new();
-    for entry in std::fs::read_dir(&folder).expect("the crate has shaders") {
+    let read = |folder: &Path| std::fs::read_dir(folder).expect("the crate has shaders");
+    for entry in read(&folder).chain(read(&folder.join("optim"))) {
         let path = entry.expect("the folder can be read").path();
         if path.is_file() {
             assert_eq!(path.extension().and_then(|extension| extension.to_str()), Some("wgsl"), "{}", path.display());
             files.insert(path.file_stem().expect("files have names").to_string_lossy().into_owned());
         } else {
-            assert!(path.ends_with("lib"), "{} is none of the folders looked into", path.display());
+            assert!(
+                path.ends_with("lib") || path.ends_with("optim"),
+                "{} is none of the folders looked into",
+                path.display()
+            );
         }
     }
     let listed: BTreeSet<String> = shaders().iter().map(|shader| shader.name.to_owned()).collect();

@@ -199,7 +199,7 @@ fn step_plan(golden: &Golden) -> Plan {
     for (name, parameter) in graph.parameters() {
         graph.output(&format!("grad of {name}"), grads.get(parameter).unwrap()).unwrap();
     }
-    Optimizer::sgd_momentum(MOMENTUM).append(&mut graph, &grads).unwrap();
+    Optimizer::sgd_momentum(MOMENTUM).update(&mut graph, &grads).unwrap();
     Plan::new(&graph).unwrap()
 }
 

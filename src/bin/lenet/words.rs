@@ -1,6 +1,6 @@
 //! A run's settings in words, for the lines that `lenet train` begins with.
 
-use wgrad::optim::{Optimizer, UpdateOptions};
+use wgrad::optim::UpdateOptions;
 use wgrad::run::RunConfig;
 use wgrad::schedule::Kind;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
@@ -24,7 +24,7 @@ pub fn extras(config: &RunConfig) -> String {
 
 /// How it is trained.
 pub fn training(config: &RunConfig) -> String {
-    let mut words = vec![optimizer(&config.optimizer)];
+    let mut words = vec![config.optimizer.to_string()];
     if matches!(config.schedule.kind(), Kind::Constant {}) {
         words.push(format!("learning rate {}", short(config.learning_rate())));
     }
@@ -56,25 +56,4 @@ pub fn training(config: &RunConfig) -> String {
         None => String::new(),
     };
     words.join(", ") + &end
-}
-
-fn optimizer(optimizer: &Optimizer) -> String {
-    let mut words = match *optimizer {
-        Optimizer::Sgd { momentum, nesterov, dampening, .. } => {
-            let damped = if dampening == 0.0 { String::new() } else { format!(", dampening {dampening}") };
-            format!("SGD, momentum {momentum}{}{damped}", if nesterov { " (Nesterov)" } else { "" })
-        }
-        Optimizer::Adam { amsgrad, .. } => (if amsgrad { "Adam (AMSGrad)" } else { "Adam" }).to_owned(),
-        Optimizer::AdamW { amsgrad, .. } => (if amsgrad { "AdamW (AMSGrad)" } else { "AdamW" }).to_owned(),
-        Optimizer::RmsProp { momentum, centered, .. } => {
-            format!("RMSprop{}, momentum {momentum}", if centered { " (centred)" } else { "" })
-        }
-        Optimizer::Adagrad { .. } => "Adagrad".to_owned(),
-        Optimizer::Lion { .. } => "Lion".to_owned(),
-    };
-    let decay = optimizer.weight_decay();
-    if decay > 0.0 {
-        words += &format!(", weight decay {decay}");
-    }
-    words
 }

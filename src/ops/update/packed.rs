@@ -14,7 +14,7 @@ pub(super) const WORKGROUP_SIZE: u32 = 64;
 /// vec4s of a pack that one workgroup reduces: enough to outweigh its tree.
 pub(super) const SLICE_VEC4: usize = 1024;
 
-/// The places among an op's inputs of `num_roles` packs of `num_params` tensors each, behind `num_scalars` scalars.
+/// The places among an op's inputs of `num_roles` packs of `num_params` tensors each, after `num_scalars` scalars.
 pub(super) fn ranges(num_scalars: usize, num_params: usize, num_roles: usize) -> Vec<Range<usize>> {
     let range = |role: usize| num_scalars + role * num_params..num_scalars + (role + 1) * num_params;
     (0..num_roles).map(range).collect()
@@ -72,14 +72,16 @@ pub(super) fn num_elems(types: &[TensorType]) -> usize {
     types.iter().map(|ty| ty.shape.num_elems()).sum()
 }
 
-/// −1, 0 or 1, and 0 of 0.
+/// −1, 0 or 1; 0 of 0, and not a number of what is none.
 #[inline(always)]
-pub(super) fn sign<F: Float>(x: F) -> F {
+pub(crate) fn sign<F: Float>(x: F) -> F {
     if x > F::ZERO {
         F::ONE
     } else if x < F::ZERO {
         -F::ONE
-    } else {
+    } else if x == F::ZERO {
         F::ZERO
+    } else {
+        x
     }
 }

@@ -113,7 +113,7 @@ impl<'a> SessionOptions<'a> {
             batch_size: 64,
             eval_batch_size: 500,
             normalize,
-            optimizer: Optimizer::sgd_momentum(0.9),
+            optimizer: Optimizer::sgd(),
             update: UpdateOptions::default(),
             label_smoothing: 0.0,
             shuffle: true,
@@ -124,7 +124,7 @@ impl<'a> SessionOptions<'a> {
     }
 
     fn update(&self) -> Result<Update> {
-        Update::new(self.optimizer, self.update.clone())
+        Update::new(self.optimizer.clone(), self.update.clone())
     }
 }
 

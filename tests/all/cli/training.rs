@@ -122,7 +122,7 @@ fn what_is_asked_for_is_said_and_kept() {
     ];
     let stdout = succeeds(place.train(&[&asked[..], &["--no-report"]].concat()));
     for part in [
-        "Adam (AMSGrad), learning rate 0.001, steps of 2 batches of 50",
+        "adam, amsgrad, learning rate 0.001, steps of 2 batches of 50",
         "L1 penalty 0.00001 (biases too), L2 penalty 0.0001 (biases too)",
         "gradients clipped to elements of 0.5, gradients clipped to norm of 1.5, label smoothing 0.1",
         "without a better validation accuracy",

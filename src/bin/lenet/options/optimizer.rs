@@ -3,6 +3,7 @@
 use clap::Args;
 use wgrad::Result;
 use wgrad::optim::Optimizer;
+use wgrad::registry::Entry;
 use wgrad::run::RunConfig;
 
 use super::{alternatives, reject, set};
@@ -25,7 +26,7 @@ pub struct BatchOptions {
 #[command(next_help_heading = "Training")]
 pub struct OptimizerOptions {
     /// How weights follow their gradients [default: sgd]
-    #[arg(long, value_name = "NAME", value_parser = ["sgd", "adam", "adamw", "rmsprop", "adagrad", "lion"])]
+    #[arg(long, value_name = "NAME", value_parser = names())]
     optimizer: Option<String>,
     /// The learning rate [default: 0.01 with sgd, rmsprop and adagrad, 0.001 with adam and adamw, 0.0001 with lion]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -69,81 +70,45 @@ impl BatchOptions {
 
 impl OptimizerOptions {
     pub fn apply(self, config: &mut RunConfig) -> Result<()> {
-        let wanted = match self.optimizer.as_deref() {
-            Some("sgd") => Optimizer::sgd_momentum(0.9),
-            Some("adam") => Optimizer::adam(),
-            Some("adamw") => Optimizer::adamw(),
-            Some("rmsprop") => Optimizer::rmsprop(),
-            Some("adagrad") => Optimizer::adagrad(),
-            Some("lion") => Optimizer::lion(),
-            _ => config.optimizer,
-        };
         // The optimizer that a file describes stays as it is there, unless it becomes another one.
-        if std::mem::discriminant(&wanted) != std::mem::discriminant(&config.optimizer) {
-            config.optimizer = wanted;
+        if let Some(name) = self.optimizer.as_deref().filter(|name| *name != config.optimizer.name()) {
+            config.optimizer = Optimizer::named(name)?;
             config.lr = None;
         }
         config.lr = self.lr.or(config.lr);
-        let optimizer = &mut config.optimizer;
-        self.reject_others(optimizer)?;
-        if let Some(decay) = self.weight_decay {
-            *optimizer = optimizer.with_weight_decay(decay);
-        }
-        match optimizer {
-            Optimizer::Sgd { momentum, nesterov, dampening, .. } => {
-                set(self.momentum, momentum);
-                *nesterov |= self.nesterov;
-                set(self.dampening, dampening);
-                let idle = self.dampening.is_some() && *momentum == 0.0;
-                reject("--dampening", idle, "a momentum above 0", "--momentum 0")
-            }
-            Optimizer::RmsProp { momentum, alpha, centered, .. } => {
-                set(self.momentum, momentum);
-                set(self.alpha, alpha);
-                *centered |= self.centered;
-                Ok(())
-            }
-            Optimizer::Adam { betas, amsgrad, .. } | Optimizer::AdamW { betas, amsgrad, .. } => {
-                set(self.betas, betas);
-                *amsgrad |= self.amsgrad;
-                Ok(())
-            }
-            Optimizer::Adagrad { lr_decay, .. } => {
-                set(self.lr_decay, lr_decay);
-                Ok(())
-            }
-            Optimizer::Lion { betas, .. } => {
-                set(self.betas, betas);
-                Ok(())
-            }
-        }
-    }
-
-    /// Rejects what this optimizer does not have.
-    fn reject_others(&self, optimizer: &Optimizer) -> Result<()> {
-        let name = match optimizer {
-            Optimizer::Sgd { .. } => "sgd",
-            Optimizer::Adam { .. } => "adam",
-            Optimizer::AdamW { .. } => "adamw",
-            Optimizer::RmsProp { .. } => "rmsprop",
-            Optimizer::Adagrad { .. } => "adagrad",
-            Optimizer::Lion { .. } => "lion",
-        };
-        let options: [(&str, bool, &[&str]); 8] = [
-            ("--momentum", self.momentum.is_some(), &["sgd", "rmsprop"]),
-            ("--nesterov", self.nesterov, &["sgd"]),
-            ("--dampening", self.dampening.is_some(), &["sgd"]),
-            ("--betas", self.betas.is_some(), &["adam", "adamw", "lion"]),
-            ("--amsgrad", self.amsgrad, &["adam", "adamw"]),
-            ("--alpha", self.alpha.is_some(), &["rmsprop"]),
-            ("--centered", self.centered, &["rmsprop"]),
-            ("--lr-decay", self.lr_decay.is_some(), &["adagrad"]),
+        let number = |given: Option<f64>| given.map(toml::Value::from);
+        let switch = |given: bool| given.then_some(toml::Value::from(true));
+        let settings = [
+            ("momentum", number(self.momentum)),
+            ("nesterov", switch(self.nesterov)),
+            ("dampening", number(self.dampening)),
+            ("betas", self.betas.map(|betas| toml::Value::from(betas.to_vec()))),
+            ("amsgrad", switch(self.amsgrad)),
+            ("alpha", number(self.alpha)),
+            ("centered", switch(self.centered)),
+            ("lr_decay", number(self.lr_decay)),
+            ("weight_decay", number(self.weight_decay)),
         ];
-        options.into_iter().try_for_each(|(option, given, takers)| {
-            let only_with = format!("--optimizer {}", alternatives(takers));
-            reject(option, given && !takers.contains(&name), &only_with, &format!("--optimizer {name}"))
-        })
+        for (setting, value) in settings {
+            let Some(value) = value else { continue };
+            reject_other(setting, &config.optimizer)?;
+            config.optimizer = config.optimizer.with(setting, value)?;
+        }
+        Ok(())
     }
+}
+
+/// Rejects a setting that this optimizer does not have.
+fn reject_other(setting: &str, optimizer: &Optimizer) -> Result<()> {
+    let has = |entry: &Entry| entry.settings.iter().any(|known| known.name == setting);
+    let takers: Vec<&str> = Optimizer::ENTRIES.iter().filter(|entry| has(entry)).map(|entry| entry.name).collect();
+    let (flag, only_with) = (setting.replace('_', "-"), format!("--optimizer {}", alternatives(&takers)));
+    let got = format!("--optimizer {}", optimizer.name());
+    reject(&format!("--{flag}"), !has(optimizer.entry()), &only_with, &got)
+}
+
+fn names() -> clap::builder::PossibleValuesParser {
+    Optimizer::ENTRIES.iter().map(|entry| entry.name).collect::<Vec<_>>().into()
 }
 
 /// Two numbers with a comma between.

@@ -1,0 +1,131 @@
+//! Stochastic gradient descent with momentum (`torch.optim.SGD`; Polyak, 1964; Nesterov, 1983).
+
+use serde::{Deserialize, Serialize};
+
+use super::rule::{
+    Element, Elementwise, KeptState, Kernel, Learned, MAX_SCALARS, MAX_STATES, Rule, StepRates, append_elementwise,
+    at_least_0, decayed, packed_shader, padded, share,
+};
+use crate::graph::{Graph, Init, Value};
+use crate::ops::cpu::Float;
+use crate::ops::kernel::Shader;
+use crate::registry::{Described, Setting, Takes};
+use crate::{Error, Result};
+
+/// Stochastic gradient descent. The default has a momentum of 0.9; [`Sgd::plain`] has none, as `torch.optim.SGD` by
+/// default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    /// Share of the velocity kept from step to step; 0 keeps no velocity.
+    pub momentum: f64,
+    /// Share of the gradient left out of the velocity, except in the first step.
+    pub dampening: f64,
+    /// Whether to look ahead along the velocity.
+    pub nesterov: bool,
+    /// Share of the weight added to its gradient.
+    pub weight_decay: f64,
+}
+
+impl Sgd {
+    /// Without momentum.
+    pub fn plain() -> Self {
+        Sgd { momentum: 0.0, ..Sgd::default() }
+    }
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Sgd { momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
+impl Described for Sgd {
+    const NAME: &'static str = "sgd";
+    const ABOUT: &'static str = "Stochastic gradient descent with momentum";
+    const SETTINGS: &'static [Setting] = &[
+        Setting::new("momentum", Takes::Number, "Share of the velocity kept from step to step; 0 keeps no velocity"),
+        Setting::new("dampening", Takes::Number, "Share of the gradient left out of the velocity"),
+        Setting::new("nesterov", Takes::Switch, "Look ahead along the velocity (Nesterov, 1983)"),
+        super::WEIGHT_DECAY,
+    ];
+}
+
+static SHADER: Shader = packed_shader!("sgd", ["weight_decay"]);
+
+impl Rule for Sgd {
+    fn validate(&self) -> Result<()> {
+        let Sgd { momentum, dampening, nesterov, weight_decay } = *self;
+        share("momentum", momentum)?;
+        at_least_0("weight_decay", weight_decay)?;
+        if !dampening.is_finite() {
+            return Err(Error::setting("dampening", "a finite number", dampening));
+        }
+        if momentum == 0.0 && dampening != 0.0 {
+            return Err(Error::setting("dampening", "a momentum above 0 to dampen", "momentum 0"));
+        }
+        if nesterov && (momentum == 0.0 || dampening != 0.0) {
+            let got = format!("momentum {momentum}, dampening {dampening}");
+            return Err(Error::setting("nesterov", "a momentum above 0 and no dampening", got));
+        }
+        Ok(())
+    }
+
+    fn default_lr(&self) -> f64 {
+        0.01
+    }
+
+    fn has_momentum(&self) -> bool {
+        self.momentum != 0.0
+    }
+
+    fn scalars(&self) -> &'static [&'static str] {
+        if self.has_momentum() { &["lr", "momentum", "grad_weight"] } else { &["lr"] }
+    }
+
+    fn scalar_values(&self, at: &StepRates) -> [f64; MAX_SCALARS] {
+        // The first gradient becomes the velocity whole.
+        let grad_weight = if at.step == 0 { 1.0 } else { 1.0 - self.dampening };
+        padded([at.lr, at.momentum.unwrap_or(self.momentum), grad_weight])
+    }
+
+    fn append(&self, graph: &mut Graph, parameters: &[Learned], scalars: &[Value]) -> Result<()> {
+        append_elementwise(self, graph, parameters, scalars)
+    }
+
+    fn shader(&self) -> Option<&'static Shader> {
+        Some(&SHADER)
+    }
+}
+
+impl Elementwise for Sgd {
+    fn kernel(&self) -> Kernel {
+        Kernel {
+            shader: &SHADER,
+            params: vec![self.weight_decay],
+            constants: vec![("NESTEROV", self.nesterov)],
+            num_scalars: 3,
+            flops: if self.has_momentum() { 7 } else { 4 },
+            ulps: 4.0,
+        }
+    }
+
+    fn states(&self) -> [Option<KeptState>; MAX_STATES] {
+        [self.has_momentum().then_some(("momentum", Init::Zeros)), None, None]
+    }
+
+    fn rule<F: Float>(&self, [lr, momentum, grad_weight, ..]: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>) {
+        let (has_momentum, nesterov) = (self.has_momentum(), self.nesterov);
+        let weight_decay = F::from_f64(self.weight_decay);
+        move |element| {
+            let g = decayed(element, weight_decay);
+            let mut u = g;
+            if has_momentum {
+                let velocity = momentum * element.states[0] + grad_weight * g;
+                element.states[0] = velocity;
+                u = if nesterov { g + momentum * velocity } else { velocity };
+            }
+            element.param = element.param - lr * u;
+        }
+    }
+}
