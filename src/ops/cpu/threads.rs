@@ -136,11 +136,6 @@ pub(crate) fn run(num_tasks: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
-/// Whether work that is handed out now can reach another thread.
-pub(crate) fn is_parallel() -> bool {
-    !IN_TASK.get()
-        && INSTALLED.with_borrow(|installed| installed.as_ref().unwrap_or(Threads::global()).num_threads()) > 1
-}
 
 /// Calls `body(index, chunk)` for every chunk of `out` of `chunk_len` elements, the last one maybe shorter.
 pub(crate) fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
@@ -370,7 +365,7 @@ mod tests {
         let total = AtomicUsize::new(0);
         Threads::new(2).install(|| {
             run(4, |_| {
-                assert!(!is_parallel());
+                assert!(IN_TASK.get());
                 run(4, |index| _ = total.fetch_add(index, Ordering::Relaxed));
             });
         });
