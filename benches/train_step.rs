@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use wgrad::data::{self, DatasetName, Normalize};
+use wgrad::data::{self, FashionMnist, Normalize};
 use wgrad::exec::verify::verify;
 use wgrad::nn::LeNet5;
 use wgrad::optim::Optimizer;
@@ -17,7 +17,7 @@ const BATCH_SIZES: [usize; 3] = [4, 64, 256];
 const NUM_IMAGES: usize = 2048;
 
 fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
-    let mut splits = data::load(DatasetName::FashionMnist, None)?;
+    let mut splits = data::load(&FashionMnist {}.into(), None)?;
     splits.train.limit(NUM_IMAGES);
     splits.test.limit(batch_size);
     Session::new(
@@ -29,7 +29,7 @@ fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
             test: &splits.test,
             batch_size,
             eval_batch_size: batch_size,
-            normalize: Normalize::Dataset.stats(DatasetName::FashionMnist),
+            normalize: Normalize::Dataset.stats(&splits.train)?,
             optimizer: Optimizer::sgd_momentum(0.9),
             update: wgrad::optim::UpdateOptions::default(),
             label_smoothing: 0.0,

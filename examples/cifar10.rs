@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wgrad::data::{DatasetName, Normalize};
+use wgrad::data::{Cifar10, Normalize};
 use wgrad::nn::LeNet5;
 use wgrad::nn::weights;
 use wgrad::report::grids::sample_grid;
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
-    let mut data = wgrad::data::load(DatasetName::Cifar10, args.data.as_deref())?;
+    let mut data = wgrad::data::load(&Cifar10 {}.into(), args.data.as_deref())?;
     if args.quick {
         data.train.limit(2000);
         data.test.limit(500);
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     println!("{} training and {} test images, from {}", data.train.len(), data.test.len(), data.source);
 
     let model = LeNet5::new(10);
-    let normalize = Normalize::Half.stats(DatasetName::Cifar10);
+    let normalize = Normalize::Half.stats(&data.train)?;
     let options = SessionOptions {
         batch_size: args.batch_size,
         eval_batch_size: 250,
@@ -100,11 +100,11 @@ fn main() -> Result<()> {
         model: &model,
         weights: &loaded,
         normalize: &normalize,
-        shape: data.test.shape,
+        shape: data.test.shape(),
         batch_size: 250,
     };
     let predictions = Predictor::new(&device, &options)?.predict(&data.test)?;
-    let names = data.test.class_names;
+    let names = data.test.class_names();
     println!("\n{:>12} {:>8} {:>8}", "class", "images", "correct");
     for (class, name) in names.iter().enumerate() {
         let of_class: Vec<_> = predictions.iter().filter(|prediction| prediction.label == class).collect();

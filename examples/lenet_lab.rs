@@ -17,7 +17,7 @@ use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write
 use wgrad::run::RunConfig;
 use wgrad::run::config::RunData;
 use wgrad::run::folder::RunFolder;
-use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Plateau, Schedule};
 use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, fit};
@@ -93,14 +93,14 @@ impl Lab {
     fn look_at_the_data(&mut self) -> Result<()> {
         self.lesson("1. What is in the data?");
         let train = &self.data.train;
-        let of_class = |class: usize| train.labels.iter().position(|&label| usize::from(label) == class);
+        let of_class = |class: usize| train.labels().iter().position(|&label| usize::from(label) == class);
         let mut samples = Vec::new();
-        for (class, name) in train.class_names.iter().enumerate() {
-            let count = train.labels.iter().filter(|&&label| usize::from(label) == class).count();
+        for (class, name) in train.class_names().iter().enumerate() {
+            let count = train.labels().iter().filter(|&&label| usize::from(label) == class).count();
             println!("{class}  {name:<12} {count:>6} images");
             if let Some(index) = of_class(class) {
-                let pixels = train.images[index * train.image_len_bytes()..][..train.image_len_bytes()].to_vec();
-                samples.push(ImageSample { pixels, shape: train.shape, label: (*name).to_owned(), predicted: None });
+                let pixels = train.image(index).to_vec();
+                samples.push(ImageSample { pixels, shape: train.shape(), label: (*name).to_owned(), predicted: None });
             }
         }
         self.say(&format!(
@@ -118,7 +118,7 @@ impl Lab {
 
     fn count_parameters(&mut self, config: &RunConfig) -> Result<()> {
         self.lesson("2. How large is the network?");
-        let summary = Summary::of(&config.model(), self.data.train.shape, config.batch_size)?;
+        let summary = Summary::of(&config.model()?, self.data.train.shape(), config.batch_size)?;
         let mut rows = vec![["layer", "output", "parameters"].map(str::to_owned).to_vec()];
         for layer in &summary.layers {
             let name = if layer.name.is_empty() { layer.ops.join(", ") } else { layer.name.clone() };
@@ -214,8 +214,7 @@ impl Lab {
 
     fn slow_down(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("6. What does a plateau schedule change?");
-        let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 2, ..PlateauOptions::default() })?;
-        let schedule = Schedule::plateau(plateau);
+        let schedule = Schedule::plateau(Plateau { patience: 2, ..Plateau::default() })?;
         let early_stopping = Some(EarlyStopOptions { patience: 10, ..EarlyStopOptions::default() });
         self.train("plateau", &RunConfig { schedule, early_stopping, ..stopping.clone() })?;
         self.say(
@@ -280,8 +279,8 @@ impl Lab {
         folder.add_metrics(&outcome)?;
         let weights = session.model()?;
         folder.write_model(&weights, &[("lesson", name.to_owned())])?;
-        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
         let (device, test) = (&self.device, &self.data.test);
+        let (model, normalize) = (config.model()?, config.normalize.stats(test)?);
         let options = ReportOptions { device, model: &model, weights: &weights, test, normalize: &normalize };
         write_report(folder.path(), &options, None)?;
         let (epochs, best, accuracy) = (outcome.epochs, outcome.best_epoch, 100.0 * outcome.test_accuracy);

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wgrad::data::{DataLoader, DatasetName, Normalize, Splits};
+use wgrad::data::{DataLoader, FashionMnist, Mnist, Normalize, Splits};
 use wgrad::nn::{Mode, Model, Sequential};
 use wgrad::ops::NllLoss;
 use wgrad::optim::Optimizer;
@@ -51,8 +51,8 @@ fn main() -> Result<()> {
         train.limit(2000);
         test.limit(500);
     }
-    println!("{} training and {} test images of {}, from {source}", train.len(), test.len(), train.name);
-    let normalize = Normalize::Half.stats(train.name);
+    println!("{} training and {} test images of {}, from {source}", train.len(), test.len(), train.name());
+    let normalize = Normalize::Half.stats(&train)?;
 
     // The network, as a list of layers.
     let model = Sequential::new().flatten().linear(128).relu().linear(64).relu().linear(10).log_softmax();
@@ -91,7 +91,7 @@ fn main() -> Result<()> {
         model: &model,
         weights: &weights,
         normalize: &normalize,
-        shape: test.shape,
+        shape: test.shape(),
         batch_size: 250,
     };
     let predictions = Predictor::new(&device, &options)?.predict(&test)?;
@@ -99,34 +99,34 @@ fn main() -> Result<()> {
     println!("test accuracy {:.2} % ({correct} of {})", 100.0 * correct as f64 / test.len() as f64, test.len());
 
     // One image, and what the network makes of it.
-    println!("\nthe first test image, of class {}:", test.class_names[usize::from(test.labels[0])]);
-    for row in test.images[..28 * 28].chunks_exact(28) {
+    println!("\nthe first test image, of class {}:", test.class_of(0));
+    for row in test.image(0).chunks_exact(28) {
         let line: String = row.iter().map(|&pixel| [' ', '.', ':', 'o', '#'][usize::from(pixel) * 5 / 256]).collect();
         println!("  {}", line.trim_end());
     }
     let first = &predictions[0];
-    for (name, &probability) in test.class_names.iter().zip(&first.probabilities) {
+    for (name, &probability) in test.class_names().iter().zip(&first.probabilities) {
         println!("{name:>12} {:6.2} % {}", 100.0 * probability, "#".repeat((probability * 40.0).round() as usize));
     }
     let image = ImageSample {
-        pixels: test.images[..test.image_len_bytes()].to_vec(),
-        shape: test.shape,
-        label: test.class_names[first.label].to_owned(),
-        predicted: Some((test.class_names[first.predicted].to_owned(), first.probability)),
+        pixels: test.image(0).to_vec(),
+        shape: test.shape(),
+        label: test.class_of(0).to_owned(),
+        predicted: Some((test.class_names()[first.predicted].to_owned(), first.probability)),
     };
     let path = args.out.join("mnist_mlp.png");
-    probability_bars(&image, test.class_names, &first.probabilities).save(&path)?;
+    probability_bars(&image, &test.class_names(), &first.probabilities).save(&path)?;
     println!("picture: {}", path.display());
     Ok(())
 }
 
 /// MNIST, or FashionMNIST where it is not found and no folder was named.
 fn load(args: &Args) -> Result<Splits> {
-    wgrad::data::load(DatasetName::Mnist, args.data.as_deref()).or_else(|error| {
+    wgrad::data::load(&Mnist {}.into(), args.data.as_deref()).or_else(|error| {
         if args.data.is_some() {
             return Err(error);
         }
         println!("MNIST was not found, so FashionMNIST takes its place; --data FOLDER names its folder");
-        wgrad::data::load(DatasetName::FashionMnist, None)
+        wgrad::data::load(&FashionMnist {}.into(), None)
     })
 }

@@ -167,17 +167,18 @@ pub enum Error {
         reason: String,
     },
 
-    /// Training produced a loss that is infinite or not a number.
+    /// Training produced a loss, a gradient or a weight that is infinite or not a number.
     #[error(
         "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or look at the input data",
         layer.as_ref().map_or(String::new(), |layer| format!(", first in {layer}"))
     )]
     NonFinite {
-        /// "training loss" or "validation loss".
+        /// "training loss", "validation loss", "norm of the gradients" or "norm of the weights".
         what: &'static str,
         /// The epoch, counted from 1.
         epoch: usize,
-        /// The first step of the epoch with such a loss, counted from 1.
+        /// The first step of the epoch with such a value, counted from 1; of weights and gradients, which are checked once
+        /// an epoch, the epoch's last.
         step: usize,
         /// The learning rate of that step.
         lr: f64,

@@ -151,6 +151,13 @@ pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml:
     }
 }
 
+/// Whether what was typed is this name. Hyphens and underscores are the same and may be left out, so that a name is found
+/// in the spelling of files (`multi_step`), of flags (`multi-step`) and in one word.
+pub(crate) fn is_name(typed: &str, name: &str) -> bool {
+    let letters = |text: &'_ str| text.replace(['-', '_'], "");
+    letters(typed) == letters(name)
+}
+
 /// Makes the enum of a registry from its entries: a variant for each type, which implements [`Described`] and the
 /// registry's trait; reading and writing by `kind`; `ENTRIES`, `named`, `name` and `get`.
 macro_rules! registry {
@@ -206,17 +213,34 @@ macro_rules! registry {
                 table
             }
 
-            fn read(value: toml::Value) -> $crate::Result<Self> {
+            /// The entry of this name; hyphens and underscores are the same.
+            ///
+            /// # Errors
+            /// [`Error::Setting`](crate::Error::Setting) listing the names that there are.
+            pub fn find(name: &str) -> $crate::Result<&'static $crate::registry::Entry> {
+                let entry = Self::ENTRIES.iter().find(|entry| $crate::registry::is_name(name, entry.name));
+                entry.ok_or_else(|| Self::unknown(name))
+            }
+
+            fn unknown(name: &str) -> $crate::Error {
+                let names: Vec<&str> = Self::ENTRIES.iter().map(|entry| entry.name).collect();
+                $crate::Error::setting($what, $crate::error::alternatives(&names), name)
+            }
+
+            /// Reads a choice: a name, or a table with its kind and settings.
+            ///
+            /// # Errors
+            /// [`Error::Setting`](crate::Error::Setting) where there is no such name or setting.
+            pub fn read(value: toml::Value) -> $crate::Result<Self> {
                 let (kind, table) = $crate::registry::take_kind($what, value)?;
-                $(if kind == <$Type as $crate::registry::Described>::NAME {
+                $(if $crate::registry::is_name(&kind, <$Type as $crate::registry::Described>::NAME) {
                     let chosen = table.try_into::<$Type>();
                     return chosen.map($Name::$Variant).map_err(|error| {
                         let expected = format!("settings of {kind}");
                         $crate::Error::setting($what, expected, error.message().replace('\n', ", "))
                     });
                 })*
-                let names: Vec<&str> = Self::ENTRIES.iter().map(|entry| entry.name).collect();
-                Err($crate::Error::setting($what, $crate::error::alternatives(&names), kind))
+                Err(Self::unknown(&kind))
             }
         }
 
@@ -319,6 +343,7 @@ mod tests {
         let read = |text: &str| toml::from_str::<Drawing>(text);
         let drawing = read("shape = \"square\"").unwrap();
         assert_eq!(drawing.shape, Square::default().into());
+        assert_eq!(read("shape = \"squ-are\"").unwrap(), drawing, "hyphens and underscores do not tell names apart");
         let drawing = read("[shape]\nkind = \"rectangle\"\nsides = [4, 5]").unwrap();
         assert_eq!((drawing.shape.name(), drawing.shape.get().area()), ("rectangle", 20.0));
         let text = toml::to_string(&drawing).unwrap();
@@ -339,6 +364,8 @@ mod tests {
     #[test]
     fn entries_know_settings_and_defaults() {
         let [square, rectangle] = AnyShape::ENTRIES else { panic!("two entries") };
+        assert_eq!(AnyShape::named("square").unwrap().entry().name, square.name);
+        assert_eq!(AnyShape::find("rect-angle").unwrap().name, rectangle.name);
         assert_eq!(square.defaults()["side"].as_float(), Some(2.0));
         let sides = rectangle.settings[0].parse("1, 2.5").unwrap();
         assert_eq!(sides.as_array().unwrap().len(), 2);

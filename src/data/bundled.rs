@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
-use super::{DatasetName, IdxPair, Split, Splits, idx};
+use super::idx_files::IdxPair;
+use super::{Dataset, FashionMnist, Source, Split, Splits, idx};
 use crate::Result;
+use crate::registry::Described;
 
 /// One file, under the name it has in the repository.
 struct Embedded {
@@ -30,17 +32,18 @@ const TEST: [Embedded; 2] = [embedded!("t10k-images-idx3-ubyte.gz"), embedded!("
 /// # Errors
 /// [`Error::Data`](crate::Error::Data) if the embedded bytes are damaged, which a test rules out.
 pub fn fashion_mnist() -> Result<Splits> {
-    let train = read(&TRAIN)?.into_dataset(DatasetName::FashionMnist, Split::Train)?;
-    let test = read(&TEST)?.into_dataset(DatasetName::FashionMnist, Split::Test)?;
+    let (train, test) = (read(&TRAIN, Split::Train)?, read(&TEST, Split::Test)?);
     let source = format!("the bundled subset (the first {} and {} images)", train.len(), test.len());
     Ok(Splits { train, test, source })
 }
 
-fn read([images, labels]: &[Embedded; 2]) -> Result<IdxPair> {
-    Ok(IdxPair {
+fn read([images, labels]: &[Embedded; 2], split: Split) -> Result<Dataset> {
+    let pair = IdxPair {
         images_path: images.name.into(),
         labels_path: labels.name.into(),
         images: idx::images_from(Path::new(images.name), images.bytes, images.bytes.len() as u64)?,
         labels: idx::labels_from(Path::new(labels.name), labels.bytes, labels.bytes.len() as u64)?,
-    })
+    };
+    let data = pair.into_dataset(0, false, split, &FashionMnist {})?;
+    Ok(data.named(FashionMnist::NAME).with_stats(FashionMnist {}.stats()))
 }

@@ -8,10 +8,13 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::content::description;
 use crate::{Error, Result};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
+/// Bytes of a file that tell what it is.
+const START_LEN_BYTES: u64 = 512;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// What deflate can make of one byte at the very most (zlib, "Technical details": 1032:1), rounded up.
 const MAX_GZIP_RATIO: u64 = 1040;
@@ -68,7 +71,7 @@ fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
     Ok((BufReader::new(file), file_len))
 }
 
-/// What every message and bound needs to know of the file at hand.
+/// What every message and bound needs to know of the file.
 struct Source<'a> {
     path: &'a Path,
     /// Bytes on disk, compressed where the file is.
@@ -100,8 +103,7 @@ impl<'a> Source<'a> {
     ) -> Result<([usize; RANK], Vec<u8>)> {
         let got = self.read_word(&mut reader)?;
         if got != magic {
-            let expected = format!("the IDX magic number 0x{magic:08x}, plain or gzip");
-            return Err(Error::data(self.path, expected, format!("0x{got:08x}")));
+            return Err(self.other(got, magic, reader));
         }
         let mut extents = [0; RANK];
         for extent in &mut extents {
@@ -127,6 +129,21 @@ impl<'a> Source<'a> {
         }
         // An extent is at most `body_len`, which is the length of a vector, so a usize holds it.
         Ok((extents.map(|extent| extent as usize), body))
+    }
+
+    /// The error of a file that is no IDX file, or one of another kind: says what it is, where its start tells.
+    fn other(&self, word: u32, magic: u32, reader: impl Read) -> Error {
+        let mut start = word.to_be_bytes().to_vec();
+        // What cannot be read is not described.
+        let _ = reader.take(START_LEN_BYTES).read_to_end(&mut start);
+        let got = match (word, description(&start)) {
+            (IMAGES_MAGIC, _) => format!("0x{word:08x}, the images of a data set"),
+            (LABELS_MAGIC, _) => format!("0x{word:08x}, the labels of a data set"),
+            _ if start.starts_with(&GZIP_MAGIC) => "a gzip file inside the gzip file; unpack it once".to_owned(),
+            (_, Some(what)) => what.to_owned(),
+            (_, None) => format!("0x{word:08x}"),
+        };
+        Error::data(self.path, format!("the IDX magic number 0x{magic:08x}, plain or gzip"), got)
     }
 
     fn read_word(&self, reader: &mut impl Read) -> Result<u32> {

@@ -4,40 +4,66 @@
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
 
-use super::cifar::{self, Records};
-use super::{Dataset, DatasetName, IdxPair, Split, Splits, bundled, dataset, idx};
+use super::source::Files;
+use super::{ChannelStats, DataSource, Dataset, Split, Splits};
 use crate::{Error, Result};
 
 /// Where Debian's data packages put their files.
 const SYSTEM_DIR: &str = "/usr/share/datasets";
-/// The folder inside the archive that CIFAR-10 is published as.
-pub(super) const CIFAR_DIR: &str = "cifar-10-batches-bin";
-/// Images and labels of the training and of the test split; each may end in `.gz`.
-const IDX_TRAIN: [&str; 2] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"];
-const IDX_TEST: [&str; 2] = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+/// Names of a folder's contents that a message lists.
+const MOST_LISTED: usize = 8;
 
-/// Loads a data set from `dir`, or from `dir/<name>`; for CIFAR-10 also from a folder `cifar-10-batches-bin` in either.
-/// Without `dir` it looks in `<cache>/<name>` (see [`cache_dir`]), then in `/usr/share/datasets/<name>`; FashionMNIST
-/// falls back on the bundled subset.
+/// Loads a data set from `dir`, which is the folder of its files or has it inside, under the data set's name or
+/// torchvision's (`MNIST/raw`, `cifar-10-batches-bin`). Without `dir` it looks in `<cache>/<name>` (see
+/// [`cache_dir`]), then in `/usr/share/datasets/<name>`; FashionMNIST falls back on the bundled subset.
 ///
-/// Files are those of the publishers: four IDX files, plain or gzip, or the six files of CIFAR-10's binary version.
+/// Files are those of the publishers, such as four IDX files, plain or gzip, or the six files of CIFAR-10's binary
+/// version.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file if one is missing from the folder or does not hold what it should; [`Error::Io`] if
-/// one cannot be read; [`Error::Setting`] naming `--data` if no `dir` is given and there are no files to be found.
-pub fn load(name: DatasetName, dir: Option<&Path>) -> Result<Splits> {
-    match (places(name, dir).first(), dir) {
+/// one cannot be read; [`Error::Setting`] naming `data` if no `dir` is given and there are no files to be found.
+pub fn load(source: &DataSource, dir: Option<&Path>) -> Result<Splits> {
+    match (places(source, dir).first(), dir) {
         (Some(place), _) => place.load(),
-        (None, Some(dir)) => Err(missing(name, dir, first_file(name))),
-        (None, None) => Err(nowhere(name, &default_dirs(name))),
+        (None, Some(dir)) => {
+            let files = source.get().files();
+            Err(missing(files.as_ref(), dir, &files.first()))
+        }
+        (None, None) => Err(nowhere(source, &default_dirs(source))),
     }
 }
 
+/// A data set of no images that knows everything else of `source`: shape, classes, statistics. Files are read only
+/// where nothing was published of them; errors as [`load`] then.
+pub fn describe(source: &DataSource, dir: Option<&Path>) -> Result<Dataset> {
+    let Some(stats) = source.get().stats() else {
+        return load(source, dir)?.test.subset(&[]);
+    };
+    let empty = Dataset::from_arrays(vec![], vec![], source.get().class_names(dir)?, source.get().image_shape())?;
+    Ok(empty.named(source.name()).with_split(Split::Test).with_stats(Some(stats)))
+}
+
+/// As many black images as there are of `source`, for what only depends on shapes. Files are read only where nothing
+/// was published of them; errors as [`load`] then.
+pub(crate) fn blank(source: &DataSource, dir: Option<&Path>) -> Result<Splits> {
+    let (Some([train, test]), Ok(class_names)) = (source.get().num_images(), source.get().class_names(dir)) else {
+        return load(source, dir);
+    };
+    let shape = source.get().image_shape();
+    // Whatever the statistics are, they are not of these images.
+    let same = |value| vec![value; shape[0]];
+    let stats = source.get().stats().unwrap_or_else(|| ChannelStats { mean: same(0.0), std: same(1.0) });
+    let empty = Dataset::from_arrays(vec![], vec![], class_names, shape)?.named(source.name()).with_stats(Some(stats));
+    let blank = |num_images, split| empty.clone().blank(num_images).with_split(split);
+    Ok(Splits { train: blank(train, Split::Train), test: blank(test, Split::Test), source: "nowhere".to_owned() })
+}
+
 /// A place where there are files of a data set: at least one; [`Place::load`] says whether all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The data set.
-    pub name: DatasetName,
+    pub source: DataSource,
     /// What kind of place it is.
     pub kind: PlaceKind,
     /// The folder that the files are in; `None` for those that come with the library.
@@ -59,28 +85,40 @@ pub enum PlaceKind {
 
 /// The places that [`load`] looks in and finds files in, in its order of preference: it takes the first. A folder that
 /// lost a file is an error then, not a reason to train on something else.
-pub fn places(name: DatasetName, dir: Option<&Path>) -> Vec<Place> {
+pub fn places(source: &DataSource, dir: Option<&Path>) -> Vec<Place> {
+    let place = |kind, dir| Place { source: source.clone(), kind, dir };
     if let Some(dir) = dir {
-        let found = find(name, &[dir.to_owned(), dir.join(name.to_string())]);
-        return found.into_iter().map(|dir| Place { name, kind: PlaceKind::Given, dir: Some(dir) }).collect();
+        let found = find(source, &[dir.to_owned(), dir.join(source.name())]);
+        return found.into_iter().map(|dir| place(PlaceKind::Given, Some(dir))).collect();
     }
-    let mut places = places_in(name, &default_dirs(name));
-    if name == DatasetName::FashionMnist {
-        places.push(Place { name, kind: PlaceKind::Bundled, dir: None });
+    let mut places = places_in(source, &default_dirs(source));
+    if source.get().bundled().is_some() {
+        places.push(place(PlaceKind::Bundled, None));
     }
     places
 }
 
 impl Place {
-    /// Reads the files.
+    /// Reads the files, and computes the statistics of the training images where none are published.
     ///
     /// # Errors
     /// As [`load`].
     pub fn load(&self) -> Result<Splits> {
-        match &self.dir {
-            Some(dir) => read(self.name, dir),
-            None => bundled::fashion_mnist(),
-        }
+        let source = self.source.get();
+        let Splits { train, test, source: from } = match (&self.dir, source.bundled()) {
+            (None, Some(bundled)) => bundled()?,
+            (dir, _) => {
+                let dir = dir.as_deref().unwrap_or(Path::new("."));
+                let [train, test] = source.files().read(dir, source)?;
+                Splits { train, test, source: dir.display().to_string() }
+            }
+        };
+        let stats = match source.stats() {
+            Some(stats) => stats,
+            None => train.statistics()?,
+        };
+        let about = |data: Dataset| data.named(self.source.name()).with_stats(Some(stats.clone()));
+        Ok(Splits { train: about(train), test: about(test), source: from })
     }
 }
 
@@ -105,116 +143,76 @@ pub fn cache_dir() -> Option<PathBuf> {
 }
 
 /// The folders to look in, with what they are.
-fn default_dirs(name: DatasetName) -> Vec<(PlaceKind, PathBuf)> {
+fn default_dirs(source: &DataSource) -> Vec<(PlaceKind, PathBuf)> {
     let cache = cache_dir().map(|cache| (PlaceKind::Cache, cache));
     let parents = cache.into_iter().chain([(PlaceKind::System, PathBuf::from(SYSTEM_DIR))]);
-    parents.map(|(kind, parent)| (kind, parent.join(name.to_string()))).collect()
+    parents.map(|(kind, parent)| (kind, parent.join(source.name()))).collect()
 }
 
-fn places_in(name: DatasetName, dirs: &[(PlaceKind, PathBuf)]) -> Vec<Place> {
+fn places_in(source: &DataSource, dirs: &[(PlaceKind, PathBuf)]) -> Vec<Place> {
     let place = |(kind, dir): &(PlaceKind, PathBuf)| {
-        let dir = find(name, std::slice::from_ref(dir))?;
-        Some(Place { name, kind: *kind, dir: Some(dir) })
+        let dir = find(source, std::slice::from_ref(dir))?;
+        Some(Place { source: source.clone(), kind: *kind, dir: Some(dir) })
     };
     dirs.iter().filter_map(place).collect()
 }
 
 /// The first folder with at least one of the data set's files.
-fn find(name: DatasetName, dirs: &[PathBuf]) -> Option<PathBuf> {
-    let nested = |dir: &PathBuf| match name {
-        DatasetName::Cifar10 => vec![dir.clone(), dir.join(CIFAR_DIR)],
-        DatasetName::FashionMnist | DatasetName::Mnist => vec![dir.clone()],
+fn find(source: &DataSource, dirs: &[PathBuf]) -> Option<PathBuf> {
+    let files = source.get().files();
+    let subfolders = files.subfolders();
+    let inside = |dir: &PathBuf| -> Vec<PathBuf> {
+        let join = |folder: &String| if folder.is_empty() { dir.clone() } else { dir.join(folder) };
+        subfolders.iter().map(join).collect()
     };
-    let has_any = |dir: &PathBuf| match name {
-        DatasetName::Cifar10 => cifar_files().any(|file| dir.join(file).exists()),
-        DatasetName::FashionMnist | DatasetName::Mnist => {
-            IDX_TRAIN.iter().chain(&IDX_TEST).any(|stem| idx_file(dir, stem).is_some())
-        }
-    };
-    dirs.iter().flat_map(nested).find(has_any)
+    dirs.iter().flat_map(inside).find(|dir| files.are_in(dir))
 }
 
-fn read(name: DatasetName, dir: &Path) -> Result<Splits> {
-    let (train, test) = match name {
-        DatasetName::Cifar10 => {
-            let test = read_cifar(dir, &[cifar::TEST_FILE], Split::Test)?;
-            (read_cifar(dir, &cifar::TRAIN_FILES, Split::Train)?, test)
-        }
-        DatasetName::FashionMnist | DatasetName::Mnist => {
-            let test = read_idx(name, dir, &IDX_TEST, Split::Test)?;
-            (read_idx(name, dir, &IDX_TRAIN, Split::Train)?, test)
-        }
-    };
-    Ok(Splits { train, test, source: dir.display().to_string() })
-}
-
-fn read_idx(name: DatasetName, dir: &Path, stems: &[&str; 2], split: Split) -> Result<Dataset> {
-    let path = |stem: &str| idx_file(dir, stem).ok_or_else(|| missing(name, dir, format!("{stem}.gz")));
-    let [images_path, labels_path] = [path(stems[0])?, path(stems[1])?];
-    // The labels first: they are small, so what is wrong with them is found early.
-    let labels = idx::read_labels(&labels_path)?;
-    let images = idx::read_images(&images_path)?;
-    IdxPair { images_path, labels_path, images, labels }.into_dataset(name, split)
-}
-
-fn read_cifar(dir: &Path, files: &[&str], split: Split) -> Result<Dataset> {
-    let mut records = Records::default();
-    for &file in files {
-        let path = dir.join(file);
-        if !path.exists() {
-            return Err(missing(DatasetName::Cifar10, dir, file.to_owned()));
-        }
-        cifar::read_into(&path, &mut records)?;
-    }
-    Ok(dataset(DatasetName::Cifar10, split, records.images, records.labels))
-}
-
-/// The file as it is published, else unpacked.
-fn idx_file(dir: &Path, stem: &str) -> Option<PathBuf> {
-    [format!("{stem}.gz"), stem.to_owned()].into_iter().map(|file| dir.join(file)).find(|path| path.exists())
-}
-
-pub(super) fn cifar_files() -> impl Iterator<Item = &'static str> {
-    cifar::TRAIN_FILES.into_iter().chain([cifar::TEST_FILE])
-}
-
-fn first_file(name: DatasetName) -> String {
-    match name {
-        DatasetName::Cifar10 => cifar::TRAIN_FILES[0].to_owned(),
-        DatasetName::FashionMnist | DatasetName::Mnist => format!("{}.gz", IDX_TRAIN[0]),
-    }
-}
-
-fn files_in_words(name: DatasetName) -> String {
-    match name {
-        DatasetName::Cifar10 => format!("the binary version: {}", cifar_files().collect::<Vec<_>>().join(", ")),
-        DatasetName::FashionMnist | DatasetName::Mnist => {
-            let stems: Vec<_> = IDX_TRAIN.iter().chain(&IDX_TEST).map(|stem| format!("{stem}.gz")).collect();
-            format!("plain or .gz: {}", stems.join(", "))
-        }
-    }
-}
-
-fn nowhere(name: DatasetName, dirs: &[(PlaceKind, PathBuf)]) -> Error {
-    let expected = format!("the folder with the files of {name} ({})", files_in_words(name));
+fn nowhere(source: &DataSource, dirs: &[(PlaceKind, PathBuf)]) -> Error {
+    let expected = format!("the folder with the files of {} ({})", source.name(), source.get().files().names());
     let looked: Vec<_> = dirs.iter().map(|(_, dir)| dir.display().to_string()).collect();
-    let looked = looked.join(" or ");
-    Error::setting(
-        "data",
-        expected,
-        format!("none, and there are none in {looked}; `lenet data fetch {name}` downloads them"),
-    )
+    let advice = match source.get().published() {
+        Some(_) => format!("; `lenet data fetch {}` downloads them", source.name()),
+        None => String::new(),
+    };
+    Error::setting("data", expected, format!("none, and there are none in {}{advice}", looked.join(" or ")))
 }
 
-fn missing(name: DatasetName, dir: &Path, file: String) -> Error {
-    let expected = format!("a file of {name} ({})", files_in_words(name));
-    Error::data(&dir.join(file), expected, "no such file; put it there, or name another folder with --data")
+/// The error of a file that is not there, with what is.
+pub(super) fn missing(files: &dyn Files, dir: &Path, file: &str) -> Error {
+    let got = format!("no such file; {}", contents(dir));
+    Error::data(&dir.join(file), format!("a file of the data set ({})", files.names()), got)
+}
+
+/// What is in a folder instead: "the folder has only a.txt and b.zip".
+fn contents(dir: &Path) -> String {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return if dir.exists() { "that is no folder".to_owned() } else { "the folder is not there either".to_owned() };
+    };
+    let name = |entry: std::fs::DirEntry| {
+        let slash = if entry.path().is_dir() { "/" } else { "" };
+        format!("{}{slash}", entry.file_name().to_string_lossy())
+    };
+    let mut names: Vec<String> = entries.flatten().map(name).filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    let more = match names.len().saturating_sub(MOST_LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let is_archive = |name: &String| [".tar.gz", ".tgz", ".tar", ".zip"].iter().any(|end| name.ends_with(end));
+    let advice = if names.iter().any(is_archive) { "; archives have to be unpacked" } else { "" };
+    names.truncate(MOST_LISTED);
+    match names.as_slice() {
+        [] => "the folder is empty".to_owned(),
+        names => format!("the folder has {}{more}{advice}", names.join(", ")),
+    }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
+    use crate::data::{Cifar10, FashionMnist, Mnist};
 
     #[test]
     fn nothing_found_says_where_it_looked_and_what_to_pass() {
@@ -222,12 +220,13 @@ mod tests {
             (PlaceKind::Cache, PathBuf::from("/nowhere/cache/mnist")),
             (PlaceKind::System, PathBuf::from("/nowhere/share/mnist")),
         ];
-        assert_eq!(places_in(DatasetName::Mnist, &dirs), []);
-        let error = nowhere(DatasetName::Mnist, &dirs);
+        let mnist = DataSource::from(Mnist {});
+        assert_eq!(places_in(&mnist, &dirs), []);
+        let error = nowhere(&mnist, &dirs);
         let text = error.to_string();
         assert!(error.is_usage(), "{text}");
         for part in [
-            "--data",
+            "data:",
             "/nowhere/cache/mnist",
             "/nowhere/share/mnist",
             "train-images-idx3-ubyte.gz",
@@ -235,26 +234,23 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        let text = nowhere(DatasetName::Cifar10, &dirs).to_string();
-        assert!(text.contains("--data") && text.contains("test_batch.bin"), "{text}");
+        let text = nowhere(&Cifar10 {}.into(), &dirs).to_string();
+        assert!(text.contains("data:") && text.contains("test_batch.bin"), "{text}");
     }
 
     #[test]
     fn fashion_mnist_falls_back_on_the_bundled_subset() {
-        let last = places(DatasetName::FashionMnist, None).pop().unwrap();
+        let fashion = DataSource::from(FashionMnist {});
+        let last = places(&fashion, None).pop().unwrap();
         assert_eq!((last.kind, &last.dir), (PlaceKind::Bundled, &None));
         let source = last.load().unwrap().source;
         assert!(source.contains("bundled"), "{source}");
-        assert_eq!(
-            places(DatasetName::FashionMnist, Some(Path::new("/nowhere"))),
-            [],
-            "a folder that is named is meant"
-        );
+        assert_eq!(places(&fashion, Some(Path::new("/nowhere"))), [], "a folder that is named is meant");
     }
 
     #[test]
     fn default_folders_end_in_the_name_and_the_cache_comes_first() {
-        let dirs = default_dirs(DatasetName::Cifar10);
+        let dirs = default_dirs(&Cifar10 {}.into());
         assert!(dirs.iter().all(|(_, dir)| dir.ends_with("cifar10")), "{dirs:?}");
         assert_eq!(dirs.last(), Some(&(PlaceKind::System, PathBuf::from("/usr/share/datasets/cifar10"))));
         let cache = cache_dir().map(|cache| (PlaceKind::Cache, cache.join("cifar10")));

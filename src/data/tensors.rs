@@ -123,21 +123,10 @@ impl Dataset {
     /// # Errors
     /// [`Error::Operand`] if an index is not below [`len`](Self::len), or there are not as many statistics as channels.
     pub fn batch(&self, indices: &[u32], normalize: &ChannelStats) -> Result<(Tensor, Tensor)> {
-        let [channels, height, width] = self.shape;
-        if normalize.mean.len() != channels || normalize.std.len() != channels {
-            let got = format!("{} and {}", normalize.mean.len(), normalize.std.len());
-            return Err(Error::operand("batch", format!("means and deviations of {channels} channels"), got));
-        }
-        let picked = self.subset(indices, self.split)?;
-        // The device's gather computes in f32 as well.
-        let scale: Vec<(f32, f32)> =
-            normalize.mean.iter().zip(&normalize.std).map(|(&mean, &std)| (mean as f32, std as f32)).collect();
-        let mut images = Vec::with_capacity(picked.images.len());
-        for (plane_index, plane) in picked.images.chunks_exact(height * width).enumerate() {
-            let (mean, std) = scale[plane_index % channels];
-            images.extend(plane.iter().map(|&pixel| (f32::from(pixel) / 255.0 - mean) / std));
-        }
-        let labels = picked.labels.iter().map(|&label| u32::from(label)).collect();
+        let [channels, height, width] = self.shape();
+        let picked = self.subset(indices)?;
+        let images = normalize.apply(picked.images(), channels)?;
+        let labels = picked.labels().iter().map(|&label| u32::from(label)).collect();
         let shape = [indices.len(), channels, height, width];
         Ok((Tensor::f32(shape, images)?, Tensor::u32([indices.len()], labels)?))
     }

@@ -29,7 +29,7 @@ pub struct Transforms {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BorderColor {
-    /// Black, as torchvision pads: a byte of 0, which is not 0 behind a normalisation.
+    /// Black, as torchvision pads: a byte of 0, which is not 0 after normalisation.
     #[default]
     Black,
     /// The nearest pixel.
@@ -40,7 +40,7 @@ impl Transforms {
     /// Checks the settings for images of this shape, (channels, height, width).
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the option as the command line has it.
+    /// [`Error::Setting`] naming the setting.
     pub fn validate(&self, [_, height, width]: [usize; 3]) -> Result<()> {
         let within = |option: &str, value: f64, most: f64| match (0.0..=most).contains(&value) {
             true => Ok(()),
@@ -57,9 +57,8 @@ impl Transforms {
     /// The op's settings for images normalised so; `None` where nothing is changed.
     pub fn augment(&self, normalize: &ChannelStats) -> Option<Augment> {
         let Transforms { crop_padding, flip_probability, max_rotation_degrees, max_shift, border } = *self;
-        let black = || normalize.mean.iter().zip(&normalize.std).map(|(mean, std)| -mean / std).collect();
         let border = match border {
-            BorderColor::Black => Border::Fill(black()),
+            BorderColor::Black => Border::Fill(normalize.black()),
             BorderColor::Edge => Border::Edge,
         };
         let augment = Augment { crop_padding, flip_probability, max_rotation_degrees, max_shift, border };

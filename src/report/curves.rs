@@ -1,9 +1,9 @@
 //! Pictures of one run's numbers over its epochs, and of a schedule over its steps.
 
 use super::axes::number;
-use super::plots::{LinePlot, Mark, Picture, Series, stacked_plots};
+use super::plots::{LinePlot, Mark, Picture, Series, line_plot, stacked_plots};
 use super::run::Run;
-use crate::train::{EpochReport, HealthKind, HealthReport};
+use crate::train::{EpochReport, HealthKind, HealthReport, LrFind, LrPoint};
 
 /// Loss and accuracy of a run over its epochs with the best one marked, and the learning rate below.
 pub fn training_curves(run: &Run) -> Picture {
@@ -103,4 +103,28 @@ pub fn schedule_plot(title: &str, x_label: &str, rates: &[(f64, Option<f64>)]) -
         ..base
     };
     stacked_plots(&[(&lr, 300.0), (&momentum, 180.0)])
+}
+
+/// The loss of a learning-rate range test over the rate, with the suggested rates marked.
+pub fn lr_find_plot(found: &LrFind) -> Picture {
+    // Losses of single steps run away from the mean at the end, and would leave it no room.
+    let highest = 2.0 * found.points.iter().fold(0.0, |highest: f64, point| highest.max(point.smoothed));
+    let line = |name: &str, loss: fn(&LrPoint) -> f64| Series {
+        name: name.to_owned(),
+        points: found.points.iter().map(|point| (point.lr.log10(), loss(point))).filter(|at| at.1 <= highest).collect(),
+    };
+    let mark = |lr: f64, text: &str| {
+        let nearest = |a: &&LrPoint, b: &&LrPoint| (a.lr / lr).ln().abs().total_cmp(&(b.lr / lr).ln().abs());
+        let at = found.points.iter().min_by(nearest)?;
+        Some(Mark { x: at.lr.log10(), y: at.smoothed, text: format!("{text}, {lr:.1e}") })
+    };
+    let suggested = [(found.steepest, "steepest"), (found.minimum_over_10, "minimum / 10")];
+    line_plot(&LinePlot {
+        title: "Learning-rate range test".to_owned(),
+        x_label: "learning rate, as a power of ten".to_owned(),
+        y_label: "training loss".to_owned(),
+        series: vec![line("smoothed", |point| point.smoothed), line("each step", |point| point.loss)],
+        marks: suggested.into_iter().filter_map(|(lr, text)| mark(lr?, text)).collect(),
+        ..LinePlot::default()
+    })
 }

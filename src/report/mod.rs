@@ -33,7 +33,7 @@ use plots::Sample;
 pub use run::Run;
 use tensorboard::EventWriter;
 
-use crate::data::{ChannelStats, Dataset, Split};
+use crate::data::{ChannelStats, Dataset};
 use crate::exec::{Device, StateDict};
 use crate::nn::Model;
 use crate::train::predict::{Inspection, Prediction, Predictor, PredictorOptions};
@@ -78,14 +78,14 @@ pub fn write_report(
             model: options.model,
             weights: options.weights,
             normalize: options.normalize,
-            shape: options.test.shape,
+            shape: options.test.shape(),
             batch_size: INSPECTED.min(options.test.len()).max(1),
         },
     )?;
     let predictions = predictor.predict(options.test)?;
     let inspection = predictor.inspect(options.test)?;
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
-    let confusion = Confusion::of(options.test.num_classes, pairs)?;
+    let confusion = Confusion::of(options.test.num_classes(), pairs)?;
     let figures = figures(&run, options.test, &predictions, &confusion, &inspection, predictor.first_filters()?)?;
 
     let page = folder.join("report.html");
@@ -98,7 +98,7 @@ pub fn write_report(
         files::write_whole(&path, &figure.picture.png())?;
         written.push(path);
     }
-    let html = html::report_html(&run, &confusion, options.test.class_names, &figures);
+    let html = html::report_html(&run, &confusion, &options.test.class_names(), &figures);
     files::write_whole(&page, html.as_bytes())?;
     let mut own;
     let events = match events {
@@ -164,7 +164,7 @@ fn figures(
             "confusion",
             "Confusion",
             "Blue is right, orange is wrong; cells are shaded by their share of the row.",
-            grids::confusion_matrix(confusion, test.class_names),
+            grids::confusion_matrix(confusion, &test.class_names()),
         ),
         figure(
             "samples",
@@ -226,14 +226,15 @@ pub fn samples(data: &Dataset, predictions: &[Prediction]) -> Result<Vec<ImageSa
     let mut chosen: Vec<usize> = wrong[..num_wrong].to_vec();
     chosen.extend(right.iter().take(SAMPLES - num_wrong));
     chosen.sort_unstable();
-    let name = |class: usize| data.class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
+    let class_names = data.class_names();
+    let name = |class: usize| class_names.get(class).map_or(class.to_string(), |name| (*name).to_owned());
     let indices: Vec<u32> = chosen.iter().filter_map(|&index| u32::try_from(index).ok()).collect();
-    let subset = data.subset(&indices, Split::Test)?;
+    let subset = data.subset(&indices)?;
     let image = |(place, &index): (usize, &usize)| {
-        let (len, prediction) = (subset.image_len_bytes(), &predictions[index]);
+        let prediction = &predictions[index];
         ImageSample {
-            pixels: subset.images[place * len..(place + 1) * len].to_vec(),
-            shape: data.shape,
+            pixels: subset.image(place).to_vec(),
+            shape: data.shape(),
             label: name(prediction.label),
             predicted: Some((name(prediction.predicted), prediction.probability)),
         }

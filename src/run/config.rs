@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, Dataset, DatasetName, Normalize, Split, Splits, Transforms};
+use crate::data::{self, DataSource, Dataset, Normalize, Split, Splits, Transforms};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
@@ -30,7 +30,7 @@ pub const EVAL_BATCH_SIZE: usize = 500;
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// The data set.
-    pub dataset: DatasetName,
+    pub dataset: DataSource,
     /// The folder of its files; without one they are looked for as [`data::load`] says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -151,7 +151,7 @@ impl RunConfig {
             EarlyStopping::new(options.clone())?;
         }
         share("label_smoothing", self.label_smoothing)?;
-        self.transforms.validate(self.dataset.image_shape())?;
+        self.transforms.validate(self.dataset.get().image_shape())?;
         if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
             let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
             return Err(Error::setting("schedule", expected, "one without"));
@@ -186,9 +186,20 @@ impl RunConfig {
     }
 
     /// The network.
-    pub fn model(&self) -> LeNet5 {
-        let num_classes = self.dataset.class_names().len();
-        LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout }
+    ///
+    /// # Errors
+    /// As [`Source::class_names`](data::Source::class_names).
+    pub fn model(&self) -> Result<LeNet5> {
+        let num_classes = self.dataset.get().class_names(self.data.as_deref())?.len();
+        Ok(LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout })
+    }
+
+    /// A data set of no images that knows shape, classes and statistics of the run's.
+    ///
+    /// # Errors
+    /// As [`data::describe`].
+    pub fn describe_data(&self) -> Result<Dataset> {
+        data::describe(&self.dataset, self.data.as_deref())
     }
 
     /// Reads the data set and divides it.
@@ -196,7 +207,7 @@ impl RunConfig {
     /// # Errors
     /// As [`data::load`] and [`Dataset::hold_out`].
     pub fn load_data(&self) -> Result<RunData> {
-        self.divide(data::load(self.dataset, self.data.as_deref())?)
+        self.divide(data::load(&self.dataset, self.data.as_deref())?)
     }
 
     /// Takes the validation images out of the training images, and keeps of both what the limits leave.
@@ -207,7 +218,7 @@ impl RunConfig {
             let (kept, held_out) = train.hold_out(self.val_split, self.seed)?;
             (train, validation) = (kept, Some(held_out));
         } else if self.val_limit.is_some() {
-            validation = Some(Dataset { split: Split::Validation, ..test.clone() });
+            validation = Some(test.clone().with_split(Split::Validation));
         }
         if let Some(limit) = self.train_limit {
             train.limit(limit);
@@ -225,8 +236,8 @@ impl RunConfig {
     /// network.
     pub fn session(&self, device: &Device, data: &RunData) -> Result<Session> {
         let initial = self.initial_weights()?;
-        let model = self.model();
-        let mut session = Session::new(device, &self.session_options(&model, data))?;
+        let model = self.model()?;
+        let mut session = Session::new(device, &self.session_options(&model, data)?)?;
         if let Some((path, weights)) = initial {
             session.load_model(&weights).map_err(weights::in_file(path))?;
         }
@@ -249,8 +260,8 @@ impl RunConfig {
     /// # Errors
     /// As [`evaluate`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be read or is of another network.
     pub fn evaluate(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Metrics> {
-        let (model, weights) = (self.model(), weights::load(file)?);
-        let normalize = self.normalize.stats(self.dataset);
+        let (model, weights) = (self.model()?, weights::load(file)?);
+        let normalize = self.normalize.stats(data)?;
         let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
         evaluate(device, &options).map_err(weights::in_file(file))
     }
@@ -261,11 +272,16 @@ impl RunConfig {
     /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be
     /// read or is of another network.
     pub fn predict(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Vec<Prediction>> {
-        let (model, weights) = (self.model(), weights::load(file)?);
-        let normalize = self.normalize.stats(self.dataset);
+        let (model, weights) = (self.model()?, weights::load(file)?);
+        let normalize = self.normalize.stats(data)?;
         let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
-        let options =
-            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size };
+        let options = PredictorOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &normalize,
+            shape: data.shape(),
+            batch_size,
+        };
         Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
     }
 
@@ -276,14 +292,14 @@ impl RunConfig {
     /// # Errors
     /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
     pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
-        let (model, weights) = (self.model(), weights::load(file)?);
-        let classes = self.dataset.class_names().join(",");
+        let (model, weights) = (self.model()?, weights::load(file)?);
+        let data = self.describe_data()?;
         let options = OnnxOptions {
             model: &model,
             weights: &weights,
-            normalize: &self.normalize.stats(self.dataset),
-            shape: self.dataset.image_shape(),
-            metadata: &[("dataset", self.dataset.to_string()), ("classes", classes)],
+            normalize: &self.normalize.stats(&data)?,
+            shape: data.shape(),
+            metadata: &[("dataset", self.dataset.to_string()), ("classes", data.class_names().join(","))],
         };
         let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
         if let Some(folder) = to.parent() {
@@ -298,7 +314,7 @@ impl RunConfig {
     /// # Errors
     /// As [`Summary::of`].
     pub fn summary(&self) -> Result<Summary> {
-        Summary::of(&self.model(), self.dataset.image_shape(), self.batch_size)
+        Summary::of(&self.model()?, self.dataset.get().image_shape(), self.batch_size)
     }
 
     /// The plans of such a run, as [`Session::plans`] has them, without reading any data.
@@ -306,10 +322,8 @@ impl RunConfig {
     /// # Errors
     /// As [`Session::plans`].
     pub fn plans(&self) -> Result<Vec<Plan>> {
-        let blank = |split| Dataset::blank(self.dataset, split, self.dataset.num_images(split));
-        let (train, test) = (blank(Split::Train), blank(Split::Test));
-        let data = self.divide(Splits { train, test, source: "nowhere".to_owned() })?;
-        Session::plans(&self.session_options(&self.model(), &data))
+        let data = self.divide(data::blank(&self.dataset, self.data.as_deref())?)?;
+        Session::plans(&self.session_options(&self.model()?, &data)?)
     }
 
     /// Holds the first training step on `device` to the f64 reference; see [`Session::verify_step`].
@@ -323,8 +337,8 @@ impl RunConfig {
         let batch_size = self.batch_size.min(data.train.len());
         let initial = self.initial_weights()?;
         let weights = initial.as_ref().map(|(_, weights)| weights);
-        let model = self.model();
-        let options = SessionOptions { batch_size, ..self.session_options(&model, &data) };
+        let model = self.model()?;
+        let options = SessionOptions { batch_size, ..self.session_options(&model, &data)? };
         let report = Session::verify_step(device, &options, self.learning_rate(), weights);
         match initial {
             Some((path, _)) => report.map_err(weights::in_file(path)),
@@ -332,10 +346,10 @@ impl RunConfig {
         }
     }
 
-    pub(crate) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> SessionOptions<'a> {
-        let normalize = self.normalize.stats(self.dataset);
+    pub(crate) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> Result<SessionOptions<'a>> {
+        let normalize = self.normalize.stats(&data.train)?;
         let augment = self.transforms.augment(&normalize);
-        SessionOptions {
+        Ok(SessionOptions {
             model,
             train: &data.train,
             validation: data.validation.as_ref(),
@@ -350,7 +364,7 @@ impl RunConfig {
             seed: self.seed,
             augment,
             health: self.health.clone(),
-        }
+        })
     }
 
     fn initial_weights(&self) -> Result<Option<(&Path, StateDict)>> {
@@ -361,7 +375,7 @@ impl RunConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         RunConfig {
-            dataset: DatasetName::FashionMnist,
+            dataset: DataSource::default(),
             data: None,
             normalize: Normalize::Dataset,
             train_limit: None,
@@ -446,7 +460,7 @@ mod table_or_false {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::schedule::{OneCycle, PlateauOptions, ReduceLrOnPlateau};
+    use crate::schedule::{OneCycle, Plateau};
 
     #[test]
     fn a_written_configuration_reads_back_the_same() {
@@ -459,7 +473,7 @@ mod tests {
             early_stopping: None,
             health: None,
             optimizer: Optimizer::adamw(),
-            schedule: Schedule::plateau(ReduceLrOnPlateau::new(PlateauOptions::default()).unwrap()),
+            schedule: Schedule::plateau(Plateau::default()).unwrap(),
             transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },
             ..RunConfig::default()
         };

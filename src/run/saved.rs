@@ -49,7 +49,7 @@ impl SavedModel {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::data::{DatasetName, Normalize};
+    use crate::data::{Cifar10, DataSource, Normalize};
 
     #[test]
     fn a_folder_and_the_file_in_it_are_the_same_model() {
@@ -63,10 +63,10 @@ mod tests {
         std::fs::write(folder.path().join(CONFIG), settings).unwrap();
         for path in [folder.path(), &file] {
             let SavedModel { file: found, config } = SavedModel::open(path).unwrap();
-            assert_eq!((&found, config.dataset, config.normalize), (&file, DatasetName::Cifar10, Normalize::Half));
+            assert_eq!((&found, config.dataset, config.normalize), (&file, Cifar10 {}.into(), Normalize::Half));
             assert!(config.batch_norm && config.train_limit.is_none() && config.val_limit.is_none());
         }
         std::fs::remove_file(folder.path().join(CONFIG)).unwrap();
-        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DatasetName::FashionMnist);
+        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::default());
     }
 }

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kind::{above_zero, at_least_one, require};
+use super::curve::{At, Curve, Steps, above_zero, at_least_one, number, require};
+use super::{Interval, Schedule};
+use crate::registry::{Described, Setting, Takes};
 use crate::{Error, Result};
 
 /// The arguments of `OneCycleLR` (Smith and Topin, "Super-convergence", 2018), by PyTorch's names. The rate goes from
 /// `max_lr / div_factor` up to `max_lr` and down to `max_lr / div_factor / final_div_factor`; the momentum from
-/// `max_momentum` to `base_momentum` and back. In three phases the rate first comes down to where it started, at the
-/// speed of its rise, and then goes on to the end.
+/// `max_momentum` to `base_momentum` and back. In three phases the rate first falls to where it started, as fast as it
+/// rose, and then to the end.
 ///
 /// The first phase ends at the fractional step `pct_start · total_steps − 1`, as PyTorch's does.
 ///
@@ -17,39 +19,31 @@ use crate::{Error, Result};
 /// | lr of `OneCycle::new(0.1, 10)` | .004 | .052 | .1 | .0950485 | .0811746 | .0611262 | .0388742 | .0188258 | .00495194 | 4e-7 |
 /// | momentum | .95 | .9 | .85 | .854952 | .868826 | .888874 | .911126 | .931174 | .945048 | .95 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct OneCycle {
-    /// The highest rate; above 0.
-    pub max_lr: f64,
-    /// The steps of the whole cycle; at least 1. Past the end the last step's values stay (PyTorch raises an error);
-    /// see [`check_num_steps`](super::Schedule::check_num_steps). `None` is as long as the run turns out to be, see
-    /// [`for_run`](super::Schedule::for_run).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The highest rate; above 0. Default: the base rate (PyTorch has no default).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lr: Option<f64>,
+    /// The steps of the whole cycle; at least 1. Past the end the last step's values stay (PyTorch raises an error).
+    /// Default: the whole run.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub total_steps: Option<u64>,
-    /// The share of the cycle that the rate rises for, from 0 to 1. Not `1 / total_steps`: the rise would then be of no
-    /// length, where PyTorch divides by zero.
-    #[serde(default = "default_pct_start")]
+    /// The share of the cycle in which the rate rises, from 0 to 1; default 0.3. Not `1 / total_steps`: the rise would
+    /// have no length, where PyTorch divides by zero.
     pub pct_start: f64,
     /// The shape of rise and fall.
-    #[serde(default)]
     pub anneal_strategy: Anneal,
-    /// Whether the momentum cycles too.
-    #[serde(default = "default_cycle_momentum")]
+    /// Whether the momentum cycles too. Default true.
     pub cycle_momentum: bool,
-    /// The lowest momentum, from 0 and below 1.
-    #[serde(default = "default_base_momentum")]
+    /// The lowest momentum, from 0 and below 1. Default 0.85.
     pub base_momentum: f64,
-    /// The highest momentum, from 0 and below 1.
-    #[serde(default = "default_max_momentum")]
+    /// The highest momentum, from 0 and below 1. Default 0.95.
     pub max_momentum: f64,
-    /// `max_lr` over the first rate; above 0.
-    #[serde(default = "default_div_factor")]
+    /// `max_lr` over the first rate; above 0. Default 25.
     pub div_factor: f64,
-    /// The first rate over the last; above 0.
-    #[serde(default = "default_final_div_factor")]
+    /// The first rate over the last; above 0. Default 10,000.
     pub final_div_factor: f64,
-    /// Whether the fall is in two parts.
-    #[serde(default)]
+    /// Whether the fall is in two parts. Default false.
     pub three_phase: bool,
 }
 
@@ -65,51 +59,17 @@ pub enum Anneal {
 }
 
 impl OneCycle {
-    /// PyTorch's defaults: 30 % rise, cosine, momentum .85 to .95, factors 25 and 10,000, two phases.
+    /// A cycle up to `max_lr` over so many steps, or over the whole run, with PyTorch's defaults otherwise.
     pub fn new(max_lr: f64, total_steps: impl Into<Option<u64>>) -> Self {
-        OneCycle {
-            max_lr,
-            total_steps: total_steps.into(),
-            pct_start: default_pct_start(),
-            anneal_strategy: Anneal::Cos,
-            cycle_momentum: default_cycle_momentum(),
-            base_momentum: default_base_momentum(),
-            max_momentum: default_max_momentum(),
-            div_factor: default_div_factor(),
-            final_div_factor: default_final_div_factor(),
-            three_phase: false,
-        }
-    }
-
-    pub(super) fn lr(&self, step: u64) -> f64 {
-        let initial_lr = self.max_lr / self.div_factor;
-        let min_lr = initial_lr / self.final_div_factor;
-        let (phase, fraction) = self.position(step);
-        let (start, end) = match (phase, self.three_phase) {
-            (Phase::Rise, _) => (initial_lr, self.max_lr),
-            (Phase::Return, _) => (self.max_lr, initial_lr),
-            (Phase::Fall, false) => (self.max_lr, min_lr),
-            (Phase::Fall, true) => (initial_lr, min_lr),
-        };
-        self.anneal_strategy.between(start, end, fraction)
-    }
-
-    pub(super) fn momentum(&self, step: u64) -> Option<f64> {
-        let (phase, fraction) = self.position(step);
-        let (start, end) = match (phase, self.three_phase) {
-            (Phase::Rise, _) => (self.max_momentum, self.base_momentum),
-            (Phase::Return, _) | (Phase::Fall, false) => (self.base_momentum, self.max_momentum),
-            (Phase::Fall, true) => (self.max_momentum, self.max_momentum),
-        };
-        self.cycle_momentum.then(|| self.anneal_strategy.between(start, end, fraction))
+        OneCycle { max_lr: Some(max_lr), total_steps: total_steps.into(), ..OneCycle::default() }
     }
 
     /// The phase that a step is in, and how far into it: 0 to 1.
-    fn position(&self, step: u64) -> (Phase, f64) {
+    fn position(&self, at: At) -> (Phase, f64) {
         // A cycle without an end never leaves its first step.
-        let Some(total_steps) = self.total_steps else { return (Phase::Rise, 0.0) };
+        let Some(total_steps) = self.total_steps.or(at.num_steps) else { return (Phase::Rise, 0.0) };
         let last_step = (total_steps - 1) as f64;
-        let step = step.min(total_steps - 1) as f64;
+        let step = at.step.min(total_steps - 1) as f64;
         let rise_steps = self.pct_start * total_steps as f64;
         let rise_end = rise_steps - 1.0;
         if step <= rise_end {
@@ -125,20 +85,144 @@ impl OneCycle {
         (Phase::Fall, (step - return_end) / (last_step - return_end))
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
-        let momentum = |argument, value| require(argument, "from 0, and below 1", value, |x| (0.0..1.0).contains(&x));
-        above_zero("max_lr", self.max_lr)?;
-        self.total_steps.map_or(Ok(()), |total_steps| at_least_one("total_steps", total_steps))?;
-        require("pct_start", "from 0 to 1", self.pct_start, |x| (0.0..=1.0).contains(&x))?;
-        if self.total_steps.is_some_and(|total_steps| self.pct_start * total_steps as f64 == 1.0) {
+    /// A momentum that is not cycled has no bounds.
+    fn check_idle_momentum(&self) -> Result<()> {
+        let usual = OneCycle::default();
+        let bounds = [
+            ("base_momentum", self.base_momentum, usual.base_momentum),
+            ("max_momentum", self.max_momentum, usual.max_momentum),
+        ];
+        match bounds.into_iter().find(|(_, got, usual)| !self.cycle_momentum && got != usual) {
+            Some((argument, got, _)) => Err(Error::setting(argument, "a cycle of the momentum for it to bound", got)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_rise(&self, total_steps: u64) -> Result<()> {
+        if self.pct_start * total_steps as f64 == 1.0 {
             let expected =
                 "a rise longer than the first step (pct_start · total_steps above 1), or pct_start 0 for none";
             return Err(Error::setting("pct_start", expected, self.pct_start));
         }
+        Ok(())
+    }
+}
+
+impl Schedule {
+    /// Up to `max_lr` and down to almost nothing, with the momentum the other way round; see [`OneCycle`]. Steps per
+    /// batch.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the argument that [`OneCycle`] says is out of range.
+    pub fn one_cycle(options: OneCycle) -> Result<Self> {
+        Schedule::new(options)
+    }
+}
+
+impl Default for OneCycle {
+    fn default() -> Self {
+        OneCycle {
+            max_lr: None,
+            total_steps: None,
+            pct_start: 0.3,
+            anneal_strategy: Anneal::Cos,
+            cycle_momentum: true,
+            base_momentum: 0.85,
+            max_momentum: 0.95,
+            div_factor: 25.0,
+            final_div_factor: 1e4,
+            three_phase: false,
+        }
+    }
+}
+
+impl Described for OneCycle {
+    const NAME: &'static str = "one_cycle";
+    const ABOUT: &'static str = "Rise to max_lr and fall to almost nothing, momentum the other way round (OneCycleLR)";
+    const SETTINGS: &'static [Setting] = &[
+        Setting::new("max_lr", Takes::Number, "The highest rate; without it, the learning rate"),
+        Setting::new("total_steps", Takes::Count, "Steps of the cycle; without it, those of the run"),
+        Setting::new("pct_start", Takes::Number, "Share of the cycle in which the rate rises"),
+        Setting::new("anneal_strategy", Takes::Word(&["cos", "linear"]), "Shape of rise and fall"),
+        Setting::new("cycle_momentum", Takes::Switch, "Whether the momentum (Adam: the first beta) cycles too"),
+        Setting::new("base_momentum", Takes::Number, "Momentum at the highest rate"),
+        Setting::new("max_momentum", Takes::Number, "Momentum at the ends"),
+        Setting::new("div_factor", Takes::Number, "The highest rate over the first"),
+        Setting::new("final_div_factor", Takes::Number, "The first rate over the last"),
+        Setting::new(
+            "three_phase",
+            Takes::Switch,
+            "Whether the rate first falls to where its rise began, then to the end",
+        ),
+    ];
+}
+
+impl Curve for OneCycle {
+    fn validate(&self) -> Result<()> {
+        let momentum = |argument, value| require(argument, "from 0, and below 1", value, |x| (0.0..1.0).contains(&x));
+        self.max_lr.map_or(Ok(()), |max_lr| above_zero("max_lr", max_lr))?;
+        require("pct_start", "from 0 to 1", self.pct_start, |x| (0.0..=1.0).contains(&x))?;
+        if let Some(total_steps) = self.total_steps {
+            at_least_one("total_steps", total_steps)?;
+            self.check_rise(total_steps)?;
+        }
         momentum("base_momentum", self.base_momentum)?;
         momentum("max_momentum", self.max_momentum)?;
+        self.check_idle_momentum()?;
         above_zero("div_factor", self.div_factor)?;
         above_zero("final_div_factor", self.final_div_factor)
+    }
+
+    fn lr(&self, base_lr: f64, at: At) -> f64 {
+        let max_lr = self.max_lr.unwrap_or(base_lr);
+        let initial_lr = max_lr / self.div_factor;
+        let min_lr = initial_lr / self.final_div_factor;
+        let (phase, fraction) = self.position(at);
+        let (start, end) = match (phase, self.three_phase) {
+            (Phase::Rise, _) => (initial_lr, max_lr),
+            (Phase::Return, _) => (max_lr, initial_lr),
+            (Phase::Fall, false) => (max_lr, min_lr),
+            (Phase::Fall, true) => (initial_lr, min_lr),
+        };
+        self.anneal_strategy.between(start, end, fraction)
+    }
+
+    fn momentum(&self, at: At) -> Option<f64> {
+        let (phase, fraction) = self.position(at);
+        let (start, end) = match (phase, self.three_phase) {
+            (Phase::Rise, _) => (self.max_momentum, self.base_momentum),
+            (Phase::Return, _) | (Phase::Fall, false) => (self.base_momentum, self.max_momentum),
+            (Phase::Fall, true) => (self.max_momentum, self.max_momentum),
+        };
+        self.cycle_momentum.then(|| self.anneal_strategy.between(start, end, fraction))
+    }
+
+    fn interval(&self) -> Option<Interval> {
+        Some(Interval::Batch)
+    }
+
+    fn open_length(&self) -> Option<&'static str> {
+        self.total_steps.is_none().then_some("total_steps")
+    }
+
+    fn check_num_steps(&self, num_steps: u64) -> Result<()> {
+        match self.total_steps {
+            Some(total_steps) if num_steps > total_steps => {
+                let expected = format!("at least the {num_steps} steps of the run, or none to follow it");
+                Err(Error::setting("total_steps", expected, total_steps))
+            }
+            Some(_) => Ok(()),
+            // The rise depends on the length.
+            None => self.check_rise(num_steps),
+        }
+    }
+
+    fn phrase(&self, steps: Steps) -> String {
+        let max_lr = self.max_lr.map_or_else(|| "the rate".to_owned(), number);
+        let (low, high) = (number(self.base_momentum), number(self.max_momentum));
+        let momentum =
+            if self.cycle_momentum { format!(", momentum from {high} to {low} and back") } else { String::new() };
+        format!("one cycle up to {max_lr} {}{momentum}", steps.over(self.total_steps))
     }
 }
 
@@ -156,28 +240,4 @@ impl Anneal {
             Anneal::Linear => start + (end - start) * fraction,
         }
     }
-}
-
-fn default_pct_start() -> f64 {
-    0.3
-}
-
-fn default_cycle_momentum() -> bool {
-    true
-}
-
-fn default_base_momentum() -> f64 {
-    0.85
-}
-
-fn default_max_momentum() -> f64 {
-    0.95
-}
-
-fn default_div_factor() -> f64 {
-    25.0
-}
-
-fn default_final_div_factor() -> f64 {
-    1e4
 }

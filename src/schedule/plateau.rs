@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kind::{not_negative, require};
+use super::curve::{At, Curve, Steps, not_negative, number, require};
+use super::{Interval, Schedule};
 use crate::Result;
+use crate::registry::{Described, Setting, Takes};
 
-/// PyTorch's `ReduceLROnPlateau`. Serialised it is its options; the state goes apart, see [`state`](Self::state).
+/// PyTorch's `ReduceLROnPlateau`: its arguments, by PyTorch's names and with its defaults.
 ///
 /// Each observation, in this order: if the metric is better than the best so far by the threshold, it becomes the best
 /// and the count of bad observations starts again, else the count goes up; during a cooldown the count stays 0; when it
@@ -18,21 +20,13 @@ use crate::Result;
 /// | metric | 1 | .9 | .89995 | .9 | .9 | .9 | .9 | .9 | .9 | .9 |
 /// | rate after it (base 0.1, patience 2, cooldown 1) | .1 | .1 | .1 | .1 | .01 | .01 | .01 | .01 | .001 | .001 |
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "PlateauOptions", into = "PlateauOptions")]
-pub struct ReduceLrOnPlateau {
-    options: PlateauOptions,
-    state: PlateauState,
-}
-
-/// The arguments of `ReduceLROnPlateau`, by PyTorch's names and with its defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PlateauOptions {
+pub struct Plateau {
     /// Whether the metric should fall or rise.
     pub mode: Mode,
-    /// What a cut multiplies the rate with; above 0 and below 1. Default 0.1.
+    /// What a cut multiplies the rate by; above 0 and below 1. Default 0.1.
     pub factor: f64,
-    /// How many bad observations in a row are put up with; one more cuts the rate. Default 10.
+    /// How many bad observations in a row are tolerated; one more cuts the rate. Default 10.
     pub patience: u64,
     /// How much better a metric must be to count; not negative. Default 1e-4.
     pub threshold: f64,
@@ -61,8 +55,8 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThresholdMode {
-    /// To the best value: better than `best · (1 ∓ threshold)`. Misjudges negative metrics, see
-    /// [`ReduceLrOnPlateau::misjudges`].
+    /// To the best value: better than `best · (1 ∓ threshold)`. For metrics above 0 only: of a negative one it asks for
+    /// less than the best (pytorch/pytorch#47513).
     #[default]
     Rel,
     /// To nothing: better than `best ∓ threshold`.
@@ -82,79 +76,41 @@ pub struct PlateauState {
     pub num_cuts: u64,
 }
 
-impl ReduceLrOnPlateau {
-    /// A plateau that has seen nothing.
+impl Schedule {
+    /// Cuts the rate whenever a metric stops improving; see [`Plateau`]. The rate depends on what was
+    /// [observed](Self::observe), not on the step.
     ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) naming the argument that is out of the range its field documents.
-    pub fn new(options: PlateauOptions) -> Result<Self> {
-        require("factor", "above 0 and below 1", options.factor, |x| x > 0.0 && x < 1.0)?;
-        not_negative("threshold", options.threshold)?;
-        not_negative("min_lr", options.min_lr)?;
-        not_negative("eps", options.eps)?;
-        Ok(ReduceLrOnPlateau { options, state: PlateauState::default() })
-    }
-
-    /// Takes in a metric; true if it brings a cut, which may still have no effect at `min_lr`.
-    pub fn observe(&mut self, metric: f64) -> bool {
-        let PlateauState { best, num_bad_epochs, cooldown_counter, num_cuts } = &mut self.state;
-        if metric.is_finite() && best.is_none_or(|best| self.options.is_better(metric, best)) {
-            *best = Some(metric);
-            *num_bad_epochs = 0;
-        } else {
-            *num_bad_epochs += 1;
-        }
-        if *cooldown_counter > 0 {
-            *cooldown_counter -= 1;
-            *num_bad_epochs = 0;
-        }
-        let cuts = *num_bad_epochs > self.options.patience;
-        if cuts {
-            *num_cuts += 1;
-            *cooldown_counter = self.options.cooldown;
-            *num_bad_epochs = 0;
-        }
-        cuts
-    }
-
-    /// The rate after the cuts so far, for parameters with this base rate.
-    pub fn lr(&self, base_lr: f64) -> f64 {
-        let mut lr = base_lr;
-        for _ in 0..self.state.num_cuts {
-            let cut = (lr * self.options.factor).max(self.options.min_lr);
-            // A cut without effect is followed by none with one; NaN, of a base rate that is none, is without effect.
-            let takes_effect = lr - cut > self.options.eps;
-            if !takes_effect {
-                break;
-            }
-            lr = cut;
-        }
-        lr
-    }
-
-    /// Whether a relative threshold asks the wrong thing of this metric: on a negative one, `best · (1 − threshold)` is
-    /// *worse* than the best (pytorch/pytorch#47513). Worth a warning that `threshold_mode` should be `Abs`.
-    pub fn misjudges(&self, metric: f64) -> bool {
-        self.options.threshold_mode == ThresholdMode::Rel && metric < 0.0
-    }
-
-    /// The options it was made with.
-    pub fn options(&self) -> &PlateauOptions {
-        &self.options
-    }
-
-    /// What it has seen.
-    pub fn state(&self) -> &PlateauState {
-        &self.state
-    }
-
-    /// Goes on from what [`state`](Self::state) returned.
-    pub fn restore(&mut self, state: PlateauState) {
-        self.state = state;
+    pub fn plateau(options: Plateau) -> Result<Self> {
+        Schedule::new(options)
     }
 }
 
-impl PlateauOptions {
+impl PlateauState {
+    /// Takes in a metric; true if it brings a cut, which may still have no effect at `min_lr`.
+    pub fn observe(&mut self, plateau: &Plateau, metric: f64) -> bool {
+        if metric.is_finite() && self.best.is_none_or(|best| plateau.is_better(metric, best)) {
+            self.best = Some(metric);
+            self.num_bad_epochs = 0;
+        } else {
+            self.num_bad_epochs += 1;
+        }
+        if self.cooldown_counter > 0 {
+            self.cooldown_counter -= 1;
+            self.num_bad_epochs = 0;
+        }
+        let cuts = self.num_bad_epochs > plateau.patience;
+        if cuts {
+            self.num_cuts += 1;
+            self.cooldown_counter = plateau.cooldown;
+            self.num_bad_epochs = 0;
+        }
+        cuts
+    }
+}
+
+impl Plateau {
     fn is_better(&self, metric: f64, best: f64) -> bool {
         match (self.mode, self.threshold_mode) {
             (Mode::Min, ThresholdMode::Rel) => metric < best * (1.0 - self.threshold),
@@ -165,9 +121,9 @@ impl PlateauOptions {
     }
 }
 
-impl Default for PlateauOptions {
+impl Default for Plateau {
     fn default() -> Self {
-        PlateauOptions {
+        Plateau {
             mode: Mode::Min,
             factor: 0.1,
             patience: 10,
@@ -180,16 +136,62 @@ impl Default for PlateauOptions {
     }
 }
 
-impl TryFrom<PlateauOptions> for ReduceLrOnPlateau {
-    type Error = crate::Error;
-
-    fn try_from(options: PlateauOptions) -> Result<Self> {
-        ReduceLrOnPlateau::new(options)
-    }
+impl Described for Plateau {
+    const NAME: &'static str = "plateau";
+    const ABOUT: &'static str = "Cut the rate when a validation metric stops improving (ReduceLROnPlateau)";
+    const SETTINGS: &'static [Setting] = &[
+        Setting::new("mode", Takes::Word(&["min", "max"]), "Watch the validation loss (min) or accuracy (max)"),
+        Setting::new("factor", Takes::Number, "What a cut multiplies the rate by"),
+        Setting::new("patience", Takes::Count, "Epochs in a row without a better value; one more cuts the rate"),
+        Setting::new("threshold", Takes::Number, "How much better a value must be to count"),
+        Setting::new(
+            "threshold_mode",
+            Takes::Word(&["rel", "abs"]),
+            "Whether the threshold is a share of the best value or a difference from it",
+        ),
+        Setting::new("cooldown", Takes::Count, "Epochs after a cut in which none counts as bad"),
+        Setting::new("min_lr", Takes::Number, "The rate that no cut goes below"),
+        Setting::new("eps", Takes::Number, "A cut by no more than this is not made"),
+    ];
 }
 
-impl From<ReduceLrOnPlateau> for PlateauOptions {
-    fn from(plateau: ReduceLrOnPlateau) -> Self {
-        plateau.options
+impl Curve for Plateau {
+    fn validate(&self) -> Result<()> {
+        require("factor", "above 0 and below 1", self.factor, |x| x > 0.0 && x < 1.0)?;
+        not_negative("threshold", self.threshold)?;
+        not_negative("min_lr", self.min_lr)?;
+        not_negative("eps", self.eps)
+    }
+
+    fn lr(&self, base_lr: f64, at: At) -> f64 {
+        let mut lr = base_lr;
+        for _ in 0..at.num_cuts {
+            let cut = (lr * self.factor).max(self.min_lr);
+            // A cut without effect is followed by none with one; NaN, of a base rate that is none, is without effect.
+            let takes_effect = lr - cut > self.eps;
+            if !takes_effect {
+                break;
+            }
+            lr = cut;
+        }
+        lr
+    }
+
+    fn interval(&self) -> Option<Interval> {
+        None
+    }
+
+    fn phrase(&self, _: Steps) -> String {
+        let metric = match self.mode {
+            Mode::Min => "validation loss",
+            Mode::Max => "validation accuracy",
+        };
+        let bad = self.patience.saturating_add(1);
+        let epochs = if bad == 1 { "epoch" } else { "epochs" };
+        format!("times {} after {bad} {epochs} without a better {metric}", number(self.factor))
+    }
+
+    fn as_plateau(&self) -> Option<&Plateau> {
+        Some(self)
     }
 }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::Result;
-use crate::data::{self, DatasetName, Splits};
+use crate::data::{self, DataSource, Splits};
 use crate::run::RunConfig;
 use crate::run::config::RunData;
 
 /// What was read so far.
 #[derive(Debug, Default)]
 pub(super) struct Images {
-    files: Vec<(DatasetName, Option<PathBuf>, Splits)>,
+    files: Vec<(DataSource, Option<PathBuf>, Splits)>,
     /// The last division: trials that differ in it are few, and keeping all would keep the images many times.
     divided: Option<(Division, Arc<RunData>)>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Images {
 /// The settings that decide which images are for what.
 #[derive(Debug, PartialEq)]
 struct Division {
-    dataset: DatasetName,
+    dataset: DataSource,
     data: Option<PathBuf>,
     val_split: f64,
     seed: u64,
@@ -34,7 +34,7 @@ impl Images {
     pub fn of(&mut self, config: &RunConfig) -> Result<Arc<RunData>> {
         let RunConfig { dataset, data, val_split, seed, train_limit, val_limit, .. } = config;
         let division = Division {
-            dataset: *dataset,
+            dataset: dataset.clone(),
             data: data.clone(),
             val_split: *val_split,
             seed: *seed,
@@ -46,7 +46,7 @@ impl Images {
         let place = match self.files.iter().position(|(name, folder, _)| name == dataset && folder == data) {
             Some(place) => place,
             None => {
-                self.files.push((*dataset, data.clone(), data::load(*dataset, data.as_deref())?));
+                self.files.push((dataset.clone(), data.clone(), data::load(dataset, data.as_deref())?));
                 self.files.len() - 1
             }
         };

@@ -322,8 +322,8 @@ fn is_the_trials_own(error: &Error) -> bool {
 fn check(sweep: &Sweep, images: &mut Images) -> Result<()> {
     for (index, Trial { assignment, config }) in sweep.trials.iter().enumerate() {
         let data = images.of(config)?;
-        let model = config.model();
-        let plans = Session::plans(&config.session_options(&model, &data));
+        let model = config.model()?;
+        let plans = Session::plans(&config.session_options(&model, &data)?);
         plans.map_err(|error| super::config::in_trial(index, assignment, error))?;
     }
     Ok(())

@@ -43,7 +43,7 @@ pub(super) struct Stand {
 pub(super) enum End {
     /// Training came to its end.
     Complete(Outcome),
-    /// A loss was not finite, for this reason.
+    /// A loss, a gradient or a weight was not finite, for this reason.
     NotFinite(String),
     /// It has the epochs that it was sent for, and could go on.
     Reached,
@@ -101,17 +101,13 @@ fn go_on(watcher: &mut Watcher<'_>, from: Option<&Checkpoint>, save: CheckpointO
     };
     let num_reported = watcher.reports.len() as u64;
     let end = match ended {
-        // The epoch that ended it was not reported: its loss was not finite.
-        Ok(outcome) if outcome.epochs > num_reported => {
-            watcher.folder.add_metrics(&outcome)?;
-            End::NotFinite(outcome.stopped)
-        }
         Ok(outcome) => {
             watcher.folder.add_metrics(&outcome)?;
             End::Complete(outcome)
         }
         Err(Error::Interrupted { .. }) if num_reported >= watcher.task.epochs => End::Reached,
         Err(Error::Interrupted { .. }) => End::Stopped,
+        Err(error @ Error::NonFinite { .. }) => End::NotFinite(error.to_string()),
         Err(error) => return Err(error),
     };
     if num_reported > 0 {

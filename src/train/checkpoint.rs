@@ -19,7 +19,7 @@ use crate::tensor::{Tensor, TensorData};
 use crate::{Error, Result};
 
 /// The format that this version writes and reads. It changes when an older reader would misunderstand a file.
-const FORMAT: &str = "wgrad checkpoint 1";
+const FORMAT: &str = "wgrad checkpoint 2";
 
 const CURRENT: &str = "current/";
 const BEST: &str = "best/";

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
-use super::early_stop::{BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
+use super::early_stop::{Best, BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use super::metrics::Metrics;
-use super::{EpochMetrics, EpochReport, Observer, Outcome, Session};
+use super::{EpochMetrics, EpochReport, Event, HealthKind, Observer, Outcome, Session};
 use crate::schedule::{Interval, Mode, Schedule};
 use crate::{Error, Result};
 
@@ -27,12 +27,12 @@ pub struct FitOptions {
     pub checkpoint: Option<CheckpointOptions>,
 }
 
-/// Trains until early stopping, a loss that is not finite, or the last epoch; then restores the best weights, however
-/// it ended, and judges the test images once.
+/// Trains until early stopping or the last epoch; then restores the best weights and evaluates the test images once.
 ///
 /// # Errors
-/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where not even one epoch was finite;
-/// [`Error::Interrupted`] where the observer asked to stop; [`Error::Io`] where a checkpoint cannot be written;
+/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session knows
+/// them, a gradient is not finite at the end of an epoch; [`Error::Interrupted`] where the observer asked to stop; after
+/// both the weights are those of the best epoch, if one was done; [`Error::Io`] where a checkpoint cannot be written;
 /// [`Error::DeviceLost`]; what the observer returns.
 pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
     Fit::new(session, options, observer)?.run()
@@ -96,12 +96,31 @@ impl<'a> Fit<'a> {
     }
 
     fn run(mut self) -> Result<Outcome> {
-        let stopped = self.train()?;
-        self.session.program().restore_model()?;
+        let ended = self.train();
+        let stopped = match ended {
+            Err(error @ Error::NonFinite { .. }) => {
+                self.restore_best()?;
+                return Err(error);
+            }
+            ended => ended?,
+        };
+        let best = self.restore_best()?;
+        if let Some(Best { epoch, value }) = best {
+            self.observer.event(&Event::WeightsRestored { epoch, monitor: self.monitor, value });
+        }
         let test = self.session.test()?;
-        let best_epoch = self.best.best().map_or(0, |best| best.epoch);
+        let best_epoch = best.map_or(0, |best| best.epoch);
         let (test_loss, test_accuracy) = (test.loss, test.accuracy);
         Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped })
+    }
+
+    /// Brings back the weights of the best epoch, if there is one.
+    fn restore_best(&mut self) -> Result<Option<Best>> {
+        let best = self.best.best();
+        if best.is_some() {
+            self.session.program().restore_model()?;
+        }
+        Ok(best)
     }
 
     /// Trains epoch after epoch; gives the reason why it ended.
@@ -112,9 +131,7 @@ impl<'a> Fit<'a> {
             }
             let (epoch, lr) = (self.epochs + 1, self.rates(self.epochs * self.session.steps_per_epoch() as u64).0);
             let EpochMetrics { train, validation, train_time } = self.epoch()?;
-            if let Some(error) = non_finite(epoch, &train, &validation, lr) {
-                return self.end_not_finite(error, &train);
-            }
+            self.check_finite(epoch, &train, &validation, lr)?;
             let monitored = match self.monitor {
                 Monitor::ValLoss => validation.loss,
                 Monitor::ValAccuracy => validation.accuracy,
@@ -134,8 +151,8 @@ impl<'a> Fit<'a> {
                 images_per_second: self.session.images_per_epoch() as f64 / train_time.as_secs_f64(),
                 is_best,
             })?;
-            self.look(epoch)?;
-            self.show_plateau(epoch, &validation);
+            self.observe_health(epoch, lr)?;
+            self.observe_plateau(epoch, &validation);
             if let Some(stopping) = &mut self.early_stopping {
                 stopping.observe(epoch, monitored);
             }
@@ -179,39 +196,56 @@ impl<'a> Fit<'a> {
         Ok(())
     }
 
-    /// Shows the schedule's plateau the metric that it watches.
-    fn show_plateau(&mut self, epoch: u64, validation: &Metrics) {
+    /// Tells the schedule's plateau the metric that it watches.
+    fn observe_plateau(&mut self, epoch: u64, validation: &Metrics) {
+        let next_step = epoch * self.session.steps_per_epoch() as u64;
         let last_step = match self.schedule.interval() {
             Interval::Epoch => epoch - 1,
-            Interval::Batch => epoch * self.session.steps_per_epoch() as u64 - 1,
+            Interval::Batch => next_step - 1,
         };
         let is_accuracy = self.schedule.plateau_mode(last_step) == Some(Mode::Max);
-        self.schedule.observe(last_step, if is_accuracy { validation.accuracy } else { validation.loss });
+        let (before, _) = self.rates(next_step);
+        let has_cut = self.schedule.observe(last_step, if is_accuracy { validation.accuracy } else { validation.loss });
+        let (lr, _) = self.rates(next_step);
+        // A cut may be without effect.
+        if has_cut && lr < before {
+            self.observer.event(&Event::RateReduced { epoch, lr });
+        }
     }
 
     /// Shows the observer what the network is like on the epoch's last batch.
-    fn look(&mut self, epoch: u64) -> Result<()> {
+    fn observe_health(&mut self, epoch: u64, lr: f64) -> Result<()> {
         if !self.session.has_health() {
             return Ok(());
         }
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let last = epoch * self.session.batches_per_epoch() as u64 - 1;
         let report = self.session.health(last, &rates)?;
-        self.observer.health(epoch, &report)
+        self.observer.health(epoch, &report)?;
+        if report.of_kind(HealthKind::Gradient).all(|row| row.summary.num_non_finite == 0) {
+            return Ok(());
+        }
+        let layer = report.first_non_finite().map(|row| format!("{} {}", row.kind, row.name));
+        let step = self.session.batches_per_epoch();
+        Err(Error::NonFinite { what: "norm of the gradients", epoch: epoch as usize, step, lr, layer })
     }
 
-    /// Ends a run with a loss that is not finite: with the best weights so far, or as an error where there are none.
-    fn end_not_finite(&mut self, mut error: Error, train: &Metrics) -> Result<String> {
-        if let Error::NonFinite { layer, .. } = &mut error {
-            let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
-            *layer = self.session.first_non_finite(self.epochs, train.first_non_finite, &rates)?;
-        }
-        self.epochs += 1;
-        if self.best.best().is_none() {
-            return Err(error);
-        }
-        self.observer.warn(&format!("{error}; training ends here with the best weights so far"));
-        Ok(error.to_string())
+    /// Fails where a loss or a weight is not finite after an epoch: training cannot recover from it, and weights that
+    /// are to be kept must be numbers.
+    fn check_finite(&mut self, epoch: u64, train: &Metrics, validation: &Metrics, lr: f64) -> Result<()> {
+        let named = [("training loss", train), ("validation loss", validation)];
+        let in_metrics = named.iter().find_map(|(what, metrics)| Some((*what, metrics.first_non_finite?)));
+        let weight = self.session.first_non_finite_weight()?;
+        let Some((what, batch)) = in_metrics.or_else(|| {
+            let last = self.session.batches_per_epoch() - 1;
+            weight.as_ref().map(|_| ("norm of the weights", last))
+        }) else {
+            return Ok(());
+        };
+        let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
+        let layer = self.session.first_non_finite(epoch - 1, train.first_non_finite, &rates)?;
+        // Epochs are counted in u64 by the loop, far below usize's range.
+        Err(Error::NonFinite { what, epoch: epoch as usize, step: batch + 1, lr, layer: layer.or(weight) })
     }
 
     fn rates(&self, step: u64) -> (f64, Option<f64>) {
@@ -239,9 +273,7 @@ impl<'a> Fit<'a> {
         if !self.observer.should_stop() {
             return Ok(());
         }
-        if self.best.best().is_some() {
-            self.session.program().restore_model()?;
-        }
+        self.restore_best()?;
         let saved = self.options.checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone());
         Err(Error::Interrupted { epochs: self.epochs, batches: self.batches, saved })
     }
@@ -292,12 +324,4 @@ impl FitOptions {
         }
         Ok(())
     }
-}
-
-/// What went wrong in an epoch, if a loss or score in it is not finite.
-fn non_finite(epoch: u64, train: &Metrics, validation: &Metrics, lr: f64) -> Option<Error> {
-    let named = [("training loss", train), ("validation loss", validation)];
-    let (what, step) = named.iter().find_map(|(what, metrics)| Some((*what, metrics.first_non_finite?)))?;
-    // Epochs are counted in u64 by the loop, far below usize's range.
-    Some(Error::NonFinite { what, epoch: epoch as usize, step: step + 1, lr, layer: None })
 }

@@ -8,18 +8,23 @@ pub mod early_stop;
 mod evaluate;
 mod fit;
 pub mod health;
+pub mod lr_find;
 pub mod metrics;
 pub mod predict;
 pub mod session;
+
+use std::fmt;
 
 pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};
 pub use evaluate::{EvalOptions, evaluate};
 pub use fit::{FitOptions, fit, fit_from};
 pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
+pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 use serde::{Deserialize, Serialize};
 pub use session::{EpochMetrics, Session, SessionOptions};
 
 use crate::Result;
+use early_stop::{Monitor, four_decimals};
 
 /// Reads what JSON has no number for, and serde_json writes as null, as not a number.
 fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
@@ -66,6 +71,42 @@ pub struct Outcome {
     pub stopped: String,
 }
 
+/// Something that a run has done to its own course; as text, a line for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A plateau has lowered the learning rate.
+    RateReduced {
+        /// The epoch after which it did.
+        epoch: u64,
+        /// The rate from then on.
+        lr: f64,
+    },
+    /// Training has ended, and the weights are those of the best epoch again.
+    WeightsRestored {
+        /// The epoch they are of.
+        epoch: u64,
+        /// The metric that it is the best by.
+        monitor: Monitor,
+        /// The metric's value.
+        value: f64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::RateReduced { epoch, lr } => {
+                // To four digits, as tables of epochs have it.
+                let rounded = format!("{lr:.3e}").parse().unwrap_or(*lr);
+                write!(f, "learning rate reduced to {rounded:?} after epoch {epoch}")
+            }
+            Event::WeightsRestored { epoch, monitor, value } => {
+                write!(f, "weights restored from epoch {epoch}, the best by {monitor}: {}", four_decimals(*value))
+            }
+        }
+    }
+}
+
 /// Someone who watches a run. Every method does nothing unless written otherwise.
 pub trait Observer {
     /// Some of the epoch's training images are done.
@@ -96,6 +137,11 @@ pub trait Observer {
     /// [`Error::Interrupted`](crate::Error::Interrupted).
     fn should_stop(&mut self) -> bool {
         false
+    }
+
+    /// The run has done something to its own course.
+    fn event(&mut self, event: &Event) {
+        let _ = event;
     }
 
     /// Something that the user should know.

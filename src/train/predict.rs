@@ -9,7 +9,7 @@ use crate::exec::{Device, MODEL_KINDS, Program, StateDict, StepTable};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, NodeKind, Value};
 use crate::nn::{Mode, Model};
-use crate::ops::{BatchSource, CrossEntropy, GatherBatch, Op};
+use crate::ops::{BatchSource, CrossEntropy, Op};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Error, Result};
 
@@ -123,7 +123,7 @@ impl Predictor {
             let logits = self.program.output(PREDICT, "logits")?;
             let num_classes = logits.shape().dims().last().copied().unwrap_or(1).max(1);
             let rows = logits.to_f64_vec();
-            let labels = &data.labels[first..first + count];
+            let labels = &data.labels()[first..first + count];
             predictions.extend(rows.chunks(num_classes).zip(labels).map(|(row, label)| prediction(row, *label)));
         }
         Ok(predictions)
@@ -174,16 +174,14 @@ impl Predictor {
 
     /// Puts a batch on the device, filled up from its start, and says how many of its images are new.
     fn load(&mut self, data: &Dataset, first: usize) -> Result<usize> {
-        if data.shape != self.shape {
-            let ([c, h, w], [got_c, got_h, got_w]) = (self.shape, data.shape);
+        if data.shape() != self.shape {
+            let ([c, h, w], [got_c, got_h, got_w]) = (self.shape, data.shape());
             let got = format!("({got_c}, {got_h}, {got_w})");
             return Err(Error::operand("predict", format!("images of shape ({c}, {h}, {w})"), got));
         }
         let count = self.batch_size.min(data.len() - first);
-        let image_len = data.image_len_bytes();
-        let images = &data.images[first * image_len..(first + count) * image_len];
-        let labels = &data.labels[first..first + count];
-        let pixels: Vec<u8> = images.iter().copied().cycle().take(self.batch_size * image_len).collect();
+        let labels = &data.labels()[first..first + count];
+        let pixels: Vec<u8> = (0..self.batch_size).flat_map(|row| data.image(first + row % count)).copied().collect();
         let labels: Vec<u32> = labels.iter().map(|&label| u32::from(label)).cycle().take(self.batch_size).collect();
         let [channels, height, width] = self.shape;
         self.program.write(IMAGES, &Tensor::u8([self.batch_size, channels, height, width], pixels)?)?;
@@ -199,7 +197,7 @@ fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, 
     let labels = graph.input(LABELS, TensorType::u32([batch_size]))?;
     let permutation = graph.input(ORDER, TensorType::u32([batch_size]))?;
     let start = graph.scalar("start", DType::U32)?;
-    let normalize = GatherBatch { mean: options.normalize.mean.clone(), std: options.normalize.std.clone() };
+    let normalize = options.normalize.gather();
     let source = BatchSource { images: &images, labels, permutation, start, batch_size };
     let (images, labels) = graph.gather_batch(normalize, source)?;
     Ok((options.model.logits(graph, images, Mode::Eval)?, labels))
@@ -246,7 +244,7 @@ fn channels(tensor: &Tensor) -> Vec<Vec<f32>> {
     (0..num_channels).map(of).collect()
 }
 
-fn prediction(logits: &[f64], label: u8) -> Prediction {
+fn prediction(logits: &[f64], label: u16) -> Prediction {
     let mut predicted = 0;
     for (class, logit) in logits.iter().enumerate() {
         if *logit > logits[predicted] {

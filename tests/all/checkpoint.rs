@@ -8,7 +8,7 @@ use wgrad::data::{ChannelStats, Dataset, bundled};
 use wgrad::nn::LeNet5;
 use wgrad::ops::Augment;
 use wgrad::optim::{Optimizer, UpdateOptions};
-use wgrad::schedule::{PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Plateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{
     Checkpoint, CheckpointOptions, EpochReport, FitOptions, HealthOptions, Observer, Outcome, Session, SessionOptions,
@@ -52,9 +52,9 @@ impl Setting {
     }
 
     fn fit_options(&self, path: &Path) -> FitOptions {
-        let plateau = PlateauOptions { patience: 0, threshold: 0.2, ..PlateauOptions::default() };
+        let plateau = Plateau { patience: 0, threshold: 0.2, ..Plateau::default() };
         FitOptions {
-            schedule: Schedule::plateau(ReduceLrOnPlateau::new(plateau).unwrap()),
+            schedule: Schedule::plateau(plateau).unwrap(),
             early_stopping: Some(EarlyStopOptions { patience: 3, min_delta: 0.05, ..EarlyStopOptions::default() }),
             checkpoint: Some(CheckpointOptions::new(path)),
             ..FitOptions::new(4, 0.05)
@@ -229,7 +229,10 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     assert!(error.contains("nothing of that name"), "{error}");
 
     let mut other = Setting::new();
-    other.train.labels[3] ^= 1;
+    let mut labels = other.train.labels().to_vec();
+    labels[3] ^= 1;
+    let (images, names) = (other.train.images().flatten().copied().collect(), other.train.class_names());
+    other.train = Dataset::from_arrays(images, labels, names, other.train.shape()).unwrap();
     let error = message(&other, &options);
     assert!(error.contains("training images") && error.contains("CRC-32"), "{error}");
 
@@ -253,12 +256,12 @@ fn another_version_and_other_files_are_refused_by_name() {
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains("checkpoint"), "{error}");
         error.to_string()
     };
-    let text = b"wgrad checkpoint 1";
+    let text = b"wgrad checkpoint 2";
     let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
     let mut other = bytes.clone();
     other[at + text.len() - 1] = b'9';
     let error = refused(&other);
-    assert!(error.contains("wgrad checkpoint 1") && error.contains("wgrad checkpoint 9"), "{error}");
+    assert!(error.contains("wgrad checkpoint 2") && error.contains("wgrad checkpoint 9"), "{error}");
     assert!(refused(b"").contains("0 bytes"));
     assert!(refused(&[0; 4096]).contains("a header of 0 bytes"));
     assert!(refused(&bytes[..bytes.len() - 1]).contains("whole"));

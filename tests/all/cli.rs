@@ -229,18 +229,33 @@ fn without_held_out_images_the_test_images_validate() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_is_an_error_at_first_and_a_warning_later() {
+fn a_value_that_is_not_finite_is_an_error_and_leaves_no_model_of_such_values() {
     let place = Place::new();
     let failed = place.train(&["--lr", "1e30"]);
     assert_eq!(failed.code, 1);
     assert!(failed.stderr.contains("not finite in epoch 1") && failed.stderr.contains("1e30"), "{}", failed.stderr);
+    assert!(!place.runs()[0].join("model.safetensors").exists());
     // One step an epoch: the first epoch's loss is of the initial weights, and the rate is such that the weights after
-    // it still have finite scores, and those after the second step have not.
+    // it still have finite logits, and those after the second step have not.
     let args = ["--device=cpu", "--data", DATA, "--train-limit=128", "--val-limit=64", "--batch-size=128", "--lr=1e6"];
     let later = place.lenet(&args);
-    assert_eq!(later.code, 0, "{}", later.stderr);
-    assert!(later.stderr.contains("warning: the ") && later.stderr.contains("not finite"), "{}", later.stderr);
-    assert!(place.runs().last().unwrap().join("model.safetensors").is_file());
+    assert_eq!(later.code, 1, "{}", later.stderr);
+    assert!(later.stderr.contains("not finite in epoch"), "{}", later.stderr);
+    let model = place.runs().last().unwrap().join("model.safetensors");
+    let weights = wgrad::nn::weights::load(&model).unwrap();
+    assert!(weights.values().all(|tensor| tensor.to_f64_vec().iter().all(|x| x.is_finite())), "the best so far");
+}
+
+/// Whatever an activation makes of it: the weights themselves are checked before they are kept.
+#[test]
+fn weights_that_are_not_numbers_end_the_run() {
+    let place = Place::new();
+    let args = ["--train-limit=400", "--val-limit=100", "--batch-size=16", "--seed=0", "--lr=300", "--epochs=1"];
+    let failed = place.lenet(&[&["train", "--device=cpu", "--data", DATA], &args[..]].concat());
+    assert_eq!(failed.code, 1, "{}{}", failed.stdout, failed.stderr);
+    assert!(failed.stderr.contains("is not finite in epoch 1, step "), "{}", failed.stderr);
+    assert!(failed.stderr.contains(", first in "), "{}", failed.stderr);
+    assert!(!place.runs()[0].join("model.safetensors").exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod data;
 mod eval;
 mod export;
 mod fetch;
+mod lr_find;
 mod predict;
 mod server;
 mod summary;

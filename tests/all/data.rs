@@ -9,12 +9,14 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use wgrad::Error;
-use wgrad::data::cifar::{self, RECORD_LEN_BYTES, Records};
-use wgrad::data::{self, ChannelStats, Dataset, DatasetName, Normalize, Split, bundled, idx};
+use wgrad::data::cifar::{self, IMAGE_LEN_BYTES, Layout, Records};
+use wgrad::data::{
+    self, ChannelStats, Cifar10, DataSource, Dataset, FashionMnist, Mnist, Normalize, Split, bundled, idx,
+};
 
 const IMAGE_LEN: usize = 28 * 28;
 
-fn idx_bytes(magic: u32, extents: &[u32], body: &[u8]) -> Vec<u8> {
+pub fn idx_bytes(magic: u32, extents: &[u32], body: &[u8]) -> Vec<u8> {
     let header = [magic].into_iter().chain(extents.iter().copied()).flat_map(u32::to_be_bytes);
     header.chain(body.iter().copied()).collect()
 }
@@ -24,22 +26,22 @@ fn images_bytes(num_images: u32) -> Vec<u8> {
     idx_bytes(0x803, &[num_images, 28, 28], &body)
 }
 
-fn labels_bytes(labels: &[u8]) -> Vec<u8> {
+pub fn labels_bytes(labels: &[u8]) -> Vec<u8> {
     idx_bytes(0x801, &[labels.len() as u32], labels)
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 fn cifar_bytes(labels: &[u8]) -> Vec<u8> {
-    let record = |&label: &u8| [vec![label], vec![label.wrapping_mul(20); RECORD_LEN_BYTES - 1]].concat();
+    let record = |&label: &u8| [vec![label], vec![label.wrapping_mul(20); IMAGE_LEN_BYTES]].concat();
     labels.iter().flat_map(record).collect()
 }
 
-fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+pub fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = dir.path().join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, bytes).unwrap();
@@ -63,15 +65,13 @@ fn small_cifar(dir: &TempDir, folder: &str) {
 
 /// A data set with labels 0, 1, 2, … modulo 10 and, as its pixels, each image's index.
 fn numbered(num_images: usize) -> Dataset {
-    Dataset {
-        name: DatasetName::Mnist,
-        split: Split::Train,
-        images: (0..num_images).flat_map(|index| [index as u8; 4]).collect(),
-        labels: (0..num_images).map(|index| (index % 10) as u8).collect(),
-        shape: [1, 2, 2],
-        num_classes: 10,
-        class_names: DatasetName::Mnist.class_names(),
-    }
+    let images = (0..num_images).flat_map(|index| [index as u8; 4]).collect();
+    let labels = (0..num_images).map(|index| (index % 10) as u16).collect();
+    Dataset::from_arrays(images, labels, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], [1, 2, 2]).unwrap()
+}
+
+fn pixels(dataset: &Dataset) -> Vec<u8> {
+    dataset.images().flatten().copied().collect()
 }
 
 #[track_caller]
@@ -88,19 +88,19 @@ fn assert_names(error: &Error, path: &Path, parts: &[&str]) {
 fn bundled_subset_is_whole() {
     let splits = bundled::fashion_mnist().unwrap();
     for (dataset, num_images, split) in [(&splits.train, 10_000, Split::Train), (&splits.test, 2_000, Split::Test)] {
-        assert_eq!((dataset.len(), dataset.split, dataset.shape), (num_images, split, [1, 28, 28]));
-        assert_eq!(dataset.images.len(), num_images * IMAGE_LEN);
-        assert_eq!((dataset.num_classes, dataset.class_names.len()), (10, 10));
+        assert_eq!((dataset.len(), dataset.split(), dataset.shape()), (num_images, split, [1, 28, 28]));
+        assert_eq!(dataset.images().map(<[u8]>::len).sum::<usize>(), num_images * IMAGE_LEN);
+        assert_eq!((dataset.num_classes(), dataset.class_names().len()), (10, 10));
         for class in 0..10 {
-            let share = dataset.labels.iter().filter(|&&label| label == class).count() as f64 / num_images as f64;
+            let share = dataset.labels().iter().filter(|&&label| label == class).count() as f64 / num_images as f64;
             assert!((0.08..0.12).contains(&share), "class {class} is {share} of the {split} images");
         }
     }
     // The publisher's first labels: boot, T-shirt, T-shirt, dress; of the test images boot, pullover, trouser, trouser.
-    assert_eq!(splits.train.labels[..4], [9, 0, 0, 3]);
-    assert_eq!(splits.test.labels[..4], [9, 2, 1, 1]);
+    assert_eq!(splits.train.labels()[..4], [9, 0, 0, 3]);
+    assert_eq!(splits.test.labels()[..4], [9, 2, 1, 1]);
     // Close to the published constants, which are of all 60,000 images.
-    let (got, published) = (splits.train.statistics().unwrap(), Normalize::Dataset.stats(DatasetName::FashionMnist));
+    let (got, published) = (splits.train.statistics().unwrap(), Normalize::Dataset.stats(&splits.train).unwrap());
     assert!((got.mean[0] - published.mean[0]).abs() < 2e-3, "{got:?}");
     assert!((got.std[0] - published.std[0]).abs() < 2e-3, "{got:?}");
 }
@@ -129,11 +129,11 @@ fn load_finds_the_folder_itself_or_one_of_the_data_sets_name() {
             let name = format!("{folder}{}", entry.file_name().to_str().unwrap());
             file(&dir, &name, &fs::read(entry.path()).unwrap());
         }
-        let splits = data::load(DatasetName::Mnist, Some(dir.path())).unwrap();
-        assert_eq!(splits.train.labels, [3, 9, 0]);
-        assert_eq!(splits.test.labels, [1, 1]);
-        assert_eq!(splits.train.images, images_bytes(3)[16..]);
-        assert_eq!(splits.train.class_names[9], "9");
+        let splits = data::load(&Mnist {}.into(), Some(dir.path())).unwrap();
+        assert_eq!(splits.train.labels(), [3, 9, 0]);
+        assert_eq!(splits.test.labels(), [1, 1]);
+        assert_eq!(pixels(&splits.train), images_bytes(3)[16..]);
+        assert_eq!(splits.train.class_names()[9], "9");
         assert!(splits.source.starts_with(&dir.path().display().to_string()), "{}", splits.source);
     }
 }
@@ -143,11 +143,11 @@ fn load_finds_cifar_in_all_four_places() {
     for folder in ["", "cifar-10-batches-bin/", "cifar10/", "cifar10/cifar-10-batches-bin/"] {
         let dir = TempDir::new().unwrap();
         small_cifar(&dir, folder);
-        let splits = data::load(DatasetName::Cifar10, Some(dir.path())).unwrap();
-        assert_eq!(splits.train.labels, [0, 9, 1, 9, 2, 9, 3, 9, 4, 9], "{folder}");
-        assert_eq!((splits.test.labels.as_slice(), splits.test.shape), ([4].as_slice(), [3, 32, 32]));
-        assert_eq!(splits.test.images, [80; 3072]);
-        assert_eq!(splits.test.class_names[4], "deer");
+        let splits = data::load(&Cifar10 {}.into(), Some(dir.path())).unwrap();
+        assert_eq!(splits.train.labels(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9], "{folder}");
+        assert_eq!((splits.test.labels(), splits.test.shape()), (&[4][..], [3, 32, 32]));
+        assert_eq!(splits.test.image(0), [80; 3072]);
+        assert_eq!(splits.test.class_names()[4], "deer");
     }
 }
 
@@ -159,7 +159,7 @@ fn cifar_planes_keep_their_order() {
         bytes.extend([channel; 1024]);
     }
     let mut records = Records::default();
-    cifar::read_into(&file(&dir, "one.bin", &bytes), &mut records).unwrap();
+    cifar::read_into(&file(&dir, "one.bin", &bytes), Layout::CIFAR10, &mut records).unwrap();
     assert_eq!((records.labels, &records.images[..]), (vec![7], &bytes[1..]), "red, green, blue");
 }
 
@@ -175,7 +175,7 @@ fn damaged_idx_files_are_named_with_what_is_wrong() {
         ("empty", vec![], &["an IDX header", "0 bytes"]),
         ("short-header", whole[..10].to_vec(), &["an IDX header", "10 bytes"]),
         ("wrong-magic", idx_bytes(0x801, &[2, 28, 28], &[0; 64]), &["0x00000803", "0x00000801"]),
-        ("html", b"<!DOCTYPE html><title>Not found</title>".to_vec(), &["0x00000803", "0x3c21444f"]),
+        ("html", b"<!DOCTYPE html><title>Not found</title>".to_vec(), &["0x00000803", "got an HTML page"]),
         ("truncated", whole[..whole.len() - 1].to_vec(), &["1568 bytes after", "only 1567"]),
         ("trailing", [&whole[..], &[0]].concat(), &["1568 bytes after the header", "more"]),
         ("no-images", idx_bytes(0x803, &[0, 28, 28], &[]), &["at least 1", "[0, 28, 28]"]),
@@ -216,7 +216,7 @@ fn files_that_do_not_fit_together_are_named() {
         let dir = TempDir::new().unwrap();
         small_mnist(&dir);
         file(&dir, name, &bytes);
-        let error = data::load(DatasetName::Mnist, Some(dir.path())).unwrap_err();
+        let error = data::load(&Mnist {}.into(), Some(dir.path())).unwrap_err();
         assert_names(&error, dir.path(), parts);
     }
 }
@@ -234,7 +234,7 @@ fn damaged_cifar_files_are_named_with_what_is_wrong() {
         let dir = TempDir::new().unwrap();
         small_cifar(&dir, "");
         let path = file(&dir, name, &bytes);
-        assert_names(&data::load(DatasetName::Cifar10, Some(dir.path())).unwrap_err(), &path, parts);
+        assert_names(&data::load(&Cifar10 {}.into(), Some(dir.path())).unwrap_err(), &path, parts);
     }
 }
 
@@ -242,26 +242,27 @@ fn damaged_cifar_files_are_named_with_what_is_wrong() {
 fn a_missing_file_is_named_with_what_to_do() {
     let dir = TempDir::new().unwrap();
     for (name, first) in [
-        (DatasetName::Mnist, "train-images-idx3-ubyte.gz"),
-        (DatasetName::FashionMnist, "train-images-idx3-ubyte.gz"),
-        (DatasetName::Cifar10, "data_batch_1.bin"),
+        (Mnist {}.into(), "train-images-idx3-ubyte.gz"),
+        (FashionMnist {}.into(), "train-images-idx3-ubyte.gz"),
+        (DataSource::from(Cifar10 {}), "data_batch_1.bin"),
     ] {
-        let error = data::load(name, Some(dir.path())).unwrap_err();
-        assert_names(&error, &dir.path().join(first), &[&name.to_string(), "--data"]);
+        let error = data::load(&name, Some(dir.path())).unwrap_err();
+        assert_names(&error, &dir.path().join(first), &[first, "no such file; the folder is empty"]);
         let absent = dir.path().join("absent");
-        assert_names(&data::load(name, Some(&absent)).unwrap_err(), &absent.join(first), &["--data"]);
+        let error = data::load(&name, Some(&absent)).unwrap_err();
+        assert_names(&error, &absent.join(first), &["the folder is not there either"]);
     }
 
     small_mnist(&dir);
     let lost = dir.path().join("t10k-labels-idx1-ubyte.gz");
     fs::remove_file(&lost).unwrap();
-    assert_names(&data::load(DatasetName::Mnist, Some(dir.path())).unwrap_err(), &lost, &["no such file"]);
+    assert_names(&data::load(&Mnist {}.into(), Some(dir.path())).unwrap_err(), &lost, &["no such file"]);
 
     let dir = TempDir::new().unwrap();
     small_cifar(&dir, "");
     let lost = dir.path().join("data_batch_4.bin");
     fs::remove_file(&lost).unwrap();
-    assert_names(&data::load(DatasetName::Cifar10, Some(dir.path())).unwrap_err(), &lost, &["no such file"]);
+    assert_names(&data::load(&Cifar10 {}.into(), Some(dir.path())).unwrap_err(), &lost, &["no such file"]);
 }
 
 #[test]
@@ -275,34 +276,33 @@ fn a_folder_in_a_files_place_is_an_error_of_the_operating_system() {
 
 #[test]
 fn names_are_read_as_they_are_written() {
-    for name in DatasetName::ALL {
-        assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
-        assert_eq!(serde_json::to_string(&name).unwrap(), format!("\"{name}\""), "config files use the same words");
+    for entry in DataSource::ENTRIES {
+        assert_eq!(DataSource::named(entry.name).unwrap().to_string(), entry.name);
     }
     for normalize in [Normalize::None, Normalize::Half, Normalize::Dataset] {
         assert_eq!(normalize.to_string().parse::<Normalize>().unwrap(), normalize);
     }
-    let error = "imagenet".parse::<DatasetName>().unwrap_err();
-    assert!(error.is_usage() && error.to_string().contains("fashion-mnist, mnist, cifar10"), "{error}");
+    let error = DataSource::named("imagenet").unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("fashion-mnist, mnist"), "{error}");
     assert!("Half".parse::<Normalize>().unwrap_err().is_usage());
 }
 
 #[test]
 fn constants_have_a_value_for_each_channel() {
     let stats = |mean: &[f64], std: &[f64]| ChannelStats { mean: mean.to_vec(), std: std.to_vec() };
-    assert_eq!(Normalize::None.stats(DatasetName::Mnist), stats(&[0.0], &[1.0]));
-    assert_eq!(Normalize::Half.stats(DatasetName::Cifar10), stats(&[0.5; 3], &[0.5; 3]));
-    assert_eq!(Normalize::Dataset.stats(DatasetName::Mnist), stats(&[0.1307], &[0.3081]));
-    assert_eq!(
-        Normalize::Dataset.stats(DatasetName::Cifar10),
-        stats(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616])
-    );
+    let mnist = data::describe(&Mnist {}.into(), None).unwrap();
+    let cifar = data::describe(&Cifar10 {}.into(), None).unwrap();
+    assert_eq!(Normalize::None.stats(&mnist).unwrap(), stats(&[0.0], &[1.0]));
+    assert_eq!(Normalize::Half.stats(&cifar).unwrap(), stats(&[0.5; 3], &[0.5; 3]));
+    assert_eq!(Normalize::Dataset.stats(&mnist).unwrap(), stats(&[0.1307], &[0.3081]));
+    let published = stats(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616]);
+    assert_eq!(Normalize::Dataset.stats(&cifar).unwrap(), published);
 }
 
 #[test]
 fn statistics_are_per_channel_over_all_pixels() {
-    let two_channels =
-        Dataset { images: vec![0, 255, 51, 51, 0, 255, 102, 102], labels: vec![0, 1], shape: [2, 1, 2], ..numbered(0) };
+    let pixels = vec![0, 255, 51, 51, 0, 255, 102, 102];
+    let two_channels = Dataset::from_arrays(pixels, vec![0, 1], ["a", "b"], [2, 1, 2]).unwrap();
     let stats = two_channels.statistics().unwrap();
     for (got, want) in stats.mean.iter().chain(&stats.std).zip([0.5, 0.3, 0.5, 0.1]) {
         assert!((got - want).abs() < 1e-15, "{stats:?}");
@@ -315,17 +315,17 @@ fn limit_keeps_the_first_images() {
     for (limit, want) in [(3, 3), (7, 7), (100, 7), (0, 0)] {
         let mut dataset = numbered(7);
         dataset.limit(limit);
-        assert_eq!((dataset.len(), dataset.images.len()), (want, want * 4));
-        assert!(dataset.labels.iter().enumerate().all(|(index, &label)| usize::from(label) == index));
+        assert_eq!((dataset.len(), pixels(&dataset).len()), (want, want * 4));
+        assert!(dataset.labels().iter().enumerate().all(|(index, &label)| usize::from(label) == index));
     }
 }
 
 #[test]
 fn subset_follows_the_indices_and_checks_them() {
-    let subset = numbered(7).subset(&[6, 0, 6], Split::Test).unwrap();
-    assert_eq!((subset.labels.as_slice(), subset.split), ([6, 0, 6].as_slice(), Split::Test));
-    assert_eq!(subset.images, [6, 6, 6, 6, 0, 0, 0, 0, 6, 6, 6, 6]);
-    assert!(numbered(7).subset(&[7], Split::Test).is_err());
+    let subset = numbered(7).subset(&[6, 0, 6]).unwrap().with_split(Split::Test);
+    assert_eq!((subset.labels(), subset.split()), (&[6, 0, 6][..], Split::Test));
+    assert_eq!(pixels(&subset), [6, 6, 6, 6, 0, 0, 0, 0, 6, 6, 6, 6]);
+    assert!(numbered(7).subset(&[7]).is_err());
 }
 
 #[test]
@@ -333,8 +333,8 @@ fn hold_out_parts_the_images_by_the_seed() {
     let whole = numbered(200);
     let (train, validation) = whole.hold_out(0.1, 5).unwrap();
     assert_eq!((train.len(), validation.len()), (180, 20));
-    assert_eq!((train.split, validation.split), (Split::Train, Split::Validation));
-    let ids = |dataset: &Dataset| dataset.images.iter().step_by(4).copied().collect::<Vec<u8>>();
+    assert_eq!((train.split(), validation.split()), (Split::Train, Split::Validation));
+    let ids = |dataset: &Dataset| dataset.images().map(|image| image[0]).collect::<Vec<u8>>();
     let (kept, held_out) = (ids(&train), ids(&validation));
     assert!(kept.is_sorted() && held_out.is_sorted(), "both keep the order of the original");
     let mut all = [kept, held_out.clone()].concat();
@@ -349,7 +349,7 @@ fn hold_out_parts_the_images_by_the_seed() {
 fn hold_out_rejects_shares_that_leave_a_side_empty() {
     for fraction in [0.0, 1.0, -0.1, 1.5, 0.001, 0.999, f64::NAN, f64::INFINITY] {
         let error = numbered(10).hold_out(fraction, 0).unwrap_err();
-        assert!(error.is_usage() && error.to_string().contains("--val-split"), "{error}");
+        assert!(error.is_usage() && error.to_string().contains("val_split"), "{error}");
     }
     assert!(numbered(1).hold_out(0.5, 0).is_err(), "one image cannot be shared");
     assert!(numbered(0).hold_out(0.5, 0).is_err());
@@ -404,7 +404,7 @@ proptest! {
         for result in [
             idx::read_images(&path).map(|_| ()),
             idx::read_labels(&path).map(|_| ()),
-            cifar::read_into(&path, &mut Records::default()),
+            cifar::read_into(&path, Layout::CIFAR10, &mut Records::default()),
         ] {
             let is_named = matches!(result, Ok(()) | Err(Error::Data { .. }));
             prop_assert!(is_named, "{:?}", result);

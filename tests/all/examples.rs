@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
-use wgrad::data::cifar::{self, RECORD_LEN_BYTES};
+use wgrad::data::cifar::{self, Layout};
 use wgrad::rng::Stream;
 
 /// What the small examples are run on: the processor, and the best adapter there is, a software one if need be.
@@ -204,7 +204,7 @@ fn cifar10_saves_loads_and_predicts() {
     // Every class is a colour of its own under noise, so that two epochs are enough to learn it.
     let mut stream = Stream::named(3, "cifar");
     for name in cifar::TRAIN_FILES.iter().chain([&cifar::TEST_FILE]) {
-        let mut bytes = Vec::with_capacity(200 * RECORD_LEN_BYTES);
+        let mut bytes = Vec::with_capacity(200 * Layout::CIFAR10.record_len_bytes());
         for index in 0..200u8 {
             let label = index % 10;
             bytes.push(label);
@@ -264,4 +264,23 @@ fn an_example_without_its_data_says_what_to_do() {
     assert!(!out.status.success());
     let stderr = String::from_utf8_lossy(&out.stderr);
     assert!(stderr.contains("data_batch_1.bin"), "{stderr}");
+}
+
+#[test]
+fn own_images_learns_a_folder_of_files() {
+    let (text, dir) = run("own_images", &["--epochs", "4"]);
+    assert!(text.contains("classes: boots, shirts, trousers"), "{text}");
+    let made = dir.path().join("runs/examples/own_images");
+    assert_eq!(std::fs::read_dir(made.join("boots")).expect("the folder").count(), 120);
+    let accuracy = numbers_of(&text, "test accuracy")[0];
+    // Three classes that a linear layer could tell apart; by chance it would be 33.
+    assert!(accuracy > 85.0, "{text}");
+    for class in ["boots", "shirts", "trousers"] {
+        assert!(text.contains(&format!("{class}/000.png: ")), "{text}");
+    }
+
+    // A folder of one's own, in colour and of another size.
+    let data = made.to_str().expect("a path of letters");
+    let (text, _dir) = run("own_images", &["--epochs", "1", "--data", data, "--size", "32", "--channels", "3"]);
+    assert!(text.contains("epoch 1:") && text.contains(data), "{text}");
 }

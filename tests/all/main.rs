@@ -11,6 +11,7 @@ mod cli_resume;
 mod cli_sweep;
 mod cli_tools;
 mod data;
+mod data_sources;
 mod examples;
 mod golden;
 mod graph;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use wgrad::data::{Dataset, Normalize, Split, bundled};
+use wgrad::data::{Dataset, Normalize, bundled};
 use wgrad::nn::LeNet5;
 use wgrad::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
 use wgrad::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
@@ -265,10 +265,10 @@ fn pictures_of_sweeps() {
 fn pictures_of_images() {
     let data = bundled::fashion_mnist().expect("the bundled images").test;
     let sample = |index: usize, predicted: usize| ImageSample {
-        pixels: data.images[index * 784..(index + 1) * 784].to_vec(),
-        shape: data.shape,
-        label: data.class_names[usize::from(data.labels[index])].to_owned(),
-        predicted: Some((data.class_names[predicted].to_owned(), 0.62)),
+        pixels: data.image(index).to_vec(),
+        shape: data.shape(),
+        label: data.class_of(index).to_owned(),
+        predicted: Some((data.class_names()[predicted].to_owned(), 0.62)),
     };
     let samples: Vec<ImageSample> = (0..20).map(|index| sample(index, index % 10)).collect();
     check_picture("grid", &sample_grid("Test images", &samples, 7));
@@ -276,12 +276,12 @@ fn pictures_of_images() {
     check_picture("grid-plain", &sample_grid("One image a class", &shown, 5));
     check_picture("grid-one", &sample_grid("One", &shown[..1], 5));
     let probabilities = [0.02, 0.001, 0.3, 0.01, 0.55, 0.0, 0.1, 0.0, 0.015, 0.004];
-    check_picture("bars", &probability_bars(&sample(3, 4), data.class_names, &probabilities));
+    check_picture("bars", &probability_bars(&sample(3, 4), &data.class_names(), &probabilities));
 
     let pairs =
         (0..1000).map(|index: usize| (index % 10, if index.is_multiple_of(7) { (index * 3) % 10 } else { index % 10 }));
     let confusion = Confusion::of(10, pairs).expect("classes fit");
-    check_picture("confusion", &confusion_matrix(&confusion, data.class_names));
+    check_picture("confusion", &confusion_matrix(&confusion, &data.class_names()));
     check_picture("confusion-empty", &confusion_matrix(&Confusion::of(3, []).expect("nothing"), &[]));
 
     let weight = |shape: [usize; 4]| {
@@ -429,7 +429,7 @@ fn a_run_leaves_a_report() {
     train.limit(1000);
     test.limit(300);
     let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
-    let normalize = Normalize::Dataset.stats(train.name);
+    let normalize = Normalize::Dataset.stats(&train).expect("statistics");
     let options = SessionOptions {
         batch_size: 50,
         eval_batch_size: 100,
@@ -455,9 +455,14 @@ fn a_run_leaves_a_report() {
 
     // Predictions are those that the session's own test counts, whatever batch they are made in.
     for batch_size in [1, 7, 100, 301] {
-        let options =
-            PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: test.shape, batch_size };
-        let data = if batch_size == 1 { test.subset(&[0, 1, 2], Split::Test).expect("images") } else { test.clone() };
+        let options = PredictorOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &normalize,
+            shape: test.shape(),
+            batch_size,
+        };
+        let data = if batch_size == 1 { test.subset(&[0, 1, 2]).expect("images") } else { test.clone() };
         let predictions = Predictor::new(&Device::Cpu, &options).expect("a predictor").predict(&data).expect("classes");
         assert_eq!(predictions.len(), data.len());
         for prediction in &predictions {
@@ -513,16 +518,17 @@ fn a_run_leaves_a_report() {
 
 #[test]
 fn a_look_inside_sees_batch_normalisation_at_work() {
-    let data = bundled::fashion_mnist()
-        .expect("the bundled images")
-        .test
-        .subset(&[3, 1, 4, 1, 5], Split::Test)
-        .expect("images");
+    let data = bundled::fashion_mnist().expect("the bundled images").test.subset(&[3, 1, 4, 1, 5]).expect("images");
     let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
-    let normalize = Normalize::Dataset.stats(data.name);
+    let normalize = Normalize::Dataset.stats(&data).expect("statistics");
     let weights = initial_weights(&model, &data);
-    let options =
-        PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape: data.shape, batch_size: 5 };
+    let options = PredictorOptions {
+        model: &model,
+        weights: &weights,
+        normalize: &normalize,
+        shape: data.shape(),
+        batch_size: 5,
+    };
     let mut predictor = Predictor::new(&Device::Cpu, &options).expect("a predictor");
     let inspection = predictor.inspect(&data).expect("a look inside");
     assert_eq!(inspection.normalized.len(), 1);
@@ -537,7 +543,8 @@ fn a_look_inside_sees_batch_normalisation_at_work() {
     assert!(inspection.gradients["conv1.weight"].to_f32_vec().iter().any(|gradient| *gradient != 0.0));
     assert_eq!(predictor.first_filters().expect("filters").expect("a convolution").0, "conv1.weight");
     // Images of another shape are refused.
-    let colour = Dataset { shape: [3, 28, 28], images: vec![0; 5 * 3 * 784], ..data };
+    let colour =
+        Dataset::from_arrays(vec![0; 5 * 3 * 784], vec![0; 5], data.class_names(), [3, 28, 28]).expect("images");
     assert!(matches!(predictor.predict(&colour), Err(Error::Operand { .. })));
 }
 
@@ -547,7 +554,7 @@ fn initial_weights(model: &LeNet5, data: &Dataset) -> wgrad::StateDict {
         eval_batch_size: 5,
         shuffle: false,
         seed: 1,
-        ..SessionOptions::new(model, data, data, Normalize::Dataset.stats(data.name))
+        ..SessionOptions::new(model, data, data, Normalize::Dataset.stats(data).expect("statistics"))
     };
     Session::new(&Device::Cpu, &options).and_then(|mut session| session.model()).expect("weights")
 }

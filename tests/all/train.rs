@@ -4,14 +4,16 @@
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
 use safetensors::SafeTensors;
-use wgrad::data::{ChannelStats, Dataset, DatasetName, Split, bundled};
+use wgrad::data::{ChannelStats, Cifar10, Dataset, Source, bundled};
 use wgrad::exec::Threads;
 use wgrad::nn::{LeNet5, Mode, Model};
 use wgrad::ops::CrossEntropy;
 use wgrad::optim::Optimizer;
-use wgrad::schedule::{Interval, Mode as Direction, PlateauOptions, ReduceLrOnPlateau, Schedule};
+use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
-use wgrad::train::{EpochReport, FitOptions, Observer, Outcome, Session, SessionOptions, fit};
+use wgrad::train::{
+    EpochReport, Event, FitOptions, LrFindOptions, Observer, Outcome, Session, SessionOptions, fit, lr_find,
+};
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, StepTable, Tensor, TensorType};
 
 use crate::harness::gpu;
@@ -39,7 +41,7 @@ fn options<'a>(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, batc
         test,
         batch_size,
         eval_batch_size: 100,
-        normalize: unit_stats(train.shape[0]),
+        normalize: unit_stats(train.shape()[0]),
         optimizer: Optimizer::sgd_momentum(MOMENTUM),
         shuffle: true,
         seed: 1,
@@ -67,19 +69,18 @@ impl Golden {
             std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lenet_steps.safetensors")).unwrap();
         let model = LeNet5 { batch_norm: prefix == "batch_norm/", ..LeNet5::new(10) };
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let labels: Vec<u8> = words(&file, &format!("{prefix}labels")).iter().map(|&label| label as u8).collect();
+        let labels: Vec<u16> = words(&file, &format!("{prefix}labels")).iter().map(|&label| label as u16).collect();
         let (train, batch_size) = if prefix == "cifar/" {
             let images = file.tensor("cifar/images").unwrap().data().to_vec();
-            let name = DatasetName::Cifar10;
-            let (shape, class_names) = (name.image_shape(), name.class_names());
-            (Dataset { name, split: Split::Train, images, labels, shape, num_classes: 10, class_names }, 8)
+            let class_names = Cifar10 {}.class_names(None).unwrap();
+            (Dataset::from_arrays(images, labels, class_names, Cifar10 {}.image_shape()).unwrap(), 8)
         } else {
             let (train, _) = images(labels.len(), 1);
-            assert_eq!(train.labels, labels, "the images are those that PyTorch was trained on");
+            assert_eq!(train.labels(), labels, "the images are those that PyTorch was trained on");
             (train, 32)
         };
         // `image_byte_sum` of each case.
-        let sum: u64 = train.images.iter().map(|&byte| u64::from(byte)).sum();
+        let sum: u64 = train.images().flatten().map(|&byte| u64::from(byte)).sum();
         let wanted = [("", 182_017_615), ("batch_norm/", 36_822_670), ("cifar/", 15_656_021)];
         assert!(wanted.contains(&(prefix, sum)), "{prefix}: {sum}");
         Golden { bytes, prefix, model, train, batch_size }
@@ -187,7 +188,7 @@ fn lenet_follows_pytorch_on_the_gpu() {
 /// A training step over a batch that is written to it, with the gradients of all parameters as outputs.
 fn step_plan(golden: &Golden) -> Plan {
     let mut graph = Graph::new("step");
-    let [channels, height, width] = golden.train.shape;
+    let [channels, height, width] = golden.train.shape();
     let images = TensorType::f32([golden.batch_size, channels, height, width]);
     let images = graph.input("images", images).unwrap();
     let labels = graph.input("labels", TensorType::u32([golden.batch_size])).unwrap();
@@ -213,15 +214,15 @@ fn follow_by_steps(
 ) -> (Vec<f64>, StateDict) {
     let mut program = Program::compile(device, vec![step_plan(golden)], 0).unwrap();
     program.load_state_dict(&golden.init(), &wgrad::exec::MODEL_KINDS).unwrap();
-    let (batch, image_len) = (golden.batch_size, golden.train.image_len_bytes());
-    let [channels, height, width] = golden.train.shape;
+    let batch = golden.batch_size;
+    let [channels, height, width] = golden.train.shape();
     let mut after_first = Some(after_first);
     let mut losses = Vec::new();
     for step in 0..num_steps {
-        let bytes = &golden.train.images[step * batch * image_len..][..batch * image_len];
-        let pixels = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+        let bytes = (step * batch..(step + 1) * batch).flat_map(|index| golden.train.image(index));
+        let pixels = bytes.map(|&byte| f32::from(byte) / 255.0).collect();
         program.write("images", &Tensor::f32([batch, channels, height, width], pixels).unwrap()).unwrap();
-        let labels = golden.train.labels[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
+        let labels = golden.train.labels()[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
         program.write("labels", &Tensor::u32([batch], labels).unwrap()).unwrap();
         let scalars = Optimizer::sgd_momentum(MOMENTUM).step_scalars(step as u64, LR, None);
         let table = scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, value));
@@ -439,8 +440,8 @@ fn early_stopping_restores_the_best_weights() {
 }
 
 /// A plateau that cuts on the first value that is not better.
-fn impatient(mode: Direction) -> ReduceLrOnPlateau {
-    ReduceLrOnPlateau::new(PlateauOptions { mode, factor: 0.5, patience: 0, ..PlateauOptions::default() }).unwrap()
+fn impatient(mode: Direction) -> Schedule {
+    Schedule::plateau(Plateau { mode, factor: 0.5, patience: 0, ..Plateau::default() }).unwrap()
 }
 
 #[test]
@@ -449,13 +450,13 @@ fn a_plateau_watches_the_metric_that_its_mode_is_about() {
     let model = LeNet5::new(10);
     for mode in [Direction::Min, Direction::Max] {
         let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
-        let schedule = Schedule::plateau(impatient(mode));
+        let schedule = impatient(mode);
         let (epochs, _) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(12, 0.03) });
         let rates = |mode, metric: fn(&EpochReport) -> f64| -> Vec<f64> {
             let mut plateau = impatient(mode);
             let after = |report| {
-                let lr = plateau.lr(0.03);
-                plateau.observe(metric(report));
+                let lr = plateau.lr(0.03, 0);
+                plateau.observe(0, metric(report));
                 lr
             };
             epochs.iter().map(after).collect()
@@ -468,13 +469,52 @@ fn a_plateau_watches_the_metric_that_its_mode_is_about() {
     }
 }
 
+/// Reports and events of a run.
+#[derive(Default)]
+struct Told(Vec<EpochReport>, Vec<Event>);
+
+impl Observer for Told {
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        self.0.push(report.clone());
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.1.push(event.clone());
+    }
+}
+
+#[test]
+fn a_run_tells_of_cuts_of_the_rate_and_of_the_weights_it_restores() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
+    let mut told = Told::default();
+    let schedule = impatient(Direction::Min);
+    let outcome = fit(&mut session, &FitOptions { schedule, ..fit_options(12, 0.1) }, &mut told).unwrap();
+    let Told(epochs, mut events) = told;
+    let best = &epochs[outcome.best_epoch as usize - 1];
+    let restored = events.pop().unwrap();
+    let want = Event::WeightsRestored { epoch: best.epoch, monitor: Monitor::ValLoss, value: best.val_loss };
+    assert_eq!(restored, want);
+    assert!(restored.to_string().starts_with(&format!("weights restored from epoch {}, ", best.epoch)), "{restored}");
+    let cuts = epochs.windows(2).filter(|pair| pair[1].lr < pair[0].lr);
+    let want: Vec<Event> = cuts.map(|pair| Event::RateReduced { epoch: pair[0].epoch, lr: pair[1].lr }).collect();
+    assert!(!want.is_empty(), "the run has cuts, or this shows nothing");
+    // A cut after the last epoch is told too, and no epoch shows it.
+    events.retain(|event| !matches!(event, Event::RateReduced { epoch: 12, .. }));
+    assert_eq!(events, want);
+    let half = Event::RateReduced { epoch: 3, lr: 0.05 };
+    assert_eq!(half.to_string(), "learning rate reduced to 0.05 after epoch 3");
+}
+
 /// Epochs end between steps; the plateau is active from the epoch on whose last step lies behind the warm-up.
 #[test]
 fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
     let (train, test) = images(100, 60);
     let model = LeNet5::new(10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
-    let then = Schedule::plateau(impatient(Direction::Min)).stepping(Interval::Batch);
+    let then = impatient(Direction::Min).stepping(Interval::Batch);
     let schedule = Schedule::warm_up(0.5, 7, then).unwrap();
     let (epochs, _) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(8, 0.1) });
     assert_eq!(session.steps_per_epoch(), 5);
@@ -482,13 +522,14 @@ fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
     for report in &epochs {
         let first_step = (report.epoch - 1) * 5;
         let rise = 0.5 + 0.5 * first_step as f64 / 7.0;
-        let want = if first_step < 7 { 0.1 * rise } else { plateau.lr(0.1) };
+        let want = if first_step < 7 { 0.1 * rise } else { plateau.lr(0.1, 0) };
         assert!((report.lr - want).abs() < 1e-12, "epoch {}: {} is not {want}", report.epoch, report.lr);
         if first_step + 4 >= 7 {
-            plateau.observe(report.val_loss);
+            plateau.observe(0, report.val_loss);
         }
     }
-    assert!(plateau.state().num_cuts >= 1 && plateau.state().num_cuts < 7, "{:?}", plateau.state());
+    let num_cuts = plateau.plateau_states()[0].num_cuts;
+    assert!((1..7).contains(&num_cuts), "{num_cuts}");
 }
 
 #[test]
@@ -521,12 +562,40 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 8)).unwrap();
     let schedule = Schedule::lambda(|epoch| if epoch < 2 { 1.0 } else { 1e8 });
     let (epochs, outcome) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(5, 0.01) });
-    let outcome = outcome.unwrap();
-    assert_eq!((epochs.len(), outcome.epochs), (2, 3));
-    let best = &epochs[outcome.best_epoch as usize - 1];
-    assert_eq!((outcome.test_loss, outcome.test_accuracy), (best.val_loss, best.val_accuracy));
-    assert!(outcome.stopped.contains("training loss") && outcome.stopped.contains('3'), "{}", outcome.stopped);
+    let error = outcome.unwrap_err();
+    let Error::NonFinite { what: "training loss", epoch: 3, .. } = error else { panic!("{error}") };
+    assert_eq!(epochs.len(), 2, "the third is not reported");
+    let best = epochs.iter().rev().find(|report| report.is_best).unwrap();
+    let test = session.test().unwrap();
+    assert_eq!((test.loss, test.accuracy), (best.val_loss, best.val_accuracy), "the best weights are restored");
     assert!(session.model().unwrap().values().all(|tensor| tensor.to_f64_vec().iter().all(|x| x.is_finite())));
+}
+
+/// The rates grow over more than one epoch, and under accumulation a step is of two batches, the last of one.
+#[test]
+fn a_range_test_leaves_the_session_as_it_was() {
+    let (train, test) = images(100, 60);
+    let model = LeNet5::new(10);
+    let update = wgrad::optim::UpdateOptions { accumulate: 2, ..Default::default() };
+    let session = || {
+        let base = options(&model, &train, &test, 20);
+        let optimizer = Optimizer::adam();
+        Session::new(&Device::Cpu, &SessionOptions { update: update.clone(), optimizer, ..base }).unwrap()
+    };
+    let rest = |session: &mut Session| {
+        let losses = session.run_epoch(0, &|_| (1e-3, None), &mut |_| ()).unwrap().train.loss;
+        (losses, session.model().unwrap())
+    };
+    let (mut tested, mut untouched) = (session(), session());
+    let find = LrFindOptions { num_steps: 20, ..LrFindOptions::default() };
+    let found = lr_find(&mut tested, &find).unwrap();
+    assert_eq!(tested.steps_per_epoch(), 3);
+    assert!(found.points.len() > 10 && found.points.len() <= 20, "{found:?}");
+    // The first losses are those of the initial weights, which rates of 1e-7 hardly move.
+    let losses: Vec<f64> = found.points[..3].iter().map(|point| point.loss).collect();
+    assert!(losses.iter().all(|loss| (loss - 10f64.ln()).abs() < 0.1), "{losses:?}");
+    assert_eq!(lr_find(&mut tested, &find).unwrap(), found, "a second test starts from the same weights");
+    assert!(rest(&mut tested) == rest(&mut untouched), "weights and moments are what they were");
 }
 
 /// Images held out decide, the test images are looked at once; as many of each as there are, whatever the batches.

@@ -1,4 +1,4 @@
-"""Golden learning rates and momenta from PyTorch's own schedulers, for src/train/schedule.
+"""Golden learning rates and momenta from PyTorch's own schedulers, for src/schedule.
 
     python3 schedules.py > schedules.json      (PyTorch 2.15)
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
-use wgrad::train::EpochReport;
+use wgrad::train::{EpochReport, Event};
 use wgrad::{Error, Result};
 
 /// Prints a line.
@@ -105,6 +105,14 @@ impl Console {
                 }
                 line(row(report))
             }
+        }
+    }
+
+    /// Says what the run has done to its own course.
+    pub fn event(&self, event: &Event) {
+        if self.detail == Detail::Full {
+            // A reader that has gone away ends no run, and what else is wrong with the output shows at the next epoch.
+            self.bar.suspend(|| line(event).unwrap_or_default());
         }
     }
 

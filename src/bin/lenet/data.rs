@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wgrad::Result;
 use wgrad::data::fetch::{Event, fetch};
-use wgrad::data::{Choice, Dataset, DatasetName, Place, Splits, load, places};
+use wgrad::data::{Choice, DataSource, Dataset, Place, Splits, load, places};
 use wgrad::report::grids::{ImageSample, sample_grid};
 
 use crate::console::{self, count};
-use crate::options::{at_least_1, parser};
+use crate::options::{at_least_1, dataset_name};
 
 #[derive(Subcommand)]
 pub enum DataCommand {
@@ -35,7 +35,7 @@ pub struct ListOptions {
 pub struct FetchOptions {
     /// The data set
     #[arg(value_name = "NAME", value_parser = dataset_name())]
-    name: DatasetName,
+    name: DataSource,
     /// Ask this server instead of the usual ones; file names are appended to the address, and checksums stay the same
     #[arg(long, value_name = "URL")]
     from: Option<String>,
@@ -45,7 +45,7 @@ pub struct FetchOptions {
 pub struct ShowOptions {
     /// The data set
     #[arg(value_name = "NAME", value_parser = dataset_name())]
-    name: DatasetName,
+    name: DataSource,
     /// The folder with its files [default: as `lenet data list` says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -81,42 +81,58 @@ pub fn run(command: DataCommand) -> Result<ExitCode> {
 }
 
 fn list(options: ListOptions) -> Result<ExitCode> {
-    console::line(format!("{:13}  {:>9}  {:>7}  {:>7}  where", "data set", "training", "test", "classes"))?;
-    for name in DatasetName::ALL {
-        let classes = name.class_names().len();
-        let found = places(name, options.data.as_deref());
+    row(["data set", "training", "test", "classes", "where"])?;
+    let sources = DataSource::ENTRIES.iter().map(|entry| DataSource::named(entry.name));
+    for source in sources {
+        let source = source?;
+        let classes = source.get().class_names(None).map_or_else(|_| "–".to_owned(), |names| names.len().to_string());
+        let found = places(&source, options.data.as_deref());
         if found.is_empty() {
-            let advice = format!("nowhere; `lenet data fetch {name}` downloads it");
-            console::line(format!("{:13}  {:>9}  {:>7}  {classes:>7}  {advice}", name.to_string(), "–", "–"))?;
+            row([source.name(), "–", "–", &classes, &absence(&source)])?;
         }
         for (index, place) in found.iter().enumerate() {
-            let title = if index == 0 { name.to_string() } else { String::new() };
-            let (training, test, remark) = match place.load() {
-                Ok(splits) => (
-                    count(splits.train.len()).to_string(),
-                    count(splits.test.len()).to_string(),
-                    completeness(name, &splits).to_owned(),
-                ),
-                Err(error) => ("–".to_owned(), "–".to_owned(), format!(": not to be used: {error}")),
-            };
-            let place = in_words(place);
+            let name = if index == 0 { source.name() } else { "" };
             let mark = if index == 0 && found.len() > 1 { "  <- taken without --data" } else { "" };
-            console::line(format!("{title:13}  {training:>9}  {test:>7}  {classes:>7}  {place}{remark}{mark}"))?;
+            let at = at(place);
+            match place.load() {
+                Ok(splits) => {
+                    let [train, test] = [&splits.train, &splits.test].map(|data| count(data.len()).to_string());
+                    let remark = completeness(&source, &splits);
+                    let classes = splits.train.num_classes().to_string();
+                    row([name, &train, &test, &classes, &format!("{at}{remark}{mark}")])?;
+                }
+                Err(error) => row([name, "–", "–", &classes, &format!("{at}: cannot be used: {error}{mark}")])?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn in_words(place: &Place) -> String {
+fn row([name, training, test, classes, place]: [&str; 5]) -> Result<()> {
+    console::line(format!("{name:13}  {training:>9}  {test:>7}  {classes:>7}  {place}"))
+}
+
+/// What to do where there are no files.
+fn absence(source: &DataSource) -> String {
+    match source.get().published() {
+        Some(_) => format!("nowhere; `lenet data fetch {source}` downloads it"),
+        None => format!("nowhere; --data names the folder of {}", source.get().files().names()),
+    }
+}
+
+fn at(place: &Place) -> String {
     match &place.dir {
         Some(dir) => format!("{} ({})", dir.display(), place.kind),
         None => "comes with the program".to_owned(),
     }
 }
 
-fn completeness(name: DatasetName, splits: &Splits) -> &'static str {
-    let is_whole = |data: &Dataset| data.len() == name.num_images(data.split);
-    if is_whole(&splits.train) && is_whole(&splits.test) { ", complete" } else { ", a part" }
+fn completeness(source: &DataSource, splits: &Splits) -> &'static str {
+    match source.get().num_images() {
+        Some(published) if published == [splits.train.len(), splits.test.len()] => ", complete",
+        Some(_) => ", a part",
+        None => "",
+    }
 }
 
 fn download(options: FetchOptions) -> Result<ExitCode> {
@@ -145,7 +161,7 @@ fn download(options: FetchOptions) -> Result<ExitCode> {
             drop(console::line(format!("{file}  {bytes}, checksum right")));
         }
     };
-    let folder = fetch(options.name, options.from.as_deref(), &mut watch)?;
+    let folder = fetch(&options.name, options.from.as_deref(), &mut watch)?;
     console::line(format!("{} is in {}", options.name, folder.display()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -160,18 +176,18 @@ fn new_bar() -> ProgressBar {
 }
 
 fn show(options: ShowOptions) -> Result<ExitCode> {
-    let Splits { train, test, source } = load(options.name, options.data.as_deref())?;
+    let Splits { train, test, source } = load(&options.name, options.data.as_deref())?;
     let data = if options.split == "test" { test } else { train };
-    let [channels, height, width] = data.shape;
+    let [channels, height, width] = data.shape();
     let colour = if channels == 1 { "grey" } else { "colour" };
-    let images = format!("{} {} images of {width}×{height} pixels, {colour}", count(data.len()), data.split);
+    let images = format!("{} {} images of {width}×{height} pixels, {colour}", count(data.len()), data.split());
     console::line(format!("data      {} from {source}", options.name))?;
     console::line(format!("images    {images}"))?;
     let stats = data.statistics()?;
     let numbers = |values: &[f64]| values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ");
-    console::line(format!("pixels    mean {}, deviation {}\n", numbers(&stats.mean), numbers(&stats.std)))?;
+    console::line(format!("pixels    mean {}, standard deviation {}\n", numbers(&stats.mean), numbers(&stats.std)))?;
     console::line(format!("class  {:12}  {:>7}", "name", "images"))?;
-    for (class, (name, images)) in data.class_names.iter().zip(data.class_counts()).enumerate() {
+    for (class, (name, images)) in data.class_names().iter().zip(data.class_counts()).enumerate() {
         console::line(format!("{class:>5}  {name:12}  {:>7}", count(images).to_string()))?;
     }
     if let Some(path) = &options.picture {
@@ -182,7 +198,7 @@ fn show(options: ShowOptions) -> Result<ExitCode> {
             count: options
                 .count
                 .unwrap_or(default)
-                .min(MOST_DRAWN / if options.each_class { data.num_classes } else { 1 }),
+                .min(MOST_DRAWN / if options.each_class { data.num_classes() } else { 1 }),
             each_class: options.each_class,
             seed: options.seed,
         };
@@ -194,20 +210,17 @@ fn show(options: ShowOptions) -> Result<ExitCode> {
 
 fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::report::Picture> {
     let chosen = data.choose(choice)?;
-    let class_name = |class: usize| data.class_names.get(class).copied().unwrap_or_default();
-    let samples: Vec<ImageSample> = chosen
-        .images
-        .chunks(chosen.image_len_bytes())
-        .zip(&chosen.labels)
-        .map(|(pixels, &label)| ImageSample {
-            pixels: pixels.to_vec(),
-            shape: chosen.shape,
-            label: class_name(usize::from(label)).to_owned(),
-            predicted: None,
-        })
-        .collect();
+    let sample = |index: usize| ImageSample {
+        pixels: chosen.image(index).to_vec(),
+        shape: chosen.shape(),
+        label: chosen.class_of(index).to_owned(),
+        predicted: None,
+    };
+    let samples: Vec<ImageSample> = (0..chosen.len()).map(sample).collect();
+    let class_names = data.class_names();
+    let class_name = |class: usize| class_names.get(class).copied().unwrap_or_default();
     let of_class = choice.class.map_or(String::new(), |class| format!(" of class {}", class_name(class)));
-    let title = format!("{}: {} {} images{of_class}", data.name, samples.len(), data.split);
+    let title = format!("{}: {} {} images{of_class}", data.name(), samples.len(), data.split());
     // With several of each class, a row is a class.
     let columns = if choice.each_class && choice.count > 1 { choice.count.min(12) } else { 8 };
     let columns = if choice.each_class && choice.count == 1 { 5 } else { columns };
@@ -216,15 +229,12 @@ fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::report::Picture> {
 
 /// A class by its name or number.
 fn find_class(data: &Dataset, text: &str) -> Result<usize> {
-    let by_name = data.class_names.iter().position(|name| name.eq_ignore_ascii_case(text));
-    let by_number = || text.parse().ok().filter(|&class| class < data.num_classes);
+    let class_names = data.class_names();
+    let by_name = class_names.iter().position(|name| name.eq_ignore_ascii_case(text));
+    let by_number = || text.parse().ok().filter(|&class| class < class_names.len());
     by_name.or_else(by_number).ok_or_else(|| wgrad::Error::Setting {
         setting: "--class".to_owned(),
-        expected: format!("{}, or a number below {}", data.class_names.join(", "), data.num_classes),
+        expected: format!("{}, or a number below {}", class_names.join(", "), class_names.len()),
         got: text.to_owned(),
     })
-}
-
-fn dataset_name() -> impl clap::builder::TypedValueParser<Value = DatasetName> {
-    parser::<DatasetName>(&["fashion-mnist", "mnist", "cifar10"])
 }

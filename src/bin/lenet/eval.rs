@@ -54,16 +54,16 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     let metrics = config.evaluate(&device, &file, &data)?;
     let predictions = config.predict(&device, &file, &data)?;
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
-    let confusion = Confusion::of(data.num_classes, pairs)?;
+    let confusion = Confusion::of(data.num_classes(), pairs)?;
     if let Some(path) = &options.picture {
-        grids::confusion_matrix(&confusion, data.class_names).save(path)?;
+        grids::confusion_matrix(&confusion, &data.class_names()).save(path)?;
     }
     if options.json {
         console::json(&Score {
             test_loss: metrics.loss,
             test_accuracy: metrics.accuracy,
             images: metrics.num_images,
-            classes: data.class_names.iter().zip(confusion.scores()).map(class_score).collect(),
+            classes: data.class_names().iter().zip(confusion.scores()).map(class_score).collect(),
             macro_average: confusion.macro_average(),
             confusion_matrix: confusion.rows().collect(),
         })?;
@@ -73,8 +73,8 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     console::line(format!("data      {} from {source}", config.dataset))?;
     let (loss, accuracy) = (metrics.loss, percent(metrics.accuracy));
     console::line(format!("test      loss {loss:.4}, accuracy {accuracy} on {} images\n", count(data.len())))?;
-    console::line(confusion.table(data.class_names))?;
-    console::line(confusion.matrix(data.class_names).trim_end())?;
+    console::line(confusion.table(&data.class_names()))?;
+    console::line(confusion.matrix(&data.class_names()).trim_end())?;
     if let Some(path) = options.picture {
         console::line(format!("\npicture   {}", path.display()))?;
     }
@@ -108,11 +108,11 @@ struct Score<'a> {
 
 #[derive(Serialize)]
 struct ClassScore {
-    name: &'static str,
+    name: String,
     #[serde(flatten)]
     scores: ClassScores,
 }
 
-fn class_score((&name, scores): (&&'static str, ClassScores)) -> ClassScore {
-    ClassScore { name, scores }
+fn class_score((name, scores): (&&str, ClassScores)) -> ClassScore {
+    ClassScore { name: (*name).to_owned(), scores }
 }

@@ -23,11 +23,12 @@ pub struct ExportOptions {
 pub fn run(options: ExportOptions) -> Result<ExitCode> {
     let SavedModel { file, config } = options.model.open()?;
     let num_bytes = config.export_onnx(&file, &options.onnx)?;
-    let [channels, height, width] = config.dataset.image_shape();
+    let data = config.describe_data()?;
+    let [channels, height, width] = data.shape();
     console::line(format!("model     {} ({})", file.display(), config.dataset))?;
     let input = format!("{} (N, {channels}, {height}, {width}), float, 0 to 255, normalised inside", onnx::INPUT);
     console::line(format!("input     {input}"))?;
-    let classes = config.dataset.class_names().len();
+    let classes = data.num_classes();
     console::line(format!("output    {} (N, {classes}), before the softmax", onnx::OUTPUT))?;
     console::line(format!("onnx      {}, {} bytes", options.onnx.display(), console::count(num_bytes)))?;
     Ok(ExitCode::SUCCESS)

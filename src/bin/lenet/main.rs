@@ -7,6 +7,7 @@ mod data;
 mod devices;
 mod eval;
 mod export;
+mod lr_find;
 mod model;
 mod options;
 mod plan;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Train(options)) => train::run(*options),
         Some(Command::Eval(options)) => eval::run(options),
         Some(Command::Schedule(options)) => schedule::run(*options),
+        Some(Command::LrFind(options)) => lr_find::run(*options),
         Some(Command::Predict(options)) => predict::run(options),
         Some(Command::Data(command)) => data::run(command),
         Some(Command::Export(options)) => export::run(options),

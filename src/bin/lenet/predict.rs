@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use wgrad::data::{Dataset, Fit, Photo, PhotoOptions, has_bright_border};
+use wgrad::data::{Fit, Photo, PhotoOptions, has_bright_border};
 use wgrad::report::predictions::{Pixels, PredictedImage, predictions};
 use wgrad::run::SavedModel;
 use wgrad::train::predict::Prediction;
@@ -63,7 +63,8 @@ struct Readable {
 pub fn run(options: PredictOptions) -> Result<ExitCode> {
     let SavedModel { file, mut config } = options.model.open()?;
     options.device.apply(&mut config);
-    let shape = config.dataset.image_shape();
+    let described = config.describe_data()?;
+    let shape = described.shape();
     let how = PhotoOptions { fit: options.fit.into(), invert: options.invert };
     let read = |path: &PathBuf| {
         let photo = Photo::read(path)?;
@@ -72,7 +73,8 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
     };
     let images: Vec<Result<Readable>> = options.images.iter().map(read).collect();
     let pixels = images.iter().flatten().flat_map(|image| &image.pixels).copied().collect();
-    let data = Dataset::unlabelled(config.dataset, pixels)?;
+    let data = described.with_unlabelled(pixels)?;
+    let class_names = data.class_names();
     let (device, reason) = Device::select(&config.device)?;
     // The model is looked at even where no image could be read: both mistakes are then seen at once.
     let mut predicted = config.predict(&device, &file, &data)?.into_iter();
@@ -97,13 +99,13 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
             }
         };
         let Some(prediction) = predicted.next() else { break };
-        let looks_inverted = config.dataset.is_on_black() && has_bright_border(&image.pixels, shape);
+        let looks_inverted = config.dataset.get().is_on_black() && has_bright_border(&image.pixels, shape);
         if looks_inverted {
             console::complain("warning", &inverted(path, options.invert));
         }
         let top = prediction.top(options.top);
         let classes = top.iter().map(|&(class, probability)| {
-            let name = data.class_names.get(class).copied().unwrap_or_default();
+            let name = class_names.get(class).copied().unwrap_or_default();
             Class { class, name, probability }
         });
         if options.json {
@@ -126,7 +128,7 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
         if data.len() > MOST_DRAWN {
             console::complain("warning", &format!("only the first {MOST_DRAWN} images are drawn"));
         }
-        predictions(&drawn, data.class_names, options.top.max(3)).save(&path)?;
+        predictions(&drawn, &class_names, options.top.max(3)).save(&path)?;
         if !options.json {
             console::line(format!("\npicture   {}", path.display()))?;
         }

@@ -10,11 +10,11 @@ use serde::Serialize;
 use wgrad::Result;
 use wgrad::report::curves::schedule_plot;
 use wgrad::run::RunConfig;
-use wgrad::schedule::{Interval, Kind, Schedule};
+use wgrad::schedule::{Interval, Kind, OneCycle, Schedule};
 
 use crate::console::{self, count};
 use crate::options::as_option;
-use crate::options::schedule::{SchedulerOptions, without_warm_up};
+use crate::options::schedule::SchedulerOptions;
 use crate::options::{reject, usage};
 
 /// More steps than any picture or table could show.
@@ -122,16 +122,16 @@ fn check_metric(schedule: &Schedule, metric: &[f64], steps: u64) -> Result<()> {
 pub fn in_words(schedule: &Schedule, lr: f64) -> String {
     match schedule.kind() {
         // It brings its own rates.
-        Kind::OneCycle(_) => schedule.to_string(),
+        Some(Kind::OneCycle(OneCycle { max_lr: Some(_), .. })) => schedule.to_string(),
         _ => format!("learning rate {}, {schedule}", console::short(lr)),
     }
 }
 
 /// The schedule in words, short enough for a heading.
 fn title(schedule: &Schedule) -> String {
-    let words = match without_warm_up(schedule) {
-        (Some(_), then) => format!("warm-up, then {then}"),
-        (None, _) => schedule.to_string(),
+    let words = match schedule.warmup() {
+        0 => schedule.to_string(),
+        _ => format!("warm-up, then {}", schedule.without_warmup()),
     };
     let mut letters = words.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())

@@ -12,9 +12,10 @@ use wgrad::report::{ReportOptions, write_report};
 use wgrad::run::RunConfig;
 use wgrad::run::config::RunData;
 use wgrad::run::folder::{CHECKPOINT, RunFolder};
-use wgrad::schedule::Kind;
+use wgrad::schedule::Schedule;
 use wgrad::train::{
-    CheckpointOptions, EpochReport, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, fit, fit_from,
+    CheckpointOptions, EpochReport, Event, FitOptions, HealthKind, HealthReport, Observer, Outcome, Session, fit,
+    fit_from,
 };
 use wgrad::{Device, Error, Result, StateDict};
 
@@ -25,7 +26,7 @@ use crate::signals::Signals;
 use crate::words;
 
 pub fn run(options: TrainOptions) -> Result<ExitCode> {
-    let TrainRequest { mut config, output, resume } = options.request()?;
+    let TrainRequest { config, output, resume } = options.request()?;
     let OutputOptions { out, quiet, json, no_report } = output;
     let detail = match (quiet, json) {
         (true, _) => Detail::Quiet,
@@ -38,19 +39,26 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let data = config.load_data()?;
     introduce_data(&console, &config, &data)?;
     let mut session = config.session(&device, &data)?;
-    // Now that the steps of an epoch are known, so that the file says how long everything takes.
-    config.schedule = config.schedule.for_run(config.epochs, session.steps_per_epoch() as u64).map_err(as_option)?;
-    introduce_training(&console, &config, &session)?;
+    // What was left open stays open in the file, so that a longer run has a longer schedule.
+    let steps_per_epoch = session.steps_per_epoch() as u64;
+    let schedule = config.schedule.for_run(config.epochs, steps_per_epoch).map_err(as_option)?;
+    introduce_training(&console, &config, &schedule, &session)?;
     let folder = match &resume {
         Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
         None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
     };
     folder.write_config(&config)?;
+    if let Some(resume) = &resume
+        && let Some(change) = config.schedule.change_of_end(resume.config()?.epochs, config.epochs, steps_per_epoch)
+    {
+        console.info(format!("          {change}"))?;
+    }
     let onward = resume.as_ref().map_or_else(String::new, onward);
     console.info(format!("run       {}{onward}\n", folder.path().display()))?;
 
     let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
-    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, dead: BTreeSet::new() };
+    let epochs = resume.as_ref().map_or(0, |resume| resume.checkpoint.state.epochs);
+    let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, epochs, dead: BTreeSet::new() };
     let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
         Err(error) => return cut_short(error, &mut session, &mut recorder),
         Ok(outcome) => outcome,
@@ -75,15 +83,15 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
     Ok(())
 }
 
-fn introduce_training(console: &Console, config: &RunConfig, session: &Session) -> Result<()> {
+fn introduce_training(console: &Console, config: &RunConfig, schedule: &Schedule, session: &Session) -> Result<()> {
     console.info(format!(
         "model     LeNet-5, {} parameters{}",
         count(session.num_parameters()),
         words::extras(config)
     ))?;
     console.info(format!("training  {}", words::training(config)))?;
-    if !matches!(config.schedule.kind(), Kind::Constant {}) {
-        console.info(format!("schedule  {}", schedule::in_words(&config.schedule, config.learning_rate())))?;
+    if !config.schedule.is_constant() {
+        console.info(format!("schedule  {}", schedule::in_words(schedule, config.learning_rate())))?;
     }
     let transforms = config.transforms.to_string();
     if !transforms.is_empty() {
@@ -116,7 +124,7 @@ fn keep(
     recorder.folder.add_metrics(outcome)?;
     let mut kept = Kept { model, report: None };
     if recorder.events.is_some() {
-        let (model, normalize) = (config.model(), config.normalize.stats(config.dataset));
+        let (model, normalize) = (config.model()?, config.normalize.stats(test)?);
         let options = ReportOptions { device, model: &model, weights, test, normalize: &normalize };
         match write_report(recorder.folder.path(), &options, recorder.events.as_mut()) {
             Ok(written) => kept.report = written.into_iter().next(),
@@ -168,6 +176,10 @@ fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Re
     recorder.console.finish();
     let run = recorder.folder.path().to_owned();
     let go_on = format!("go on with: lenet train --resume {}", run.display());
+    if matches!(error, Error::NonFinite { .. }) && recorder.epochs > 0 {
+        let model = recorder.folder.write_model(&session.model()?, &[])?;
+        recorder.console.info(format!("\nbest so far  {}", model.display()))?;
+    }
     let Error::Interrupted { epochs, batches, .. } = &error else {
         if recorder.folder.checkpoint().exists() {
             console::complain("note", &format!("the run is saved as it was after its last whole epoch; {go_on}"));
@@ -223,6 +235,8 @@ struct Recorder {
     /// For TensorBoard, where there is to be a report.
     events: Option<EventWriter>,
     signals: Signals,
+    /// Epochs that are done.
+    epochs: u64,
     /// Layers that were found dead.
     dead: BTreeSet<String>,
 }
@@ -234,6 +248,7 @@ impl Observer for Recorder {
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         self.folder.add_metrics(report)?;
+        self.epochs = report.epoch;
         if let Some(events) = &mut self.events {
             events.epoch(report)?;
         }
@@ -255,6 +270,10 @@ impl Observer for Recorder {
             Some(events) => events.health(epoch, report),
             None => Ok(()),
         }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.console.event(event);
     }
 
     fn should_stop(&mut self) -> bool {

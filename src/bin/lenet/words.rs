@@ -2,7 +2,6 @@
 
 use wgrad::optim::UpdateOptions;
 use wgrad::run::RunConfig;
-use wgrad::schedule::Kind;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 
 use crate::console::short;
@@ -25,7 +24,7 @@ pub fn extras(config: &RunConfig) -> String {
 /// How it is trained.
 pub fn training(config: &RunConfig) -> String {
     let mut words = vec![config.optimizer.to_string()];
-    if matches!(config.schedule.kind(), Kind::Constant {}) {
+    if config.schedule.is_constant() {
         words.push(format!("learning rate {}", short(config.learning_rate())));
     }
     let UpdateOptions { clip_norm, clip_value, accumulate, regularization, .. } = &config.update;

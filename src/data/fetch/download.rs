@@ -1,4 +1,4 @@
-//! One file over HTTP: kept under a `.part` name until it is whole and its checksum is right, gone on with where an
+//! One file over HTTP: kept under a `.part` name until it is whole and its checksum is right, continued where an
 //! earlier attempt was cut off, from whichever mirror has it.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::StatusCode;
 
-use super::{Event, PublishedFile};
+use super::Event;
+use crate::data::PublishedFile;
 use crate::{Error, Result, files};
 
 /// How long a mirror may say nothing.

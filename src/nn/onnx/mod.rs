@@ -186,9 +186,10 @@ impl Writer<'_> {
     /// (pixel / 255 − mean) / std, as one subtraction and one division.
     fn normalize(&mut self, normalize: &ChannelStats, [channels, ..]: [usize; 3]) {
         // The constants are exact in f64 to far more digits than f32 keeps.
-        let scaled = |values: &[f64]| values.iter().map(|value| (255.0 * value) as f32).collect::<Vec<f32>>();
-        let mean = self.floats("mean", &[1, channels, 1, 1], &scaled(&normalize.mean));
-        let std = self.floats("std", &[1, channels, 1, 1], &scaled(&normalize.std));
+        let (mean, std): (Vec<f32>, Vec<f32>) =
+            normalize.of_bytes().into_iter().map(|(mean, std)| (mean as f32, std as f32)).unzip();
+        let mean = self.floats("mean", &[1, channels, 1, 1], &mean);
+        let std = self.floats("std", &[1, channels, 1, 1], &std);
         let centered = self.node("Sub", &[INPUT, &mean], "centered", vec![]);
         self.node("Div", &[&centered, &std], NORMALIZED, vec![]);
     }

@@ -1,6 +1,7 @@
 //! When to stop, and which weights are best so far: two state machines fed one metric an epoch. They decide only; the
-//! trainer keeps and restores weights. Early stopping follows the rule that Keras' and Lightning's `EarlyStopping`
-//! share.
+//! trainer keeps and restores weights. Only [`BestSoFar`] has a best: the best value, by plain comparison. Early stopping
+//! measures progress against the last value that was better by more than `min_delta`, and follows the rule that Keras'
+//! and Lightning's `EarlyStopping` share.
 
 #[cfg(test)]
 mod tests;
@@ -14,9 +15,10 @@ use crate::{Error, Result};
 
 /// Stops a run whose metric no longer improves.
 ///
-/// A value is an improvement if it is better than the best *accepted* one by more than `min_delta`; then it becomes the
-/// best and the wait is over. Any other value makes the wait one epoch longer, and the run stops when the wait reaches
-/// `patience`. So slow progress, each step within `min_delta`, stops too.
+/// A value is an improvement if it is better than the last improvement by more than `min_delta`; then the wait is over.
+/// Any other value makes the wait one epoch longer, and the run stops when the wait reaches `patience`. So slow progress,
+/// each step within `min_delta`, stops too. A value that is not finite is no improvement (in [`fit`](super::fit) it ends
+/// the run as an error).
 ///
 /// | epoch | 1 | 2 | 3 | 4 | 5 | 6 | 7 |
 /// |---|---|---|---|---|---|---|---|
@@ -37,13 +39,10 @@ pub struct EarlyStopOptions {
     /// How much better a value must be to count, in the metric's unit (accuracy: a share, 0.01 is one point); not
     /// negative. Default 0: any improvement counts.
     pub min_delta: f64,
-    /// The epochs in a row without improvement that stop the run. 0 acts as 1. Default 5.
+    /// The epochs in a row without improvement that stop the run; 0 acts as 1. Default 5.
     pub patience: u64,
     /// The first epoch watched, counted from 1; what comes before has no effect here. Default 1.
     pub start_epoch: u64,
-    /// Stop at once on a value that is infinite or not a number, in watched epochs. If not, such a value only fails to
-    /// be an improvement. Default true.
-    pub check_finite: bool,
 }
 
 /// A metric that a run measures once an epoch.
@@ -73,40 +72,23 @@ pub struct Best {
 /// What early stopping has seen, to keep in a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EarlyStopState {
-    /// The best accepted value; `None` before the first.
-    pub best: Option<Best>,
+    /// The epoch of the last improvement and its value; `None` before the first.
+    pub improved: Option<Best>,
     /// The watched epochs since then.
     pub wait: u64,
 }
 
-/// What follows from an epoch's value.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// Whether the value is an improvement by more than `min_delta`.
-    pub improved: bool,
-    /// Why to stop after this epoch, or `None` to go on.
-    pub stop: Option<StopReason>,
-}
-
 /// Why a run stops early; as text, a sentence for the log.
 #[derive(Clone, Debug, PartialEq)]
-pub enum StopReason {
-    /// The wait reached the patience.
-    NoImprovement {
-        /// The metric.
-        monitor: Monitor,
-        /// How many epochs went by without improvement.
-        wait: u64,
-        /// The best accepted value, if there ever was one.
-        best: Option<Best>,
-    },
-    /// The metric is infinite or not a number.
-    NotFinite {
-        /// The metric.
-        monitor: Monitor,
-        /// Its value.
-        value: f64,
-    },
+pub struct StopReason {
+    /// The metric.
+    pub monitor: Monitor,
+    /// How much better it had to be to count.
+    pub min_delta: f64,
+    /// How many epochs went by without improvement.
+    pub wait: u64,
+    /// The last improvement, if there ever was one.
+    pub improved: Option<Best>,
 }
 
 impl EarlyStopping {
@@ -125,30 +107,23 @@ impl EarlyStopping {
     }
 
     /// Takes in the value of an epoch, counted from 1. A pure function of the state, the epoch and the value.
-    pub fn observe(&mut self, epoch: u64, value: f64) -> Decision {
-        let EarlyStopOptions { monitor, min_delta, start_epoch, check_finite, .. } = self.options;
+    pub fn observe(&mut self, epoch: u64, value: f64) {
+        let EarlyStopOptions { monitor, min_delta, start_epoch, .. } = self.options;
         if epoch < start_epoch {
-            return Decision { improved: false, stop: None };
+            return;
         }
-        let improved = monitor.is_better(value, self.state.best, min_delta);
-        if improved {
-            self.state = EarlyStopState { best: Some(Best { epoch, value }), wait: 0 };
-            return Decision { improved, stop: None };
-        }
-        self.state.wait += 1;
-        let stop = if check_finite && !value.is_finite() {
-            Some(StopReason::NotFinite { monitor, value })
+        if monitor.is_better(value, self.state.improved, min_delta) {
+            self.state = EarlyStopState { improved: Some(Best { epoch, value }), wait: 0 };
         } else {
-            self.reason()
-        };
-        Decision { improved, stop }
+            self.state.wait += 1;
+        }
     }
 
-    /// Why to stop after all that was seen, or `None` to go on. A value that is not finite is not remembered.
+    /// Why to stop after all that was seen; `None` to train on.
     pub fn reason(&self) -> Option<StopReason> {
-        let EarlyStopOptions { monitor, patience, .. } = self.options;
-        let EarlyStopState { best, wait } = self.state;
-        (wait >= patience.max(1)).then_some(StopReason::NoImprovement { monitor, wait, best })
+        let EarlyStopOptions { monitor, min_delta, patience, .. } = self.options;
+        let EarlyStopState { improved, wait } = self.state;
+        (wait >= patience.max(1)).then_some(StopReason { monitor, min_delta, wait, improved })
     }
 
     /// A warning, in a sentence, if this stops the run before it trains at a rate that the schedule's plateau has cut.
@@ -175,7 +150,7 @@ impl EarlyStopping {
         &self.state
     }
 
-    /// Goes on from what [`state`](Self::state) returned.
+    /// Resumes from what [`state`](Self::state) returned.
     pub fn restore(&mut self, state: EarlyStopState) {
         self.state = state;
     }
@@ -183,7 +158,7 @@ impl EarlyStopping {
 
 impl Default for EarlyStopOptions {
     fn default() -> Self {
-        EarlyStopOptions { monitor: Monitor::ValLoss, min_delta: 0.0, patience: 5, start_epoch: 1, check_finite: true }
+        EarlyStopOptions { monitor: Monitor::ValLoss, min_delta: 0.0, patience: 5, start_epoch: 1 }
     }
 }
 
@@ -255,16 +230,17 @@ impl fmt::Display for Monitor {
 
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StopReason::NoImprovement { monitor, wait, best: Some(Best { epoch, value }) } => {
-                // Four decimals, as tables of epochs have.
-                let value = (value * 1e4).round() / 1e4;
-                write!(f, "the {monitor} has not improved for {wait} epochs; the best is {value} of epoch {epoch}")
-            }
-            StopReason::NoImprovement { monitor, wait, best: None } => {
-                write!(f, "the {monitor} has had no finite value in {wait} epochs")
-            }
-            StopReason::NotFinite { monitor, value } => write!(f, "the {monitor} is {value}"),
-        }
+        let StopReason { monitor, min_delta, wait, improved } = self;
+        let epochs = if *wait == 1 { "1 epoch".to_owned() } else { format!("{wait} epochs") };
+        let Some(Best { epoch, value }) = improved else {
+            return write!(f, "the {monitor} has had no finite value in {epochs}");
+        };
+        let by = if *min_delta > 0.0 { format!(" by more than {min_delta}") } else { String::new() };
+        write!(f, "the {monitor} has not improved{by} for {epochs}, since {} in epoch {epoch}", four_decimals(*value))
     }
+}
+
+/// As tables of epochs have it.
+pub(super) fn four_decimals(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }

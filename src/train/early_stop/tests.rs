@@ -1,20 +1,23 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 
 use super::*;
-use crate::schedule::{PlateauOptions, ReduceLrOnPlateau};
+use crate::schedule::Plateau;
 
 fn with_patience(patience: u64) -> EarlyStopOptions {
     EarlyStopOptions { patience, ..EarlyStopOptions::default() }
 }
 
-/// The epoch after which a run with these values stops, and the best accepted epoch.
+/// The epoch after which a run with these values stops, and that of the last improvement.
 fn run(options: &EarlyStopOptions, values: &[f64]) -> (Option<u64>, Option<u64>) {
     let mut early_stopping = EarlyStopping::new(options.clone()).unwrap();
-    let stop = (1..).zip(values).find(|&(epoch, &value)| early_stopping.observe(epoch, value).stop.is_some());
-    (stop.map(|(epoch, _)| epoch), early_stopping.state().best.map(|best| best.epoch))
+    let stop = (1..).zip(values).find(|&(epoch, &value)| {
+        early_stopping.observe(epoch, value);
+        early_stopping.reason().is_some()
+    });
+    (stop.map(|(epoch, _)| epoch), early_stopping.state().improved.map(|improved| improved.epoch))
 }
 
-/// Options, values from epoch 1, the epoch after which the run stops, the best accepted epoch, why.
+/// Options, values from epoch 1, the epoch after which the run stops, that of the last improvement, why.
 type Case<'a> = (EarlyStopOptions, &'a [f64], Option<u64>, Option<u64>, &'a str);
 
 #[test]
@@ -24,9 +27,8 @@ fn stops_where_keras_and_lightning_do() {
     let accuracy = |patience| EarlyStopOptions { monitor: Monitor::ValAccuracy, ..with_patience(patience) };
     let delta = |min_delta, patience| EarlyStopOptions { min_delta, ..with_patience(patience) };
     let from = |start_epoch, patience| EarlyStopOptions { start_epoch, ..with_patience(patience) };
-    let lenient = |patience| EarlyStopOptions { check_finite: false, ..with_patience(patience) };
     let slow = [0.50, 0.45, 0.447, 0.446, 0.4455, 0.4452, 0.4451, 0.4450];
-    let cases: [Case; 24] = [
+    let cases: [Case; 23] = [
         (delta(0.005, 5), &slow, Some(7), Some(2), "progress within min_delta of the best accepted value never counts"),
         (delta(0.0, 5), &slow, None, Some(8), "without min_delta the same run improves every epoch"),
         (delta(0.05, 1), &[0.5, 0.45], Some(2), Some(1), "better by min_delta itself is not better by more"),
@@ -45,12 +47,11 @@ fn stops_where_keras_and_lightning_do() {
         (accuracy(2), &[0.5, 0.4, 0.6], None, Some(3), "a rise ends the wait"),
         (from(3, 1), &[0.1, 9.0, 5.0, 4.0, 4.0], Some(5), Some(4), "epochs before the start set no best and no wait"),
         (from(3, 1), &[1.0, nan, 5.0], None, Some(3), "nor do they stop the run"),
-        (with_patience(5), &[1.0, nan], Some(2), Some(1), "not a number stops at once"),
-        (with_patience(5), &[infinity], Some(1), None, "infinity stops at once, even in the first epoch"),
-        (with_patience(5), &[1.0, -infinity], Some(2), Some(1), "minus infinity is a breakdown, not the best loss"),
-        (lenient(2), &[1.0, nan, nan], Some(3), Some(1), "unchecked, a value that is none is no improvement"),
-        (lenient(3), &[nan, nan, 2.0], None, Some(3), "and any finite value is better than none"),
-        (lenient(2), &[nan, nan], Some(2), None, "a run of nothing but those stops without a best"),
+        (with_patience(1), &[1.0, -infinity], Some(2), Some(1), "minus infinity is a breakdown, not the best loss"),
+        (with_patience(2), &[1.0, nan, nan], Some(3), Some(1), "a value that is none is no improvement"),
+        (with_patience(3), &[nan, nan, 2.0], None, Some(3), "and any finite value is better than none"),
+        (with_patience(2), &[nan, nan], Some(2), None, "a run of nothing but those stops without an improvement"),
+        (with_patience(2), &[infinity, 1.0], None, Some(2), "infinity is no value to improve on"),
     ];
     for (options, values, stop, best, why) in cases {
         assert_eq!(run(&options, values), (stop, best), "{why}: {options:?} on {values:?}");
@@ -58,39 +59,50 @@ fn stops_where_keras_and_lightning_do() {
 }
 
 #[test]
-fn decisions_say_why() {
-    let mut early_stopping = EarlyStopping::new(with_patience(1)).unwrap();
-    assert_eq!(early_stopping.observe(1, 0.25), Decision { improved: true, stop: None });
-    let reason = early_stopping.observe(2, 0.5).stop.unwrap().to_string();
-    assert_eq!(reason, "the validation loss has not improved for 1 epochs; the best is 0.25 of epoch 1");
-    let reason = early_stopping.observe(3, f64::NAN).stop.unwrap().to_string();
-    assert_eq!(reason, "the validation loss is NaN");
+fn reasons_are_sentences() {
+    let delta = |min_delta| EarlyStopOptions { min_delta, ..with_patience(2) };
+    let cases: [(EarlyStopOptions, &[f64], &str); 4] = [
+        (delta(0.0), &[0.25, 0.5, 0.5], "the validation loss has not improved for 2 epochs, since 0.25 in epoch 1"),
+        (
+            delta(0.1),
+            &[0.25, 0.2, 0.2],
+            "the validation loss has not improved by more than 0.1 for 2 epochs, since 0.25 in epoch 1",
+        ),
+        (
+            with_patience(1),
+            &[0.123456, 1.0],
+            "the validation loss has not improved for 1 epoch, since 0.1235 in epoch 1",
+        ),
+        (delta(0.0), &[f64::NAN, f64::NAN], "the validation loss has had no finite value in 2 epochs"),
+    ];
+    for (options, values, want) in cases {
+        let mut early_stopping = EarlyStopping::new(options).unwrap();
+        (1..).zip(values).for_each(|(epoch, &value)| early_stopping.observe(epoch, value));
+        assert_eq!(early_stopping.reason().unwrap().to_string(), want);
+    }
 }
 
 #[test]
 fn state_survives_saving_at_every_epoch() {
     let values = [0.5, 0.75, 0.375, 0.4, f64::NAN, 0.36, 0.5, 0.5, 0.5];
-    let options = EarlyStopOptions { check_finite: false, ..with_patience(3) };
-    let mut whole = EarlyStopping::new(options.clone()).unwrap();
-    let whole_run: Vec<Decision> = (1..).zip(values).map(|(epoch, value)| whole.observe(epoch, value)).collect();
-    assert!(whole_run.iter().any(|decision| decision.stop.is_some()), "the run gets as far as stopping");
+    let run = |early_stopping: &mut EarlyStopping, from: usize, to: usize| -> Vec<Option<StopReason>> {
+        let step = |index: usize| {
+            early_stopping.observe(index as u64 + 1, values[index]);
+            early_stopping.reason()
+        };
+        (from..to).map(step).collect()
+    };
+    let fresh = || EarlyStopping::new(with_patience(3)).unwrap();
+    let whole = run(&mut fresh(), 0, values.len());
+    assert!(whole.iter().any(Option::is_some), "the run gets as far as stopping");
     for cut in 0..values.len() {
-        let mut first = EarlyStopping::new(options.clone()).unwrap();
-        for (epoch, &value) in (1..).zip(&values[..cut]) {
-            first.observe(epoch, value);
-        }
+        let mut first = fresh();
+        run(&mut first, 0, cut);
         let saved = serde_json::to_string(first.state()).unwrap();
-        let mut second = EarlyStopping::new(options.clone()).unwrap();
+        let mut second = fresh();
         second.restore(serde_json::from_str(&saved).unwrap());
         assert_eq!(first, second, "{saved}");
-        for (index, want) in whole_run.iter().enumerate().skip(cut) {
-            assert_eq!(
-                second.observe(index as u64 + 1, values[index]),
-                *want,
-                "resumed after {cut}, epoch {}",
-                index + 1
-            );
-        }
+        assert_eq!(run(&mut second, cut, values.len()), whole[cut..], "resumed after {cut} epochs");
     }
 }
 
@@ -116,8 +128,8 @@ fn best_so_far_is_plain_comparison() {
 
 #[test]
 fn warns_if_the_plateau_can_never_act() {
-    let plateau = ReduceLrOnPlateau::new(PlateauOptions { patience: 3, ..PlateauOptions::default() }).unwrap();
-    let schedule = Schedule::warm_up(0.1, 5, Schedule::plateau(plateau)).unwrap();
+    let plateau = Schedule::plateau(Plateau { patience: 3, ..Plateau::default() }).unwrap();
+    let schedule = Schedule::warm_up(0.1, 5, plateau).unwrap();
     for (patience, warns) in [(2, true), (3, true), (4, true), (5, false), (10, false)] {
         let warning = EarlyStopping::new(with_patience(patience)).unwrap().warning(&schedule);
         assert_eq!(warning.is_some(), warns, "patience {patience}: {warning:?}");

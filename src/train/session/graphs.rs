@@ -9,7 +9,7 @@ use crate::data::{ChannelStats, Dataset};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Value};
 use crate::nn::{Mode, Model};
-use crate::ops::{Augment, BatchSource, CrossEntropy, GatherBatch};
+use crate::ops::{Augment, BatchSource, CrossEntropy};
 use crate::optim::Update;
 use crate::tensor::{DType, TensorType};
 
@@ -84,7 +84,7 @@ fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>
 pub(super) fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Forward> {
     let Entry { name, part, data, batch_size } = *entry;
     let mut graph = Graph::new(name);
-    let [channels, height, width] = data.shape;
+    let [channels, height, width] = data.shape();
     let mut images = Vec::new();
     for (index, len) in shards(data, recipe.max_shard_bytes)?.into_iter().enumerate() {
         images.push(
@@ -95,7 +95,7 @@ pub(super) fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<
     let permutation = graph.input(&part.state("order"), TensorType::u32([data.len()]))?;
     let start = graph.scalar("start", DType::U32)?;
     let source = BatchSource { images: &images, labels, permutation, start, batch_size };
-    let normalize = GatherBatch { mean: recipe.normalize.mean.clone(), std: recipe.normalize.std.clone() };
+    let normalize = recipe.normalize.gather();
     let (mut images, labels) = graph.gather_batch(normalize, source)?;
     let mut mode = Mode::Eval;
     if objective.is_some() {

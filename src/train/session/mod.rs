@@ -302,6 +302,19 @@ impl Session {
         Ok(done)
     }
 
+    /// Trains on the batches of some of the optimizer's steps, counted within the epoch that was started last. Gives the
+    /// mean loss of each step's batches.
+    pub(super) fn train_steps(&mut self, epoch: u64, steps: Range<u64>, rates: Rates<'_>) -> Result<Vec<f64>> {
+        let (accumulate, num_batches) = (self.update.accumulate(), self.batches_per_epoch());
+        // Steps of an epoch are no more than its batches, a usize.
+        let first_batch = |step: u64| (step as usize * accumulate).min(num_batches);
+        let batches = first_batch(steps.start)..first_batch(steps.end);
+        self.train_batches(epoch, batches, rates, &mut |_| ControlFlow::Continue(()))?;
+        let losses = self.step_losses()?;
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        Ok(steps.map(|step| mean(&losses[first_batch(step)..first_batch(step + 1)])).collect())
+    }
+
     /// Judges the validation images and reads what the epoch's batches were like. `train_time` is only handed on.
     ///
     /// # Errors
@@ -423,6 +436,13 @@ impl Session {
         Ok(None)
     }
 
+    /// The first tensor of the model with an element that is infinite or not a number, such as "parameter conv1.weight".
+    pub(super) fn first_non_finite_weight(&mut self) -> Result<Option<String>> {
+        let model = self.model()?;
+        let broken = model.iter().find(|(_, tensor)| !tensor.to_f64_vec().iter().all(|x| x.is_finite()));
+        Ok(broken.map(|(name, _)| format!("parameter {name}")))
+    }
+
     /// Judges the test images under the weights as they are.
     ///
     /// # Errors
@@ -507,9 +527,9 @@ impl Session {
 
 fn in_a_word(data: &Dataset) -> String {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&data.images);
-    hasher.update(&data.labels);
-    format!("{} of {} with CRC-32 {:08x}", data.len(), data.name, hasher.finalize())
+    data.images().for_each(|image| hasher.update(image));
+    data.labels().iter().for_each(|label| hasher.update(&label.to_le_bytes()));
+    format!("{} of {} with CRC-32 {:08x}", data.len(), data.name(), hasher.finalize())
 }
 
 /// The scalars of a first step over the first images.

@@ -51,16 +51,15 @@ impl Part {
 
     /// The images, their labels and their own order, under the names that graphs read them by.
     pub(super) fn states(&self, data: &Dataset, max_shard_bytes: usize) -> Result<Vec<(String, Tensor)>> {
-        let [channels, height, width] = data.shape;
+        let [channels, height, width] = data.shape();
         let mut states = Vec::new();
-        let mut rest = data.images.as_slice();
+        let mut first = 0;
         for (index, len) in shards(data, max_shard_bytes)?.into_iter().enumerate() {
-            let (shard, behind) = rest.split_at(len * data.image_len_bytes());
-            let tensor = Tensor::u8([len, channels, height, width], shard.to_vec())?;
+            let tensor = Tensor::u8([len, channels, height, width], data.pixels_of(first, len))?;
             states.push((self.state(&format!("images.{index}")), tensor));
-            rest = behind;
+            first += len;
         }
-        let labels = data.labels.iter().map(|&label| u32::from(label)).collect();
+        let labels = data.labels().iter().map(|&label| u32::from(label)).collect();
         states.push((self.state("labels"), Tensor::u32([data.len()], labels)?));
         let order = (0..self.loader.num_images()).collect();
         states.push((self.state("order"), Tensor::u32([data.len()], order)?));
@@ -87,8 +86,8 @@ pub(super) fn shards(data: &Dataset, max_shard_bytes: usize) -> Result<Vec<usize
         0 | 1 => Ok(vec![data.len()]),
         2 => Ok(vec![per_shard, data.len() - per_shard]),
         _ => Err(Error::Limit {
-            what: format!("the {} images of {}", data.split, data.name),
-            needed: data.images.len() as u64,
+            what: format!("the {} images of {}", data.split(), data.name()),
+            needed: (data.len() * data.image_len_bytes()) as u64,
             limit: 2 * max_shard_bytes as u64,
             limit_name: "bytes in two bindings",
             device: "every device".to_owned(),

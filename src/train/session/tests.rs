@@ -1,7 +1,7 @@
 //! Data sets in two bindings, augmentation in training alone, and looks into a network that change nothing.
 
 use super::*;
-use crate::data::{DatasetName, Split};
+use crate::data::Split;
 use crate::exec::verify;
 use crate::graph::{Graph, Value};
 use crate::nn::{BatchNorm2dLayer, Conv2dLayer, Linear, Mode};
@@ -17,12 +17,11 @@ fn devices() -> Vec<Device> {
 
 fn dataset(split: Split, count: usize) -> Dataset {
     let mut stream = Stream::new(count as u64, 0);
-    let labels: Vec<u8> = (0..count).map(|_| stream.next_below(3) as u8).collect();
+    let labels: Vec<u16> = (0..count).map(|_| stream.next_below(3) as u16).collect();
     // Brighter for higher labels, so that there is something to learn.
     let pixel = |index: usize, stream: &mut Stream| (40 * u32::from(labels[index / 64]) + stream.next_below(100)) as u8;
     let images = (0..count * 64).map(|index| pixel(index, &mut stream)).collect();
-    let class_names = &["dark", "middle", "bright"];
-    Dataset { name: DatasetName::Mnist, split, images, labels, shape: [1, 8, 8], num_classes: 3, class_names }
+    Dataset::from_arrays(images, labels, ["dark", "middle", "bright"], [1, 8, 8]).unwrap().with_split(split)
 }
 
 fn network(graph: &mut Graph, images: Value, mode: Mode) -> Result<Value> {

@@ -109,22 +109,23 @@ fn defaults_are_pytorchs_and_lengths_those_that_are_shown() {
         rows.iter().map(|row| row["lr"].as_f64().unwrap()).collect()
     };
     let third = "0.3333333333333333";
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (&[], &["--scheduler=step", "--step-size=100"]),
         (&["--scheduler=step", "--step-size=3"], &["--scheduler=multi-step", "--milestones=3,6", "--gamma=0.1"]),
         (
             &["--scheduler=linear"],
-            &["--scheduler=linear", "--start-factor", third, "--end-factor=1", "--total-iters=5"],
+            &["--scheduler=linear", "--start-factor", third, "--end-factor=1", "--total-iters=8"],
         ),
         (&["--scheduler=constant-factor"], &["--scheduler=constant-factor", "--factor", third, "--total-iters=5"]),
-        (&["--scheduler=polynomial"], &["--scheduler=polynomial", "--total-iters=5", "--power=1"]),
+        (&["--scheduler=polynomial"], &["--scheduler=polynomial", "--total-iters=8", "--power=1"]),
         (&["--scheduler=cosine"], &["--scheduler=cosine", "--t-max=8", "--eta-min=0"]),
         (
             &["--scheduler=cosine", "--warmup=3"],
             &["--scheduler=cosine", "--t-max=5", "--warmup=3", "--warmup-factor", third],
         ),
         (&["--scheduler=one-cycle", "--max-lr=1"], &["--scheduler=one-cycle", "--max-lr=1", "--total-steps=8"]),
-        (&["--warmup=5"], &["--scheduler=linear"]),
+        (&["--scheduler=one_cycle"], &["--scheduler=one-cycle", "--max-lr=0.1"]),
+        (&["--warmup=5"], &["--scheduler=linear", "--total-iters=5"]),
     ];
     for (short, long) in cases {
         assert_eq!(lrs(short), lrs(long), "{short:?}");
@@ -175,11 +176,11 @@ fn a_schedule_of_a_run_is_shown_from_its_configuration() {
 fn what_a_schedule_cannot_be_is_a_usage_error() {
     let place = Place::new();
     let cases: [(&[&str], &str); 33] = [
-        (&["--scheduler", "step"], "--step-size: expected to be given with --scheduler step"),
+        (&["--scheduler", "step"], "--step-size: expected to be given, as it has no default"),
         (&["--scheduler", "multi-step"], "--milestones: expected to be given"),
         (&["--scheduler", "exponential"], "--gamma: expected to be given"),
         (&["--scheduler", "cosine-warm-restarts"], "--t-0: expected to be given"),
-        (&["--scheduler", "one-cycle"], "--max-lr: expected to be given"),
+        (&["--scheduler", "one-cycle", "--no-cycle-momentum", "--max-momentum", "0.9"], "--max-momentum: "),
         (&["--scheduler", "unheard-of"], "cosine-warm-restarts"),
         (&["--scheduler", "step", "--step-size", "0"], "--step-size: expected at least 1"),
         (&["--scheduler", "step", "--step-size", "1", "--gamma", "-1"], "--gamma: "),
@@ -199,16 +200,22 @@ fn what_a_schedule_cannot_be_is_a_usage_error() {
             "--total-steps: expected at least the 10",
         ),
         (&["--scheduler", "one-cycle", "--max-lr", "1", "--max-momentum", "1"], "--max-momentum: "),
-        (&["--scheduler", "one-cycle", "--max-lr", "1", "--warmup", "2"], "--warmup: expected to be used only with"),
+        (
+            &["--scheduler", "one-cycle", "--max-lr", "1", "--warmup", "2"],
+            "--warmup: expected 0 before a schedule that has a rise",
+        ),
         (&["--scheduler", "plateau", "--threshold", "-1"], "--threshold: "),
         (&["--scheduler", "plateau", "--min-lr", "-1"], "--min-lr: "),
         (&["--scheduler", "plateau"], "--metric: expected 9 values"),
         (&["--scheduler", "plateau", "--metric", "1,1,1"], "got 3"),
         (&["--scheduler", "cosine", "--metric", "1"], "--metric: expected to be used only with --scheduler plateau"),
-        (&["--scheduler", "cosine", "--warmup", "10"], "--t-max: expected a part of the run"),
+        (&["--scheduler", "cosine", "--warmup", "10"], "--warmup: expected fewer than the 10 epochs of the run"),
         (&["--warmup", "2", "--warmup-factor", "0"], "--warmup-factor: "),
-        (&["--warmup-factor", "0.1"], "--warmup-factor: expected to be used only with --warmup"),
-        (&["--scheduler", "plateau", "--interval", "batch"], "--interval: expected to be used only with"),
+        (&["--warmup-factor", "0.1"], "--warmup-factor: expected a warmup of at least 1 step"),
+        (
+            &["--scheduler", "plateau", "--interval", "batch"],
+            "--interval: expected a schedule that counts steps, or a warmup",
+        ),
         (&["--lr", "0"], "--lr: "),
         (&["--steps", "0"], "--steps"),
     ];

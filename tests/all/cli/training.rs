@@ -42,35 +42,56 @@ fn every_scheduler_trains_and_its_configuration_repeats_the_run() {
 
 /// 128 images in batches of 50 are three steps an epoch.
 #[test]
-fn a_configuration_names_the_lengths_that_were_left_open() {
-    let len = |args: &[&str], path: &[&str]| {
+fn lengths_that_were_left_open_are_those_of_the_run_and_stay_open_in_its_file() {
+    let one_cycle = ["--scheduler=one-cycle", "--max-lr=0.1"];
+    let accumulated = [&one_cycle[..], &["--accumulate=2"]].concat();
+    // (options, what is said, the length's name)
+    let cases: [(&[&str], &str, &str); 5] = [
+        (&["--scheduler=cosine"], "learning rate 0.01, cosine to 0 over 2 epochs", "t_max"),
+        (&["--scheduler=cosine", "--interval=batch"], "cosine to 0 over 6 steps", "t_max"),
+        (&["--scheduler=cosine", "--warmup=2", "--interval=batch"], "then cosine to 0 over 4 steps", "t_max"),
+        (&one_cycle, "one cycle up to 0.1 over 6 steps, momentum", "total_steps"),
+        // Two batches a step are two steps an epoch.
+        (&accumulated, "one cycle up to 0.1 over 4 steps, momentum", "total_steps"),
+    ];
+    for (args, said, name) in cases {
         let place = Place::new();
         let stdout = succeeds(place.train(&[&["--no-report"], args].concat()));
-        let table = toml::Value::Table(config(&place.runs()[0]));
-        let part = |value: toml::Value, key: &&str| match value {
-            toml::Value::Array(list) => list[key.parse::<usize>().unwrap()].clone(),
-            other => other[key].clone(),
-        };
-        (path.iter().fold(table, part).as_integer().unwrap(), stdout)
-    };
-    let (t_max, stdout) = len(&["--scheduler=cosine"], &["schedule", "t_max"]);
-    assert!(t_max == 2 && stdout.contains("learning rate 0.01, cosine to 0 over 2 epochs"), "{t_max}: {stdout}");
-    let (t_max, _) = len(&["--scheduler=cosine", "--interval=batch"], &["schedule", "t_max"]);
-    assert_eq!(t_max, 6);
-    let after = ["schedule", "schedules", "1", "t_max"];
-    assert_eq!(len(&["--scheduler=cosine", "--warmup=2", "--interval=batch"], &after).0, 4);
-    let one_cycle = ["--scheduler=one-cycle", "--max-lr=0.1"];
-    let (total_steps, stdout) = len(&one_cycle, &["schedule", "total_steps"]);
-    assert!(total_steps == 6 && stdout.contains("one cycle up to 0.1 over 6 steps, momentum"), "{stdout}");
-    // Two batches a step are two steps an epoch.
-    assert_eq!(len(&[&one_cycle[..], &["--accumulate=2"]].concat(), &["schedule", "total_steps"]).0, 4);
+        assert!(stdout.contains(said), "{args:?}: {said} in {stdout}");
+        let schedule = config(&place.runs()[0])["schedule"].clone();
+        assert!(schedule.get("kind").is_some() && schedule.get(name).is_none(), "{args:?}: {schedule}");
+    }
 }
 
-/// The epochs that are done were trained under the lengths that the run began with.
+#[test]
+fn a_longer_run_has_a_longer_schedule_and_says_so() {
+    for (args, said) in [
+        (&["--scheduler=cosine"][..], "cosine now ends at epoch 4 instead of 2"),
+        (&["--scheduler=one-cycle", "--max-lr=0.1"], "one_cycle now ends at step 12 instead of 6"),
+    ] {
+        let place = Place::new();
+        succeeds(place.train(&[&["--no-report"], args].concat()));
+        let run = place.runs()[0].clone();
+        let stdout = succeeds(place.lenet(&["--resume", run.to_str().unwrap(), "--epochs=4", "--no-report"]));
+        assert!(stdout.contains(said), "{said} in {stdout}");
+        let whole = Place::new();
+        let four =
+            ["--train-limit=128", "--val-limit=64", "--epochs=4", "--batch-size=50", "--device=cpu", "--no-report"];
+        succeeds(whole.lenet(&[&four[..], &["--data", DATA], args].concat()));
+        let lrs = |run: &Path| -> Vec<f64> {
+            let reports = lines(&read(&run.join("metrics.jsonl")));
+            reports.iter().filter(|line| line["epoch"].is_u64()).map(|line| line["lr"].as_f64().unwrap()).collect()
+        };
+        let (resumed, want) = (lrs(&run), lrs(&whole.runs()[0]));
+        assert_eq!(resumed[2..], want[2..], "{args:?}: the epochs after it are those of a run of 4");
+        assert_ne!(resumed[1], want[1], "{args:?}: and those before it are not");
+    }
+}
+
 #[test]
 fn a_run_that_goes_on_keeps_its_schedule() {
     let place = Place::new();
-    succeeds(place.train(&["--no-report", "--scheduler=one-cycle", "--max-lr=0.1"]));
+    succeeds(place.train(&["--no-report", "--scheduler=one-cycle", "--max-lr=0.1", "--total-steps=6"]));
     let run = place.runs()[0].to_str().unwrap().to_owned();
     let longer = place.lenet(&["--resume", &run, "--epochs=3", "--no-report"]);
     assert_eq!(longer.code, 2, "{}", longer.stderr);
@@ -161,7 +182,6 @@ fn what_is_asked_for_is_said_and_kept() {
         min_delta = 0.0
         patience = 5
         start_epoch = 2
-        check_finite = true
         "#,
     )
     .unwrap();

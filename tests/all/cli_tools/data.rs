@@ -21,9 +21,9 @@ fn data_sets_are_listed_with_where_they_are() {
     // One that lost a file is listed with what is wrong, and is no reason to fail.
     std::fs::remove_file(cache.join("t10k-labels-idx1-ubyte.gz")).unwrap();
     let stdout = succeeds(place.lenet(&["data", "list"]));
-    assert!(stdout.contains("not to be used: ") && stdout.contains("t10k-labels-idx1-ubyte.gz"), "{stdout}");
+    assert!(stdout.contains("cannot be used: ") && stdout.contains("t10k-labels-idx1-ubyte.gz"), "{stdout}");
     let stdout = succeeds(place.lenet(&["data", "list", "--data", "nowhere"]));
-    assert_eq!(stdout.matches("lenet data fetch").count(), 3, "{stdout}");
+    assert!(stdout.matches("lenet data fetch").count() >= 3, "{stdout}");
 }
 
 #[test]

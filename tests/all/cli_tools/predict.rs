@@ -9,11 +9,11 @@ use crate::cli::{Place, lines, succeeds};
 /// The first test image of each class, enlarged to 84×84, in `<class>.png`, and its negative in `<class>.jpg`.
 fn write_images(place: &Place) -> Vec<PathBuf> {
     let test = bundled::fashion_mnist().unwrap().test;
-    let image = |class: u8| {
-        let index = test.labels.iter().position(|&label| label == class).unwrap();
-        GrayImage::from_raw(28, 28, test.images[index * 784..(index + 1) * 784].to_vec()).unwrap()
+    let image = |class: u16| {
+        let index = test.labels().iter().position(|&label| label == class).unwrap();
+        GrayImage::from_raw(28, 28, test.image(index).to_vec()).unwrap()
     };
-    let write = |class: u8| {
+    let write = |class: u16| {
         let path = place.path(&format!("{class}.png"));
         let mut large = image::imageops::resize(&image(class), 84, 84, image::imageops::FilterType::Nearest);
         large.save(&path).unwrap();

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use wgrad::Result;
-use wgrad::data::{BorderColor, DatasetName, Normalize};
+use wgrad::data::{BorderColor, DataSource, Normalize};
 use wgrad::run::RunConfig;
 
 use super::{absolute, choice, parser, reject, set};
@@ -13,8 +14,8 @@ use super::{absolute, choice, parser, reject, set};
 #[command(next_help_heading = "Data")]
 pub struct DatasetOption {
     /// The images [default: fashion-mnist]
-    #[arg(long, value_name = "NAME", value_parser = parser::<DatasetName>(&["fashion-mnist", "mnist", "cifar10"]))]
-    pub dataset: Option<DatasetName>,
+    #[arg(long, value_name = "NAME", value_parser = dataset_name())]
+    pub dataset: Option<DataSource>,
 }
 
 #[derive(Args)]
@@ -25,7 +26,7 @@ pub struct SourceOptions {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// What pixels become: `none` only scales them to 0..1, `half` to -1..1, `dataset` to the data set's mean 0 and
-    /// deviation 1 [default: dataset]
+    /// standard deviation 1 [default: dataset]
     #[arg(long, value_name = "HOW", value_parser = parser::<Normalize>(&["none", "half", "dataset"]))]
     normalize: Option<Normalize>,
 }
@@ -47,15 +48,21 @@ pub struct SelectionOptions {
     no_shuffle: bool,
 }
 
+/// The names of data sets.
+pub fn dataset_name() -> impl TypedValueParser<Value = DataSource> {
+    let names = DataSource::ENTRIES.iter().map(|entry| entry.name);
+    PossibleValuesParser::new(names).try_map(|name| DataSource::named(&name))
+}
+
 impl DatasetOption {
     pub fn apply(&self, config: &mut RunConfig) {
-        set(self.dataset, &mut config.dataset);
+        set(self.dataset.clone(), &mut config.dataset);
     }
 
     /// As [`apply`](Self::apply), to the settings of a run that has ended: another data set's files would not be in
     /// that run's folder of data.
     pub fn apply_to_model(&self, config: &mut RunConfig) {
-        config.data = config.data.take().filter(|_| self.dataset.is_none_or(|name| name == config.dataset));
+        config.data = config.data.take().filter(|_| self.dataset.as_ref().is_none_or(|name| *name == config.dataset));
         self.apply(config);
     }
 }

@@ -20,13 +20,14 @@ use wgrad::{Error, Result};
 use crate::data::DataCommand;
 use crate::eval::EvalOptions;
 use crate::export::ExportOptions;
+use crate::lr_find::RangeTestOptions;
 use crate::predict::PredictOptions;
 use crate::schedule::ScheduleOptions;
 use crate::summary::SummaryOptions;
 use crate::sweep::SweepOptions;
 
-pub use data::{DatasetOption, SourceOptions};
-use data::{SelectionOptions, TransformOptions};
+use data::TransformOptions;
+pub use data::{DatasetOption, SelectionOptions, SourceOptions, dataset_name};
 use network::InitOption;
 pub use network::NetworkOptions;
 pub use optimizer::BatchOptions;
@@ -64,6 +65,8 @@ pub enum Command {
     Data(DataCommand),
     /// Show the learning rate of every step under a schedule, as a table, a picture or JSON
     Schedule(Box<ScheduleOptions>),
+    /// Try growing learning rates for a few steps each and suggest one (Smith's range test)
+    LrFind(Box<RangeTestOptions>),
     /// Set runs side by side: the settings that differ, scores, and a picture of their curves
     Compare(CompareOptions),
     /// Search for good settings: many runs over a space of them, ranked
@@ -159,7 +162,7 @@ pub struct StepOptions {
     regularization: RegularizationOptions,
     #[command(flatten)]
     transforms: TransformOptions,
-    /// What to run on: `gpu` (the best adapter), `cpu` or a part of an adapter's name [default: gpu]
+    /// What to run on: `auto`, `gpu` (the best adapter), `cpu` or a part of an adapter's name [default: gpu; lr-find: auto]
     #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE", help_heading = "Run")]
     device: Option<String>,
 }
@@ -224,9 +227,18 @@ impl PlanOptions {
 }
 
 impl StepOptions {
-    /// A run with these options.
+    /// A run with these options, for a step of it on a GPU.
     pub fn config(self) -> Result<RunConfig> {
-        let mut config = RunConfig { device: "gpu".to_owned(), health: None, ..RunConfig::default() };
+        self.over(RunConfig { device: "gpu".to_owned(), health: None, ..RunConfig::default() })
+    }
+
+    /// A run with these options, for a range test: on the device that training would take, with rates of its own.
+    pub fn config_of_range_test(self) -> Result<RunConfig> {
+        reject("--lr", self.optimizer.lr.is_some(), "a run that trains", "lr-find, which has --start-lr and --end-lr")?;
+        self.over(RunConfig { health: None, ..RunConfig::default() })
+    }
+
+    fn over(self, mut config: RunConfig) -> Result<RunConfig> {
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.network.apply(&mut config);
@@ -270,6 +282,8 @@ pub fn as_option(error: Error) -> Error {
                 "min_delta" => "early-stopping-min-delta",
                 "start_epoch" => "early-stopping-start-epoch",
                 "beta1" | "beta2" => "betas",
+                "schedule" => "scheduler",
+                "cycle_momentum" => "no-cycle-momentum",
                 "flip_probability" => "flip",
                 "max_rotation_degrees" => "rotate",
                 "max_shift" => "shift",

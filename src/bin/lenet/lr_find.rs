@@ -1,0 +1,101 @@
+//! `lenet lr-find`: the learning-rate range test.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use wgrad::report::curves::lr_find_plot;
+use wgrad::train::{LrFind, LrFindOptions, lr_find};
+use wgrad::{Device, Result};
+
+use crate::console::{self, short};
+use crate::options::{SelectionOptions, StepOptions, as_option};
+
+/// Rows of the table.
+const ROWS: usize = 25;
+
+#[derive(Args)]
+pub struct RangeTestOptions {
+    /// The rate of the first step
+    #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().start_lr)]
+    start_lr: f64,
+    /// The rate of the last step
+    #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().end_lr)]
+    end_lr: f64,
+    /// Steps of the optimizer, each with a rate of its own
+    #[arg(long, value_name = "N", default_value_t = LrFindOptions::default().num_steps)]
+    steps: u64,
+    /// Share of the running mean of the loss that each step keeps
+    #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().smoothing)]
+    smoothing: f64,
+    /// Stop where the smoothed loss is so many times the lowest
+    #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().diverges_at)]
+    diverges_at: f64,
+    /// Draw the loss over the rate into this picture
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    picture: Option<PathBuf>,
+    /// Print one JSON object and nothing else
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    #[command(flatten)]
+    selection: SelectionOptions,
+    #[command(flatten)]
+    step: StepOptions,
+}
+
+pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
+    let RangeTestOptions { start_lr, end_lr, steps: num_steps, smoothing, diverges_at, picture, json, .. } = options;
+    let mut config = options.step.config_of_range_test()?;
+    options.selection.apply(&mut config);
+    config.validate().map_err(as_option)?;
+    let (device, reason) = Device::select(&config.device)?;
+    if !json {
+        console::line(format!("device    {device}: {reason}"))?;
+    }
+    let data = config.load_data()?;
+    let mut session = config.session(&device, &data)?;
+    let find = LrFindOptions { start_lr, end_lr, num_steps, smoothing, diverges_at };
+    let found = lr_find(&mut session, &find).map_err(as_option)?;
+    if let Some(path) = &picture {
+        lr_find_plot(&found).save(path)?;
+    }
+    if json {
+        console::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    console::line(table(&found))?;
+    console::line(verdict(&found))?;
+    if let Some(path) = picture {
+        console::line(format!("picture   {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A row for one step in so many, and the last.
+fn table(found: &LrFind) -> String {
+    let stride = found.points.len().div_ceil(ROWS).max(1);
+    let mut text = format!("\n{:>5}  {:>13}  {:>10}  {:>10}\n", "step", "learning rate", "loss", "smoothed");
+    for (index, point) in found.points.iter().enumerate() {
+        if index % stride == 0 || index + 1 == found.points.len() {
+            // Writing to a string does not fail.
+            let _ =
+                writeln!(text, "{index:>5}  {:>13}  {:>10.4}  {:>10.4}", short(point.lr), point.loss, point.smoothed);
+        }
+    }
+    text
+}
+
+fn verdict(found: &LrFind) -> String {
+    let end = match (found.diverged, found.points.last()) {
+        (true, Some(last)) => format!("the loss diverged at a learning rate of {}", short(last.lr)),
+        _ => "the loss did not diverge; a larger --end-lr shows more".to_owned(),
+    };
+    let suggested = |lr: Option<f64>, why: &str| match lr {
+        Some(lr) => format!("--lr {:<10}  {why}", short(lr)),
+        None => format!("none             {why}"),
+    };
+    let steepest = suggested(found.steepest, "where the smoothed loss falls fastest");
+    let minimum = suggested(found.minimum_over_10, "a tenth of where it is lowest");
+    format!("stopped   {end}\nsuggested {steepest}\n          {minimum}")
+}
