@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wgrad::data::{self, FashionMnist, Normalize};
 use wgrad::exec::verify::verify;
-use wgrad::nn::LeNet5;
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::optim::Optimizer;
 use wgrad::train::{Session, SessionOptions};
 use wgrad::{Device, StateDict, StepTable};
@@ -23,7 +23,7 @@ fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
     Session::new(
         device,
         &SessionOptions {
-            model: &LeNet5::new(10),
+            model: &Classifier::new(LeNet5::default(), 10),
             train: &splits.train,
             validation: None,
             test: &splits.test,

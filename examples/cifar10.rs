@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use wgrad::data::{Cifar10, Normalize};
-use wgrad::nn::LeNet5;
-use wgrad::nn::weights;
+use wgrad::nn::weights::{self, Metadata};
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::report::grids::sample_grid;
 use wgrad::report::samples;
 use wgrad::schedule::Schedule;
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     }
     println!("{} training and {} test images, from {}", data.train.len(), data.test.len(), data.source);
 
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let normalize = Normalize::Half.stats(&data.train)?;
     let options = SessionOptions {
         batch_size: args.batch_size,
@@ -91,7 +91,8 @@ fn main() -> Result<()> {
     fit(&mut session, &fit_options, &mut Printer)?;
 
     // Saved, and loaded again: a safetensors file with PyTorch's names, which PyTorch can read as well.
-    weights::save(&args.model, &session.model()?, &[("model", "LeNet-5 on CIFAR-10".to_owned())])?;
+    let metadata = Metadata { network: Some(model.network.clone()), ..Metadata::default() };
+    weights::save(&args.model, &session.model()?, &metadata.entry("dataset", "CIFAR-10"))?;
     println!("saved to {}", args.model.display());
     let loaded = weights::load(&args.model)?;
 

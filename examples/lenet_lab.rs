@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use wgrad::nn::Summary;
+use wgrad::nn::{LeNet5, Summary};
 use wgrad::optim::{Optimizer, Regularization, Sgd, UpdateOptions};
 use wgrad::report::grids::{ImageSample, sample_grid};
 use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
@@ -200,7 +200,8 @@ impl Lab {
         let decaying = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
         self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
         self.train("L1 0.001", &RunConfig { update: sparse, ..stopping.clone() })?;
-        self.train("dropout 0.5", &RunConfig { dropout: 0.5, ..stopping.clone() })?;
+        let dropout = LeNet5 { dropout: 0.5, ..LeNet5::default() };
+        self.train("dropout 0.5", &RunConfig { network: dropout.into(), ..stopping.clone() })?;
         self.say(
             "All three keep the network from learning images by heart: the gap between training and validation closes. \
              L2 shrinks large weights most, L1 sends small ones to 0, dropout makes every unit do without the others. On \
@@ -229,7 +230,8 @@ impl Lab {
 
     fn normalize_batches(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("7. What does batch normalisation change?");
-        self.train("batch norm", &RunConfig { batch_norm: true, ..stopping.clone() })?;
+        let batch_norm = LeNet5 { batch_norm: true, ..LeNet5::default() };
+        self.train("batch norm", &RunConfig { network: batch_norm.into(), ..stopping.clone() })?;
         self.say(
             "Each channel of the first convolution gets mean 0 and deviation 1 over a batch, then a scale and a shift that \
              are learned, so the layers behind it see the same range whatever the first one does.",
@@ -278,7 +280,8 @@ impl Lab {
         let outcome = fit(&mut session, &config.fit_options(), &mut Recorder { folder: &mut folder })?;
         folder.add_metrics(&outcome)?;
         let weights = session.model()?;
-        folder.write_model(&weights, &[("lesson", name.to_owned())])?;
+        let metadata = config.metadata(&self.data.test)?.entry("lesson", name);
+        folder.write_model(&weights, &metadata)?;
         let (device, test) = (&self.device, &self.data.test);
         let (model, normalize) = (config.model()?, config.normalize.stats(test)?);
         let options = ReportOptions { device, model: &model, weights: &weights, test, normalize: &normalize };
@@ -334,8 +337,8 @@ metric = "val_accuracy"
 
 [space]
 lr = { min = 0.003, max = 0.1, log = true }
-dropout = { choices = [0.0, 0.2] }
-batch_norm = { choices = [false, true] }
+network.dropout = { choices = [0.0, 0.2] }
+network.batch_norm = { choices = [false, true] }
 "#;
 
 /// Writes epochs down, and says how every fifth and each best one was.

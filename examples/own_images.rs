@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use image::GrayImage;
 use wgrad::data::{Choice, Dataset, ImageFolder, Normalize, Photo, PhotoOptions, Splits, bundled};
-use wgrad::nn::LeNet5;
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::schedule::Schedule;
 use wgrad::train::predict::{Predictor, PredictorOptions};
 use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit};
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     // training images, since nobody has published any.
     let normalize = Normalize::Dataset.stats(&train)?;
     let (train, validation) = train.hold_out(0.1, 0)?;
-    let model = LeNet5::new(train.num_classes());
+    let model = Classifier::new(LeNet5::default(), train.num_classes());
     let options = SessionOptions {
         validation: Some(&validation),
         batch_size: 16,

@@ -5,11 +5,11 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use wgrad::train::weights;
+use wgrad::nn::weights;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(tensors) = weights::from_bytes(Path::new("file"), bytes) {
-        for tensor in tensors.values() {
+    if let Ok(file) = weights::from_bytes(Path::new("file"), bytes) {
+        for tensor in file.tensors.values() {
             assert_eq!(tensor.to_f32_vec().len(), tensor.shape().num_elems());
         }
     }

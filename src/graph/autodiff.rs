@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{Graph, NodeKind, Value};
+use super::{Graph, NodeKind, Scope, Value};
 use crate::ops::Operation;
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
 use crate::{Error, Result};
@@ -81,7 +81,7 @@ impl Graph {
                 continue;
             }
             let scope = if node.scope.is_empty() { "backward".to_owned() } else { format!("{}.backward", node.scope) };
-            let outer = std::mem::replace(&mut self.scope, vec![scope]);
+            let outer = std::mem::replace(&mut self.scope, vec![Scope { name: scope, names_states: false }]);
             let grads =
                 op.vjp(&mut Vjp { graph: self, inputs: &node.inputs, outputs: &outputs, grad_outputs: &grad_outputs })?;
             assert_eq!(grads.len(), node.inputs.len(), "{} gives one gradient for each input", op.name());

@@ -85,9 +85,19 @@ pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) outputs: BTreeMap<String, Value>,
     named: BTreeMap<String, Value>,
-    scope: Vec<String>,
+    scope: Vec<Scope>,
+    shares: bool,
+    num_streams: u32,
     grad_enabled: bool,
     guard: Option<String>,
+}
+
+/// A part of a graph that has a name.
+#[derive(Clone, Debug)]
+struct Scope {
+    name: String,
+    /// Whether it is part of the names of states.
+    names_states: bool,
 }
 
 impl Graph {
@@ -101,6 +111,8 @@ impl Graph {
             outputs: BTreeMap::new(),
             named: BTreeMap::new(),
             scope: Vec::new(),
+            shares: false,
+            num_streams: 0,
             grad_enabled: true,
             guard: None,
         }
@@ -111,19 +123,21 @@ impl Graph {
         &self.name
     }
 
-    /// A learned tensor: [`Graph::backward`] gives its gradient, and it starts as `init` says. Asking again for the
-    /// same name, shape and initial value gives the same value.
+    /// A learned tensor: [`Graph::backward`] gives its gradient, and it starts as `init` says. Its name is `name` within
+    /// the [`scope`](Graph::scope). Graphs of one program share parameters by name; within a graph each is declared once,
+    /// so that two layers of one name do not share weights unnoticed. [`Graph::share`] is for those that should.
     ///
     /// # Errors
-    /// [`Error::NameClash`] where the name means something else already.
+    /// [`Error::NameClash`] where the name is taken.
     pub fn parameter(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Value> {
         self.state(StateSpec { name: name.to_owned(), ty: TensorType::f32(shape), kind: StateKind::Parameter, init })
     }
 
-    /// A tensor that the host writes before a run and that stays until it is written again.
+    /// A tensor that the host writes before a run and that stays until it is written again. Asking again for the same
+    /// name, shape and element type gives the same value.
     ///
     /// # Errors
-    /// As [`Graph::parameter`].
+    /// [`Error::NameClash`] where the name means something else already.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Result<Value> {
         self.state(StateSpec { name: name.to_owned(), ty, kind: StateKind::Input, init: Init::Zeros })
     }
@@ -131,25 +145,31 @@ impl Graph {
     /// An input that [`Graph::backward`] gives a gradient for.
     ///
     /// # Errors
-    /// As [`Graph::parameter`].
+    /// As [`Graph::input`].
     pub fn input_with_grad(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Value> {
         let value = self.input(name, TensorType::f32(shape))?;
         self.nodes[value.node as usize].requires_grad = true;
         Ok(value)
     }
 
-    /// A state of any kind.
+    /// A state of any kind; its name is `spec.name` within the [`scope`](Graph::scope). Asking again for the same state
+    /// gives the same value, but for parameters, which [`Graph::share`] must allow.
     ///
     /// # Errors
-    /// As [`Graph::parameter`].
-    pub fn state(&mut self, spec: StateSpec) -> Result<Value> {
+    /// [`Error::NameClash`] where the name is taken.
+    pub fn state(&mut self, mut spec: StateSpec) -> Result<Value> {
+        spec.name = self.scoped_name(&spec.name);
         if let Some(&value) = self.named.get(&spec.name) {
-            let first = match &self.node(value).kind {
-                NodeKind::State(first) if *first == spec => return Ok(value),
-                NodeKind::State(first) => format!("{:?} {} starting as {:?}", first.kind, first.ty, first.init),
-                _ => "a scalar".to_owned(),
+            let may_share = self.shares || spec.kind != StateKind::Parameter;
+            let describe = |spec: &StateSpec| format!("{:?} {} starting as {:?}", spec.kind, spec.ty, spec.init);
+            let (first, mut second) = match &self.node(value).kind {
+                NodeKind::State(first) if *first == spec && may_share => return Ok(value),
+                NodeKind::State(first) => (describe(first), describe(&spec)),
+                _ => ("a scalar".to_owned(), describe(&spec)),
             };
-            let second = format!("{:?} {} starting as {:?}", spec.kind, spec.ty, spec.init);
+            if first == second {
+                second = "the same again, which would share its values (Graph::share allows it)".to_owned();
+            }
             return Err(Error::NameClash { name: spec.name, first, second });
         }
         if let Init::Values(tensor) = &spec.init
@@ -210,12 +230,55 @@ impl Graph {
         Ok(())
     }
 
-    /// Appends nodes under the name of a layer, which plans and messages show.
-    pub fn scoped<T>(&mut self, name: &str, build: impl FnOnce(&mut Graph) -> T) -> T {
-        self.scope.push(name.to_owned());
+    /// Appends a layer or block: the names of states declared in `build` begin with `name` and a dot, and plans and
+    /// messages show the name. Scopes nest: `conv1.weight` in `0` in `layer1` is `layer1.0.conv1.weight`. An empty name
+    /// adds nothing.
+    ///
+    /// ```
+    /// use wgrad::{Graph, TensorType, nn::Linear};
+    ///
+    /// # fn main() -> wgrad::Result<()> {
+    /// let mut graph = Graph::new("example");
+    /// let x = graph.input("x", TensorType::f32([2, 3]))?;
+    /// graph.scope("block", |graph| Linear::new("fc", 4).bias(false).forward(graph, x))?;
+    /// assert_eq!(graph.parameters()[0].0, "block.fc.weight");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scope<T>(&mut self, name: &str, build: impl FnOnce(&mut Graph) -> T) -> T {
+        self.within(Scope { name: name.to_owned(), names_states: true }, build)
+    }
+
+    /// Appends nodes under a name that plans and messages show and that is no part of the names of states.
+    pub fn label<T>(&mut self, name: &str, build: impl FnOnce(&mut Graph) -> T) -> T {
+        self.within(Scope { name: name.to_owned(), names_states: false }, build)
+    }
+
+    fn within<T>(&mut self, scope: Scope, build: impl FnOnce(&mut Graph) -> T) -> T {
+        if scope.name.is_empty() {
+            return build(self);
+        }
+        self.scope.push(scope);
         let result = build(self);
         self.scope.pop();
         result
+    }
+
+    /// Appends nodes that may use parameters which the graph has already: declaring one again, with the same shape and
+    /// initial value, gives the one that is there, so that two layers have the same weights.
+    pub fn share<T>(&mut self, build: impl FnOnce(&mut Graph) -> T) -> T {
+        let before = std::mem::replace(&mut self.shares, true);
+        let result = build(self);
+        self.shares = before;
+        result
+    }
+
+    /// A number that no other part of this graph has been given, from 1: what [`Dropout::layer`](crate::ops::Dropout)
+    /// takes so that every dropout draws masks of its own. Graphs that are built alike number alike.
+    pub fn next_stream(&mut self) -> u32 {
+        // No network has 2^32 layers.
+        self.num_streams += 1;
+        self.num_streams
     }
 
     /// Appends nodes that no gradient flows through (PyTorch's `torch.no_grad`).
@@ -314,7 +377,7 @@ impl Graph {
         let requires_grad = self.grad_enabled && inputs.iter().any(|&input| self.requires_grad(input));
         let node = self.nodes.len();
         let num_outputs = types.len();
-        let (scope, guard) = (self.scope.join("."), self.guard.clone());
+        let (scope, guard) = (self.scope_path(), self.guard.clone());
         self.nodes.push(Node { kind: NodeKind::Op(op), inputs: inputs.to_vec(), types, requires_grad, scope, guard });
         Ok((0..num_outputs).map(|output| self.value(node, output)).collect())
     }
@@ -324,8 +387,17 @@ impl Graph {
         Ok(self.push(op, inputs)?[0])
     }
 
+    fn scope_path(&self) -> String {
+        self.scope.iter().map(|scope| scope.name.as_str()).collect::<Vec<_>>().join(".")
+    }
+
+    fn scoped_name(&self, name: &str) -> String {
+        let scopes = self.scope.iter().filter(|scope| scope.names_states).map(|scope| scope.name.as_str());
+        scopes.chain([name]).collect::<Vec<_>>().join(".")
+    }
+
     fn leaf(&mut self, kind: NodeKind, ty: TensorType, requires_grad: bool) -> Value {
-        let scope = self.scope.join(".");
+        let scope = self.scope_path();
         self.nodes.push(Node { kind, inputs: Vec::new(), types: vec![ty], requires_grad, scope, guard: None });
         self.value(self.nodes.len() - 1, 0)
     }

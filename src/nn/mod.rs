@@ -1,17 +1,22 @@
-//! Layers and models: plain descriptions that append nodes to a graph. A layer holds no weights; it declares them by
+//! Layers and networks: plain descriptions that append nodes to a graph. A layer holds no weights; it declares them by
 //! name, so that a training graph and an evaluation graph share them, and a safetensors file from PyTorch fits.
+//!
+//! A [`Model`] is anything that turns images into logits: a closure, a [`Sequential`], or a [`Classifier`], which is a
+//! [`Network`] chosen by name (or a file of layers) for a number of classes.
 
 mod layers;
-mod lenet;
+mod layers_file;
+pub mod networks;
 pub mod onnx;
 mod sequential;
+mod settings;
 mod summary;
 pub mod weights;
 
 pub use crate::graph::Init;
-pub use layers::{BatchNorm2dLayer, Conv2dLayer, Linear};
-pub use lenet::LeNet5;
-pub use sequential::Sequential;
+pub use layers::{BatchNorm2d, Conv2d, Dropout, Linear, WeightInit};
+pub use networks::{Architecture, Classifier, Layers, LeNet5, Mlp, Network, ResNet, Shortcut, Vgg};
+pub use sequential::{AnyLayer, Sequential};
 pub use summary::{LayerSummary, Summary};
 
 use crate::{Graph, Result, Value};
@@ -31,9 +36,9 @@ pub enum Mode {
     Eval,
 }
 
-/// A network that turns images into class scores.
+/// What turns images into logits. A closure of the same arguments is one too.
 pub trait Model {
-    /// Appends the scores (N, classes) of images (N, C, H, W).
+    /// Appends the logits (N, classes) of images (N, C, H, W).
     ///
     /// # Errors
     /// [`crate::Error::Operand`] where the images do not fit the network.

@@ -52,7 +52,7 @@ pub struct LayerSummary {
 }
 
 impl Summary {
-    /// Builds the model's training graph for `batch_size` images of `shape` (C, H, W) and looks at it.
+    /// Builds the model's training graph for `batch_size` images of `shape` (C, H, W) and reads it off.
     ///
     /// # Errors
     /// [`Error::Setting`] for a batch of 0 images; what [`Model::logits`] returns.
@@ -89,7 +89,7 @@ fn layers(graph: &Graph, logits: Value) -> Vec<LayerSummary> {
     let mut counted = HashSet::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let NodeKind::Op(op) = &node.kind else { continue };
-        // What only moves statistics along is no part of the way from images to scores.
+        // What only updates statistics is not on the way from images to logits.
         if !op.updates().is_empty() && !leads_to(graph, index, logits) {
             continue;
         }
@@ -102,7 +102,11 @@ fn layers(graph: &Graph, logits: Value) -> Vec<LayerSummary> {
             layers.push(LayerSummary { name: node.scope.clone(), ..LayerSummary::default() });
         }
         let layer = layers.last_mut().expect("one was just there, or was just added");
-        if !op.is_alias() || node.scope.is_empty() {
+        // A reshape within a layer says nothing, unless it is all that the layer does.
+        if !op.is_alias() && layer.ops == ["reshape"] && !node.scope.is_empty() {
+            layer.ops.clear();
+        }
+        if !op.is_alias() || layer.ops.is_empty() {
             layer.ops.push(op.name());
         }
         layer.output = node.types[0].shape.dims().to_vec();
@@ -149,11 +153,11 @@ fn leads_to(graph: &Graph, node: usize, value: Value) -> bool {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::nn::{LeNet5, Sequential};
+    use crate::nn::{Classifier, LeNet5, Sequential};
 
     #[test]
     fn lenet_is_summed_up_as_by_hand() {
-        let model = LeNet5 { num_classes: 10, batch_norm: true, dropout: 0.5 };
+        let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.5 }, 10);
         let summary = Summary::of(&model, [1, 28, 28], 3).unwrap();
         let layer = |name: &str| summary.layers.iter().find(|layer| layer.name == name).unwrap();
         let (conv1, bn1, fc1) = (layer("conv1"), layer("bn1"), layer("fc1"));
@@ -186,10 +190,11 @@ mod tests {
         assert_eq!(summary.parameter_bytes, 4 * (44_426 + 24));
         assert_eq!(summary.input_bytes, 3 * 28 * 28 * 4);
         assert_eq!(summary.flops, summary.layers.iter().map(|layer| layer.flops).sum::<u64>());
-        let plain = Summary::of(&LeNet5::new(10), [3, 32, 32], 1).unwrap();
+        let lenet = Classifier::new(LeNet5::default(), 10);
+        let plain = Summary::of(&lenet, [3, 32, 32], 1).unwrap();
         assert_eq!(plain.num_parameters, 62_006);
-        assert!(Summary::of(&LeNet5::new(10), [1, 28, 28], 0).unwrap_err().is_usage());
-        assert!(Summary::of(&LeNet5::new(10), [1, 2, 2], 1).is_err());
+        assert!(Summary::of(&lenet, [1, 28, 28], 0).unwrap_err().is_usage());
+        assert!(Summary::of(&lenet, [1, 2, 2], 1).is_err());
     }
 
     #[test]

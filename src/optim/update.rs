@@ -177,7 +177,7 @@ impl Update {
     /// [`Error::Setting`] where a group matches no parameter; [`Error::Operand`] where no parameter has a gradient.
     pub fn append_to(&self, graph: &mut Graph, loss: Value, grads: &Gradients) -> Result<Value> {
         let chunks = self.chunks(graph, grads)?;
-        graph.scoped("optimizer", |graph| {
+        graph.label("optimizer", |graph| {
             let total = self.append_penalty(graph, loss, &chunks)?;
             self.append_chunks(graph, chunks)?;
             Ok(total)
@@ -187,7 +187,7 @@ impl Update {
     /// The update alone, for gradients of a loss that nobody asks about.
     pub(super) fn append_gradients(&self, graph: &mut Graph, grads: &Gradients) -> Result<()> {
         let chunks = self.chunks(graph, grads)?;
-        graph.scoped("optimizer", |graph| self.append_chunks(graph, chunks))
+        graph.label("optimizer", |graph| self.append_chunks(graph, chunks))
     }
 
     fn append_chunks(&self, graph: &mut Graph, mut chunks: Vec<Chunk>) -> Result<()> {

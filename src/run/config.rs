@@ -11,8 +11,8 @@ use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
 use crate::nn::onnx::{self, OnnxOptions};
-use crate::nn::weights;
-use crate::nn::{LeNet5, Summary};
+use crate::nn::weights::{self, Metadata};
+use crate::nn::{Classifier, Network, Summary};
 use crate::optim::{Optimizer, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
@@ -51,10 +51,8 @@ pub struct RunConfig {
     pub seed: u64,
     /// What to compute on, as [`Device::select`] takes it. Default "auto".
     pub device: String,
-    /// Whether the network has a batch normalisation behind its first convolution.
-    pub batch_norm: bool,
-    /// The probability of dropout; 0 has none. Default 0.
-    pub dropout: f64,
+    /// The network: a name, or a table with its `kind` and settings. Default: LeNet-5.
+    pub network: Network,
     /// A model file to start from instead of random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -136,7 +134,7 @@ impl RunConfig {
         at_least_1("train_limit", self.train_limit)?;
         at_least_1("val_limit", self.val_limit)?;
         share("val_split", self.val_split)?;
-        share("dropout", self.dropout)?;
+        self.network.validate()?;
         let lr = self.learning_rate();
         if !(lr.is_finite() && lr > 0.0) {
             return Err(Error::setting("lr", "a number above 0", lr));
@@ -185,13 +183,28 @@ impl RunConfig {
         self.lr.unwrap_or_else(|| self.optimizer.default_lr())
     }
 
-    /// The network.
+    /// The network for the data set's classes.
     ///
     /// # Errors
     /// As [`Source::class_names`](data::Source::class_names).
-    pub fn model(&self) -> Result<LeNet5> {
+    pub fn model(&self) -> Result<Classifier> {
         let num_classes = self.dataset.get().class_names(self.data.as_deref())?.len();
-        Ok(LeNet5 { num_classes, batch_norm: self.batch_norm, dropout: self.dropout })
+        Ok(Classifier::new(self.network.clone(), num_classes))
+    }
+
+    /// What a model file of a run on `data` says of itself.
+    ///
+    /// # Errors
+    /// As [`Normalize::stats`].
+    pub fn metadata(&self, data: &Dataset) -> Result<Metadata> {
+        Ok(Metadata {
+            network: Some(self.network.clone()),
+            image_shape: Some(data.shape()),
+            dataset: Some(self.dataset.to_string()),
+            classes: data.class_names().iter().map(|&name| name.to_owned()).collect(),
+            normalize: Some(self.normalize.stats(data)?),
+            ..Metadata::default()
+        })
     }
 
     /// A data set of no images that knows shape, classes and statistics of the run's.
@@ -286,20 +299,26 @@ impl RunConfig {
     }
 
     /// Writes the network with the weights in `file` to `to` as an ONNX file, and makes its folder where it is missing;
-    /// see [`onnx`](onnx::onnx). The file's metadata has the data set and the names of the classes, in their order,
-    /// separated by commas. Gives the file's length in bytes.
+    /// see [`onnx`](onnx::onnx). The file's metadata has the data set, the names of the classes, in their order and
+    /// separated by commas, and the network's settings as JSON. Gives the file's length in bytes.
     ///
     /// # Errors
     /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
     pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
         let (model, weights) = (self.model()?, weights::load(file)?);
         let data = self.describe_data()?;
+        let network = serde_json::to_string(&self.network)
+            .map_err(|error| Error::setting("network", "settings that JSON can hold", error))?;
         let options = OnnxOptions {
             model: &model,
             weights: &weights,
             normalize: &self.normalize.stats(&data)?,
             shape: data.shape(),
-            metadata: &[("dataset", self.dataset.to_string()), ("classes", data.class_names().join(","))],
+            metadata: &[
+                ("dataset", self.dataset.to_string()),
+                ("classes", data.class_names().join(",")),
+                ("network", network),
+            ],
         };
         let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
         if let Some(folder) = to.parent() {
@@ -346,7 +365,7 @@ impl RunConfig {
         }
     }
 
-    pub(crate) fn session_options<'a>(&self, model: &'a LeNet5, data: &'a RunData) -> Result<SessionOptions<'a>> {
+    pub(crate) fn session_options<'a>(&self, model: &'a Classifier, data: &'a RunData) -> Result<SessionOptions<'a>> {
         let normalize = self.normalize.stats(&data.train)?;
         let augment = self.transforms.augment(&normalize);
         Ok(SessionOptions {
@@ -384,8 +403,7 @@ impl Default for RunConfig {
             shuffle: true,
             seed: 0,
             device: "auto".to_owned(),
-            batch_norm: false,
-            dropout: 0.0,
+            network: Network::default(),
             init: None,
             epochs: 30,
             batch_size: 64,
@@ -497,6 +515,7 @@ mod tests {
     fn settings_out_of_range_name_their_option() {
         let default = RunConfig::default;
         let none = Transforms::default();
+        let dropout = crate::nn::LeNet5 { dropout: 1.0, ..crate::nn::LeNet5::default() };
         let one_cycle = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
         let cases = [
             ("epochs", RunConfig { epochs: 0, ..default() }),
@@ -505,7 +524,7 @@ mod tests {
             ("val_limit", RunConfig { val_limit: Some(0), ..default() }),
             ("val_split", RunConfig { val_split: 2.0, ..default() }),
             ("val_split", RunConfig { val_split: f64::NAN, ..default() }),
-            ("dropout", RunConfig { dropout: 1.0, ..default() }),
+            ("network.dropout", RunConfig { network: dropout.into(), ..default() }),
             ("lr", RunConfig { lr: Some(0.0), ..default() }),
             ("seed", RunConfig { seed: u64::MAX, ..default() }),
             ("device", RunConfig { device: String::new(), ..default() }),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::exec::StateDict;
-use crate::nn::weights;
+use crate::nn::weights::{self, Metadata};
 use crate::train::HealthReport;
 use crate::{Error, Result, files};
 
@@ -123,9 +123,9 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write_model(&self, model: &StateDict, about: &[(&str, String)]) -> Result<PathBuf> {
+    pub fn write_model(&self, model: &StateDict, metadata: &Metadata) -> Result<PathBuf> {
         let path = self.path.join("model.safetensors");
-        weights::save(&path, model, about)?;
+        weights::save(&path, model, metadata)?;
         Ok(path)
     }
 }

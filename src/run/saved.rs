@@ -39,8 +39,8 @@ impl SavedModel {
         }
         let beside = file.with_file_name(CONFIG);
         let run = if beside.is_file() { RunConfig::load(&beside)? } else { RunConfig::default() };
-        let RunConfig { dataset, data, normalize, batch_norm, .. } = run;
-        let config = RunConfig { dataset, data, normalize, batch_norm, val_split: 0.0, ..RunConfig::default() };
+        let RunConfig { dataset, data, normalize, network, .. } = run;
+        let config = RunConfig { dataset, data, normalize, network, val_split: 0.0, ..RunConfig::default() };
         Ok(SavedModel { file, config })
     }
 }
@@ -50,6 +50,7 @@ impl SavedModel {
 mod tests {
     use super::*;
     use crate::data::{Cifar10, DataSource, Normalize};
+    use crate::nn::LeNet5;
 
     #[test]
     fn a_folder_and_the_file_in_it_are_the_same_model() {
@@ -58,13 +59,15 @@ mod tests {
         assert!(error.contains("model.safetensors"), "{error}");
         let file = folder.path().join(MODEL);
         std::fs::write(&file, "").unwrap();
-        let settings =
-            "dataset = \"cifar10\"\nnormalize = \"half\"\nbatch_norm = true\ntrain_limit = 7\nval_limit = 8\n";
+        let settings = "dataset = \"cifar10\"\nnormalize = \"half\"\ntrain_limit = 7\nval_limit = 8\n\
+             network = { kind = \"lenet5\", batch_norm = true }\n";
         std::fs::write(folder.path().join(CONFIG), settings).unwrap();
         for path in [folder.path(), &file] {
             let SavedModel { file: found, config } = SavedModel::open(path).unwrap();
             assert_eq!((&found, config.dataset, config.normalize), (&file, Cifar10 {}.into(), Normalize::Half));
-            assert!(config.batch_norm && config.train_limit.is_none() && config.val_limit.is_none());
+            let network = LeNet5 { batch_norm: true, ..LeNet5::default() };
+            assert_eq!(config.network, network.into());
+            assert!(config.train_limit.is_none() && config.val_limit.is_none());
         }
         std::fs::remove_file(folder.path().join(CONFIG)).unwrap();
         assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::default());

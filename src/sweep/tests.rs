@@ -168,7 +168,7 @@ fn what_a_space_cannot_be_names_the_setting_and_what_it_may_be() {
 
 #[test]
 fn settings_go_into_the_base_and_a_whole_table_before_what_is_in_it() {
-    let text = "[search]\nmethod = \"grid\"\n[base]\ndropout = 0.25\noptimizer = \"adam\"\n[space]\n\
+    let text = "[search]\nmethod = \"grid\"\n[base]\nnetwork = { kind = \"lenet5\", dropout = 0.25 }\noptimizer = \"adam\"\n[space]\n\
                 optimizer.weight_decay = { choices = [0.5] }\nupdate.regularization.l2 = { choices = [1e-3] }\n\
                 update.clip_norm = { choices = [1] }\n\
                 optimizer_ = { choices = [1] }";
@@ -179,7 +179,12 @@ fn settings_go_into_the_base_and_a_whole_table_before_what_is_in_it() {
         config.optimizer,
         Optimizer::from(Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.5, amsgrad: false })
     );
-    assert_eq!((config.dropout, config.lr), (0.25, Some(0.001)), "the optimizer's own learning rate, by name");
+    let dropout = crate::nn::LeNet5 { dropout: 0.25, ..crate::nn::LeNet5::default() };
+    assert_eq!(
+        (&config.network, config.lr),
+        (&dropout.into(), Some(0.001)),
+        "the optimizer's own learning rate, by name"
+    );
     assert_eq!((config.update.regularization.l2, config.update.clip_norm), (1e-3, Some(1.0)));
 }
 
@@ -206,7 +211,7 @@ fn every_trial_is_checked_and_the_setting_at_fault_is_named() {
         ("lr = { choices = [0.1, \"high\"] }", "space.lr:", "high"),
         ("batch_size = { choices = [32, 0] }", "space.batch_size:", "at least 1"),
         ("batch_size = { choices = [32.5] }", "space.batch_size:", "32.5"),
-        ("dropout = { choices = [0.5, 1] }", "space.dropout:", "below 1"),
+        ("network.dropout = { choices = [0.5, 1] }", "space.network.dropout:", "below 1"),
         ("batchsize = { choices = [32] }", "space.batchsize:", "batch_size"),
         ("optimizer.momentun = { choices = [0.5] }", "space.optimizer.momentun:", "momentum"),
         ("optimizer = { choices = [\"adamm\"] }", "space.optimizer:", "adamw"),
@@ -279,7 +284,7 @@ fn the_example_and_the_readmes_are_sweeps_whose_settings_keep_the_order_of_the_f
     for text in [include_str!("../../examples/sweep.toml"), &block] {
         let sweep = sweep(text).unwrap();
         let names: Vec<&str> = sweep.space.settings().iter().map(|setting| setting.name.as_str()).collect();
-        assert_eq!(names[..4], ["lr", "batch_size", "optimizer.momentum", "dropout"]);
+        assert_eq!(names[..4], ["lr", "batch_size", "optimizer.momentum", "network.dropout"]);
         assert_eq!((sweep.trials.len(), sweep.search().unwrap().rungs()), (24, &[1, 3, 9][..]));
     }
 }

@@ -79,7 +79,8 @@ pub(super) fn train(task: &Task<'_>, tell: &mut dyn FnMut(News)) -> Result<Stand
     let end = match &checkpoint {
         // The sweep was cut off after it got there and before that was noted.
         Some(checkpoint) if is_to_pause && epochs >= task.epochs => {
-            watcher.folder.write_model(&checkpoint.snapshot.kept, &about(epochs))?;
+            let metadata = task.config.metadata(&task.data.train)?;
+            watcher.folder.write_model(&checkpoint.snapshot.kept, &metadata.entry("epochs", epochs))?;
             End::Reached
         }
         _ => go_on(&mut watcher, checkpoint.as_ref(), CheckpointOptions { settings, ..CheckpointOptions::new(path) })?,
@@ -111,13 +112,10 @@ fn go_on(watcher: &mut Watcher<'_>, from: Option<&Checkpoint>, save: CheckpointO
         Err(error) => return Err(error),
     };
     if num_reported > 0 {
-        watcher.folder.write_model(&session.model()?, &about(num_reported))?;
+        let metadata = config.metadata(&data.train)?.entry("epochs", num_reported);
+        watcher.folder.write_model(&session.model()?, &metadata)?;
     }
     Ok(end)
-}
-
-fn about(epochs: u64) -> [(&'static str, String); 1] {
-    [("epochs", epochs.to_string())]
 }
 
 /// The checkpoint to go on from; `None` where there is none, or it cannot be read.

@@ -269,7 +269,7 @@ impl Health {
         // Nodes see what was there before they were appended: the difference first, then the way back.
         let mut graph = Graph::new(Health::RESTORE);
         for (index, spec) in parameters.iter().enumerate() {
-            let (now, before) = (graph.state(spec.clone())?, copy_of(&mut graph, spec, SAVED)?);
+            let (now, before) = (graph.share(|graph| graph.state(spec.clone()))?, copy_of(&mut graph, spec, SAVED)?);
             let update = graph.sub(now, before)?;
             graph.tensor_stats(TABLE, rows.len(), first_update + index, update)?;
         }
@@ -393,7 +393,7 @@ enum Direction {
 
 fn copy(graph: &mut Graph, states: &[StateSpec], copies: &str, direction: Direction) -> Result<()> {
     for spec in states {
-        let (state, copy) = (graph.state(spec.clone())?, copy_of(graph, spec, copies)?);
+        let (state, copy) = (graph.share(|graph| graph.state(spec.clone()))?, copy_of(graph, spec, copies)?);
         match direction {
             Direction::Aside => graph.assign(copy, state)?,
             Direction::Back => graph.assign(state, copy)?,

@@ -1,7 +1,7 @@
 //! What training loops written by hand are made of: layer lists, data from tensors, evaluation at once.
 
 use wgrad::data::{ChannelStats, DataLoader, Normalize, TensorDataset, bundled};
-use wgrad::nn::{LeNet5, Mode, Model, Sequential};
+use wgrad::nn::{Classifier, LeNet5, Mode, Model, Sequential};
 use wgrad::ops::Reduction;
 use wgrad::optim::{Optimizer, Sgd};
 use wgrad::{DType, Device, Error, Graph, Program, Result, Tensor, TensorType, evaluate, value_and_grad};
@@ -56,7 +56,7 @@ fn sequential_lenet_is_lenet() -> Result<()> {
         .linear(10)
         .named("fc3");
     let mut outputs = Vec::new();
-    for model in [&layers as &dyn Model, &LeNet5::new(10)] {
+    for model in [&layers as &dyn Model, &Classifier::new(LeNet5::default(), 10)] {
         let mut program = cpu_program(model, &[3, 1, 28, 28], None)?;
         program.write("x", &Tensor::f32([3, 1, 28, 28], (0..3 * 784).map(|i| (i % 13) as f32 / 13.0).collect())?)?;
         program.run_once("model")?;

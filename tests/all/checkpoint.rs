@@ -5,7 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use wgrad::data::{ChannelStats, Dataset, bundled};
-use wgrad::nn::LeNet5;
+use wgrad::nn::weights::Metadata;
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::ops::Augment;
 use wgrad::optim::{Optimizer, UpdateOptions};
 use wgrad::schedule::{Plateau, Schedule};
@@ -21,7 +22,7 @@ use crate::harness::gpu;
 /// Everything that has a memory: momentum, accumulation, running statistics, dropout, augmentation, an order for every
 /// epoch, a plateau that cuts, early stopping, looks into the network; and a last batch that is shorter.
 struct Setting {
-    model: LeNet5,
+    model: Classifier,
     train: Dataset,
     test: Dataset,
     optimizer: Optimizer,
@@ -32,7 +33,7 @@ impl Setting {
         let mut splits = bundled::fashion_mnist().unwrap();
         splits.train.limit(70);
         splits.test.limit(40);
-        let model = LeNet5 { batch_norm: true, dropout: 0.3, ..LeNet5::new(10) };
+        let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.3, ..LeNet5::default() }, 10);
         Setting { model, train: splits.train, test: splits.test, optimizer: Optimizer::sgd_momentum(0.9) }
     }
 
@@ -220,7 +221,7 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     };
     let options = setting.fit_options(&path);
 
-    let other = Setting { model: LeNet5 { batch_norm: false, ..setting.model.clone() }, ..Setting::new() };
+    let other = Setting { model: Classifier::new(LeNet5 { dropout: 0.3, ..LeNet5::default() }, 10), ..Setting::new() };
     let error = message(&other, &options);
     assert!(error.contains("bn1") && error.contains("one of this model's tensors"), "{error}");
 
@@ -268,7 +269,7 @@ fn another_version_and_other_files_are_refused_by_name() {
 
     let mut session = setting.session(&Device::Cpu);
     let model = folder.path().join("checkpoint.model");
-    wgrad::nn::weights::save(&model, &session.model().unwrap(), &[("epoch", "3".to_owned())]).unwrap();
+    wgrad::nn::weights::save(&model, &session.model().unwrap(), &Metadata::default().entry("epoch", 3)).unwrap();
     let error = Checkpoint::load(&model).unwrap_err().to_string();
     assert!(error.contains("metadata is not a run's state"), "{error}");
     let error = Checkpoint::load(folder.path().join("none").as_path()).unwrap_err();

@@ -125,7 +125,7 @@ fn a_run_can_be_made_longer_but_not_another() {
     for (more, words) in [
         (&["--lr", "0.5"][..], "another lr: expected 0.01, as the run began"),
         (&["--optimizer", "adam"], "another"),
-        (&["--batch-norm"], "another batch_norm: expected false"),
+        (&["--batch-norm"], "another network.batch_norm: expected false"),
         (&["--train-limit", "64"], "another train_limit: expected 320"),
         (&["--config", "x.toml"], "cannot be used with"),
         (&["--epochs", "0"], "--epochs"),

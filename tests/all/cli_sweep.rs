@@ -20,7 +20,7 @@ fn write(place: &Place, search: &str, base: &str, space: &str) {
     std::fs::write(place.path("space.toml"), text).unwrap();
 }
 
-const SPACE: &str = "lr = { min = 1e-3, max = 0.3, log = true }\nbatch_norm = { choices = [false, true] }";
+const SPACE: &str = "lr = { min = 1e-3, max = 0.3, log = true }\nnetwork.batch_norm = { choices = [false, true] }";
 
 fn sweep(place: &Place, more: &[&str]) -> Done {
     place.lenet(&[&["sweep", "space.toml", "--device", "cpu"], more].concat())
@@ -72,7 +72,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     }
     let table = table(&stdout);
     assert_eq!(table.len(), 5, "{stdout}");
-    for name in ["rank", "trial", "lr", "batch_norm", "val loss", "epochs", "status"] {
+    for name in ["rank", "trial", "lr", "network.batch_norm", "val loss", "epochs", "status"] {
         assert!(table[0].contains(name), "{name} in {}", table[0]);
     }
     let loss = |row: &str| row.split_whitespace().nth(4).unwrap().parse::<f64>().unwrap();
@@ -121,7 +121,7 @@ fn trials_side_by_side_are_the_same_bytes_as_one_after_another() {
         .iter()
         .map(|jobs| {
             let place = Place::new();
-            write(&place, "num_trials = 3", "epochs = 2\ndropout = 0.2", SPACE);
+            write(&place, "num_trials = 3", "epochs = 2\nnetwork = { kind = \"lenet5\", dropout = 0.2 }", SPACE);
             succeeds(sweep(&place, &["--jobs", jobs, "--quiet"]));
             result(&only_folder(&place))
         })
@@ -197,7 +197,7 @@ fn send(child: &Child, signal: &str) {
 /// Kills a sweep again and again, and holds its end to that of one that was never stopped.
 #[cfg(unix)]
 fn survives(search: &str, jobs: &str) {
-    let base = "epochs = 6\nearly_stopping = false\ndropout = 0.1";
+    let base = "epochs = 6\nearly_stopping = false\nnetwork = { kind = \"lenet5\", dropout = 0.1 }";
     let place = Place::new();
     write(&place, search, base, SPACE);
     let stdout = succeeds(sweep(&place, &["--jobs", jobs, "--quiet"]));
@@ -294,7 +294,7 @@ fn a_mistake_in_the_file_or_the_options_is_a_usage_error_that_trains_nothing() {
         ("", "", "", "[space]: expected at least one setting"),
         ("", "", "batchsize = { choices = [1] }", "space.batchsize"),
         // One in eight is wrong, wherever it stands.
-        ("num_trials = 8", "", "dropout = { min = 0.0, max = 1.2 }", "space.dropout"),
+        ("num_trials = 8", "", "network.dropout = { min = 0.0, max = 1.2 }", "space.network.dropout"),
         ("method = \"bayes\"", "", SPACE, "grid"),
         ("trials = 3", "", SPACE, "num_trials"),
         ("", "momentum = 0.5", SPACE, "[base]"),

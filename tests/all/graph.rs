@@ -160,7 +160,8 @@ fn a_value_of_another_graph_is_refused() {
 fn a_name_means_one_thing() {
     let mut graph = Graph::new("g");
     let weight = graph.parameter("weight", [2], Init::Zeros).expect("a new name");
-    assert_eq!(graph.parameter("weight", [2], Init::Zeros).expect("the same again"), weight);
+    let again = graph.share(|graph| graph.parameter("weight", [2], Init::Zeros));
+    assert_eq!(again.expect("the same again"), weight);
     let lr = graph.scalar("lr", DType::F32).expect("a new name");
     assert_eq!(graph.scalar("lr", DType::F32).expect("the same again"), lr);
     let advice = "; give one of them another name";
@@ -168,7 +169,9 @@ fn a_name_means_one_thing() {
         format!("\"weight\" is declared twice: Parameter f32 (2) starting as Zeros and {second}{advice}")
     };
     let ones = Init::Constant(1.0);
+    let shared = "the same again, which would share its values (Graph::share allows it)";
     let table = [
+        (message(graph.parameter("weight", [2], Init::Zeros)), weight_as(shared)),
         (message(graph.parameter("weight", [3], Init::Zeros)), weight_as("Parameter f32 (3) starting as Zeros")),
         (message(graph.parameter("weight", [2], ones)), weight_as("Parameter f32 (2) starting as Constant(1.0)")),
         (message(graph.input("weight", TensorType::f32([2]))), weight_as("Input f32 (2) starting as Zeros")),
@@ -352,8 +355,8 @@ fn a_plan_prints_as_a_table() {
     let mut graph = Graph::new("train");
     let x = graph.input("x", TensorType::f32([32, 4])).expect("a new name");
     let y = graph
-        .scoped("block", |g| {
-            let weight = g.parameter("block.weight", [4], Init::Zeros)?;
+        .scope("block", |g| {
+            let weight = g.parameter("weight", [4], Init::Zeros)?;
             let y = g.mul(x, weight)?;
             g.leaky_relu(y, 0.1)
         })

@@ -16,6 +16,7 @@ mod examples;
 mod golden;
 mod graph;
 mod harness;
+mod networks;
 mod ops;
 mod optim;
 mod optim_more;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use wgrad::data::{Dataset, Normalize, bundled};
-use wgrad::nn::LeNet5;
+use wgrad::nn::{Classifier, LeNet5};
 use wgrad::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
 use wgrad::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
 use wgrad::report::plots::{ContourPlot, LinePlot, Mark, Sample, Series, contour_plot, histogram_rows, line_plot};
@@ -428,7 +428,7 @@ fn a_run_leaves_a_report() {
     let (mut train, mut test) = (splits.train, splits.test);
     train.limit(1000);
     test.limit(300);
-    let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
+    let model = Classifier::new(LeNet5 { batch_norm: true, ..LeNet5::default() }, 10);
     let normalize = Normalize::Dataset.stats(&train).expect("statistics");
     let options = SessionOptions {
         batch_size: 50,
@@ -519,7 +519,7 @@ fn a_run_leaves_a_report() {
 #[test]
 fn a_look_inside_sees_batch_normalisation_at_work() {
     let data = bundled::fashion_mnist().expect("the bundled images").test.subset(&[3, 1, 4, 1, 5]).expect("images");
-    let model = LeNet5 { batch_norm: true, ..LeNet5::new(10) };
+    let model = Classifier::new(LeNet5 { batch_norm: true, ..LeNet5::default() }, 10);
     let normalize = Normalize::Dataset.stats(&data).expect("statistics");
     let weights = initial_weights(&model, &data);
     let options = PredictorOptions {
@@ -548,7 +548,7 @@ fn a_look_inside_sees_batch_normalisation_at_work() {
     assert!(matches!(predictor.predict(&colour), Err(Error::Operand { .. })));
 }
 
-fn initial_weights(model: &LeNet5, data: &Dataset) -> wgrad::StateDict {
+fn initial_weights(model: &Classifier, data: &Dataset) -> wgrad::StateDict {
     let options = SessionOptions {
         batch_size: 5,
         eval_batch_size: 5,

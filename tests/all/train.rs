@@ -5,8 +5,7 @@
 
 use safetensors::SafeTensors;
 use wgrad::data::{ChannelStats, Cifar10, Dataset, Source, bundled};
-use wgrad::exec::Threads;
-use wgrad::nn::{LeNet5, Mode, Model};
+use wgrad::nn::{Classifier, LeNet5, Mode, Model, Network};
 use wgrad::ops::CrossEntropy;
 use wgrad::optim::Optimizer;
 use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
@@ -58,7 +57,7 @@ fn options<'a>(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, batc
 struct Golden {
     bytes: Vec<u8>,
     prefix: &'static str,
-    model: LeNet5,
+    model: Classifier,
     train: Dataset,
     batch_size: usize,
 }
@@ -67,7 +66,7 @@ impl Golden {
     fn new(prefix: &'static str) -> Golden {
         let bytes =
             std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lenet_steps.safetensors")).unwrap();
-        let model = LeNet5 { batch_norm: prefix == "batch_norm/", ..LeNet5::new(10) };
+        let model = Classifier::new(LeNet5 { batch_norm: prefix == "batch_norm/", ..LeNet5::default() }, 10);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let labels: Vec<u16> = words(&file, &format!("{prefix}labels")).iter().map(|&label| label as u16).collect();
         let (train, batch_size) = if prefix == "cifar/" {
@@ -297,7 +296,8 @@ fn first_gradients_are_those_of_pytorch_in_f32() {
 
 // ---- the same to the byte
 
-const EVERYTHING: LeNet5 = LeNet5 { num_classes: 10, batch_norm: true, dropout: 0.25 };
+const EVERYTHING: Classifier =
+    Classifier { network: Network::LeNet5(LeNet5 { batch_norm: true, dropout: 0.25 }), num_classes: 10 };
 
 /// Every state and every loss after two epochs, as bits; with a short last batch.
 fn bits(device: &Device, seed: u64, steps_per_submission: Option<usize>) -> Vec<(String, Vec<u32>)> {
@@ -404,7 +404,7 @@ fn run_fit(session: &mut Session, options: &FitOptions) -> (Vec<EpochReport>, Re
 #[test]
 fn a_few_hundred_images_are_learned_by_heart() {
     let (train, test) = images(300, 100);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
     let (epochs, outcome) = run_fit(&mut session, &fit_options(40, 0.02));
     let outcome = outcome.unwrap();
@@ -420,7 +420,7 @@ fn a_few_hundred_images_are_learned_by_heart() {
 #[test]
 fn early_stopping_restores_the_best_weights() {
     let (train, test) = images(200, 150);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     for monitor in [Monitor::ValLoss, Monitor::ValAccuracy] {
         let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
         let early_stopping = Some(EarlyStopOptions { monitor, patience: 5, ..EarlyStopOptions::default() });
@@ -447,7 +447,7 @@ fn impatient(mode: Direction) -> Schedule {
 #[test]
 fn a_plateau_watches_the_metric_that_its_mode_is_about() {
     let (train, test) = images(100, 60);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     for mode in [Direction::Min, Direction::Max] {
         let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
         let schedule = impatient(mode);
@@ -487,7 +487,7 @@ impl Observer for Told {
 #[test]
 fn a_run_tells_of_cuts_of_the_rate_and_of_the_weights_it_restores() {
     let (train, test) = images(100, 60);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
     let mut told = Told::default();
     let schedule = impatient(Direction::Min);
@@ -512,7 +512,7 @@ fn a_run_tells_of_cuts_of_the_rate_and_of_the_weights_it_restores() {
 #[test]
 fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
     let (train, test) = images(100, 60);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
     let then = impatient(Direction::Min).stepping(Interval::Batch);
     let schedule = Schedule::warm_up(0.5, 7, then).unwrap();
@@ -535,7 +535,7 @@ fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
 #[test]
 fn a_schedule_left_open_takes_the_whole_run() {
     let (train, test) = images(100, 60);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
     let schedule = Schedule::cosine(None, 0.0).unwrap().stepping(Interval::Batch);
     let (epochs, outcome) = run_fit(&mut session, &FitOptions { schedule, ..fit_options(4, 0.01) });
@@ -548,7 +548,7 @@ fn a_schedule_left_open_takes_the_whole_run() {
 #[test]
 fn a_loss_that_is_not_finite_ends_the_run() {
     let (train, test) = images(80, 50);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     // Each step multiplies what is wrong, so the first epoch already ends beyond all numbers.
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 8)).unwrap();
     let (epochs, outcome) = run_fit(&mut session, &fit_options(3, 1e6));
@@ -575,7 +575,7 @@ fn a_loss_that_is_not_finite_ends_the_run() {
 #[test]
 fn a_range_test_leaves_the_session_as_it_was() {
     let (train, test) = images(100, 60);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let update = wgrad::optim::UpdateOptions { accumulate: 2, ..Default::default() };
     let session = || {
         let base = options(&model, &train, &test, 20);
@@ -603,7 +603,7 @@ fn a_range_test_leaves_the_session_as_it_was() {
 fn validation_images_are_held_out_of_training() {
     let (all, test) = images(100, 30);
     let (train, validation) = all.hold_out(0.2, 1).unwrap();
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let base = options(&model, &train, &test, 16);
     let mut session =
         Session::new(&Device::Cpu, &SessionOptions { validation: Some(&validation), eval_batch_size: 7, ..base })
@@ -630,7 +630,7 @@ fn validation_images_are_held_out_of_training() {
 #[test]
 fn last_batches_may_be_short() {
     let (train, _) = images(33, 1);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let mut losses = Vec::new();
     for device in [&Device::CpuF64, gpu()] {
         for (batch_size, num_steps) in [(16, 3), (64, 1), (33, 1), (32, 2), (1, 33)] {
@@ -654,7 +654,7 @@ fn last_batches_may_be_short() {
 #[test]
 fn options_that_cannot_be_are_refused() {
     let (train, test) = images(8, 8);
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 8)).unwrap();
     for (options, option) in [
         (fit_options(0, 0.1), "--epochs"),

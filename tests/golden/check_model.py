@@ -1,36 +1,37 @@
 #!/usr/bin/env python3
 """Loads a model that wgrad wrote into the same PyTorch network and prints its test loss and accuracy.
 
-    python tests/golden/check_model.py model.safetensors --data data/fashion-mnist [--batch-norm] [--normalize dataset]
+    python tests/golden/check_model.py model.safetensors --data data/fashion-mnist [--normalize dataset]
 
-The state dict must fit exactly (strict), apart from num_batches_tracked, which wgrad does not store and which evaluation
+The file's metadata says which network it is. The state dict must fit exactly (strict), apart from num_batches_tracked, which wgrad does not store and which evaluation
 does not use. `--normalize` must be what the model was trained with: none is u8 / 255; half then maps to (-1, 1) with mean
 and deviation 0.5; dataset subtracts the mean and divides by the deviation of all training pixels of the folder.
 """
 import argparse
+import json
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lenet import LeNet, read_idx, read_split
+import networks
+from lenet import read_idx, read_split
 
 
 def main():
     parser = argparse.ArgumentParser(description="Evaluate a wgrad model with PyTorch.")
     parser.add_argument("model", metavar="MODEL", help="model.safetensors")
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of IDX .gz files")
-    parser.add_argument("--batch-norm", action="store_true", help="the network has bn1 between conv1 and its ReLU")
     parser.add_argument("--normalize", choices=["none", "half", "dataset"], default="none")
     args = parser.parse_args()
 
     images, labels = read_split(args.data, "t10k")
-    model = LeNet(images.shape[1], images.shape[2], args.batch_norm)
-    state = load_file(args.model)
-    if args.batch_norm:
-        state.setdefault("bn1.num_batches_tracked", torch.tensor(0))
-    model.load_state_dict(state, strict=True)
+    with safe_open(args.model, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    model = networks.build(about["network"], images.shape[1:], len(about["classes"]))
+    model.load_state_dict(load_file(args.model), strict=True)
     model.eval()
 
     mean, std = mean_and_std(args.normalize, args.data)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Checks an ONNX file that wgrad wrote, and compares onnxruntime's scores with PyTorch's for the same weights.
+"""Checks an ONNX file that wgrad wrote, and compares onnxruntime's logits with PyTorch's for the same weights.
 
-    python tests/golden/check_onnx.py network.onnx --model model.safetensors --data data/fashion-mnist [--batch-norm]
+    python tests/golden/check_onnx.py network.onnx --model model.safetensors --data data/fashion-mnist
         [--normalize dataset|half|none]
 
-Both get the test images of an IDX folder as bytes 0 to 255; the ONNX file normalises them itself, and PyTorch's side with
+The file's metadata says which network it is; PyTorch's side is built from that, and must take the weights as they are. Both get the test images of an IDX folder as bytes 0 to 255; the ONNX file normalises them itself, and PyTorch's side with
 the constants that wgrad trained with. Batches of several sizes are run, since the number of images is free. With --cifar
 the folder holds CIFAR-10's binary version instead. Needs onnx and onnxruntime besides what make.py needs.
 """
 import argparse
+import json
 import pathlib
 import sys
 
@@ -18,7 +19,8 @@ import onnxruntime
 import torch
 from safetensors.torch import load_file
 
-from lenet import LeNet, read_split
+import networks
+from lenet import read_split
 
 # As `Normalize::stats` has them: (mean, deviation) for each channel.
 CONSTANTS = {
@@ -26,7 +28,7 @@ CONSTANTS = {
     "mnist": ([0.1307], [0.3081]),
     "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
 }
-# The largest difference of a score that rounding in f32 explains, as a share of the largest score.
+# The largest difference of a logit that rounding in f32 explains, as a share of the largest logit.
 TOLERANCE = 1e-5
 
 
@@ -36,7 +38,6 @@ def main():
     parser.add_argument("--model", required=True, metavar="FILE", help="the weights it was exported from")
     parser.add_argument("--data", required=True, metavar="DIR", help="folder with the data set's official files")
     parser.add_argument("--cifar", action="store_true", help="the folder holds CIFAR-10's binary version")
-    parser.add_argument("--batch-norm", action="store_true", help="the network has bn1 between conv1 and its ReLU")
     parser.add_argument("--normalize", choices=["none", "half", "dataset"], default="dataset")
     args = parser.parse_args()
 
@@ -53,24 +54,21 @@ def main():
     for size in (1, 3, 17):
         assert np.allclose(run(images[:size]), got[:size], rtol=1e-4, atol=1e-4), f"a batch of {size} differs"
 
-    want = torch_scores(args, metadata["dataset"], images)
+    want = torch_logits(args, metadata, images)
     difference = np.abs(got - want).max() / np.abs(want).max()
     accuracy = (got.argmax(axis=1) == labels).mean()
     print(f"onnxruntime {onnxruntime.__version__}: accuracy {100 * accuracy:.2f} % on {len(labels)} images, "
-          f"largest difference from PyTorch {difference:.1e} of the largest score")
+          f"largest difference from PyTorch {difference:.1e} of the largest logit")
     if not difference < TOLERANCE:
-        sys.exit(f"the scores differ by more than {TOLERANCE}")
+        sys.exit(f"the logits differ by more than {TOLERANCE}")
 
 
 @torch.no_grad()
-def torch_scores(args, dataset, images):
-    constants = {"none": ([0.0], [1.0]), "half": ([0.5], [0.5]), "dataset": CONSTANTS[dataset]}[args.normalize]
+def torch_logits(args, metadata, images):
+    constants = {"none": ([0.0], [1.0]), "half": ([0.5], [0.5]), "dataset": CONSTANTS[metadata["dataset"]]}[args.normalize]
     mean, std = (torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1) for values in constants)
-    network = LeNet(images.shape[1], images.shape[2], args.batch_norm)
-    state = load_file(args.model)
-    if args.batch_norm:
-        state.setdefault("bn1.num_batches_tracked", torch.tensor(0))
-    network.load_state_dict(state, strict=True)
+    network = networks.build(json.loads(metadata["network"]), images.shape[1:], len(metadata["classes"].split(",")))
+    network.load_state_dict(load_file(args.model), strict=True)
     network = network.double().eval()
     batches = (torch.from_numpy(images[start:start + 500].copy()) for start in range(0, len(images), 500))
     return torch.cat([network((batch.double() / 255 - mean) / std) for batch in batches]).numpy()

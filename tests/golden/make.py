@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import casefile
+import network_cases
 import ops_nn
 import ops_tensor
 import optim
@@ -39,6 +40,10 @@ def main():
         counts = Counter(case.op for case in cases)
         print(f"{path.name}: {path.stat().st_size} bytes, {len(cases)} cases")
         print("  " + ", ".join(f"{op} {count}" for op, count in counts.items()))
+
+    path = args.out / "networks.json"
+    network_cases.save(path)
+    print(f"{path.name}: {path.stat().st_size} bytes, {len(network_cases.CASES)} networks")
 
     tensors, descriptions, drift = training.runs(args.data)
     path = args.out / "lenet_steps.safetensors"

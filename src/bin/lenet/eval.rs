@@ -12,7 +12,7 @@ use wgrad::run::{RunConfig, SavedModel};
 use wgrad::{Device, Result};
 
 use crate::console::{self, count, percent};
-use crate::options::{DatasetOption, DeviceOption, SourceOptions};
+use crate::options::{DatasetOption, DeviceOption, NetworkOptions, SourceOptions};
 
 #[derive(Args)]
 #[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --model <FILE>")]
@@ -32,9 +32,8 @@ pub struct EvalOptions {
     /// Judge by the first N test images only [default: all]
     #[arg(long, value_name = "N", help_heading = "Data")]
     val_limit: Option<usize>,
-    /// The network has a batch normalisation behind its first convolution
-    #[arg(long, help_heading = "Network")]
-    batch_norm: bool,
+    #[command(flatten)]
+    network: NetworkOptions,
     #[command(flatten)]
     device: DeviceOption,
     /// Draw the confusion matrix to this picture
@@ -86,7 +85,8 @@ impl EvalOptions {
     fn model(&self) -> Result<SavedModel> {
         let path = self.run.as_deref().or(self.model.as_deref()).unwrap_or(Path::new("."));
         let SavedModel { file, config: run } = SavedModel::open(path)?;
-        let mut config = RunConfig { val_limit: self.val_limit, batch_norm: run.batch_norm || self.batch_norm, ..run };
+        let mut config = RunConfig { val_limit: self.val_limit, ..run };
+        self.network.clone().apply(&mut config)?;
         self.dataset.apply_to_model(&mut config);
         self.source.apply(&mut config)?;
         self.device.apply(&mut config);

@@ -7,7 +7,7 @@ use wgrad::Result;
 use wgrad::data::Normalize;
 use wgrad::run::SavedModel;
 
-use crate::options::{DatasetOption, parser};
+use crate::options::{DatasetOption, NetworkOptions, parser};
 
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
@@ -25,9 +25,8 @@ pub struct ModelOptions {
     /// deviation 1 [default: as config.toml says, else dataset]
     #[arg(long, value_name = "HOW", value_parser = parser::<Normalize>(&["none", "half", "dataset"]))]
     normalize: Option<Normalize>,
-    /// The network has a batch normalisation behind its first convolution [default: as config.toml says]
-    #[arg(long)]
-    batch_norm: bool,
+    #[command(flatten)]
+    network: NetworkOptions,
 }
 
 impl ModelOptions {
@@ -37,7 +36,7 @@ impl ModelOptions {
         let mut model = SavedModel::open(path)?;
         self.dataset.apply_to_model(&mut model.config);
         model.config.normalize = self.normalize.unwrap_or(model.config.normalize);
-        model.config.batch_norm |= self.batch_norm;
+        self.network.clone().apply(&mut model.config)?;
         Ok(model)
     }
 }

@@ -28,14 +28,14 @@ pub struct SummaryOptions {
 pub fn run(options: SummaryOptions) -> Result<ExitCode> {
     let mut config = RunConfig { batch_size: options.batch_size, ..RunConfig::default() };
     options.dataset.apply(&mut config);
-    options.network.apply(&mut config);
+    options.network.apply(&mut config)?;
     config.validate()?;
     let summary = config.summary()?;
     if options.json {
         console::json(&summary)?;
         return Ok(ExitCode::SUCCESS);
     }
-    console::line(format!("LeNet-5 on {}, a batch {}\n", config.dataset, shape(&summary.input)))?;
+    console::line(format!("{} on {}, a batch {}\n", config.network.title(), config.dataset, shape(&summary.input)))?;
     let row = |[layer, op, output, parameters, flops, memory]: [&str; 6]| {
         console::line(format!("{layer:<6}  {op:<12}  {output:<18}  {parameters:>10}  {flops:>13}  {memory:>11}"))
     };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use wgrad::data::Dataset;
-use wgrad::nn::weights::in_file;
+use wgrad::nn::weights::{Metadata, in_file};
 use wgrad::report::tensorboard::EventWriter;
 use wgrad::report::{ReportOptions, write_report};
 use wgrad::run::RunConfig;
@@ -45,7 +45,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     introduce_training(&console, &config, &schedule, &session)?;
     let folder = match &resume {
         Some(Resume { folder, checkpoint }) => RunFolder::open(folder, checkpoint.state.epochs)?,
-        None => RunFolder::create(&out, &format!("lenet5-{}", config.dataset))?,
+        None => RunFolder::create(&out, &format!("{}-{}", config.network.name(), config.dataset))?,
     };
     folder.write_config(&config)?;
     if let Some(resume) = &resume
@@ -59,8 +59,9 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     let events = if no_report { None } else { Some(event_writer(&folder, resume.as_ref())?) };
     let epochs = resume.as_ref().map_or(0, |resume| resume.checkpoint.state.epochs);
     let mut recorder = Recorder { console, folder, events, signals: Signals::listen()?, epochs, dead: BTreeSet::new() };
+    let metadata = config.metadata(&data.train)?;
     let outcome = match train(&mut session, &config, &mut recorder, resume.as_ref()) {
-        Err(error) => return cut_short(error, &mut session, &mut recorder),
+        Err(error) => return cut_short(error, &metadata, &mut session, &mut recorder),
         Ok(outcome) => outcome,
     };
     recorder.console.finish();
@@ -84,11 +85,7 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
 }
 
 fn introduce_training(console: &Console, config: &RunConfig, schedule: &Schedule, session: &Session) -> Result<()> {
-    console.info(format!(
-        "model     LeNet-5, {} parameters{}",
-        count(session.num_parameters()),
-        words::extras(config)
-    ))?;
+    console.info(format!("network   {}", words::network(config, session.num_parameters())))?;
     console.info(format!("training  {}", words::training(config)))?;
     if !config.schedule.is_constant() {
         console.info(format!("schedule  {}", schedule::in_words(schedule, config.learning_rate())))?;
@@ -115,12 +112,9 @@ fn keep(
     weights: &StateDict,
     outcome: &Outcome,
 ) -> Result<Kept> {
-    let about = [
-        ("dataset", config.dataset.to_string()),
-        ("best_epoch", outcome.best_epoch.to_string()),
-        ("test_accuracy", outcome.test_accuracy.to_string()),
-    ];
-    let model = recorder.folder.write_model(weights, &about)?;
+    let metadata = config.metadata(test)?.entry("best_epoch", outcome.best_epoch);
+    let metadata = metadata.entry("test_accuracy", outcome.test_accuracy);
+    let model = recorder.folder.write_model(weights, &metadata)?;
     recorder.folder.add_metrics(outcome)?;
     let mut kept = Kept { model, report: None };
     if recorder.events.is_some() {
@@ -172,12 +166,12 @@ fn train(
 }
 
 /// Says how to go on with a run that did not come to its end, and keeps its best weights so far where there are any.
-fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Result<ExitCode> {
+fn cut_short(error: Error, metadata: &Metadata, session: &mut Session, recorder: &mut Recorder) -> Result<ExitCode> {
     recorder.console.finish();
     let run = recorder.folder.path().to_owned();
     let go_on = format!("go on with: lenet train --resume {}", run.display());
     if matches!(error, Error::NonFinite { .. }) && recorder.epochs > 0 {
-        let model = recorder.folder.write_model(&session.model()?, &[])?;
+        let model = recorder.folder.write_model(&session.model()?, metadata)?;
         recorder.console.info(format!("\nbest so far  {}", model.display()))?;
     }
     let Error::Interrupted { epochs, batches, .. } = &error else {
@@ -187,7 +181,7 @@ fn cut_short(error: Error, session: &mut Session, recorder: &mut Recorder) -> Re
         return Err(error);
     };
     if *epochs > 0 {
-        let model = recorder.folder.write_model(&session.model()?, &[("epochs", epochs.to_string())])?;
+        let model = recorder.folder.write_model(&session.model()?, &metadata.clone().entry("epochs", epochs))?;
         recorder.console.info(format!("\nbest so far  {}", model.display()))?;
     }
     if recorder.console.detail() == Detail::Json {

@@ -4,17 +4,11 @@ use wgrad::optim::UpdateOptions;
 use wgrad::run::RunConfig;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 
-use crate::console::short;
+use crate::console::{count, short};
 
-/// What the network has that LeNet-5 has not.
-pub fn extras(config: &RunConfig) -> String {
-    let mut words = String::new();
-    if config.batch_norm {
-        words += ", batch normalisation";
-    }
-    if config.dropout > 0.0 {
-        words += &format!(", dropout {}", config.dropout);
-    }
+/// The network and where its weights start.
+pub fn network(config: &RunConfig, num_parameters: usize) -> String {
+    let mut words = format!("{}, {} parameters", config.network.title(), count(num_parameters));
     if let Some(file) = &config.init {
         words += &format!(", starting from {}", file.display());
     }

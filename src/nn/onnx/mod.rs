@@ -1,11 +1,13 @@
-//! A model as an ONNX file, for other runtimes: the evaluation graph with its weights, from raw pixels to class scores.
-//! Normalisation is inside, so that the file needs no word beside it, and the number of images is free.
+//! A model as an ONNX file, for other runtimes: the evaluation graph with its weights, from raw pixels to logits.
+//! Normalisation is inside, so that the file is complete, and the number of images is free.
 //!
 //! It has what networks for images are built of; a graph with another op is refused by the op's name, never written
 //! with something left out.
 
+mod attributes;
 mod ops;
 mod proto;
+mod shapes;
 
 use prost::Message;
 
@@ -23,7 +25,7 @@ use crate::{Error, Result};
 
 /// The name of the input: pixels (N, C, H, W) from 0 to 255, as 32-bit floats.
 pub const INPUT: &str = "pixels";
-/// The name of the output: class scores (N, classes).
+/// The name of the output: logits (N, classes).
 pub const OUTPUT: &str = "logits";
 
 /// The version of ONNX's operators; runtimes since 2024 know it (ONNX 1.16), and later ones keep knowing it.

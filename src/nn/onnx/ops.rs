@@ -1,11 +1,13 @@
 //! Each op as ONNX operators.
 
-use super::proto::{AttributeProto, AttributeType};
-use super::{Writer, to_i64, unsupported};
+use super::attributes::{both_sides, float, int, ints, string};
+use super::proto::AttributeProto;
+use super::{Writer, shapes, to_i64, unsupported};
 use crate::graph::Value;
+use crate::ops::nn::avg_pool2d::Averages;
 use crate::ops::nn::softmax::SoftmaxFunction;
 use crate::ops::tensor::elementwise::{BinaryFunction, UnaryFunction};
-use crate::ops::{Activation, Conv2d, Matmul, MaxPool2d, Op, Operation};
+use crate::ops::{Activation, AvgPool2d, Conv2d, Matmul, MaxPool2d, Op, Operation};
 use crate::{Error, Result};
 
 /// Appends the op of a node.
@@ -28,6 +30,11 @@ pub(super) fn write(writer: &mut Writer<'_>, node: usize, op: &Op) -> Result<()>
             }
             writer.node("MaxPool", &names, &output, pool_attributes(pool));
         }
+        Op::AveragePool(pool) => {
+            let dims = writer.one.shape(inputs[0]).dims().to_vec();
+            let attributes = avg_pool_attributes(&pool.0, [dims[2], dims[3]])?;
+            writer.node("AveragePool", &names, &output, attributes);
+        }
         Op::BatchNormEval(norm) => {
             writer.node("BatchNormalization", &names, &output, vec![float("epsilon", norm.eps)]);
         }
@@ -38,7 +45,13 @@ pub(super) fn write(writer: &mut Writer<'_>, node: usize, op: &Op) -> Result<()>
             };
             writer.node(op_type, &names, &output, vec![int("axis", to_i64(softmax.axis))]);
         }
-        Op::Reshape(_) => write_reshape(writer, node, names[0], &output)?,
+        Op::Reshape(_) => shapes::reshape(writer, node, names[0], &output)?,
+        Op::Copy(copy) => shapes::copy(writer, node, copy, names[0], &output)?,
+        Op::Pad(pad) => shapes::pad(writer, node, pad, names[0], &output)?,
+        Op::Reduce(reduce) => shapes::reduce(writer, reduce, inputs[0], names[0], &output),
+        Op::Concat(concat) => {
+            writer.node("Concat", &names, &output, vec![int("axis", to_i64(concat.axis))]);
+        }
         Op::Detach(_) => drop(writer.node("Identity", &names, &output, vec![])),
         Op::Unary(unary) => unary_function(writer, unary.0, names[0], &output)?,
         Op::Binary(binary) => {
@@ -59,7 +72,7 @@ pub(super) fn write(writer: &mut Writer<'_>, node: usize, op: &Op) -> Result<()>
     Ok(())
 }
 
-fn no_counterpart(op: &Op) -> Error {
+pub(super) fn no_counterpart(op: &Op) -> Error {
     unsupported(op.name(), "the export has no counterpart for it; leave it out of the evaluation graph")
 }
 
@@ -80,22 +93,7 @@ fn write_matmul(
     Ok(())
 }
 
-/// A reshape: the one extent that grows with the number of images is left to the runtime.
-fn write_reshape(writer: &mut Writer<'_>, node: usize, input: &str, output: &str) -> Result<()> {
-    let of_one = writer.one.nodes[node].types[0].shape.dims();
-    let of_two = writer.two.nodes[node].types[0].shape.dims();
-    let growing = of_one.iter().zip(of_two).filter(|(one, two)| one != two).count();
-    if of_one.len() != of_two.len() || growing > 1 {
-        return Err(unsupported("reshape", "more than one extent of the result depends on the number of images"));
-    }
-    let shape: Vec<i64> =
-        of_one.iter().zip(of_two).map(|(&one, &two)| if one == two { to_i64(one) } else { -1 }).collect();
-    let shape = writer.integers(&format!("{output}.shape"), &shape);
-    writer.node("Reshape", &[input, &shape], output, vec![]);
-    Ok(())
-}
-
-/// An operator, and behind it the activation that was fused into the op.
+/// An operator, and after it the activation that was fused into the op.
 fn activated(
     writer: &mut Writer<'_>,
     op_type: &str,
@@ -189,29 +187,27 @@ fn pool_attributes(pool: &MaxPool2d) -> Vec<AttributeProto> {
     ]
 }
 
-/// ONNX has the beginnings of all axes first, then their ends.
-fn both_sides([vertical, horizontal]: [usize; 2]) -> [usize; 4] {
-    [vertical, horizontal, vertical, horizontal]
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { i: Some(value), ..attribute(name, AttributeType::Int) }
-}
-
-fn ints(name: &str, values: &[usize]) -> AttributeProto {
-    let ints = values.iter().copied().map(to_i64).collect();
-    AttributeProto { ints, ..attribute(name, AttributeType::Ints) }
-}
-
-fn float(name: &str, value: f64) -> AttributeProto {
-    // f32 is what the graph computes in.
-    AttributeProto { f: Some(value as f32), ..attribute(name, AttributeType::Float) }
-}
-
-fn string(name: &str, value: &str) -> AttributeProto {
-    AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
-}
-
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), r#type: kind.into(), ..AttributeProto::default() }
+/// Windows of a mean over planes of these extents.
+fn avg_pool_attributes(averages: &Averages, extents: [usize; 2]) -> Result<Vec<AttributeProto>> {
+    let AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override } = match *averages {
+        Averages::Fixed(pool) => pool,
+        Averages::Adaptive(output) => {
+            if (0..2).any(|axis| output[axis] == 0 || extents[axis] % output[axis] != 0) {
+                return Err(unsupported("adaptive_avg_pool2d", "its windows are not all of one size"));
+            }
+            AvgPool2d::new([extents[0] / output[0], extents[1] / output[1]])
+        }
+    };
+    if ceil_mode {
+        return Err(unsupported("avg_pool2d", "windows beyond the input (ceil_mode) differ between runtimes"));
+    }
+    if divisor_override.is_some() {
+        return Err(unsupported("avg_pool2d", "ONNX has no divisor of its own (divisor_override)"));
+    }
+    Ok(vec![
+        ints("kernel_shape", &kernel_size),
+        ints("strides", &stride),
+        ints("pads", &both_sides(padding)),
+        int("count_include_pad", i64::from(count_include_pad)),
+    ])
 }

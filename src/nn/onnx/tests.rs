@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::nn::{LeNet5, Sequential};
+use crate::nn::{Classifier, Layers, LeNet5, Network, Sequential};
 use crate::{Device, Plan, Program};
 
 const SHAPE: [usize; 3] = [1, 28, 28];
@@ -21,9 +21,20 @@ fn export(model: &dyn Model, shape: [usize; 3]) -> Result<ModelProto> {
     Ok(ModelProto::decode(&onnx(&options)?[..]).unwrap())
 }
 
+/// Every input is there before it is used, and nothing is made twice.
+fn assert_straight_line(graph: &GraphProto) {
+    let mut known: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(known.len(), graph.initializer.len());
+    assert!(known.insert(INPUT));
+    for node in &graph.node {
+        assert!(node.input.iter().all(|input| known.contains(input.as_str())), "{node:?}");
+        assert!(node.output.iter().all(|output| known.insert(output)), "{node:?}");
+    }
+}
+
 #[test]
 fn a_network_reads_back_as_it_was_written() {
-    let model = LeNet5 { num_classes: 10, batch_norm: true, dropout: 0.5 };
+    let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.5 }, 10);
     let file = export(&model, SHAPE).unwrap();
     assert_eq!((file.ir_version, file.opset_import[0].version, file.opset_import.len()), (10, 21, 1));
     assert_eq!((file.metadata_props[0].key.as_str(), file.metadata_props[0].value.as_str()), ("classes", "a, b"));
@@ -49,14 +60,7 @@ fn a_network_reads_back_as_it_was_written() {
     ];
     assert_eq!(ops, wanted);
 
-    // Straight-line: every input is there before it is used, and nothing is made twice.
-    let mut known: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    assert_eq!(known.len(), graph.initializer.len());
-    assert!(known.insert(INPUT));
-    for node in &graph.node {
-        assert!(node.input.iter().all(|input| known.contains(input.as_str())), "{node:?}");
-        assert!(node.output.iter().all(|output| known.insert(output)), "{node:?}");
-    }
+    assert_straight_line(&graph);
     let dims = |info: &ValueInfoProto| -> Vec<(Option<i64>, Option<String>)> {
         let tensor = info.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
         assert_eq!(tensor.elem_type, FLOAT);
@@ -112,7 +116,7 @@ fn what_cannot_be_exported_is_named() {
 
 #[test]
 fn weights_of_another_network_are_refused() {
-    let model = LeNet5::new(10);
+    let model = Classifier::new(LeNet5::default(), 10);
     let normalize = ChannelStats { mean: vec![0.0], std: vec![1.0] };
     let refuse = |change: fn(&mut StateDict)| {
         let mut weights = weights(&model, SHAPE);
@@ -138,4 +142,63 @@ fn other_layers_have_their_operators() {
     for op in ["Tanh", "Sigmoid", "LogSoftmax"] {
         assert!(ops.contains(op), "{op} in {ops:?}");
     }
+}
+
+#[test]
+fn every_network_has_its_operators() {
+    for entry in Network::ENTRIES {
+        let network = match entry.name {
+            "layers" => toml::from_str::<Layers>(include_str!("../../../examples/my_network.toml")).unwrap().into(),
+            name => Network::named(name).unwrap(),
+        };
+        let graph = export(&Classifier::new(network, 10), [3, 32, 32]).unwrap().graph.unwrap();
+        assert_straight_line(&graph);
+        let count = |op: &str| graph.node.iter().filter(|node| node.op_type == op).count();
+        let wanted: &[(&str, usize)] = match entry.name {
+            "lenet5" => &[("Conv", 2), ("MaxPool", 2), ("Gemm", 3)],
+            "mlp" => &[("Reshape", 1), ("Gemm", 3), ("Relu", 2)],
+            "vgg" => &[("Conv", 6), ("BatchNormalization", 6), ("MaxPool", 3), ("GlobalAveragePool", 1), ("Gemm", 1)],
+            "resnet" => &[("Conv", 19), ("Add", 9), ("Slice", 2), ("Pad", 2), ("GlobalAveragePool", 1), ("Gemm", 1)],
+            "layers" => &[("Conv", 4), ("Add", 1), ("GlobalAveragePool", 1)],
+            name => panic!("{name}: which operators?"),
+        };
+        for &(op, times) in wanted {
+            assert_eq!(count(op), times, "{}: {op}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn shapes_leave_the_number_of_images_free() {
+    let with = |build: fn(&mut Graph, Value) -> Result<Value>| {
+        let model = move |graph: &mut Graph, images: Value, _: Mode| build(graph, images);
+        export(&model, [2, 6, 6])
+    };
+    let graph = with(|graph, x| {
+        let x = graph.avg_pool2d(x, crate::ops::AvgPool2d { padding: [1, 0], ..crate::ops::AvgPool2d::new([3, 2]) })?;
+        let x = graph.concat(&[x, x], 1)?;
+        let x = graph.permute(x, &[0, 1, 3, 2])?;
+        let x = graph.adaptive_avg_pool2d(x, [1, 2])?;
+        graph.amax(x, &[3], false)
+    });
+    let graph = graph.unwrap().graph.unwrap();
+    assert_straight_line(&graph);
+    let ops: Vec<&str> = graph.node.iter().map(|node| node.op_type.as_str()).collect();
+    let wanted = ["Sub", "Div", "AveragePool", "Concat", "Transpose", "AveragePool", "ReduceMax", "Identity"];
+    assert_eq!(ops, wanted);
+    let attribute = |node: usize, name: &str| {
+        let found = graph.node[node].attribute.iter().find(|attribute| attribute.name == name);
+        found.map(|attribute| (attribute.ints.clone(), attribute.i)).unwrap()
+    };
+    assert_eq!(attribute(2, "pads").0, [1, 0, 1, 0]);
+    assert_eq!(attribute(5, "kernel_shape").0, [3, 1]);
+
+    // Half of the images cannot be said with a free number of them.
+    let error = with(|graph, x| {
+        let batch = graph.shape(x).dims()[0];
+        let whole = |stop| crate::ops::SliceRange { start: 0, stop, step: 1 };
+        graph.slice(x, &[whole(batch.div_ceil(2)), whole(2), whole(6), whole(6)])
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("slice") && error.contains("number of images"), "{error}");
 }

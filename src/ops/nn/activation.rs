@@ -1,12 +1,15 @@
 //! Activations that matmul and conv2d apply to their results before storing them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::graph::{Value, Vjp};
 use crate::ops::cpu::Float;
 use crate::ops::tensor::elementwise::{UnaryBackward, UnaryFunction};
 use crate::{Graph, Result};
 
 /// What is applied to an element before it is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Nothing.
     #[default]

@@ -4,7 +4,7 @@ use super::*;
 use crate::data::Split;
 use crate::exec::verify;
 use crate::graph::{Graph, Value};
-use crate::nn::{BatchNorm2dLayer, Conv2dLayer, Linear, Mode};
+use crate::nn::{BatchNorm2d, Conv2d, Linear, Mode};
 use crate::rng::Stream;
 use crate::schedule::Schedule;
 use crate::train::{FitOptions, HealthKind, fit};
@@ -25,8 +25,8 @@ fn dataset(split: Split, count: usize) -> Dataset {
 }
 
 fn network(graph: &mut Graph, images: Value, mode: Mode) -> Result<Value> {
-    let x = Conv2dLayer::new("conv1", 4, 3).forward(graph, images)?;
-    let x = BatchNorm2dLayer::new("bn1").forward(graph, x, mode)?;
+    let x = Conv2d::new("conv1", 4, 3).forward(graph, images)?;
+    let x = BatchNorm2d::new("bn1").forward(graph, x, mode)?;
     let x = graph.relu(x)?;
     let x = graph.flatten(x, 1)?;
     let x = Linear::new("fc1", 8).forward(graph, x)?;

@@ -191,7 +191,7 @@ impl TrainOptions {
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.selection.apply(&mut config);
-        self.network.apply(&mut config);
+        self.network.apply(&mut config)?;
         self.init.apply(&mut config)?;
         self.batch.apply(&mut config);
         self.optimizer.apply(&mut config)?;
@@ -216,7 +216,7 @@ impl PlanOptions {
     pub fn config(self) -> Result<RunConfig> {
         let mut config = RunConfig { health: None, ..RunConfig::default() };
         self.dataset.apply(&mut config);
-        self.network.apply(&mut config);
+        self.network.apply(&mut config)?;
         self.batch.apply(&mut config);
         self.optimizer.apply(&mut config)?;
         self.regularization.apply(&mut config)?;
@@ -241,7 +241,7 @@ impl StepOptions {
     fn over(self, mut config: RunConfig) -> Result<RunConfig> {
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
-        self.network.apply(&mut config);
+        self.network.apply(&mut config)?;
         self.init.apply(&mut config)?;
         self.batch.apply(&mut config);
         self.optimizer.apply(&mut config)?;
@@ -287,7 +287,7 @@ pub fn as_option(error: Error) -> Error {
                 "flip_probability" => "flip",
                 "max_rotation_degrees" => "rotate",
                 "max_shift" => "shift",
-                as_it_is => as_it_is,
+                as_it_is => as_it_is.strip_prefix("network.").unwrap_or(as_it_is),
             };
             usage(&format!("--{}", option.to_lowercase().replace('_', "-")), &expected, &got)
         }

@@ -4,17 +4,21 @@ use std::path::PathBuf;
 
 use clap::Args;
 use wgrad::Result;
+use wgrad::nn::Network;
 use wgrad::run::RunConfig;
 
 use super::{absolute, set};
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkOptions {
-    /// Normalise batches behind the first convolution
+    /// The network: a name, or a TOML file of layers [default: lenet5]
+    #[arg(long, value_name = "NAME|FILE.toml", value_parser = Network::open)]
+    network: Option<Network>,
+    /// Normalize batches after the first convolution
     #[arg(long)]
     batch_norm: bool,
-    /// Drop values with probability P behind the first pooling and the first fully connected layer [default: 0]
+    /// Drop values with probability P [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     dropout: Option<f64>,
 }
@@ -28,9 +32,15 @@ pub struct InitOption {
 }
 
 impl NetworkOptions {
-    pub fn apply(self, config: &mut RunConfig) {
-        config.batch_norm |= self.batch_norm;
-        set(self.dropout, &mut config.dropout);
+    pub fn apply(self, config: &mut RunConfig) -> Result<()> {
+        set(self.network, &mut config.network);
+        if self.batch_norm {
+            config.network = config.network.with("batch_norm", true)?;
+        }
+        if let Some(dropout) = self.dropout {
+            config.network = config.network.with("dropout", dropout)?;
+        }
+        Ok(())
     }
 }
 

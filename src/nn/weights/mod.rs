@@ -1,4 +1,7 @@
-//! Model files: safetensors with PyTorch's names and layouts, so that they move both ways without a converter.
+//! Model files: safetensors with PyTorch's names and layouts, so that they move both ways without a converter, and with
+//! [`Metadata`] that makes each file complete.
+
+mod metadata;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,11 +9,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use metadata::Metadata;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::exec::StateDict;
 use crate::tensor::{Tensor, TensorData};
 use crate::{Error, Result, files};
+
+/// What PyTorch's wrappers put before every name: `torch.nn.DataParallel`, `torch.compile`.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
 /// What PyTorch keeps beside running statistics and wgrad does not.
 const IGNORED_SUFFIX: &str = ".num_batches_tracked";
@@ -22,12 +29,23 @@ const METADATA: &str = "about";
 /// The longest header that the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Writes tensors to `path`, with a few words about where they come from. What was computed in f64 is written as f32.
+/// A model file that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFile {
+    /// Parameters and running statistics.
+    pub tensors: StateDict,
+    /// What the file says of itself.
+    pub metadata: Metadata,
+    /// What was done to the names, as sentences to print; mostly empty.
+    pub notes: Vec<String>,
+}
+
+/// Writes tensors to `path`, with what the file says of itself. Equal content gives equal bytes. What was computed in f64
+/// is written as f32.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn save(path: &Path, tensors: &StateDict, about: &[(&str, String)]) -> Result<()> {
-    let about: Vec<String> = about.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+pub fn save(path: &Path, tensors: &StateDict, metadata: &Metadata) -> Result<()> {
     let mut single = StateDict::new();
     for (name, tensor) in tensors {
         let narrowed = match tensor.data() {
@@ -36,28 +54,75 @@ pub fn save(path: &Path, tensors: &StateDict, about: &[(&str, String)]) -> Resul
         };
         single.insert(name.clone(), narrowed);
     }
-    write(path, &single, about.join("\n"))
+    let metadata = serde_json::to_string(metadata)
+        .map_err(|error| Error::setting("metadata", "values that JSON can hold", error))?;
+    write(path, &single, metadata)
 }
 
-/// Reads the tensors of `path`.
+/// Reads the tensors of `path`; [`read`] without the rest. Errors as there.
+pub fn load(path: &Path) -> Result<StateDict> {
+    Ok(read(path)?.tensors)
+}
+
+/// Reads a model file. In a file of another program, a prefix that PyTorch's wrappers put before every name (`module.` of
+/// `DataParallel`, `_orig_mod.` of `torch.compile`) is taken off, with a note.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Data`] where the file is damaged, or holds other than 32-bit floats.
-pub fn load(path: &Path) -> Result<StateDict> {
+pub fn read(path: &Path) -> Result<ModelFile> {
     from_bytes(path, &read_bytes(path)?)
 }
 
-/// [`load`] from bytes already in memory; `path` is for messages only. Errors as there.
-pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<StateDict> {
-    let (mut tensors, _) = parse(path, bytes)?;
-    tensors.retain(|name, _| !name.ends_with(IGNORED_SUFFIX));
-    match tensors.iter().find(|(_, tensor)| !matches!(tensor.data(), TensorData::F32(_))) {
-        None => Ok(tensors),
-        Some((name, tensor)) => {
-            let got = format!("{:?} in tensor \"{name}\"", Stored(tensor).dtype());
-            Err(Error::data(path, "32-bit floats (F32)", got))
+/// [`read`] from bytes already in memory; `path` is for messages only. Errors as there.
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<ModelFile> {
+    let (mut tensors, about) = parse(path, bytes)?;
+    if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| !matches!(tensor.data(), TensorData::F32(_))) {
+        let got = format!("{:?} in tensor \"{name}\"", Stored(tensor).dtype());
+        return Err(Error::data(path, "32-bit floats (F32)", got));
+    }
+    let mut notes = Vec::new();
+    if about.is_none() {
+        while let Some(wrapper) = wrapper(&tensors) {
+            tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_owned(), tensor)).collect();
+            notes.push(format!("\"{wrapper}\" was taken off the names of all tensors in {}", path.display()));
         }
     }
+    let metadata = about.map_or_else(|| Ok(Metadata::default()), |text| Metadata::parse(path, &text))?;
+    Ok(ModelFile { tensors, metadata, notes })
+}
+
+/// Reads what a file says of itself, without its tensors.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_metadata(path: &Path) -> Result<Metadata> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let (mut bytes, header) = read_start(path, &mut file)?;
+    file.take(header).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    let (_, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| Error::data(path, EXPECTED, error.to_string()))?;
+    let about = header.metadata().as_ref().and_then(|map| map.get(METADATA));
+    about.map_or_else(|| Ok(Metadata::default()), |text| Metadata::parse(path, text))
+}
+
+/// Checks that weights are numbers.
+///
+/// # Errors
+/// [`Error::State`] naming the first tensor with a NaN or an infinity.
+pub fn require_finite(tensors: &StateDict) -> Result<()> {
+    for (name, tensor) in tensors {
+        if let Some(value) = tensor.to_f32_vec().into_iter().find(|value| !value.is_finite()) {
+            let (expected, got) = ("finite numbers".to_owned(), value.to_string());
+            return Err(Error::State { name: name.clone(), expected, got });
+        }
+    }
+    Ok(())
+}
+
+/// The wrapper's prefix that all names have.
+fn wrapper(tensors: &StateDict) -> Option<&'static str> {
+    let is_everywhere = |wrapper: &&&str| tensors.keys().all(|name| name.starts_with(**wrapper));
+    WRAPPERS.iter().find(is_everywhere).copied().filter(|_| !tensors.is_empty())
 }
 
 /// Writes tensors as they are, with metadata.
@@ -90,11 +155,18 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(StateDict, Option<Stri
 
 const EXPECTED: &str = "a whole safetensors file";
 
-/// The bytes of a file that begins as safetensors files do. Looked at first, so that a disk image given by mistake is not
-/// read into memory.
+/// The bytes of a file that begins as safetensors files do, which is checked first, so that a disk image given by
+/// mistake is not read into memory.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let (mut bytes, _) = read_start(path, &mut file)?;
+    file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
+/// The first eight bytes, and the length of the header that they give.
+fn read_start(path: &Path, file: &mut File) -> Result<(Vec<u8>, u64)> {
     let failed = |error| Error::io("read", path)(error);
-    let mut file = File::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     let mut bytes = vec![0; 8];
     let header = match file.read_exact(&mut bytes) {
@@ -107,8 +179,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     if header < 2 || header > MAX_HEADER_BYTES.min(len.saturating_sub(8)) {
         return Err(Error::data(path, EXPECTED, format!("a header of {header} bytes in a file of {len}")));
     }
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    Ok((bytes, header))
 }
 
 fn elements(view: &TensorView<'_>) -> Option<TensorData> {
