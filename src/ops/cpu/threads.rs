@@ -136,7 +136,6 @@ pub(crate) fn run(num_tasks: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
-
 /// Calls `body(index, chunk)` for every chunk of `out` of `chunk_len` elements, the last one maybe shorter.
 pub(crate) fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     let chunks = Chunks::new(out, chunk_len);
