@@ -86,6 +86,23 @@ pub(crate) fn simd<R>(body: impl FnOnce() -> R) -> R {
     dispatch(Plain(body))
 }
 
+/// [`dispatch`] with vectors of at most 256 bits: for kernels whose loads begin anywhere, since one of 512 bits nearly
+/// always crosses a cache line then and counts for two.
+#[inline(always)]
+pub(crate) fn dispatch_narrow<K: WithSimd>(kernel: K) -> K::Output {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(simd) => pulp::Simd::vectorize(*simd, kernel),
+        _ => dispatch(kernel),
+    }
+}
+
+/// The f32 lanes of a vector under [`dispatch_narrow`].
+#[inline]
+pub(crate) fn narrow_lanes() -> usize {
+    lanes().min(8)
+}
+
 /// The f32 lanes of a vector.
 #[inline]
 pub(crate) fn lanes() -> usize {

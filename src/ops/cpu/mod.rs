@@ -8,7 +8,9 @@ pub(crate) mod gemm;
 pub(crate) mod isa;
 pub(crate) mod parallel;
 pub(crate) mod scratch;
+pub(crate) mod skinny;
 pub(crate) mod threads;
+pub(crate) mod transpose;
 pub(crate) mod unroll;
 
 pub(crate) use context::{CpuContext, Memory, Operands};

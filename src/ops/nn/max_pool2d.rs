@@ -242,6 +242,24 @@ pub(crate) struct MaxPool2dBackward {
     pub input: [usize; 2],
 }
 
+impl MaxPool2dBackward {
+    /// Adds each window's gradient to the cell that it chose, in planes that are 0 elsewhere.
+    pub(super) fn spread<F: Float>(&self, grad: &[F], indices: &[u32], windows: usize, out: &mut [F]) {
+        let cells = self.input[0] * self.input[1];
+        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
+            out.fill(F::ZERO);
+            let first = piece * PLANES_PER_PIECE * windows;
+            let (grad, indices) = (&grad[first..], &indices[first..]);
+            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
+            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
+                for (&grad, &index) in grad.iter().zip(indices) {
+                    out[index as usize] += grad;
+                }
+            }
+        });
+    }
+}
+
 impl Operation for MaxPool2dBackward {
     fn name(&self) -> &'static str {
         "max_pool2d_backward"
@@ -263,18 +281,7 @@ impl Operation for MaxPool2dBackward {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (grad, indices, out) = (ctx.float(0), ctx.u32(1), ctx.output(0));
         let [_, _, rows, columns] = ctx.dims(0);
-        let (cells, windows) = (self.input[0] * self.input[1], rows * columns);
-        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
-            out.fill(F::ZERO);
-            let first = piece * PLANES_PER_PIECE * windows;
-            let (grad, indices) = (&grad[first..], &indices[first..]);
-            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
-            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
-                for (&grad, &index) in grad.iter().zip(indices) {
-                    out[index as usize] += grad;
-                }
-            }
-        });
+        self.spread(grad, indices, rows * columns, out);
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

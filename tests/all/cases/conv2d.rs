@@ -2,7 +2,7 @@
 //! constants of the shaders, each set of them four pipelines a device; extents and channels are not, so they vary more.
 
 use super::{Case, Fill, input};
-use wgrad::ops::{Activation, Conv2d};
+use wgrad::ops::{Activation, Conv2d, MaxPool2d};
 
 /// What a case convolves.
 #[derive(Clone, Copy, Debug)]
@@ -124,4 +124,40 @@ pub fn attributes() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
+/// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
+pub fn pooled() -> Vec<Case> {
+    let plain = Conv2d::default();
+    let padded = |padding: usize| Conv2d { padding: [padding; 2], ..plain };
+    let two = MaxPool2d::new([2, 2]);
+    let cases = [
+        (shape(3, [1, 6], [28, 28], [5, 5]), plain, two),
+        (shape(17, [6, 16], [12, 12], [5, 5]), plain, two),
+        (shape(2, [3, 6], [9, 11], [3, 3]), padded(1), two),
+        (shape(2, [8, 9], [7, 8], [3, 2]), padded(1), MaxPool2d { ceil_mode: true, ..two }),
+        (shape(9, [17, 15], [6, 5], [3, 3]), padded(2), two),
+        (shape(2, [5, 70], [10, 10], [3, 3]), plain, MaxPool2d::new([3, 2])),
+        (shape(1, [33, 20], [8, 9], [1, 1]), plain, MaxPool2d { padding: [1, 1], ..two }),
+        (shape(2, [4, 5], [13, 12], [2, 4]), plain, MaxPool2d { stride: [4, 3], ..two }),
+        (shape(2, [16, 32], [10, 40], [3, 3]), padded(1), two),
+    ];
+    cases
+        .into_iter()
+        .map(|(sizes, conv, pool)| {
+            let Shape { batch, channels: [from, to], extent: [h, w], kernel: [kh, kw] } = sizes;
+            let inputs = vec![
+                input([batch, from, h, w], Fill::Uniform),
+                input([to, from, kh, kw], Fill::Uniform),
+                input([to], Fill::Uniform),
+            ];
+            let build = move |g: &mut wgrad::Graph, v: &[wgrad::Value]| {
+                let y = g.conv2d(v[0], v[1], Some(v[2]), conv)?;
+                let y = g.relu(y)?;
+                g.max_pool2d(y, pool)
+            };
+            Case::one(format!("{sizes:?} {conv:?} {pool:?}"), inputs, build).without_gradient_check()
+        })
+        .collect()
 }

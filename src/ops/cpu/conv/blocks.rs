@@ -3,8 +3,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::transpose::{TILE, transpose_tile};
 use super::{Finish, Layer};
+use crate::ops::cpu::transpose::{TILE, transpose_tile};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, parallel, scratch};
 

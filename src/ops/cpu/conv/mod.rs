@@ -4,8 +4,8 @@
 
 mod blocks;
 mod columns;
+pub(crate) mod pooled;
 mod taps;
-mod transpose;
 
 pub(crate) use taps::grad_weight_blocks;
 

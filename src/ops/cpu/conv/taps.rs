@@ -4,7 +4,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::Layer;
-use super::transpose::channels_last;
+use crate::ops::cpu::transpose::channels_last;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 

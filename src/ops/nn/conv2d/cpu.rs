@@ -10,7 +10,7 @@ use crate::ops::cpu::{Float, isa, parallel, scratch};
 use crate::ops::nn::activation::Activation;
 
 /// Images whose weight gradients are summed before the groups are.
-const IMAGES_PER_GROUP: usize = 8;
+pub(super) const IMAGES_PER_GROUP: usize = 8;
 
 /// `out = activation(conv(input, weight) + bias)`.
 pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
@@ -67,7 +67,7 @@ pub fn grad_weight<F: Float>(
 }
 
 /// The convolution as the direct kernels take it; they know no groups.
-fn direct_layer(geometry: &Geometry) -> Option<Layer> {
+pub(super) fn direct_layer(geometry: &Geometry) -> Option<Layer> {
     let Conv2d { stride, padding, dilation, groups, .. } = geometry.conv;
     (groups == 1).then_some(Layer {
         in_channels: geometry.in_channels,
@@ -81,11 +81,13 @@ fn direct_layer(geometry: &Geometry) -> Option<Layer> {
     })
 }
 
-fn num_groups(geometry: &Geometry) -> usize {
+/// Groups of images whose weight gradients are summed apart.
+pub(super) fn num_groups(geometry: &Geometry) -> usize {
     geometry.batch.div_ceil(IMAGES_PER_GROUP)
 }
 
-fn images(geometry: &Geometry, group: usize) -> std::ops::Range<usize> {
+/// The images of a group.
+pub(super) fn images(geometry: &Geometry, group: usize) -> std::ops::Range<usize> {
     group * IMAGES_PER_GROUP..geometry.batch.min((group + 1) * IMAGES_PER_GROUP)
 }
 

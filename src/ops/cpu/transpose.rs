@@ -5,11 +5,11 @@ use pulp::Simd;
 use crate::ops::cpu::unroll::unroll;
 
 /// Rows and columns of a tile.
-pub(super) const TILE: usize = 16;
+pub(crate) const TILE: usize = 16;
 
 /// The transpose of a tile.
 #[inline(always)]
-pub(super) fn transpose_tile<S: Simd>(simd: S, tile: &mut [[f32; TILE]; TILE]) {
+pub(crate) fn transpose_tile<S: Simd>(simd: S, tile: &mut [[f32; TILE]; TILE]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
         return transpose_avx512(simd, tile);
@@ -63,7 +63,7 @@ fn transpose_avx512(simd: pulp::x86::V4, tile: &mut [[f32; TILE]; TILE]) {
 
 /// `planes` (C, pixels) as (pixels, lanes), channels beyond C being 0: `to` holds `lanes` values for each pixel.
 #[inline(always)]
-pub(super) fn channels_last<S: Simd>(simd: S, planes: &[f32], pixels: usize, to: &mut [f32]) {
+pub(crate) fn channels_last<S: Simd>(simd: S, planes: &[f32], pixels: usize, to: &mut [f32]) {
     let lanes = S::F32_LANES;
     let channels = planes.len() / pixels;
     let mut first = 0;
