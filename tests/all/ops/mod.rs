@@ -67,6 +67,11 @@ fn matmul() {
 }
 
 #[test]
+fn conv2d_pooled() {
+    check_every_kernel(cases::conv2d::pooled());
+}
+
+#[test]
 fn conv2d_sizes() {
     check_every_kernel(cases::conv2d::sizes());
 }
