@@ -69,7 +69,7 @@ pub trait Float:
 }
 
 macro_rules! impl_float {
-    ($float:ident, $erf:path) => {
+    ($float:ident, $exp:path, $tanh:path, $erf:path) => {
         impl Float for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -86,7 +86,7 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                $float::exp(self)
+                $exp(self)
             }
             #[inline(always)]
             fn ln(self) -> Self {
@@ -106,7 +106,7 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn tanh(self) -> Self {
-                $float::tanh(self)
+                $tanh(self)
             }
             #[inline(always)]
             fn erf(self) -> Self {
@@ -136,5 +136,5 @@ macro_rules! impl_float {
     };
 }
 
-impl_float!(f32, libm::erff);
-impl_float!(f64, libm::erf);
+impl_float!(f32, super::math::exp, super::math::tanh, libm::erff);
+impl_float!(f64, f64::exp, f64::tanh, libm::erf);

@@ -6,6 +6,7 @@ pub(crate) mod conv;
 mod float;
 pub(crate) mod gemm;
 pub(crate) mod isa;
+mod math;
 pub(crate) mod parallel;
 pub(crate) mod scratch;
 pub(crate) mod skinny;
