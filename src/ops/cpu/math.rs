@@ -62,7 +62,12 @@ mod tests {
     use crate::ops::cpu::parallel::simd;
 
     /// The largest error in units in the last place of the true value over every `step`th float between two.
-    fn worst(function: impl Fn(f32) -> f32, truth: impl Fn(f64) -> f64, step: usize, keep: impl Fn(f32) -> bool) -> f64 {
+    fn worst(
+        function: impl Fn(f32) -> f32,
+        truth: impl Fn(f64) -> f64,
+        step: usize,
+        keep: impl Fn(f32) -> bool,
+    ) -> f64 {
         let mut worst = 0.0f64;
         for bits in (0..u32::MAX).step_by(step) {
             let x = f32::from_bits(bits);
