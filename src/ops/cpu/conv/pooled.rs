@@ -251,13 +251,14 @@ impl WithSimd for ChannelsLast<'_> {
                     }
                     transpose_tile(simd, &mut tile);
                     for (pixel, values) in tile[..count].iter().enumerate() {
-                        // Whole vectors are stored fastest; what reaches beyond is overwritten by the next pixel's, but
-                        // for a row's last, whose neighbours are there already.
+                        // Whole vectors are stored fastest. What reaches beyond the last channel is overwritten by the
+                        // next pixel's, which there must be, and must not be what other channels left there.
                         let to = &mut to[(x + pixel) * in_channels..];
-                        if x + pixel + TILE < width {
-                            to[..TILE].copy_from_slice(values)
+                        let is_alone = channels == TILE || in_channels <= TILE;
+                        if is_alone && x + pixel + TILE < width {
+                            to[..TILE].copy_from_slice(values);
                         } else {
-                            to[..channels].copy_from_slice(&values[..channels])
+                            to[..channels].copy_from_slice(&values[..channels]);
                         }
                     }
                 }
