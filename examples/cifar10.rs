@@ -16,7 +16,6 @@ use wgrad::nn::weights::{self, Metadata};
 use wgrad::nn::{Classifier, LeNet5};
 use wgrad::report::grids::sample_grid;
 use wgrad::report::samples;
-use wgrad::schedule::Schedule;
 use wgrad::train::predict::{Predictor, PredictorOptions};
 use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit};
 use wgrad::{Device, Result};
@@ -72,23 +71,19 @@ fn main() -> Result<()> {
     }
     println!("{} training and {} test images, from {}", data.train.len(), data.test.len(), data.source);
 
+    // Weights are chosen on images held out from training, so that the test images stay unseen until the end.
+    let (train, validation) = data.train.hold_out(0.1, 0)?;
     let model = Classifier::new(LeNet5::default(), 10);
     let normalize = Normalize::Half.stats(&data.train)?;
     let options = SessionOptions {
         batch_size: args.batch_size,
         eval_batch_size: 250,
-        ..SessionOptions::new(&model, &data.train, &data.test, normalize.clone())
+        normalize: normalize.clone(),
+        ..SessionOptions::new(&model, &train, &validation, &data.test)?
     };
     let mut session = Session::new(&device, &options)?;
     println!("{} parameters", session.program().num_parameters());
-    let fit_options = FitOptions {
-        epochs: args.epochs,
-        lr: args.lr,
-        schedule: Schedule::constant(),
-        early_stopping: None,
-        checkpoint: None,
-    };
-    fit(&mut session, &fit_options, &mut Printer)?;
+    fit(&mut session, &FitOptions::new(args.epochs, args.lr), &mut Printer)?;
 
     // Saved, and loaded again: a safetensors file with PyTorch's names, which PyTorch can read as well.
     let metadata = Metadata { network: Some(model.network.clone()), ..Metadata::default() };

@@ -11,16 +11,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use wgrad::nn::{LeNet5, Summary};
-use wgrad::optim::{Optimizer, Regularization, Sgd, UpdateOptions};
+use wgrad::optim::{GradientOptions, Optimizer, Sgd};
 use wgrad::report::grids::{ImageSample, sample_grid};
-use wgrad::report::{Comparison, Page, Picture, ReportOptions, Run, curves, write_report};
-use wgrad::run::RunConfig;
-use wgrad::run::config::RunData;
-use wgrad::run::folder::RunFolder;
+use wgrad::report::{Comparison, Page, Picture, curves};
+use wgrad::run::folder::read_history;
+use wgrad::run::{Run, RunConfig, RunData};
 use wgrad::schedule::{Plateau, Schedule};
 use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
-use wgrad::train::{EpochReport, HealthKind, HealthReport, Observer, Outcome, fit};
+use wgrad::train::{EpochReport, HealthKind, History, Observer, Outcome};
 use wgrad::{Device, Result};
 
 /// The FashionMNIST exercise, from first look to hyperparameter search.
@@ -66,7 +65,7 @@ fn main() -> Result<()> {
     };
     let device = Device::from_env()?;
     println!("on {device}");
-    let (data, page) = (base.load_data()?, Page::new("LeNet-5 on FashionMNIST"));
+    let (data, page) = (RunData::load(&base)?, Page::new("LeNet-5 on FashionMNIST"));
     let mut lab = Lab { device, data, out: args.out, page, runs: Vec::new() };
 
     lab.look_at_the_data()?;
@@ -147,7 +146,7 @@ impl Lab {
         self.train("lr 0.01", &RunConfig { lr: Some(0.01), ..base.clone() })?;
         let runs = self.comparison(&["lr 0.1 seed 0", "lr 0.1 seed 1", "lr 0.1 seed 2", "lr 0.01"])?;
         let (tenth, hundredth) = runs.runs().split_at(3);
-        let best = |runs: &[Run]| runs.iter().map(|run| run.best().val_accuracy).fold(0.0, f64::max);
+        let best = |runs: &[History]| runs.iter().map(|run| run.best().val_accuracy).fold(0.0, f64::max);
         let num_dead = tenth.iter().filter(|run| is_dead(run)).count();
         self.say(&format!(
             "Of three seeds at 0.1, {num_dead} ended with a dead network. The best epoch of all three classified {:.1} % of \
@@ -194,12 +193,11 @@ impl Lab {
 
     fn hold_back(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("5. What do penalties and dropout change?");
-        let regularization = Regularization::l1(0.001);
-        let sparse = UpdateOptions { regularization, ..UpdateOptions::default() };
+        let sparse = GradientOptions { l1: 0.001, ..GradientOptions::default() };
         // PyTorch's weight_decay, the usual way to a penalty of half of it times the sum of squares.
         let decaying = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
         self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
-        self.train("L1 0.001", &RunConfig { update: sparse, ..stopping.clone() })?;
+        self.train("L1 0.001", &RunConfig { gradients: sparse, ..stopping.clone() })?;
         let dropout = LeNet5 { dropout: 0.5, ..LeNet5::default() };
         self.train("dropout 0.5", &RunConfig { network: dropout.into(), ..stopping.clone() })?;
         self.say(
@@ -274,33 +272,26 @@ impl Lab {
     /// Trains a run in a folder of its own and shows its epochs.
     fn train(&mut self, name: &str, config: &RunConfig) -> Result<Outcome> {
         println!("\n{name}");
-        let mut folder = RunFolder::create(&self.out, &name.replace([' ', ','], "-"))?;
-        folder.write_config(config)?;
-        let mut session = config.session(&self.device, &self.data)?;
-        let outcome = fit(&mut session, &config.fit_options(), &mut Recorder { folder: &mut folder })?;
-        folder.add_metrics(&outcome)?;
-        let weights = session.model()?;
-        let metadata = config.metadata(&self.data.test)?.entry("lesson", name);
-        folder.write_model(&weights, &metadata)?;
-        let (device, test) = (&self.device, &self.data.test);
-        let (model, normalize) = (config.model()?, config.normalize.stats(test)?);
-        let options = ReportOptions { device, model: &model, weights: &weights, test, normalize: &normalize };
-        write_report(folder.path(), &options, None)?;
+        let config = RunConfig { name: Some(name.to_owned()), ..config.clone() };
+        let run = Run::create(config, &self.device, &self.data, &self.out)?;
+        let folder = run.folder().to_owned();
+        let outcome = run.train(&mut Printer)?.outcome;
         let (epochs, best, accuracy) = (outcome.epochs, outcome.best_epoch, 100.0 * outcome.test_accuracy);
         println!("{name}: {epochs} epochs, the best {best}, test accuracy {accuracy:.2} %");
-        self.runs.push((name.to_owned(), folder.path().to_owned()));
+        self.runs.push((name.to_owned(), folder));
         Ok(outcome)
     }
 
     /// Some of the runs side by side.
     fn comparison(&self, names: &[&str]) -> Result<Comparison> {
         let runs = self.runs.iter().filter(|(name, _)| names.contains(&name.as_str()));
-        Comparison::read(&runs.map(|(_, folder)| folder).collect::<Vec<_>>())
+        Comparison::of(runs.map(|(_, folder)| read_history(folder)).collect::<Result<_>>()?)
     }
 
     fn compare(&mut self) -> Result<()> {
         self.lesson("9. All runs");
-        let comparison = Comparison::read(&self.runs.iter().map(|(_, folder)| folder).collect::<Vec<_>>())?;
+        let comparison =
+            Comparison::of(self.runs.iter().map(|(_, folder)| read_history(folder)).collect::<Result<_>>()?)?;
         println!("{}", comparison.table());
         // Runs are named by what they are about; on the page their scores are enough.
         let scores = |row: Vec<String>| [&row[..1], &row[row.len() - 7..]].concat();
@@ -323,7 +314,7 @@ impl Lab {
 }
 
 /// Whether a layer gave 0 for every image that was looked at when the run ended.
-fn is_dead(run: &Run) -> bool {
+fn is_dead(run: &History) -> bool {
     let last = run.health.last();
     last.is_some_and(|last| last.report.of_kind(HealthKind::Unit).any(|row| row.summary.zeros == 1.0))
 }
@@ -341,12 +332,10 @@ network.dropout = { choices = [0.0, 0.2] }
 network.batch_norm = { choices = [false, true] }
 "#;
 
-/// Writes epochs down, and says how every fifth and each best one was.
-struct Recorder<'a> {
-    folder: &'a mut RunFolder,
-}
+/// Prints every fifth and each best epoch.
+struct Printer;
 
-impl Observer for Recorder<'_> {
+impl Observer for Printer {
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         let EpochReport { epoch, train_loss, val_loss, val_accuracy, is_best, .. } = report;
         if *is_best || epoch % 5 == 0 {
@@ -354,11 +343,7 @@ impl Observer for Recorder<'_> {
             let accuracy = 100.0 * val_accuracy;
             println!("  epoch {epoch:>3}  training {train_loss:.4}  validation {val_loss:.4}, {accuracy:.2} %{best}");
         }
-        self.folder.add_metrics(report)
-    }
-
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
-        self.folder.add_health(epoch, report)
+        Ok(())
     }
 
     fn warn(&mut self, message: &str) {

@@ -13,7 +13,7 @@ use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::optim::Optimizer;
 use wgrad::report::plots::{LinePlot, Series, line_plot};
 use wgrad::report::tensorboard::EventWriter;
-use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, StepTable, Tensor, gradcheck};
+use wgrad::{Device, Error, Graph, Program, Result, Shape, StateDict, Tensor, gradcheck};
 
 /// Training stops at this loss.
 const TARGET_LOSS: f64 = 0.70;
@@ -94,13 +94,14 @@ fn descend(device: &Device, data: &StateDict, run: &Run, events: &mut EventWrite
     let predicted = graph.custom(MyLinear, &[x, w, b])?[0];
     let loss = graph.custom(MyMse, &[predicted, y])?[0];
     graph.output("loss", loss)?;
-    Optimizer::sgd_momentum(0.0).minimize(&mut graph, loss)?;
+    let optimizer = Optimizer::sgd_momentum(0.0);
+    optimizer.minimize(&mut graph, loss)?;
     // Compile once, then run as often as it takes.
     let mut program = Program::from_graphs(device, &[&graph], 0)?;
     program.write_all([("x", &data["x"]), ("y", &data["y"])])?;
     let mut losses = Vec::new();
     for iteration in 0..=run.max_updates {
-        program.run("step", &StepTable::new(1).constant("lr", run.step_size))?;
+        program.run("step", &optimizer.steps(1, run.step_size))?;
         let loss = program.output("step", "loss")?.item()?;
         losses.push(loss);
         events.scalar("loss/train", iteration as u64, loss)?;

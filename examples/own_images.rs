@@ -68,12 +68,12 @@ fn main() -> Result<()> {
     let options = SessionOptions {
         validation: Some(&validation),
         batch_size: 16,
-        ..SessionOptions::new(&model, &train, &test, normalize.clone())
+        ..SessionOptions::validated_on_test(&model, &train, &test, normalize.clone())
     };
     let mut session = Session::new(&device, &options)?;
     let fit_options = FitOptions {
         epochs: args.epochs,
-        lr: 0.01,
+        lr: 0.02,
         schedule: Schedule::constant(),
         early_stopping: None,
         checkpoint: None,

@@ -7,7 +7,7 @@
 // slice of each pack; norm (1) is kept for reading. In squares a workgroup reduces a slice of slice_vec4 vec4s of one
 // pack, in norm the only workgroup adds up, in scale and limit_values an invocation updates one vec4.
 //
-// Needs lib/index.wgsl and lib/add_lanes.wgsl.
+// Needs lib/index.wgsl, lib/add_lanes.wgsl and lib/nan4.wgsl.
 
 struct Params {
     num_vec4: u32,
@@ -61,11 +61,13 @@ fn norm(@builtin(local_invocation_index) lane: u32) {
 fn scale(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let index = flat_index(id, groups.x * WG);
     if index < params.num_vec4 {
-        let factor = params.limit / (total_norm[0] + params.eps);
-        // A norm that is not a number reaches the gradients, but never the zeros of the padding.
         let g = grad[index];
-        let scaled = select(factor * g, vec4<f32>(0.0), g == vec4<f32>(0.0));
-        grad[index] = select(scaled, g, factor >= 1.0);
+        let norm = vec4<f32>(total_norm[0]);
+        let factor = params.limit / (norm + params.eps);
+        // A norm that is not a number reaches the gradients, but not those that are 0: padding must stay so.
+        let is_zero = (bitcast<vec4<u32>>(g) & MAGNITUDE_BITS_4) == vec4<u32>(0u);
+        let is_within = (factor >= vec4<f32>(1.0)) & !is_nan4(norm);
+        grad[index] = select(select(factor * g, norm, is_nan4(norm)), g, is_zero | is_within);
     }
 }
 
@@ -76,6 +78,6 @@ fn limit_values(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workg
         let limit = vec4<f32>(params.limit);
         let g = grad[index];
         // Selected, since clamp may drop what is not a number.
-        grad[index] = select(select(g, -limit, g < -limit), limit, g > limit);
+        grad[index] = select(select(select(g, -limit, g < -limit), limit, g > limit), g, is_nan4(g));
     }
 }

@@ -74,10 +74,8 @@ fn grad_row(strip: Strip, o: u32, i: u32) -> GradRow {
 
 // The value of grad_output that belongs to position x on the grid of the padded input.
 fn grad_at(at: GradRow, x: u32) -> f32 {
-    if !at.is_inside || x % STRIDE_W != 0u || x / STRIDE_W >= params.out_w {
-        return 0.0;
-    }
-    return grad_output[at.row * params.out_w + x / STRIDE_W];
+    let is_there = at.is_inside && x % STRIDE_W == 0u && x / STRIDE_W < params.out_w;
+    return select(0.0, grad_output[select(0u, at.row * params.out_w + x / STRIDE_W, is_there)], is_there);
 }
 
 fn grad4_at(at: GradRow, x: u32) -> vec4<f32> {

@@ -183,10 +183,8 @@ fn num_slices() -> u32 {
 
 fn input_at(strip: Strip, x: u32) -> f32 {
     // Left of the image x has wrapped around and is large.
-    if !strip.is_inside || x >= params.in_w {
-        return 0.0;
-    }
-    return input[strip.input_row * params.in_w + x];
+    let is_there = strip.is_inside && x < params.in_w;
+    return select(0.0, input[select(0u, strip.input_row * params.in_w + x, is_there)], is_there);
 }
 
 fn input4_at(strip: Strip, x: u32, step: u32) -> vec4<f32> {
@@ -204,10 +202,8 @@ fn taps4_at(strip: Strip, x: u32) -> vec4<f32> {
 }
 
 fn grad_at(strip: Strip, x: u32) -> f32 {
-    if x >= params.out_w {
-        return 0.0;
-    }
-    return grad_output[strip.grad_row * params.out_w + x];
+    let is_there = x < params.out_w;
+    return select(0.0, grad_output[select(0u, strip.grad_row * params.out_w + x, is_there)], is_there);
 }
 
 @compute @workgroup_size(WORKGROUP)

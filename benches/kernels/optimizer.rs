@@ -1,7 +1,7 @@
 //! One update of all parameters of LeNet-5, and of a network of four million. The gradients are those of the sum of all
 //! parameters, so filling them is part of what is timed.
 
-use wgrad::optim::{Optimizer, Sgd};
+use wgrad::optim::{Optimizer, Sgd, StepRates};
 
 use crate::cases::{Case, Fill, Input, input};
 use crate::{Bench, Limit};
@@ -22,7 +22,8 @@ pub fn benches() -> Vec<Bench> {
 
 fn update(name: &str, optimizer: Optimizer, parameters: Vec<Input>) -> Bench {
     // So small that many thousand steps leave the parameters where they are.
-    let scalars = optimizer.step_scalars(1, 1e-9, None);
+    let values = optimizer.get().scalar_values(&StepRates { step: 1, lr: 1e-9, momentum: None });
+    let scalars = optimizer.get().scalars().iter().copied().zip(values).collect();
     let case = Case::new(name, parameters, move |g, v| {
         let sums = v.iter().map(|&parameter| g.sum_all(parameter)).collect::<wgrad::Result<Vec<_>>>()?;
         let loss = sums[1..].iter().try_fold(sums[0], |loss, &sum| g.add(loss, sum))?;

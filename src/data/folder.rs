@@ -103,13 +103,14 @@ impl Files for ImageFolder {
             None => self.take_test(&mut train, &training)?,
         };
         let names: Vec<String> = classes.into_iter().map(|(name, _)| name).collect();
-        let load = |files: &Labelled, split| -> Result<Dataset> {
-            let labels = files.iter().map(|(_, label)| *label).collect();
-            let data =
-                Dataset::from_arrays(self.decode(dir, files)?, labels, names.iter().cloned(), self.image_shape())?;
-            Ok(data.with_split(split))
+        // Together, so that a message names the unreadable files of both.
+        let mut pixels = self.decode(dir, &[&train[..], &test].concat())?;
+        let test_pixels = pixels.split_off(train.len() * self.image_shape().iter().product::<usize>());
+        let labelled = |pixels, files: Labelled, split| -> Result<Dataset> {
+            let labels = files.into_iter().map(|(_, label)| label).collect();
+            Ok(Dataset::from_arrays(pixels, labels, names.iter().cloned(), self.image_shape())?.with_split(split))
         };
-        Ok([load(&train, Split::Train)?, load(&test, Split::Test)?])
+        Ok([labelled(pixels, train, Split::Train)?, labelled(test_pixels, test, Split::Test)?])
     }
 }
 
@@ -161,7 +162,7 @@ impl ImageFolder {
     }
 
     /// The pixels of all files, one after another.
-    fn decode(&self, dir: &Path, files: &Labelled) -> Result<Vec<u8>> {
+    fn decode(&self, dir: &Path, files: &[(PathBuf, u16)]) -> Result<Vec<u8>> {
         let shape = self.image_shape();
         let read = |(path, _): &(PathBuf, u16)| Ok(Photo::read(path)?.fitted(shape, PhotoOptions::default()));
         let images: Vec<Result<Vec<u8>>> = files.par_iter().map(read).collect();

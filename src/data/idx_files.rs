@@ -14,6 +14,8 @@ pub(super) struct IdxFiles {
     torchvision: &'static str,
     /// The folder inside the archive that they are published as.
     archive: Option<&'static str>,
+    /// The page that offers them, where they cannot be fetched one by one.
+    page: Option<&'static str>,
     /// Names without `.gz` of the training images and labels, then those for testing.
     stems: [String; 4],
     /// The label of the first class.
@@ -33,12 +35,17 @@ impl IdxFiles {
         let images = |split: &str| format!("{split}-images-idx3-ubyte");
         let labels = |split: &str| format!("{split}-labels-idx1-ubyte");
         let stems = [images(train), labels(train), images(test), labels(test)];
-        IdxFiles { torchvision, archive: None, stems, first_label: 0, is_transposed: false }
+        IdxFiles { torchvision, archive: None, page: None, stems, first_label: 0, is_transposed: false }
     }
 
     /// The same, which may also be in this folder of their archive.
     pub fn also_in(self, archive: &'static str) -> IdxFiles {
         IdxFiles { archive: Some(archive), ..self }
+    }
+
+    /// The same, which this page offers.
+    pub fn from_page(self, page: &'static str) -> IdxFiles {
+        IdxFiles { page: Some(page), ..self }
     }
 
     /// The same, with labels that count from this one.
@@ -79,7 +86,8 @@ impl Files for IdxFiles {
 
     fn names(&self) -> String {
         let names: Vec<String> = self.stems.iter().map(|stem| format!("{stem}.gz")).collect();
-        format!("plain or .gz: {}", names.join(", "))
+        let page = self.page.map(|page| format!("; from {page}")).unwrap_or_default();
+        format!("plain or .gz: {}{page}", names.join(", "))
     }
 
     fn read(&self, dir: &Path, source: &dyn Source) -> Result<[Dataset; 2]> {

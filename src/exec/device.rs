@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::gpu::{self, GpuDevice, Kernels, Profile};
 use crate::ops::cpu::isa;
 use crate::ops::cpu::threads::Threads;
+use crate::ops::kernel::GpuTraits;
 use crate::{Error, Result};
 
 /// What a program is compiled for.
@@ -117,6 +118,14 @@ impl Device {
         match std::env::var("WGRAD_DEVICE") {
             Ok(wanted) => Ok(Device::select(&wanted)?.0),
             Err(_) => Ok(Device::Cpu),
+        }
+    }
+
+    /// What kernels are chosen by; none are on a CPU.
+    pub fn gpu_traits(&self) -> Option<GpuTraits> {
+        match self {
+            Device::Cpu | Device::CpuF64 => None,
+            Device::Gpu(gpu) => Some(gpu.traits()),
         }
     }
 

@@ -11,6 +11,7 @@ mod model;
 pub mod profile;
 mod snapshot;
 mod state;
+mod step_count;
 mod step_table;
 pub mod verify;
 
@@ -23,6 +24,8 @@ pub use gpu::Kernels;
 pub use snapshot::Snapshot;
 pub use state::StateDict;
 pub(crate) use state::StateLayout;
+use step_count::StepCounts;
+pub(crate) use step_table::CountedColumns;
 pub use step_table::StepTable;
 
 pub use crate::ops::cpu::threads::Threads;
@@ -72,6 +75,7 @@ pub struct Program {
     layout: StateLayout,
     executor: Box<dyn Executor>,
     kept: bool,
+    counts: StepCounts,
 }
 
 impl Program {
@@ -94,7 +98,7 @@ impl Program {
             Device::CpuF64 => Box::new(cpu::CpuExecutor::<f64>::new(&plans, &layout)),
             Device::Gpu(gpu) => Box::new(gpu::GpuExecutor::new(gpu, &plans, &layout)?),
         };
-        let mut program = Program { plans, layout, executor, kept: false };
+        let mut program = Program { plans, layout, executor, kept: false, counts: StepCounts::default() };
         program.initialize(seed)?;
         Ok(program)
     }
@@ -109,13 +113,15 @@ impl Program {
                 self.executor.write_state(index, &tensor)?;
             }
         }
+        self.counts.reset();
         Ok(())
     }
 
     /// Runs an entry once for each row of `table` and waits until all are done.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars;
+    /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars; [`Error::Setting`]
+    /// where the steps are not those of the graph's optimizer, or do not continue after the ones that were run;
     /// [`Error::DeviceLost`].
     pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {
         self.run_with_progress(entry, table, &mut |_| ControlFlow::Continue(())).map(|_| ())
@@ -133,8 +139,10 @@ impl Program {
     /// As [`Program::run`].
     pub fn run_with_progress(&mut self, entry: &str, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
         let index = self.entry(entry)?;
-        let table = table.select(&self.plans[index].scalars)?;
-        self.executor.run(index, &table, progress)
+        let (table, first) = self.prepare(&self.plans[index], table)?;
+        let num_done = self.executor.run(index, &table, progress)?;
+        self.count(index, first, num_done);
+        Ok(num_done)
     }
 
     /// An output of an entry's last run.
@@ -158,6 +166,9 @@ impl Program {
         if *expected != tensor.ty() {
             let (expected, got) = (expected.to_string(), tensor.ty().to_string());
             return Err(Error::State { name: name.to_owned(), expected, got });
+        }
+        if self.layout.specs[index].kind == StateKind::Optimizer {
+            self.counts.forget();
         }
         self.executor.write_state(index, tensor)
     }
@@ -212,6 +223,9 @@ impl Program {
 
     /// Overwrites states that [`Program::check_fits`] found to fit.
     fn write_states(&mut self, dict: &StateDict, indices: &[usize]) -> Result<()> {
+        if indices.iter().any(|&index| self.layout.specs[index].kind == StateKind::Optimizer) {
+            self.counts.forget();
+        }
         indices.iter().try_for_each(|&index| self.executor.write_state(index, &dict[&self.layout.specs[index].name]))
     }
 

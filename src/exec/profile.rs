@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Program, StepTable};
+use super::{Program, StepTable, step_count};
 use crate::Result;
 use crate::ops::kernel::Cost;
 
@@ -25,7 +25,7 @@ impl Program {
     /// As [`Program::run`].
     pub fn profile(&mut self, entry: &str, table: &StepTable, repeats: usize) -> Result<Vec<OpTime>> {
         let index = self.entry(entry)?;
-        let table = table.select(&self.plans[index].scalars)?;
+        let table = step_count::select(&self.plans[index], table, None)?;
         let num_steps = self.plans[index].steps.len();
         let mut times = vec![Vec::new(); num_steps];
         for _ in 0..repeats.max(1) {

@@ -1,6 +1,9 @@
 //! The numbers that change from step to step (learning rate, a batch's start, a step's index), for all steps of a run
 //! at once. Devices read row after row themselves, so a run of many steps needs nothing from the host in between.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::{Named, unknown};
 use crate::tensor::DType;
 use crate::{Error, Result};
@@ -10,8 +13,30 @@ use crate::{Error, Result};
 pub struct StepTable {
     num_steps: usize,
     columns: Named<Vec<f64>>,
+    /// Columns whose values depend on how many steps were done before.
+    counted: Option<CountedColumns>,
     /// Columns in a plan's order, once selected.
     selected: Vec<(DType, Vec<f64>)>,
+}
+
+/// The columns of an optimizer, which a program fills when it knows which step comes first.
+#[derive(Clone)]
+pub(crate) struct CountedColumns {
+    /// The optimizer, as the graph that it updates names it.
+    pub optimizer: String,
+    pub names: Vec<String>,
+    /// The number of steps done before, where it was said.
+    pub start: Option<u64>,
+    /// Writes a row, given the number of steps done before the table and the row's index in it.
+    pub fill: Arc<FillRow>,
+}
+
+pub(crate) type FillRow = dyn Fn(u64, usize, &mut [f64]) + Send + Sync;
+
+impl fmt::Debug for CountedColumns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {}, from {:?}", self.names, self.optimizer, self.start)
+    }
 }
 
 impl StepTable {
@@ -29,6 +54,47 @@ impl StepTable {
     /// Adds a column that has the same value in every step.
     pub fn constant(self, name: &str, value: f64) -> Self {
         self.column(name, |_| value)
+    }
+
+    /// Adds several columns at once; `fill` writes their values in step i, in the order of the names.
+    pub fn columns<S: AsRef<str>>(mut self, names: &[S], mut fill: impl FnMut(usize, &mut [f64])) -> Self {
+        let mut values = vec![Vec::with_capacity(self.num_steps); names.len()];
+        let mut row = vec![0.0; names.len()];
+        for step in 0..self.num_steps {
+            fill(step, &mut row);
+            values.iter_mut().zip(&row).for_each(|(column, &value)| column.push(value));
+        }
+        self.columns.extend(names.iter().map(|name| name.as_ref().to_owned()).zip(values));
+        self
+    }
+
+    /// The same steps of an optimizer, said to come after `step` others. A program counts the steps that it runs, and
+    /// continues after them by itself; say it where it cannot know, after its states were loaded.
+    pub fn starting_at(mut self, step: u64) -> Self {
+        if let Some(counted) = &mut self.counted {
+            counted.start = Some(step);
+        }
+        self
+    }
+
+    /// A table with the columns of an optimizer.
+    pub(crate) fn counted(num_steps: usize, counted: CountedColumns) -> Self {
+        StepTable { num_steps, counted: Some(counted), ..StepTable::default() }
+    }
+
+    /// The columns that wait for the number of steps done before.
+    pub(crate) fn waiting(&self) -> Option<&CountedColumns> {
+        self.counted.as_ref()
+    }
+
+    /// The table with the columns of its optimizer, if any, filled as after `first` steps.
+    pub(crate) fn filled(&self, first: u64) -> StepTable {
+        let CountedColumns { names, fill, .. } = match &self.counted {
+            Some(counted) => counted,
+            None => return self.clone(),
+        };
+        let table = StepTable { counted: None, ..self.clone() };
+        table.columns(names, |row, values| fill(first, row, values))
     }
 
     /// The number of steps.
@@ -61,6 +127,6 @@ impl StepTable {
             }
         };
         let selected = scalars.iter().map(pick).collect::<Result<_>>()?;
-        Ok(StepTable { num_steps: self.num_steps, columns: Named::new(), selected })
+        Ok(StepTable { num_steps: self.num_steps, selected, ..StepTable::default() })
     }
 }

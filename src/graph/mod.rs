@@ -90,6 +90,16 @@ pub struct Graph {
     num_streams: u32,
     grad_enabled: bool,
     guard: Option<String>,
+    pub(crate) updated_by: Option<UpdatedBy>,
+}
+
+/// The optimizer that a graph's parameters are updated by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpdatedBy {
+    /// The optimizer with its settings, as messages and step tables name it.
+    pub optimizer: String,
+    /// The names of the parameters.
+    pub parameters: Vec<String>,
 }
 
 /// A part of a graph that has a name.
@@ -115,6 +125,7 @@ impl Graph {
             num_streams: 0,
             grad_enabled: true,
             guard: None,
+            updated_by: None,
         }
     }
 

@@ -203,7 +203,7 @@ fn launch(
         bindings: inputs.chain(outputs).collect(),
         workgroups,
         // Whoever writes a kernel of their own knows what it may loop over.
-        loop_rounds: 0,
+        loop_iterations: None,
     };
     Ok(dispatch.into())
 }

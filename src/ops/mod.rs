@@ -35,7 +35,7 @@ use data::{augment, gather, metrics};
 use kernel::{Cost, DispatchContext, Dispatches, Shader};
 use nn::{avg_pool2d, batch_norm2d, conv2d, cross_entropy, dropout, max_pool2d, softmax};
 use tensor::{argmax, assign, concat, copy, elementwise, matmul, pad, reduce, reshape, tensor_stats};
-use update::{accumulate, clip_gradients, packed_update, penalty};
+use update::{accumulate, clip_gradients, packed_update, regularization};
 
 /// What every op can do. Implementations are plain structs of attributes.
 pub(crate) trait Operation {
@@ -139,8 +139,8 @@ op_list! {
     Accumulate(accumulate::Accumulate),
     ClipGradNorm(clip_gradients::ClipGradNorm),
     ClipGradValue(clip_gradients::ClipGradValue),
-    Penalty(penalty::Penalty),
-    PenaltyGradient(penalty::PenaltyGradient),
+    Regularization(regularization::Regularization),
+    RegularizationGradient(regularization::RegularizationGradient),
     Metrics(metrics::Metrics),
     Softmax(softmax::Softmax),
     SoftmaxBackward(softmax::SoftmaxBackward),
@@ -239,7 +239,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&max_pool2d::SHADER],
         &[&metrics::SHADER],
         &[&pad::SHADER],
-        &[&penalty::SHADER],
+        &[&regularization::SHADER],
         &[&reduce::SHADER],
         &[&softmax::SHADER],
         &[&tensor_stats::SHADER],

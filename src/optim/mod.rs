@@ -5,30 +5,37 @@
 //! Each is one file with its settings, its [`Rule`] in Rust and its description; the rule in WGSL stands under the same
 //! name in `shaders/optim/`. To add one, write these two and a line in the registry below.
 
+mod adadelta;
 mod adagrad;
 mod adam;
 mod adamw;
+pub mod gradients;
 mod group;
 mod lion;
+mod nadam;
 mod rmsprop;
 pub mod rule;
 mod sgd;
+mod steps;
 pub mod update;
 
+pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamw::AdamW;
+pub use gradients::GradientOptions;
 pub use group::ParamGroup;
 pub use lion::Lion;
+pub use nadam::NAdam;
 pub use rmsprop::RmsProp;
 pub use rule::{Learned, Rule, StepRates};
 pub use sgd::Sgd;
-pub use update::{Regularization, Update, UpdateOptions};
+pub(crate) use steps::BatchOf;
+pub use update::{Update, UpdateOptions};
 
 use std::fmt;
 
 use crate::Result;
-use crate::exec::StepTable;
 use crate::graph::{Gradients, Graph, Value};
 use crate::ops::kernel::Shader;
 use crate::registry::{Setting, Takes, registry};
@@ -47,7 +54,9 @@ registry! {
         Sgd(Sgd),
         Adam(Adam),
         AdamW(AdamW),
+        NAdam(NAdam),
         RmsProp(RmsProp),
+        Adadelta(Adadelta),
         Adagrad(Adagrad),
         Lion(Lion),
     }
@@ -108,7 +117,7 @@ impl Optimizer {
     /// [`Error::Setting`](crate::Error::Setting) as [`Optimizer::validate`]; [`Error::Operand`](crate::Error::Operand)
     /// where no parameter has a gradient.
     pub fn update(&self, graph: &mut Graph, grads: &Gradients) -> Result<()> {
-        Update::new(self.clone(), UpdateOptions::default())?.append_gradients(graph, grads)
+        Update::new(self.clone(), UpdateOptions::default())?.apply(graph, grads)
     }
 
     /// Appends the gradients of a scalar `loss` and the update of every parameter by them: a training step in one line
@@ -120,20 +129,6 @@ impl Optimizer {
         let grads = graph.backward(loss)?;
         self.update(graph, &grads)?;
         Ok(grads)
-    }
-
-    /// The scalars of one step for the step table, in the order in which [`Optimizer::update`] declares them.
-    pub fn step_scalars(&self, step: u64, lr: f64, momentum: Option<f64>) -> Vec<(&'static str, f64)> {
-        let values = self.get().scalar_values(&StepRates { step, lr, momentum });
-        self.get().scalars().iter().copied().zip(values).collect()
-    }
-
-    /// The step table of one step at this learning rate, for training loops written by hand. `step` counts the steps
-    /// done before; it is also the column "step" that dropout reads.
-    pub fn step(&self, step: u64, lr: f64) -> StepTable {
-        // Steps stay far below 2^53, up to which f64 holds every integer.
-        let table = StepTable::new(1).constant("step", step as f64);
-        self.step_scalars(step, lr, None).into_iter().fold(table, |table, (name, value)| table.constant(name, value))
     }
 }
 

@@ -1,11 +1,9 @@
 //! Several runs side by side: a table, and their curves in one picture.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::plots::{LinePlot, Picture, Series, stacked_plots};
-use super::run::Run;
-use crate::train::EpochReport;
+use crate::train::{EpochReport, History};
 use crate::{Error, Result};
 
 /// A setting that not all runs share, or a table of settings that not all of them have.
@@ -21,24 +19,23 @@ pub struct DifferingSetting {
 /// Runs to compare.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    runs: Vec<Run>,
+    runs: Vec<History>,
 }
 
 impl Comparison {
-    /// Reads the folders.
+    /// Compares these runs.
     ///
     /// # Errors
-    /// As [`Run::read`], for the first folder that cannot be read; [`Error::Setting`] where there is none.
-    pub fn read(folders: &[impl AsRef<Path>]) -> Result<Comparison> {
-        if folders.is_empty() {
-            return Err(Error::setting("compare", "at least one run folder", "none"));
+    /// [`Error::Setting`] where there is none.
+    pub fn of(runs: Vec<History>) -> Result<Comparison> {
+        if runs.is_empty() {
+            return Err(Error::setting("compare", "at least one run", "none"));
         }
-        let runs = folders.iter().map(|folder| Run::read(folder.as_ref())).collect::<Result<_>>()?;
         Ok(Comparison { runs })
     }
 
     /// The runs, in the order they were given.
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[History] {
         &self.runs
     }
 
@@ -46,7 +43,7 @@ impl Comparison {
     fn names(&self) -> Vec<String> {
         let short: BTreeSet<&str> = self.runs.iter().map(|run| without_time(&run.name)).collect();
         let is_enough = short.len() == self.runs.len();
-        let name = |run: &Run| if is_enough { without_time(&run.name).to_owned() } else { run.name.clone() };
+        let name = |run: &History| if is_enough { without_time(&run.name).to_owned() } else { run.name.clone() };
         self.runs.iter().map(name).collect()
     }
 
@@ -70,10 +67,10 @@ impl Comparison {
     /// A column for each setting of a table; one for all of them where not all runs have the same ones, as when one run
     /// stops early and another does not, since most cells would say nothing then.
     fn columns_of(&self, table: &str, names: &[&str]) -> Vec<DifferingSetting> {
-        let has_all = |run: &Run| names.iter().all(|name| setting(run, name).is_some());
+        let has_all = |run: &History| names.iter().all(|name| setting(run, name).is_some());
         if names.len() == 1 || self.runs.iter().all(has_all) {
             let values = |name: &str| -> Vec<String> {
-                let value = |run: &Run| setting(run, name).unwrap_or("–").to_owned();
+                let value = |run: &History| setting(run, name).unwrap_or("–").to_owned();
                 self.runs.iter().map(value).collect()
             };
             let column = |name: &&str| DifferingSetting { name: (*name).to_owned(), values: values(name) };
@@ -82,7 +79,7 @@ impl Comparison {
         let values_of = |name: &str| -> Vec<&str> { self.runs.iter().filter_map(|run| setting(run, name)).collect() };
         let varies = |name: &&&str| values_of(name).windows(2).any(|pair| pair[0] != pair[1]);
         let varying: Vec<&str> = names.iter().filter(varies).copied().collect();
-        let value = |run: &Run| {
+        let value = |run: &History| {
             let words: Vec<String> =
                 varying.iter().filter_map(|name| Some(in_words(name, setting(run, name)?))).collect();
             match setting(run, table) {
@@ -156,7 +153,7 @@ impl Comparison {
             }
         }
         let series = |value: fn(&EpochReport) -> f64| -> Vec<Series> {
-            let points = |run: &Run| run.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect();
+            let points = |run: &History| run.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect();
             self.runs.iter().zip(&names).map(|(run, name)| Series { name: name.clone(), points: points(run) }).collect()
         };
         let plot = |title: &str, y_label: &str, series: Vec<Series>| LinePlot {
@@ -202,7 +199,7 @@ fn without_time(name: &str) -> &str {
     if name.chars().count() > 16 && name.chars().take(16).enumerate().all(is_time) { &name[16..] } else { name }
 }
 
-fn setting<'a>(run: &'a Run, name: &str) -> Option<&'a str> {
+fn setting<'a>(run: &'a History, name: &str) -> Option<&'a str> {
     run.settings.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
@@ -210,9 +207,9 @@ fn setting<'a>(run: &'a Run, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    fn run(name: &str, settings: &[(&str, &str)]) -> Run {
+    fn run(name: &str, settings: &[(&str, &str)]) -> History {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Run {
+        History {
             path: name.into(),
             name: name.to_owned(),
             settings,
@@ -222,7 +219,7 @@ mod tests {
         }
     }
 
-    fn columns_of(runs: Vec<Run>) -> Vec<(String, Vec<String>)> {
+    fn columns_of(runs: Vec<History>) -> Vec<(String, Vec<String>)> {
         let differing = Comparison { runs }.differing_settings();
         differing.into_iter().map(|setting| (setting.name, setting.values)).collect()
     }

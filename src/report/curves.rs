@@ -2,11 +2,10 @@
 
 use super::axes::number;
 use super::plots::{LinePlot, Mark, Picture, Series, line_plot, stacked_plots};
-use super::run::Run;
-use crate::train::{EpochReport, HealthKind, HealthReport, LrFind, LrPoint};
+use crate::train::{EpochReport, HealthKind, HealthReport, History, LrFind, LrPoint};
 
 /// Loss and accuracy of a run over its epochs with the best one marked, and the learning rate below.
-pub fn training_curves(run: &Run) -> Picture {
+pub fn training_curves(run: &History) -> Picture {
     let series = |name: &str, value: fn(&EpochReport) -> f64| Series {
         name: name.to_owned(),
         points: run.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect(),
@@ -46,7 +45,7 @@ pub fn training_curves(run: &Run) -> Picture {
 
 /// How training went inside the network, over the epochs: the norm of each weight's gradient, how much a step changes
 /// each weight, and the share of units that no image of a batch excites. `None` for a run without such numbers.
-pub fn health_curves(run: &Run) -> Option<Picture> {
+pub fn health_curves(run: &History) -> Option<Picture> {
     let first = &run.health.first()?.report;
     // Biases follow their layer's weights, and twice as many lines would be too many.
     let names = |kind| first.of_kind(kind).map(|row| row.name.clone()).filter(|name| !name.ends_with(".bias"));

@@ -4,7 +4,7 @@
 
 use super::classify::{Confusion, percent};
 use super::plots::Picture;
-use super::run::Run;
+use crate::train::History;
 
 /// A picture with what it shows.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ img { display: block; max-width: 100%; height: auto; margin: .4rem auto 0; borde
 ";
 
 /// The page.
-pub fn report_html(run: &Run, confusion: &Confusion, class_names: &[&str], figures: &[Figure]) -> String {
+pub fn report_html(run: &History, confusion: &Confusion, class_names: &[&str], figures: &[Figure]) -> String {
     let mut page = String::new();
     page += &outcome(run, confusion);
     let mut figures = figures.iter();
@@ -81,7 +81,7 @@ pub(crate) fn tile(value: &str, name: &str) -> String {
     format!("<div class=\"tile\"><b>{value}</b><span>{name}</span></div>\n")
 }
 
-fn outcome(run: &Run, confusion: &Confusion) -> String {
+fn outcome(run: &History, confusion: &Confusion) -> String {
     let best = run.best();
     let tile = |value: String, name: &str| tile(&value, name);
     let mut tiles = String::new();
@@ -103,7 +103,7 @@ fn outcome(run: &Run, confusion: &Confusion) -> String {
     format!("<p>Training ended: {ended}.</p>\n<div class=\"tiles\">\n{tiles}</div>\n")
 }
 
-fn epochs(run: &Run) -> String {
+fn epochs(run: &History) -> String {
     let best = run.best().epoch;
     let row = |epoch: &crate::train::EpochReport| {
         let class = if epoch.epoch == best { " class=\"best\"" } else { "" };
@@ -147,7 +147,7 @@ fn classes(confusion: &Confusion, class_names: &[&str]) -> String {
     )
 }
 
-fn settings(run: &Run) -> String {
+fn settings(run: &History) -> String {
     let row =
         |(name, value): &(String, String)| format!("<tr><td>{}</td><td>{}</td></tr>\n", escape(name), escape(value));
     let rows: String = run.settings.iter().map(row).collect();

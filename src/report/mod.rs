@@ -17,7 +17,6 @@ mod page;
 pub mod parallel;
 pub mod plots;
 pub mod predictions;
-pub mod run;
 pub mod tensorboard;
 
 use std::path::{Path, PathBuf};
@@ -30,67 +29,46 @@ use grids::ImageSample;
 use html::Figure;
 pub use page::Page;
 use plots::Sample;
-pub use run::Run;
 use tensorboard::EventWriter;
 
-use crate::data::{ChannelStats, Dataset};
-use crate::exec::{Device, StateDict};
-use crate::nn::Model;
-use crate::train::predict::{Inspection, Prediction, Predictor, PredictorOptions};
+use crate::data::Dataset;
+use crate::exec::StateDict;
+use crate::train::History;
+use crate::train::predict::{Inspection, Prediction};
 use crate::{Result, files};
-
-/// Images that the look inside is taken of, and at most in a step of prediction.
-const INSPECTED: usize = 256;
 
 /// Images on the grid of samples, and of those at most so many that were classified wrongly.
 const SAMPLES: usize = 40;
 
-/// What a report is made from, beside what the run's folder holds.
+/// What a report is made from.
 #[derive(Clone, Copy)]
-pub struct ReportOptions<'a> {
-    /// What to compute predictions on.
-    pub device: &'a Device,
-    /// The network.
-    pub model: &'a dyn Model,
-    /// Its weights: the best of the run.
-    pub weights: &'a StateDict,
-    /// The images to judge by.
+pub struct ReportInput<'a> {
+    /// The run's settings and epochs.
+    pub history: &'a History,
+    /// The test images.
     pub test: &'a Dataset,
-    /// How pixels were normalised in training.
-    pub normalize: &'a ChannelStats,
+    /// What the network makes of each of them.
+    pub predictions: &'a [Prediction],
+    /// Activations and gradients on some of them.
+    pub inspection: &'a Inspection,
+    /// The best weights.
+    pub weights: &'a StateDict,
 }
 
-/// Reads `config.toml` and `metrics.jsonl` of a run's folder, classifies the test images and writes `metrics.csv`,
-/// `pictures/*.png`, `report.html` and event files under `tensorboard/`; gives their paths, the page first. `events` is
-/// the writer that followed the run, if one did; without one the epochs are written to a new event file as well.
+/// Writes `metrics.csv`, `pictures/*.png` and `report.html` to a folder, and pictures and the result to TensorBoard's
+/// events; gives the paths of what it wrote, the page first.
 ///
 /// # Errors
-/// As [`Run::read`] and [`Predictor::new`]; [`crate::Error::Io`]; [`crate::Error::DeviceLost`].
-pub fn write_report(
-    folder: &Path,
-    options: &ReportOptions<'_>,
-    events: Option<&mut EventWriter>,
-) -> Result<Vec<PathBuf>> {
-    let run = Run::read(folder)?;
-    let mut predictor = Predictor::new(
-        options.device,
-        &PredictorOptions {
-            model: options.model,
-            weights: options.weights,
-            normalize: options.normalize,
-            shape: options.test.shape(),
-            batch_size: INSPECTED.min(options.test.len()).max(1),
-        },
-    )?;
-    let predictions = predictor.predict(options.test)?;
-    let inspection = predictor.inspect(options.test)?;
+/// [`crate::Error::Io`]; [`crate::Error::Operand`] where labels or predictions are not of the data set's classes.
+pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWriter) -> Result<Vec<PathBuf>> {
+    let ReportInput { history, test, predictions, .. } = *input;
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
-    let confusion = Confusion::of(options.test.num_classes(), pairs)?;
-    let figures = figures(&run, options.test, &predictions, &confusion, &inspection, predictor.first_filters()?)?;
+    let confusion = Confusion::of(test.num_classes(), pairs)?;
+    let figures = figures(input, &confusion)?;
 
     let page = folder.join("report.html");
     let mut written = vec![page.clone(), folder.join("metrics.csv")];
-    files::write_whole(&written[1], csv::metrics_csv(&run.epochs).as_bytes())?;
+    files::write_whole(&written[1], csv::metrics_csv(&history.epochs).as_bytes())?;
     let pictures = folder.join("pictures");
     std::fs::create_dir_all(&pictures).map_err(crate::Error::io("create", &pictures))?;
     for figure in &figures {
@@ -98,24 +76,17 @@ pub fn write_report(
         files::write_whole(&path, &figure.picture.png())?;
         written.push(path);
     }
-    let html = html::report_html(&run, &confusion, &options.test.class_names(), &figures);
+    let html = html::report_html(history, &confusion, &test.class_names(), &figures);
     files::write_whole(&page, html.as_bytes())?;
-    let mut own;
-    let events = match events {
-        Some(events) => events,
-        None => {
-            own = EventWriter::create(&folder.join("tensorboard"))?;
-            run.epochs.iter().try_for_each(|epoch| own.epoch(epoch))?;
-            write_histograms(&mut own, run.best().epoch, &predictor.parameters()?, &inspection)?;
-            &mut own
-        }
-    };
-    write_events(events, &run, &figures)?;
+    if history.health.is_empty() {
+        write_histograms(events, history.best().epoch, input.weights, input.inspection)?;
+    }
+    write_events(events, history, &figures)?;
     written.push(events.path().to_owned());
     Ok(written)
 }
 
-/// The distributions of weights and gradients; a writer that follows a run has them of every epoch.
+/// The distributions of weights and gradients, for a run whose diagnostics have not written them epoch by epoch.
 fn write_histograms(events: &mut EventWriter, step: u64, weights: &StateDict, inspection: &Inspection) -> Result<()> {
     for (name, tensor) in weights {
         events.histogram(&format!("weights/{name}"), step, &tensor.to_f32_vec())?;
@@ -127,7 +98,7 @@ fn write_histograms(events: &mut EventWriter, step: u64, weights: &StateDict, in
 }
 
 /// The pictures and the test scores, at the best epoch.
-fn write_events(events: &mut EventWriter, run: &Run, figures: &[Figure]) -> Result<()> {
+fn write_events(events: &mut EventWriter, run: &History, figures: &[Figure]) -> Result<()> {
     let step = run.best().epoch;
     for figure in figures {
         events.image(&format!("pictures/{}", figure.name), step, &figure.picture)?;
@@ -139,14 +110,8 @@ fn write_events(events: &mut EventWriter, run: &Run, figures: &[Figure]) -> Resu
     events.sync()
 }
 
-fn figures(
-    run: &Run,
-    test: &Dataset,
-    predictions: &[Prediction],
-    confusion: &Confusion,
-    inspection: &Inspection,
-    filters: Option<(String, crate::Tensor)>,
-) -> Result<Vec<Figure>> {
+fn figures(input: &ReportInput<'_>, confusion: &Confusion) -> Result<Vec<Figure>> {
+    let ReportInput { history, test, predictions, inspection, weights } = *input;
     let figure = |name, heading: &str, caption: &str, picture| Figure {
         name,
         heading: heading.to_owned(),
@@ -158,7 +123,7 @@ fn figures(
             "curves",
             "Curves",
             "Training scores are means over the epoch while weights changed; validation is after it.",
-            curves::training_curves(run),
+            curves::training_curves(history),
         ),
         figure(
             "confusion",
@@ -173,15 +138,17 @@ fn figures(
             grids::sample_grid("Test images", &samples(test, predictions)?, 8),
         ),
     ];
-    if let Some(picture) = curves::health_curves(run) {
+    if let Some(picture) = curves::health_curves(history) {
         let caption = "From a look into the network on each epoch's last batch. Steps that change a weight by about a \
                        thousandth are healthy; gradients that grow or vanish, and units that stay dead, are not.";
         figures.push(figure("health", "Health", caption, picture));
     }
-    if let Some((name, weight)) = filters {
+    // The first convolution, whose filters can be seen as pictures.
+    let first = inspection.parameters.iter().find_map(|name| Some((name, weights.get(name)?)));
+    if let Some((name, weight)) = first.filter(|(_, weight)| weight.shape().rank() == 4) {
         let caption = "Each filter is scaled for itself: blue is negative, white 0, red positive; on colour images the \
                        colours are the filter's own around grey.";
-        let picture = grids::filters(&format!("Filters of {name}"), &weight)?;
+        let picture = grids::filters(&format!("Filters of {name}"), weight)?;
         figures.push(figure("filters", "First-layer filters", caption, picture));
     }
     if !inspection.normalized.is_empty() {

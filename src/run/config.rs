@@ -1,34 +1,27 @@
 //! Everything a training run is made of, as plain values: what `config.toml` in a run's folder holds and what
-//! `lenet --config` reads back. Describes only; [`Session`] and [`fit`](super::fit) do the work.
+//! `lenet --config` reads back. It only describes: [`setup`](super::setup) and [`Run`](super::Run) do the work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, DataSource, Dataset, Normalize, Split, Splits, Transforms};
-use crate::exec::verify::Report;
-use crate::exec::{Device, StateDict};
-use crate::graph::plan::Plan;
-use crate::nn::onnx::{self, OnnxOptions};
-use crate::nn::weights::{self, Metadata};
-use crate::nn::{Classifier, Network, Summary};
-use crate::optim::{Optimizer, UpdateOptions};
+use crate::data::{self, DataSource, Dataset, Normalize, Transforms};
+use crate::nn::weights::Metadata;
+use crate::nn::{Classifier, Network};
+use crate::optim::{GradientOptions, Optimizer, ParamGroup, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
-use crate::train::metrics::Metrics;
-use crate::train::predict::{Prediction, Predictor, PredictorOptions};
-use crate::train::{EvalOptions, FitOptions, HealthOptions, Session, SessionOptions, evaluate};
-use crate::{Error, Result, files};
-
-/// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
-/// is small enough that a batch's activations stay in a processor's cache.
-pub const EVAL_BATCH_SIZE: usize = 500;
+use crate::train::{FitOptions, HealthOptions};
+use crate::{Error, Result};
 
 /// A training run. The default trains LeNet-5 on FashionMNIST in a minute or two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
+    /// What the run is called, in its folder's name and wherever runs are compared. Default: network and data set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The data set.
     pub dataset: DataSource,
     /// The folder of its files; without one they are looked for as [`data::load`] says.
@@ -42,6 +35,9 @@ pub struct RunConfig {
     /// Only the first so many of the validation images are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_limit: Option<usize>,
+    /// Only the first so many of the test images are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
     /// Share of the training images held out for validation; 0 validates on the test images. Default 0.1.
     pub val_split: f64,
     /// Whether every epoch has an order of its own. Default true.
@@ -71,8 +67,11 @@ pub struct RunConfig {
     pub early_stopping: Option<EarlyStopOptions>,
     /// How parameters follow their gradients. Default: SGD with momentum 0.9.
     pub optimizer: Optimizer,
-    /// Penalties, clipping, accumulation and groups of parameters. Default: none.
-    pub update: UpdateOptions,
+    /// Parameters with a learning rate or weight decay of their own. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParamGroup>,
+    /// Accumulation, regularization and clipping of gradients. Default: none.
+    pub gradients: GradientOptions,
     /// Random changes to training images. Default: none.
     pub transforms: Transforms,
     /// How the learning rate changes. Default: not at all.
@@ -81,19 +80,6 @@ pub struct RunConfig {
     /// what goes into activation functions. Training steps are the same either way.
     #[serde(with = "table_or_false")]
     pub health: Option<HealthOptions>,
-}
-
-/// The images of a run.
-#[derive(Clone, Debug)]
-pub struct RunData {
-    /// To learn from.
-    pub train: Dataset,
-    /// To decide by; `None` takes the test images.
-    pub validation: Option<Dataset>,
-    /// To judge the result by.
-    pub test: Dataset,
-    /// Where they came from, to print.
-    pub source: String,
 }
 
 impl RunConfig {
@@ -133,6 +119,7 @@ impl RunConfig {
         at_least_1("batch_size", Some(self.batch_size))?;
         at_least_1("train_limit", self.train_limit)?;
         at_least_1("val_limit", self.val_limit)?;
+        at_least_1("test_limit", self.test_limit)?;
         share("val_split", self.val_split)?;
         self.network.validate()?;
         let lr = self.learning_rate();
@@ -155,27 +142,48 @@ impl RunConfig {
             return Err(Error::setting("schedule", expected, "one without"));
         }
         self.optimizer.validate()?;
-        self.update.validate()
+        self.update().validate()
     }
 
-    /// The settings in which another run differs, as (`optimizer.momentum`, here, there); what one of them does not set
-    /// is "nothing".
+    /// The same with everything named that has a default of its own, so that a file says it: the learning rate.
+    pub fn named(&self) -> RunConfig {
+        RunConfig { lr: Some(self.learning_rate()), ..self.clone() }
+    }
+
+    /// The settings as (`optimizer.momentum`, `0.9`), in their order.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a schedule is code, which no file can hold.
+    pub fn flat_settings(&self) -> Result<Vec<(String, String)>> {
+        let table = toml::Table::try_from(self)
+            .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))?;
+        Ok(flatten(&table))
+    }
+
+    /// What the run is called, as its folder's name has it: letters, digits, dots and hyphens.
+    pub fn run_name(&self) -> String {
+        let name = self.name.clone().unwrap_or_else(|| format!("{}-{}", self.network.name(), self.dataset));
+        name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' }).collect()
+    }
+
+    /// The settings in which another run differs, as (`optimizer.momentum`, here, there); a setting that one of them
+    /// does not have is "nothing" there.
     ///
     /// # Errors
     /// [`Error::Setting`] where a schedule is code, which cannot be compared.
     pub fn differences(&self, other: &RunConfig) -> Result<Vec<(String, String, String)>> {
-        let settings = |config: &RunConfig| -> Result<BTreeMap<String, String>> {
-            let table = toml::Table::try_from(config)
-                .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))?;
-            Ok(flatten(&table).into_iter().collect())
-        };
-        let (here, there) = (settings(self)?, settings(other)?);
+        let here: BTreeMap<String, String> = self.flat_settings()?.into_iter().collect();
+        let there: BTreeMap<String, String> = other.flat_settings()?.into_iter().collect();
         let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
         let value = |settings: &BTreeMap<String, String>, name| {
             settings.get(name).map_or_else(|| "nothing".to_owned(), String::clone)
         };
         let compared = names.into_iter().map(|name| (name.clone(), value(&here, name), value(&there, name)));
         Ok(compared.filter(|(_, here, there)| here != there).collect())
+    }
+
+    pub(super) fn update(&self) -> UpdateOptions {
+        UpdateOptions { gradients: self.gradients.clone(), groups: self.groups.clone() }
     }
 
     /// The learning rate, or the optimizer's usual one.
@@ -215,48 +223,6 @@ impl RunConfig {
         data::describe(&self.dataset, self.data.as_deref())
     }
 
-    /// Reads the data set and divides it.
-    ///
-    /// # Errors
-    /// As [`data::load`] and [`Dataset::hold_out`].
-    pub fn load_data(&self) -> Result<RunData> {
-        self.divide(data::load(&self.dataset, self.data.as_deref())?)
-    }
-
-    /// Takes the validation images out of the training images, and keeps of both what the limits leave.
-    pub(crate) fn divide(&self, splits: Splits) -> Result<RunData> {
-        let Splits { mut train, test, source } = splits;
-        let mut validation = None;
-        if self.val_split > 0.0 {
-            let (kept, held_out) = train.hold_out(self.val_split, self.seed)?;
-            (train, validation) = (kept, Some(held_out));
-        } else if self.val_limit.is_some() {
-            validation = Some(test.clone().with_split(Split::Validation));
-        }
-        if let Some(limit) = self.train_limit {
-            train.limit(limit);
-        }
-        if let (Some(validation), Some(limit)) = (&mut validation, self.val_limit) {
-            validation.limit(limit);
-        }
-        Ok(RunData { train, validation, test, source })
-    }
-
-    /// A session over these images, with the initial weights of [`RunConfig::init`] if any.
-    ///
-    /// # Errors
-    /// As [`Session::new`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be read or is of another
-    /// network.
-    pub fn session(&self, device: &Device, data: &RunData) -> Result<Session> {
-        let initial = self.initial_weights()?;
-        let model = self.model()?;
-        let mut session = Session::new(device, &self.session_options(&model, data)?)?;
-        if let Some((path, weights)) = initial {
-            session.load_model(&weights).map_err(weights::in_file(path))?;
-        }
-        Ok(session)
-    }
-
     /// How the session is trained.
     pub fn fit_options(&self) -> FitOptions {
         FitOptions {
@@ -267,138 +233,18 @@ impl RunConfig {
             checkpoint: None,
         }
     }
-
-    /// Judges the weights in a file by these images; see [`evaluate`].
-    ///
-    /// # Errors
-    /// As [`evaluate`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be read or is of another network.
-    pub fn evaluate(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Metrics> {
-        let (model, weights) = (self.model()?, weights::load(file)?);
-        let normalize = self.normalize.stats(data)?;
-        let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
-        evaluate(device, &options).map_err(weights::in_file(file))
-    }
-
-    /// What the network with the weights in a file makes of each image; see [`Predictor`].
-    ///
-    /// # Errors
-    /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the model file cannot be
-    /// read or is of another network.
-    pub fn predict(&self, device: &Device, file: &Path, data: &Dataset) -> Result<Vec<Prediction>> {
-        let (model, weights) = (self.model()?, weights::load(file)?);
-        let normalize = self.normalize.stats(data)?;
-        let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
-        let options = PredictorOptions {
-            model: &model,
-            weights: &weights,
-            normalize: &normalize,
-            shape: data.shape(),
-            batch_size,
-        };
-        Predictor::new(device, &options).map_err(weights::in_file(file))?.predict(data)
-    }
-
-    /// Writes the network with the weights in `file` to `to` as an ONNX file, and makes its folder where it is missing;
-    /// see [`onnx`](onnx::onnx). The file's metadata has the data set, the names of the classes, in their order and
-    /// separated by commas, and the network's settings as JSON. Gives the file's length in bytes.
-    ///
-    /// # Errors
-    /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
-    pub fn export_onnx(&self, file: &Path, to: &Path) -> Result<usize> {
-        let (model, weights) = (self.model()?, weights::load(file)?);
-        let data = self.describe_data()?;
-        let network = serde_json::to_string(&self.network)
-            .map_err(|error| Error::setting("network", "settings that JSON can hold", error))?;
-        let options = OnnxOptions {
-            model: &model,
-            weights: &weights,
-            normalize: &self.normalize.stats(&data)?,
-            shape: data.shape(),
-            metadata: &[
-                ("dataset", self.dataset.to_string()),
-                ("classes", data.class_names().join(",")),
-                ("network", network),
-            ],
-        };
-        let bytes = onnx::onnx(&options).map_err(weights::in_file(file))?;
-        if let Some(folder) = to.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
-        files::write_whole(to, &bytes)?;
-        Ok(bytes.len())
-    }
-
-    /// What the network is made of, for batches of the configured size; see [`Summary`].
-    ///
-    /// # Errors
-    /// As [`Summary::of`].
-    pub fn summary(&self) -> Result<Summary> {
-        Summary::of(&self.model()?, self.dataset.get().image_shape(), self.batch_size)
-    }
-
-    /// The plans of such a run, as [`Session::plans`] has them, without reading any data.
-    ///
-    /// # Errors
-    /// As [`Session::plans`].
-    pub fn plans(&self) -> Result<Vec<Plan>> {
-        let data = self.divide(data::blank(&self.dataset, self.data.as_deref())?)?;
-        Session::plans(&self.session_options(&self.model()?, &data)?)
-    }
-
-    /// Holds the first training step on `device` to the f64 reference; see [`Session::verify_step`].
-    ///
-    /// # Errors
-    /// As [`Session::verify_step`], [`RunConfig::load_data`] and [`RunConfig::session`].
-    pub fn verify_step(&self, device: &Device, data: &RunData) -> Result<Report> {
-        let mut data = data.clone();
-        // One batch is all that is looked at, and the reference keeps everything twice.
-        data.train.limit(self.batch_size);
-        let batch_size = self.batch_size.min(data.train.len());
-        let initial = self.initial_weights()?;
-        let weights = initial.as_ref().map(|(_, weights)| weights);
-        let model = self.model()?;
-        let options = SessionOptions { batch_size, ..self.session_options(&model, &data)? };
-        let report = Session::verify_step(device, &options, self.learning_rate(), weights);
-        match initial {
-            Some((path, _)) => report.map_err(weights::in_file(path)),
-            None => report,
-        }
-    }
-
-    pub(crate) fn session_options<'a>(&self, model: &'a Classifier, data: &'a RunData) -> Result<SessionOptions<'a>> {
-        let normalize = self.normalize.stats(&data.train)?;
-        let augment = self.transforms.augment(&normalize);
-        Ok(SessionOptions {
-            model,
-            train: &data.train,
-            validation: data.validation.as_ref(),
-            test: &data.test,
-            batch_size: self.batch_size,
-            eval_batch_size: EVAL_BATCH_SIZE,
-            normalize,
-            optimizer: self.optimizer.clone(),
-            update: self.update.clone(),
-            label_smoothing: self.label_smoothing,
-            shuffle: self.shuffle,
-            seed: self.seed,
-            augment,
-            health: self.health.clone(),
-        })
-    }
-
-    fn initial_weights(&self) -> Result<Option<(&Path, StateDict)>> {
-        self.init.as_deref().map(|path| Ok((path, weights::load(path)?))).transpose()
-    }
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
         RunConfig {
+            name: None,
             dataset: DataSource::default(),
             data: None,
             normalize: Normalize::Dataset,
             train_limit: None,
             val_limit: None,
+            test_limit: None,
             val_split: 0.1,
             shuffle: true,
             seed: 0,
@@ -409,7 +255,8 @@ impl Default for RunConfig {
             batch_size: 64,
             lr: None,
             early_stopping: Some(EarlyStopOptions::default()),
-            update: UpdateOptions::default(),
+            groups: Vec::new(),
+            gradients: GradientOptions::default(),
             transforms: Transforms::default(),
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd(),

@@ -1,74 +1,75 @@
-//! The folder that a run leaves behind: `config.toml`, `metrics.jsonl`, `health.jsonl`, `checkpoint` and
-//! `model.safetensors`.
+//! The folder that a run leaves behind: the one place that knows the names of its files, and reads and writes them.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `config.toml` | the settings, as [`RunConfig`] writes them |
+//! | `metrics.jsonl` | a line of [`EpochReport`] for each epoch; the last line is the [`Outcome`] |
+//! | `health.jsonl` | a line of [`EpochHealth`] for each epoch |
+//! | `checkpoint` | everything that it takes to resume ([`Checkpoint`](crate::train::Checkpoint)) |
+//! | `model.safetensors` | the best weights, with what they are of |
+//! | `report.html`, `metrics.csv`, `pictures/`, `tensorboard/` | the report |
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::RunConfig;
 use crate::exec::StateDict;
 use crate::nn::weights::{self, Metadata};
-use crate::train::HealthReport;
+use crate::train::{EpochHealth, EpochReport, HealthReport, History, Outcome};
 use crate::{Error, Result, files};
 
-/// The file to go on from.
-pub const CHECKPOINT: &str = "checkpoint";
+const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
-pub(crate) const HEALTH: &str = "health.jsonl";
+const HEALTH: &str = "health.jsonl";
+const CHECKPOINT: &str = "checkpoint";
+const MODEL: &str = "model.safetensors";
+const LOCK: &str = ".lock";
 
-/// A run's folder.
+/// A run's folder. While it lives, no other process can open it for writing.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     /// The lines of `metrics.jsonl` and `health.jsonl`, which are written whole each time.
     metrics: String,
     health: String,
-}
-
-/// A line of `health.jsonl`: what the look into the network at the end of an epoch found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EpochHealth {
-    /// Counted from 1.
-    pub epoch: u64,
-    /// What it found.
-    #[serde(flatten)]
-    pub report: HealthReport,
+    /// Locked until it is dropped, however the process ends.
+    _lock: File,
 }
 
 impl RunFolder {
-    /// Makes `<parent>/<time>-<name>`, with a number behind it where that is taken.
+    /// Makes `<parent>/<time>-<name>`, numbered where that is taken.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn create(parent: &Path, name: &str) -> Result<RunFolder> {
-        Ok(RunFolder { path: unique_folder(parent, name)?, metrics: String::new(), health: String::new() })
+        RunFolder::at(&unique_folder(parent, name)?)
     }
 
-    /// The folder of a run at its beginning, made where it is missing; what an earlier run left in it is replaced as this
-    /// one writes.
+    /// A folder for a run at its beginning, made where it is missing; what an earlier run left in it is replaced.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Setting`] where another process is writing to it.
     pub fn at(path: &Path) -> Result<RunFolder> {
         std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        Ok(RunFolder { path: path.to_owned(), metrics: String::new(), health: String::new() })
+        let lock = lock(path)?;
+        Ok(RunFolder { path: path.to_owned(), metrics: String::new(), health: String::new(), _lock: lock })
     }
 
-    /// Opens the folder of a run that goes on behind `epochs` epochs. What it has on later ones, or on the run's end, is
-    /// left out, since it comes again.
+    /// The folder of a run that resumes after `epochs` epochs. What it holds of later ones, or of the run's end, is left
+    /// out, since it comes again.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Data`] where the lines of those epochs are not all there.
+    /// [`Error::Io`]; [`Error::Data`] where the lines of those epochs are not all there; [`Error::Setting`] where another
+    /// process is writing to it.
     pub fn open(path: &Path, epochs: u64) -> Result<RunFolder> {
+        let lock = lock(path)?;
         let kept = |name: &str| -> Result<String> {
-            let file = path.join(name);
-            match std::fs::read_to_string(&file) {
-                Ok(text) => {
-                    Ok(text.lines().filter(|line| is_of_epoch(line, epochs)).flat_map(|line| [line, "\n"]).collect())
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-                Err(error) => Err(Error::io("read", &file)(error)),
-            }
+            let text = read_if_there(&path.join(name))?.unwrap_or_default();
+            Ok(text.lines().filter(|line| is_of_epoch(line, epochs)).flat_map(|line| [line, "\n"]).collect())
         };
         let (metrics, health) = (kept(METRICS)?, kept(HEALTH)?);
         let num_lines = metrics.lines().count() as u64;
@@ -76,25 +77,33 @@ impl RunFolder {
             let expected = format!("a line for each of the {epochs} epochs that the checkpoint has");
             return Err(Error::data(&path.join(METRICS), expected, format!("{num_lines} of them")));
         }
-        Ok(RunFolder { path: path.to_owned(), metrics, health })
+        Ok(RunFolder { path: path.to_owned(), metrics, health, _lock: lock })
     }
 
-    /// The folder.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its name, which reports and comparisons show.
+    pub fn name(&self) -> String {
+        name_of(&self.path)
+    }
+
+    /// Where its checkpoint is, or will be.
+    pub fn checkpoint(&self) -> PathBuf {
+        checkpoint_in(&self.path)
     }
 
     /// Writes `config.toml`.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Setting`] where the settings cannot be written as TOML.
-    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        let text = toml::to_string_pretty(config)
-            .map_err(|error| Error::setting("configuration", "settings that TOML can hold", error))?;
-        files::write_whole(&self.path.join("config.toml"), text.as_bytes())
+    pub fn write_config(&self, config: &RunConfig) -> Result<()> {
+        files::write_whole(&self.path.join(CONFIG), config.to_toml()?.as_bytes())
     }
 
-    /// Adds a line to `metrics.jsonl`.
+    /// Adds a line to `metrics.jsonl`: an [`EpochReport`], or the [`Outcome`] at the end.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -103,7 +112,7 @@ impl RunFolder {
         files::write_whole(&self.path.join(METRICS), self.metrics.as_bytes())
     }
 
-    /// Adds what an epoch's look into the network found to `health.jsonl`, without histograms.
+    /// Adds an epoch's diagnostics to `health.jsonl`, without histograms.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -114,23 +123,95 @@ impl RunFolder {
         files::write_whole(&self.path.join(HEALTH), self.health.as_bytes())
     }
 
-    /// Where [`fit`](super::fit) is to save what it takes to go on with the run.
-    pub fn checkpoint(&self) -> PathBuf {
-        self.path.join(CHECKPOINT)
-    }
-
-    /// Writes `model.safetensors`.
+    /// Writes `model.safetensors` and gives its path.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn write_model(&self, model: &StateDict, metadata: &Metadata) -> Result<PathBuf> {
-        let path = self.path.join("model.safetensors");
+        let path = model_in(&self.path);
         weights::save(&path, model, metadata)?;
         Ok(path)
     }
 }
 
-/// Makes `<parent>/<time>-<name>`, with a number behind it where that is taken.
+/// The checkpoint of the run in a folder.
+pub fn checkpoint_in(folder: &Path) -> PathBuf {
+    folder.join(CHECKPOINT)
+}
+
+/// The best weights of the run in a folder.
+pub fn model_in(folder: &Path) -> PathBuf {
+    folder.join(MODEL)
+}
+
+/// The settings of the run in a folder.
+pub fn config_in(folder: &Path) -> PathBuf {
+    folder.join(CONFIG)
+}
+
+/// Reads what a run has reported so far: `config.toml`, `metrics.jsonl` and, if there is one, `health.jsonl`.
+///
+/// # Errors
+/// [`Error::Io`] where the folder or one of the files cannot be read; [`Error::Data`] with file and line where one is
+/// damaged, or no epoch has ended yet.
+pub fn read_history(folder: &Path) -> Result<History> {
+    let config = folder.join(CONFIG);
+    let text = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+    let table: toml::Table =
+        toml::from_str(&text).map_err(|error| Error::data(&config, "settings in TOML", format!("\n{error}")))?;
+    let metrics = folder.join(METRICS);
+    let text = std::fs::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
+    let (epochs, outcome) = parse_metrics(&metrics, &text)?;
+    let path = folder.join(HEALTH);
+    let text = read_if_there(&path)?.unwrap_or_default();
+    let health = text.lines().enumerate().map(|(index, line)| parse_line(&path, index, line)).collect::<Result<_>>()?;
+    let settings = super::config::flatten(&table);
+    Ok(History { path: folder.to_owned(), name: name_of(folder), settings, epochs, health, outcome })
+}
+
+fn parse_metrics(path: &Path, text: &str) -> Result<(Vec<EpochReport>, Option<Outcome>)> {
+    let mut epochs: Vec<EpochReport> = Vec::new();
+    let mut outcome = None;
+    for (index, line) in text.lines().enumerate() {
+        let value: serde_json::Value = parse_line(path, index, line)?;
+        if value.get("stopped").is_some() {
+            outcome = Some(parse_line(path, index, line)?);
+            continue;
+        }
+        let epoch: EpochReport = parse_line(path, index, line)?;
+        if let Some(last) = epochs.last().filter(|last| last.epoch >= epoch.epoch) {
+            return Err(damaged(path, index, format!("epoch {} after epoch {}", epoch.epoch, last.epoch)));
+        }
+        epochs.push(epoch);
+    }
+    if epochs.is_empty() {
+        return Err(Error::data(path, "at least one epoch", "none"));
+    }
+    Ok((epochs, outcome))
+}
+
+fn parse_line<T: DeserializeOwned>(path: &Path, index: usize, line: &str) -> Result<T> {
+    serde_json::from_str(line).map_err(|error| damaged(path, index, error))
+}
+
+fn damaged(path: &Path, index: usize, what: impl std::fmt::Display) -> Error {
+    Error::data(path, "one epoch in JSON on each line", format!("line {}: {what}", index + 1))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+fn name_of(folder: &Path) -> String {
+    let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.unwrap_or_else(|| folder.display().to_string())
+}
+
+/// Makes `<parent>/<time>-<name>`, numbered where that is taken.
 pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let stem = format!("{}-{name}", timestamp());
@@ -142,7 +223,22 @@ pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
             Err(error) => return Err(Error::io("create", &path)(error)),
         }
     }
-    unreachable!("attempts go on until one ends the loop")
+    unreachable!("attempts only end with a folder or an error")
+}
+
+/// Locks a folder, until the file is dropped or the process ends.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(Error::io("write", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let expected = "a folder that no other process is writing to";
+            Err(Error::setting("resume", expected, format!("{}, which is in use", folder.display())))
+        }
+        // Not every file system has locks; nothing else depends on them.
+        Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {
@@ -153,7 +249,7 @@ fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Whether a line is of one of the first `epochs` epochs. One that is damaged is of none.
+/// Whether a line is of one of the first `epochs` epochs. A damaged one is of none.
 fn is_of_epoch(line: &str, epochs: u64) -> bool {
     #[derive(serde::Deserialize)]
     struct Line {
@@ -201,5 +297,15 @@ mod tests {
         let first = RunFolder::create(parent.path(), "x").expect("a folder");
         let second = RunFolder::create(parent.path(), "x").expect("another");
         assert_ne!(first.path(), second.path());
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let first = RunFolder::at(parent.path()).expect("a folder");
+        let error = RunFolder::at(parent.path()).expect_err("it is in use").to_string();
+        assert!(error.contains("in use"), "{error}");
+        drop(first);
+        RunFolder::at(parent.path()).expect("it is free again");
     }
 }

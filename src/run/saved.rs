@@ -1,22 +1,24 @@
-//! A model file together with what its run's `config.toml` says of it: which images it was trained on, how their
-//! pixels were normalised, and which network it is. Everything that asks a trained model for something starts here.
+//! A trained model: its weights, and which network, classes and normalization they are of. Everything that asks a
+//! trained model for something starts here.
 
 use std::path::{Path, PathBuf};
 
-use super::RunConfig;
-use crate::{Error, Result};
-
-/// The weights' name in a run's folder.
-const MODEL: &str = "model.safetensors";
-/// The settings' name in a run's folder.
-const CONFIG: &str = "config.toml";
+use super::setup::EVAL_BATCH_SIZE;
+use super::{RunConfig, folder};
+use crate::data::Dataset;
+use crate::exec::Device;
+use crate::nn::onnx::{self, OnnxOptions};
+use crate::nn::weights;
+use crate::train::predict::{Prediction, Predictor, PredictorOptions};
+use crate::train::{EvalOptions, Evaluation, evaluate};
+use crate::{Error, Result, files};
 
 /// A model file and the settings that it is to be read with.
 #[derive(Clone, Debug)]
 pub struct SavedModel {
     /// The safetensors file.
     pub file: PathBuf,
-    /// The run's data set, folder, normalisation and network; everything about training has its default, since limits
+    /// The run's data set, folder, normalization and network; everything about training has its default, since limits
     /// and splits of a run say nothing about what its model is asked later. All defaults where there is no
     /// `config.toml`.
     pub config: RunConfig,
@@ -29,19 +31,76 @@ impl SavedModel {
     /// # Errors
     /// [`Error::Data`] where a folder holds no model; as [`RunConfig::load`].
     pub fn open(path: &Path) -> Result<SavedModel> {
-        let mut file = path.to_owned();
-        if path.is_dir() {
-            file.push(MODEL);
-            if !file.is_file() {
-                let expected = format!("a run's folder, with {MODEL} in it");
-                return Err(Error::data(path, expected, "none, as when a run has not ended"));
-            }
+        let file = if path.is_dir() { folder::model_in(path) } else { path.to_owned() };
+        if path.is_dir() && !file.is_file() {
+            let expected = "a run's folder, with model.safetensors in it";
+            return Err(Error::data(path, expected, "none, as when a run has not ended"));
         }
-        let beside = file.with_file_name(CONFIG);
+        let beside = folder::config_in(file.parent().unwrap_or(Path::new("")));
         let run = if beside.is_file() { RunConfig::load(&beside)? } else { RunConfig::default() };
         let RunConfig { dataset, data, normalize, network, .. } = run;
         let config = RunConfig { dataset, data, normalize, network, val_split: 0.0, ..RunConfig::default() };
         Ok(SavedModel { file, config })
+    }
+
+    /// Evaluates it on these images; see [`evaluate`].
+    ///
+    /// # Errors
+    /// As [`evaluate`]; [`Error::Io`] and [`Error::Data`] where the file cannot be read or is of another network.
+    pub fn evaluate(&self, device: &Device, data: &Dataset) -> Result<Evaluation> {
+        let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
+        let normalize = self.config.normalize.stats(data)?;
+        let options = EvalOptions { model: &model, weights: &weights, data, batch_size: EVAL_BATCH_SIZE, normalize };
+        evaluate(device, &options).map_err(weights::in_file(&self.file))
+    }
+
+    /// Classifies each image; see [`Predictor`].
+    ///
+    /// # Errors
+    /// As [`Predictor::new`] and [`Predictor::predict`]; [`Error::Io`] and [`Error::Data`] where the file cannot be read
+    /// or is of another network.
+    pub fn predict(&self, device: &Device, data: &Dataset) -> Result<Vec<Prediction>> {
+        let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
+        let normalize = self.config.normalize.stats(data)?;
+        let batch_size = EVAL_BATCH_SIZE.min(data.len()).max(1);
+        let options = PredictorOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &normalize,
+            shape: data.shape(),
+            batch_size,
+        };
+        Predictor::new(device, &options).map_err(weights::in_file(&self.file))?.predict(data)
+    }
+
+    /// Writes it to `to` as an ONNX file, and makes the folder where it is missing; see [`onnx`](onnx::onnx). The file's
+    /// metadata has the data set and the names of the classes, in their order, separated by commas. Gives the file's
+    /// length in bytes.
+    ///
+    /// # Errors
+    /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is damaged or of another network.
+    pub fn export_onnx(&self, to: &Path) -> Result<usize> {
+        let (model, weights) = (self.config.model()?, weights::load(&self.file)?);
+        let data = self.config.describe_data()?;
+        let network = serde_json::to_string(&self.config.network)
+            .map_err(|error| Error::setting("network", "settings that JSON can hold", error))?;
+        let options = OnnxOptions {
+            model: &model,
+            weights: &weights,
+            normalize: &self.config.normalize.stats(&data)?,
+            shape: data.shape(),
+            metadata: &[
+                ("dataset", self.config.dataset.to_string()),
+                ("classes", data.class_names().join(",")),
+                ("network", network),
+            ],
+        };
+        let bytes = onnx::onnx(&options).map_err(weights::in_file(&self.file))?;
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        files::write_whole(to, &bytes)?;
+        Ok(bytes.len())
     }
 }
 
@@ -49,7 +108,7 @@ impl SavedModel {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
     use super::*;
-    use crate::data::{Cifar10, DataSource, Normalize};
+    use crate::data::{Cifar10, DataSource, FashionMnist, Normalize};
     use crate::nn::LeNet5;
 
     #[test]
@@ -57,11 +116,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = SavedModel::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("model.safetensors"), "{error}");
-        let file = folder.path().join(MODEL);
+        let file = folder::model_in(folder.path());
         std::fs::write(&file, "").unwrap();
-        let settings = "dataset = \"cifar10\"\nnormalize = \"half\"\ntrain_limit = 7\nval_limit = 8\n\
-             network = { kind = \"lenet5\", batch_norm = true }\n";
-        std::fs::write(folder.path().join(CONFIG), settings).unwrap();
+        let settings =
+            "dataset = \"cifar10\"\nnormalize = \"half\"\nbatch_norm = true\ntrain_limit = 7\nval_limit = 8\n";
+        std::fs::write(folder::config_in(folder.path()), settings).unwrap();
         for path in [folder.path(), &file] {
             let SavedModel { file: found, config } = SavedModel::open(path).unwrap();
             assert_eq!((&found, config.dataset, config.normalize), (&file, Cifar10 {}.into(), Normalize::Half));
@@ -69,7 +128,7 @@ mod tests {
             assert_eq!(config.network, network.into());
             assert!(config.train_limit.is_none() && config.val_limit.is_none());
         }
-        std::fs::remove_file(folder.path().join(CONFIG)).unwrap();
-        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::default());
+        std::fs::remove_file(folder::config_in(folder.path())).unwrap();
+        assert_eq!(SavedModel::open(&file).unwrap().config.dataset, DataSource::from(FashionMnist {}));
     }
 }

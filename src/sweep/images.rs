@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::data::{self, DataSource, Splits};
-use crate::run::RunConfig;
-use crate::run::config::RunData;
+use crate::run::{RunConfig, RunData};
 
 /// What was read so far.
 #[derive(Debug, Default)]
@@ -23,22 +22,22 @@ struct Division {
     data: Option<PathBuf>,
     val_split: f64,
     seed: u64,
-    limits: [Option<usize>; 2],
+    limits: [Option<usize>; 3],
 }
 
 impl Images {
     /// The images of a trial.
     ///
     /// # Errors
-    /// As [`RunConfig::load_data`].
+    /// As [`RunData::load`].
     pub fn of(&mut self, config: &RunConfig) -> Result<Arc<RunData>> {
-        let RunConfig { dataset, data, val_split, seed, train_limit, val_limit, .. } = config;
+        let RunConfig { dataset, data, val_split, seed, train_limit, val_limit, test_limit, .. } = config;
         let division = Division {
             dataset: dataset.clone(),
             data: data.clone(),
             val_split: *val_split,
             seed: *seed,
-            limits: [*train_limit, *val_limit],
+            limits: [*train_limit, *val_limit, *test_limit],
         };
         if let Some((_, data)) = self.divided.as_ref().filter(|(last, _)| *last == division) {
             return Ok(data.clone());
@@ -50,7 +49,7 @@ impl Images {
                 self.files.len() - 1
             }
         };
-        let divided = Arc::new(config.divide(self.files[place].2.clone())?);
+        let divided = Arc::new(RunData::divide(config, self.files[place].2.clone())?);
         self.divided = Some((division, divided.clone()));
         Ok(divided)
     }

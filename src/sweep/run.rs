@@ -1,7 +1,7 @@
 //! Running a sweep in its folder: one thread decides and writes the ledger, one thread a trial trains. What is written
 //! is enough to go on from after a kill.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,11 @@ use super::config::{Sweep, SweepConfig, Trial};
 use super::images::Images;
 use super::ledger::{Ledger, Status, TrialRecord};
 use super::search::{Leg, Search};
-use super::trial::{self, End, News, Stand, Stop, Task};
+use super::trial::{self, End, News, Progress, Stop, Task};
 use crate::exec::{Device, Threads};
-use crate::run::config::RunData;
-use crate::run::folder::unique_folder;
-use crate::train::{EpochReport, Session};
+use crate::run::folder::{lock, unique_folder};
+use crate::run::{RunData, setup};
+use crate::train::EpochReport;
 use crate::{Error, Result, files};
 
 /// A sweep in its folder. While it lives no other process can work on the folder.
@@ -96,7 +96,7 @@ pub fn default_jobs(device: &Device) -> usize {
 /// What comes to the deciding thread.
 enum Message {
     News(usize, News),
-    Ended(usize, Result<Stand>),
+    Ended(usize, Result<Progress>),
 }
 
 impl SweepFolder {
@@ -252,20 +252,19 @@ impl<'a> Desk<'a> {
             }
             Message::News(trial, News::Epoch(report)) => self.observer.epoch(trial + 1, &report),
             Message::News(trial, News::Warning(message)) => self.observer.warn(trial + 1, &message),
-            Message::Ended(trial, Ok(stand)) => self.ended(trial, stand)?,
+            Message::Ended(trial, Ok(progress)) => self.ended(trial, progress)?,
             Message::Ended(trial, Err(error)) if is_the_trials_own(&error) => {
-                self.failed(trial, error.to_string(), None)?;
+                self.failed(trial, error.to_string())?;
             }
             Message::Ended(_, Err(error)) => return Err(error),
         }
         Ok(())
     }
 
-    fn ended(&mut self, trial: usize, stand: Stand) -> Result<()> {
-        let Stand { epochs, best, end } = stand;
+    fn ended(&mut self, trial: usize, progress: Progress) -> Result<()> {
+        let Progress { epochs, best, end } = progress;
         let metric = best.as_ref().map(|best| self.sweep.metric().of(best));
         let status = match end {
-            End::NotFinite(reason) => return self.failed(trial, reason, Some(epochs)),
             End::Complete(_) => Status::Complete,
             End::Reached => Status::Halved,
             End::Stopped => Status::Running,
@@ -290,10 +289,9 @@ impl<'a> Desk<'a> {
         self.observer.ended(record)
     }
 
-    fn failed(&mut self, trial: usize, reason: String, epochs: Option<u64>) -> Result<()> {
+    fn failed(&mut self, trial: usize, reason: String) -> Result<()> {
         let record = self.ledger.update(trial, |record| {
             record.status = Status::Failed;
-            record.epochs = epochs.unwrap_or(record.epochs);
             record.metric = None;
             record.best_epoch = None;
             record.rungs.push(None);
@@ -322,24 +320,7 @@ fn is_the_trials_own(error: &Error) -> bool {
 fn check(sweep: &Sweep, images: &mut Images) -> Result<()> {
     for (index, Trial { assignment, config }) in sweep.trials.iter().enumerate() {
         let data = images.of(config)?;
-        let model = config.model()?;
-        let plans = Session::plans(&config.session_options(&model, &data)?);
-        plans.map_err(|error| super::config::in_trial(index, assignment, error))?;
+        setup::plans_on(config, &data).map_err(|error| super::config::in_trial(index, assignment, error))?;
     }
     Ok(())
-}
-
-/// Locks a sweep's folder, until the file is dropped or the process ends.
-fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(".lock");
-    let file = File::create(&path).map_err(Error::io("write", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let expected = "a sweep that no other process is running";
-            Err(Error::setting("resume", expected, format!("{}, which one is", folder.display())))
-        }
-        // Not every file system has locks; nothing else depends on them.
-        Err(TryLockError::Error(_)) => Ok(file),
-    }
 }

@@ -169,8 +169,8 @@ fn what_a_space_cannot_be_names_the_setting_and_what_it_may_be() {
 #[test]
 fn settings_go_into_the_base_and_a_whole_table_before_what_is_in_it() {
     let text = "[search]\nmethod = \"grid\"\n[base]\nnetwork = { kind = \"lenet5\", dropout = 0.25 }\noptimizer = \"adam\"\n[space]\n\
-                optimizer.weight_decay = { choices = [0.5] }\nupdate.regularization.l2 = { choices = [1e-3] }\n\
-                update.clip_norm = { choices = [1] }\n\
+                optimizer.weight_decay = { choices = [0.5] }\ngradients.l2 = { choices = [1e-3] }\n\
+                gradients.clip_norm = { choices = [1] }\n\
                 optimizer_ = { choices = [1] }";
     let error = sweep(text).unwrap_err().to_string();
     assert!(error.starts_with("space.optimizer_:") && error.contains("unknown field"), "{error}");
@@ -185,7 +185,7 @@ fn settings_go_into_the_base_and_a_whole_table_before_what_is_in_it() {
         (&dropout.into(), Some(0.001)),
         "the optimizer's own learning rate, by name"
     );
-    assert_eq!((config.update.regularization.l2, config.update.clip_norm), (1e-3, Some(1.0)));
+    assert_eq!((config.gradients.l2, config.gradients.clip_norm), (1e-3, Some(1.0)));
 }
 
 #[test]

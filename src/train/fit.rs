@@ -110,8 +110,8 @@ impl<'a> Fit<'a> {
         }
         let test = self.session.test()?;
         let best_epoch = best.map_or(0, |best| best.epoch);
-        let (test_loss, test_accuracy) = (test.loss, test.accuracy);
-        Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped })
+        let (test_loss, test_accuracy) = (test.metrics.loss, test.metrics.accuracy);
+        Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped, test: Some(test) })
     }
 
     /// Brings back the weights of the best epoch, if there is one.

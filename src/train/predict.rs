@@ -75,6 +75,8 @@ pub struct Inspection {
     pub normalized: Vec<NormalizedLayer>,
     /// The gradient of the batch's mean cross-entropy by each parameter.
     pub gradients: StateDict,
+    /// The names of the parameters, in the order of the network.
+    pub parameters: Vec<String>,
 }
 
 /// A network with weights, compiled for a device. See the [module](self).
@@ -122,7 +124,7 @@ impl Predictor {
             self.program.run(PREDICT, &StepTable::new(1).constant("start", 0.0))?;
             let logits = self.program.output(PREDICT, "logits")?;
             let num_classes = logits.shape().dims().last().copied().unwrap_or(1).max(1);
-            let rows = logits.to_f64_vec();
+            let rows = logits.to_f32_vec();
             let labels = &data.labels()[first..first + count];
             predictions.extend(rows.chunks(num_classes).zip(labels).map(|(row, label)| prediction(row, *label)));
         }
@@ -150,26 +152,8 @@ impl Predictor {
         for (name, _) in &self.parameters {
             gradients.insert(name.clone(), self.program.output(INSPECT, &format!("grad.{name}"))?);
         }
-        Ok(Inspection { normalized, gradients })
-    }
-
-    /// The name and weights of the network's first convolution, if it has one.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`].
-    pub fn first_filters(&mut self) -> Result<Option<(String, Tensor)>> {
-        let Some((name, _)) = self.parameters.iter().find(|(_, ty)| ty.shape.dims().len() == 4) else {
-            return Ok(None);
-        };
-        Ok(Some((name.clone(), self.program.read(name)?)))
-    }
-
-    /// The parameters.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`].
-    pub fn parameters(&mut self) -> Result<StateDict> {
-        self.program.state_dict(&[crate::graph::StateKind::Parameter])
+        let parameters = self.parameters.iter().map(|(name, _)| name.clone()).collect();
+        Ok(Inspection { normalized, gradients, parameters })
     }
 
     /// Puts a batch on the device, filled up from its start, and says how many of its images are new.
@@ -244,7 +228,8 @@ fn channels(tensor: &Tensor) -> Vec<Vec<f32>> {
     (0..num_channels).map(of).collect()
 }
 
-fn prediction(logits: &[f64], label: u16) -> Prediction {
+/// What one row of logits says; the softmax is taken in f64.
+pub(super) fn prediction(logits: &[f32], label: u16) -> Prediction {
     let mut predicted = 0;
     for (class, logit) in logits.iter().enumerate() {
         if *logit > logits[predicted] {
@@ -252,7 +237,7 @@ fn prediction(logits: &[f64], label: u16) -> Prediction {
         }
     }
     let highest = logits[predicted];
-    let powers: Vec<f64> = logits.iter().map(|logit| (logit - highest).exp()).collect();
+    let powers: Vec<f64> = logits.iter().map(|logit| (f64::from(*logit) - f64::from(highest)).exp()).collect();
     let sum: f64 = powers.iter().sum();
     let probabilities: Vec<f64> = powers.iter().map(|power| power / sum).collect();
     Prediction { label: usize::from(label), predicted, probability: probabilities[predicted], probabilities }
@@ -270,7 +255,7 @@ mod tests {
         let sure = prediction(&[-1e4, 0.0, 1e4], 0);
         assert_eq!((sure.predicted, sure.probability), (2, 1.0));
         assert_eq!(sure.top(1), [(2, 1.0)]);
-        assert!(prediction(&[f64::NAN, 1.0], 0).probability.is_nan());
+        assert!(prediction(&[f32::NAN, 1.0], 0).probability.is_nan());
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::cell::RefCell;
 use wgrad::data::{ChannelStats, Dataset, Split};
 use wgrad::graph::{Graph, StateKind};
 use wgrad::nn::{Init, Mode};
-use wgrad::optim::{Optimizer, ParamGroup, Regularization, RmsProp, Sgd, Update, UpdateOptions};
+use wgrad::optim::{GradientOptions, Optimizer, ParamGroup, RmsProp, Sgd, Update, UpdateOptions};
 use wgrad::train::{EpochMetrics, Session, SessionOptions};
-use wgrad::{DType, Device, Plan, Program, Result, StateDict, StepTable, TensorType, Value};
+use wgrad::{DType, Device, Plan, Program, Result, StateDict, TensorType, Value};
 
 use crate::harness::gpu;
 
@@ -34,7 +34,7 @@ fn network(graph: &mut Graph, images: Value, _: Mode) -> Result<Value> {
 
 fn options<'a>(train: &'a Dataset, test: &'a Dataset) -> SessionOptions<'a> {
     let normalize = ChannelStats { mean: vec![0.5], std: vec![0.25] };
-    SessionOptions::new(&network, train, test, normalize)
+    SessionOptions::validated_on_test(&network, train, test, normalize)
 }
 
 /// Two epochs; what the last one gave, the model, and the steps that a learning rate was asked for.
@@ -66,10 +66,13 @@ fn accumulating_equals_a_larger_batch() {
     let test = images(9, Split::Test);
     let update = UpdateOptions {
         groups: vec![ParamGroup { weight_decay: Some(0.0), ..ParamGroup::new(["*.bias"]) }],
-        regularization: Regularization { l1: 1e-3, l2: 1e-3, include_biases: false },
-        clip_norm: Some(0.2),
-        clip_value: Some(0.05),
-        ..UpdateOptions::default()
+        gradients: GradientOptions {
+            l1: 1e-3,
+            l2: 1e-3,
+            clip_norm: Some(0.2),
+            clip_value: Some(0.05),
+            ..GradientOptions::default()
+        },
     };
     let plain = UpdateOptions::default();
     let momentum = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
@@ -81,7 +84,8 @@ fn accumulating_equals_a_larger_batch() {
                 let lr = if optimizer == momentum { 0.3 } else { 0.01 };
                 let large = SessionOptions { batch_size: 12, update: update.clone(), ..options(&data, &test) };
                 let large = SessionOptions { optimizer: optimizer.clone(), ..large };
-                let accumulate = UpdateOptions { accumulate: 3, ..update.clone() };
+                let gradients = GradientOptions { accumulate: 3, ..update.gradients.clone() };
+                let accumulate = UpdateOptions { gradients, ..update.clone() };
                 let small = SessionOptions { batch_size: 4, update: accumulate, ..options(&data, &test) };
                 let small = SessionOptions { optimizer: optimizer.clone(), ..small };
                 let (large_metrics, large, large_steps) = train(device, &large, lr);
@@ -102,7 +106,7 @@ fn accumulating_equals_a_larger_batch() {
 #[test]
 fn accumulating_is_not_the_same_as_small_steps() {
     let (data, test) = (images(36, Split::Train), images(9, Split::Test));
-    let accumulate = UpdateOptions { accumulate: 3, ..UpdateOptions::default() };
+    let accumulate = GradientOptions { accumulate: 3, ..GradientOptions::default() }.into();
     let with = SessionOptions { batch_size: 4, update: accumulate, ..options(&data, &test) };
     let without = SessionOptions { batch_size: 4, ..options(&data, &test) };
     let apart = furthest(&train(&Device::Cpu, &with, 0.1).1, &train(&Device::Cpu, &without, 0.1).1);
@@ -114,7 +118,7 @@ fn accumulating_is_not_the_same_as_small_steps() {
 #[test]
 fn skipped_ops_do_not_depend_on_how_steps_are_cut_into_runs() {
     const NUM_BATCHES: usize = 1100;
-    let options = UpdateOptions { accumulate: 3, ..UpdateOptions::default() };
+    let options = GradientOptions { accumulate: 3, ..GradientOptions::default() }.into();
     let update = Update::new(Optimizer::sgd_momentum(0.5), options).unwrap();
     let run = |device: &Device, cuts: &[usize]| {
         let mut graph = Graph::new("train");
@@ -123,17 +127,11 @@ fn skipped_ops_do_not_depend_on_how_steps_are_cut_into_runs() {
         let y = graph.mul(w, factor).unwrap();
         let y = graph.square(y).unwrap();
         let loss = graph.mean_all(y).unwrap();
-        update.append(&mut graph, loss).unwrap();
+        update.minimize(&mut graph, loss).unwrap();
         let mut program = Program::compile(device, vec![Plan::new(&graph).unwrap()], 1).unwrap();
         let mut first = 0;
         for &count in cuts {
-            let mut table = StepTable::new(count).column("factor", |i| 0.01 * ((first + i) % 7) as f64);
-            for (place, (name, _)) in update.step_scalars(0, 0.0, None).into_iter().enumerate() {
-                table = table.column(&name, |i| update.step_scalars(((first + i) / 3) as u64, 0.5, None)[place].1);
-            }
-            for (place, (name, _)) in update.batch_scalars(0, 1, NUM_BATCHES).into_iter().enumerate() {
-                table = table.column(name, |i| update.batch_scalars(first + i, 1, NUM_BATCHES)[place].1);
-            }
+            let table = update.steps(count, 0.5).column("factor", |i| 0.01 * ((first + i) % 7) as f64);
             program.run("train", &table).unwrap();
             first += count;
         }
@@ -170,8 +168,7 @@ fn reported_losses_are_with_and_without_penalties_and_smoothing() {
         let plain = train(device, &options(&data, &data), 0.0);
         assert!((plain.0.train.loss - plain.0.validation.loss).abs() < 1e-5);
         let (l1, l2) = (0.01, 0.1);
-        let regularization = Regularization { l1, l2, include_biases: false };
-        let update = UpdateOptions { regularization, ..UpdateOptions::default() };
+        let update = GradientOptions { l1, l2, ..GradientOptions::default() }.into();
         let (metrics, model, _) = train(device, &SessionOptions { update, ..options(&data, &data) }, 0.0);
         let weights = ["fc1.weight", "fc2.weight"].into_iter().flat_map(|name| model[name].to_f64_vec());
         let penalty: f64 = weights.map(|w| l1 * w.abs() + l2 * w * w).sum();

@@ -173,12 +173,7 @@ fn one_line_of_training_equals_its_parts() -> Result<()> {
         }
         let mut program = Program::from_graphs(&Device::Cpu, &[&graph], 0)?;
         for count in 0..3 {
-            let mut table = wgrad::StepTable::new(1);
-            for (name, value) in optimizer.step_scalars(count, 0.1, None) {
-                table = table.constant(name, value);
-            }
-            let in_one_table = optimizer.step(count, 0.1);
-            program.run("step", if in_one { &in_one_table } else { &table })?;
+            program.run("step", &if in_one { optimizer.steps(1, 0.1) } else { optimizer.step(count, 0.1) })?;
         }
         Ok(program.read("0.weight")?.to_f32_vec())
     };

@@ -8,7 +8,7 @@ use wgrad::data::{ChannelStats, Dataset, bundled};
 use wgrad::nn::weights::Metadata;
 use wgrad::nn::{Classifier, LeNet5};
 use wgrad::ops::Augment;
-use wgrad::optim::{Optimizer, UpdateOptions};
+use wgrad::optim::{GradientOptions, Optimizer};
 use wgrad::schedule::{Plateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{
@@ -43,11 +43,11 @@ impl Setting {
             batch_size: 16,
             eval_batch_size: 20,
             optimizer: self.optimizer.clone(),
-            update: UpdateOptions { accumulate: 2, ..UpdateOptions::default() },
+            update: GradientOptions { accumulate: 2, ..GradientOptions::default() }.into(),
             augment: Some(Augment { crop_padding: 2, ..Augment::default() }),
             health: Some(HealthOptions::default()),
             seed: 5,
-            ..SessionOptions::new(&self.model, &self.train, &self.test, normalize)
+            ..SessionOptions::validated_on_test(&self.model, &self.train, &self.test, normalize)
         };
         Session::new(device, &options).unwrap()
     }

@@ -6,8 +6,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use wgrad::report::Run;
 use wgrad::run::RunConfig;
+use wgrad::run::folder::read_history;
 
 use crate::cli::{DATA, Done, Place, lines, read, succeeds};
 
@@ -53,7 +53,7 @@ type Trained = (Vec<u8>, Vec<f64>);
 fn result(folder: &Path) -> (String, Vec<Trained>) {
     let of_trial = |record: &Value| {
         let path = folder.join(record["folder"].as_str().unwrap());
-        let losses = Run::read(&path).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect();
+        let losses = read_history(&path).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect();
         (std::fs::read(path.join("model.safetensors")).unwrap(), losses)
     };
     (read(&folder.join("trials.jsonl")), trials(folder).iter().map(of_trial).collect())
@@ -83,7 +83,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     let records = trials(&folder);
     assert_eq!(records.len(), 4);
     for record in &records {
-        let run = Run::read(&folder.join(record["folder"].as_str().unwrap())).unwrap();
+        let run = read_history(&folder.join(record["folder"].as_str().unwrap())).unwrap();
         assert_eq!((record["status"].as_str(), run.epochs.len()), (Some("complete"), 2), "{record}");
         assert_eq!(record["metric"].as_f64(), Some(run.best().val_loss), "the score is the kept epoch's");
         let lr = run.settings.iter().find(|(name, _)| name == "lr").unwrap();
@@ -102,7 +102,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     assert!(compared.contains("trial-001") && compared.contains("lr"), "{compared}");
     let model = first.join("model.safetensors");
     let score = lines(&succeeds(place.lenet(&["eval", "--device=cpu", "--json", "--model", model.to_str().unwrap()])));
-    let outcome = Run::read(&first).unwrap().outcome.unwrap();
+    let outcome = read_history(&first).unwrap().outcome.unwrap();
     assert_eq!(score[0]["test_loss"].as_f64(), Some(outcome.test_loss));
 
     // The best configuration, trained by itself, is the best trial again.
@@ -110,7 +110,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     let again = lines(&succeeds(place.lenet(&["train", "--json", "--no-report", "--config", best.to_str().unwrap()])));
     let (_, line) = stdout.split_once("best      trial ").unwrap();
     let number: usize = line.split(':').next().unwrap().parse().unwrap();
-    let losses = Run::read(&folder.join(format!("trial-{number:03}"))).unwrap().epochs;
+    let losses = read_history(&folder.join(format!("trial-{number:03}"))).unwrap().epochs;
     assert_eq!(again[1]["val_loss"].as_f64(), Some(losses[1].val_loss));
     assert!(RunConfig::load(&best).unwrap().health.is_some(), "by itself it is looked into as any run");
 }
@@ -169,7 +169,7 @@ fn halving_trains_the_best_on_from_where_they_were() {
     succeeds(place.lenet(&["train", "--quiet", "--no-report", "--config", config.to_str().unwrap()]));
     let whole = place.runs().remove(0);
     let losses =
-        |run: &Path| -> Vec<f64> { Run::read(run).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect() };
+        |run: &Path| -> Vec<f64> { read_history(run).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect() };
     assert_eq!(losses(&run), losses(&whole));
 
     // One that was not let further has its best weights all the same.

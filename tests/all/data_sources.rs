@@ -258,7 +258,7 @@ fn awkward_folders_are_named() {
     file(&dir, "red/broken.png", b"no image, but a text");
     let jpeg = fs::read(dir.path().join("blue/sub/1.jpeg")).unwrap();
     file(&dir, "blue/cut.jpg", &jpeg[..jpeg.len() / 2]);
-    let text = load(ImageFolder { test_share: 0.01, ..folder }, dir.path()).unwrap_err().to_string();
+    let text = load(ImageFolder { test_share: 0.5, ..folder }, dir.path()).unwrap_err().to_string();
     // Both are named, whichever split they are in.
     assert!(text.contains("broken.png") && text.contains("got text"), "{text}");
     assert!(text.contains("cut.jpg") && text.contains("a JPEG image that is cut off"), "{text}");
@@ -318,4 +318,17 @@ fn settings_of_a_data_set_stand_in_a_file() {
     assert!(error.contains("vowels") && error.contains("balanced"), "{error}");
     let error = read("dataset = { kind = \"mnist\", size = 3 }").unwrap_err().to_string();
     assert!(error.contains("size"), "{error}");
+}
+
+#[test]
+fn more_channels_than_the_device_gathers_are_refused_before_training() {
+    let data = Dataset::from_arrays(vec![0; 2 * 5 * 64], vec![0, 1], ["a", "b"], [5, 8, 8]).unwrap();
+    let network = |graph: &mut wgrad::Graph, images: wgrad::Value, _: wgrad::nn::Mode| {
+        let x = graph.flatten(images, 1)?;
+        wgrad::nn::Linear::new("fc", 2).forward(graph, x)
+    };
+    let normalize = Normalize::Half.stats(&data).unwrap();
+    let options = wgrad::train::SessionOptions::validated_on_test(&network, &data, &data, normalize);
+    let error = wgrad::train::Session::plans(&options).unwrap_err().to_string();
+    assert!(error.contains("at most 4 channels") && error.contains("5 channels"), "{error}");
 }

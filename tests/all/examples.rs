@@ -268,7 +268,7 @@ fn an_example_without_its_data_says_what_to_do() {
 
 #[test]
 fn own_images_learns_a_folder_of_files() {
-    let (text, dir) = run("own_images", &["--epochs", "4"]);
+    let (text, dir) = run("own_images", &[]);
     assert!(text.contains("classes: boots, shirts, trousers"), "{text}");
     let made = dir.path().join("runs/examples/own_images");
     assert_eq!(std::fs::read_dir(made.join("boots")).expect("the folder").count(), 120);

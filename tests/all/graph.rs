@@ -455,12 +455,7 @@ fn train(device: &Device, optimizer: &Optimizer, cuts: &[usize]) -> Vec<Vec<u64>
     let mut program = compile(device, &[&graph]);
     let mut done = 0;
     for &num_steps in cuts {
-        let scalars = |step: usize| optimizer.step_scalars((done + step) as u64, 0.5 / (1 + done + step) as f64, None);
-        let names: Vec<&str> = scalars(0).into_iter().map(|(name, _)| name).collect();
-        let table = names
-            .into_iter()
-            .enumerate()
-            .fold(StepTable::new(num_steps), |table, (index, name)| table.column(name, |step| scalars(step)[index].1));
+        let table = optimizer.steps_with(num_steps, |step| 0.5 / (1 + done + step) as f64);
         program.run("train", &table).expect("the entry exists");
         done += num_steps;
     }

@@ -12,7 +12,7 @@ use wgrad::exec::verify::verify;
 use wgrad::graph::StateKind;
 use wgrad::nn::Init;
 use wgrad::optim::{Adagrad, Adam, Lion, Optimizer, RmsProp, Sgd};
-use wgrad::{Device, Graph, Plan, Program, StateDict, StepTable, Tensor, TensorType, Value};
+use wgrad::{Device, Graph, Plan, Program, StateDict, Tensor, TensorType, Value};
 
 use crate::cases::{Fill, input};
 use crate::harness::gpu;
@@ -124,7 +124,7 @@ fn drift(device: &Device, optimizer: &Optimizer, case: &Case, file: &SafeTensors
             let grad = Tensor::f64(start.shape(), grads[step * elems..][..elems].to_vec()).unwrap();
             program.write(&format!("grad_{index}"), &grad).unwrap();
         }
-        program.run("update", &table(optimizer, step, lr[step])).unwrap();
+        program.run("update", &optimizer.steps(1, lr[step])).unwrap();
         for (index, start) in starts.iter().enumerate() {
             let (_, steps) = load(format!("param_{index}_steps"));
             let elems = start.shape().num_elems();
@@ -168,11 +168,6 @@ fn append_update(graph: &mut Graph, optimizer: &Optimizer, terms: &[(Value, Valu
     }
     let grads = graph.backward(loss.unwrap()).unwrap();
     optimizer.update(graph, &grads).unwrap();
-}
-
-fn table(optimizer: &Optimizer, step: usize, lr: f64) -> StepTable {
-    let scalars = optimizer.step_scalars(step as u64, lr, None);
-    scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, value))
 }
 
 /// Every entry of the registry, with its defaults and with each of its settings changed by itself and all together, as
@@ -227,7 +222,7 @@ fn packs_of_odd_sizes_match_the_reference() {
             let values = values.iter().map(|x| x * scale).collect();
             states.insert(spec.name.clone(), Tensor::f32(spec.ty.shape.clone(), values).unwrap());
         }
-        let table = table(&optimizer, 4, 0.05);
+        let table = optimizer.step(4, 0.05);
         for device in [gpu(), &Device::Cpu] {
             let report = verify(device, &plan, &states, &table, 0).unwrap();
             assert!(report.difference.is_none(), "{device}, {optimizer:?}: {}", report.difference.unwrap());
@@ -260,8 +255,8 @@ fn gradients_that_are_shared_are_copied() {
             }
             let mut program = Program::compile(device, vec![Plan::new(&graph).unwrap()], 0).unwrap();
             program.write("factor", &input([5, 3], Fill::AwayFromZero).tensor(9)).unwrap();
-            for step in 0..3 {
-                program.run("update", &table(&optimizer, step, 0.1)).unwrap();
+            for _ in 0..3 {
+                program.run("update", &optimizer.steps(1, 0.1)).unwrap();
             }
             ["a", "b", "c"].map(|name| program.read(name).unwrap().to_f32_vec())
         };

@@ -1,4 +1,4 @@
-//! What surrounds the optimizers of `optim.rs`: Lion, clipping, penalties, groups and gradient
+//! What surrounds the optimizers of `optim.rs`: Lion, clipping, regularization, groups and gradient
 //! accumulation, against PyTorch's values where the golden file has them, on CPU (f64, f32) and GPU.
 
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
@@ -9,9 +9,9 @@ use serde_json::Value as Json;
 use wgrad::exec::verify::verify;
 use wgrad::graph::StateKind;
 use wgrad::nn::Init;
-use wgrad::optim::update::GRADIENT_NORM;
-use wgrad::optim::{Adagrad, Lion, Optimizer, ParamGroup, Regularization, RmsProp, Sgd, Update, UpdateOptions};
-use wgrad::{Device, Graph, Plan, Program, StateDict, StepTable, Tensor, TensorType};
+use wgrad::optim::gradients::GRADIENT_NORM;
+use wgrad::optim::{Adagrad, GradientOptions, Lion, Optimizer, ParamGroup, RmsProp, Sgd, Update, UpdateOptions};
+use wgrad::{Device, Graph, Plan, Program, StateDict, Tensor, TensorType};
 
 use crate::cases::{Fill, input};
 use crate::harness::gpu;
@@ -87,13 +87,9 @@ fn update_graph(update: &Update, names: &[&str], starts: &[Tensor]) -> wgrad::Re
             Some(loss) => graph.add(loss, sum)?,
         });
     }
-    let total = update.append(&mut graph, loss.unwrap())?;
+    let total = update.minimize(&mut graph, loss.unwrap())?;
     graph.output("loss", total)?;
     Ok(graph)
-}
-
-fn constants(scalars: Vec<(String, f64)>) -> StepTable {
-    scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(&name, value))
 }
 
 const NAMES: [&str; NUM_PARAMS] = ["a.weight", "a.bias", "b.weight"];
@@ -102,7 +98,7 @@ const NAMES: [&str; NUM_PARAMS] = ["a.weight", "a.bias", "b.weight"];
 #[test]
 fn lion_follows_the_paper() {
     let (betas, weight_decay, lr) = ([0.9, 0.99], 0.1, 0.01);
-    let update = Update::new(Optimizer::from(Lion { betas, weight_decay }), UpdateOptions::default()).unwrap();
+    let update = Update::new(Lion { betas, weight_decay }, UpdateOptions::default()).unwrap();
     let start = input([67], Fill::Uniform).tensor(1);
     for (device, tolerance) in devices() {
         let plan = Plan::new(&update_graph(&update, &["w"], std::slice::from_ref(&start)).unwrap()).unwrap();
@@ -114,7 +110,7 @@ fn lion_follows_the_paper() {
             let mut grad = input([67], Fill::AwayFromZero).tensor(10 + step).to_f64_vec();
             grad[0] = 0.0;
             program.write("w.input", &Tensor::f64([67], grad.clone()).unwrap()).unwrap();
-            program.run("update", &constants(update.step_scalars(step, lr, None))).unwrap();
+            program.run("update", &update.steps(1, lr)).unwrap();
             for i in 0..67 {
                 let direction: f64 = betas[0] * mean[i] + (1.0 - betas[0]) * grad[i];
                 let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
@@ -129,8 +125,8 @@ fn lion_follows_the_paper() {
 
 /// With a learning rate of 1 plain SGD subtracts the clipped gradient from weights of 0.
 fn clipped(device: &Device, options: UpdateOptions, grads: &[Tensor]) -> (Vec<Vec<f64>>, Option<f64>) {
-    let has_norm = options.clip_norm.is_some();
-    let update = Update::new(Optimizer::from(Sgd::plain()), options).unwrap();
+    let has_norm = options.gradients.clip_norm.is_some();
+    let update = Update::new(Sgd::plain(), options).unwrap();
     let zeros = |grad: &Tensor| Tensor::f64(grad.shape(), vec![0.0; grad.shape().num_elems()]).unwrap();
     let starts: Vec<Tensor> = grads.iter().map(zeros).collect();
     let plan = Plan::new(&update_graph(&update, &NAMES, &starts).unwrap()).unwrap();
@@ -138,7 +134,7 @@ fn clipped(device: &Device, options: UpdateOptions, grads: &[Tensor]) -> (Vec<Ve
     for (name, grad) in NAMES.iter().zip(grads) {
         program.write(&format!("{name}.input"), grad).unwrap();
     }
-    program.run("update", &constants(update.step_scalars(0, 1.0, None))).unwrap();
+    program.run("update", &update.steps(1, 1.0)).unwrap();
     let read = |name: &&str| program.read(name).unwrap().to_f64_vec().iter().map(|x| -x).collect();
     let after = NAMES.iter().map(read).collect();
     (after, has_norm.then(|| program.read(GRADIENT_NORM).unwrap().to_f64_vec()[0]))
@@ -157,7 +153,8 @@ fn clipping_follows_pytorch() {
             for groups in [Vec::new(), groups()] {
                 let limit = |name: &str| case.attrs.get(name).and_then(Json::as_f64);
                 let (clip_norm, clip_value) = (limit("max_norm"), limit("clip_value"));
-                let options = UpdateOptions { clip_norm, clip_value, groups, ..UpdateOptions::default() };
+                let gradients = GradientOptions { clip_norm, clip_value, ..GradientOptions::default() };
+                let options = UpdateOptions { gradients, groups };
                 let (after, norm) = clipped(device, options, &grads);
                 for (index, got) in after.iter().enumerate() {
                     let want = golden.tensor(case, &format!("clipped_{index}")).to_f64_vec();
@@ -183,10 +180,14 @@ fn every_op_of_an_update_matches_the_reference() {
         shapes.iter().enumerate().map(|(i, &shape)| input(shape, Fill::AwayFromZero).tensor(i as u64)).collect();
     let everything = UpdateOptions {
         groups: vec![ParamGroup { lr_scale: 0.5, ..ParamGroup::new(["layer2*", "layer7.*"]) }],
-        regularization: Regularization { l1: 0.01, l2: 0.02, include_biases: false },
-        clip_norm: Some(0.5),
-        clip_value: Some(0.3),
-        accumulate: 2,
+        gradients: GradientOptions {
+            accumulate: 2,
+            l1: 0.01,
+            l2: 0.02,
+            clip_value: Some(0.3),
+            clip_norm: Some(0.5),
+            ..GradientOptions::default()
+        },
     };
     let optimizers = [
         Optimizer::from(RmsProp::default()),
@@ -213,13 +214,12 @@ fn every_op_of_an_update_matches_the_reference() {
             let tensor = Tensor::f32(spec.ty.shape.clone(), values.iter().map(|x| x * scale).collect()).unwrap();
             states.insert(spec.name.clone(), tensor);
         }
-        let mut scalars = update.step_scalars(4, 0.05, None);
-        // The second of two batches.
-        scalars.extend(update.batch_scalars(1, 8, 14).into_iter().map(|(name, value)| (name.to_owned(), value)));
+        // The fifth step, the second of its two batches.
+        let table = update.steps(1, 0.05).starting_at(9);
         for device in [gpu(), &Device::Cpu] {
-            let report = verify(device, &plan, &states, &constants(scalars.clone()), 0).unwrap();
+            let report = verify(device, &plan, &states, &table, 0).unwrap();
             assert!(report.difference.is_none(), "{device}, {optimizer:?}: {}", report.difference.unwrap());
-            for op in ["accumulate", "penalty", "penalty_gradient", "clip_grad_norm", "clip_grad_value"] {
+            for op in ["accumulate", "regularization", "regularization_gradient", "clip_grad_norm", "clip_grad_value"] {
                 assert!(
                     report.ops.iter().any(|seen| seen.label == format!("optimizer.{op}")),
                     "{op}: {:?}",
@@ -237,13 +237,12 @@ fn penalties_are_in_the_loss_and_in_its_gradient() {
     let bias = Tensor::f32([2], vec![3.0, -4.0]).unwrap();
     let (l1, l2) = (0.1, 0.01);
     for (device, tolerance) in devices() {
-        for include_biases in [false, true] {
-            let regularization = Regularization { l1, l2, include_biases };
-            let options = UpdateOptions { regularization, ..UpdateOptions::default() };
-            let update = Update::new(Optimizer::from(Sgd::plain()), options).unwrap();
+        for regularize_biases in [false, true] {
+            let gradients = GradientOptions { l1, l2, regularize_biases, ..GradientOptions::default() };
+            let update = Update::new(Sgd::plain(), gradients.into()).unwrap();
             let graph = update_graph(&update, &["fc.weight", "fc.bias"], &[weight.clone(), bias.clone()]).unwrap();
             let mut program = Program::compile(device, vec![Plan::new(&graph).unwrap()], 0).unwrap();
-            program.run("update", &constants(update.step_scalars(0, 1.0, None))).unwrap();
+            program.run("update", &update.steps(1, 1.0)).unwrap();
             let penalty = |values: &Tensor| values.to_f64_vec().iter().map(|w| l1 * w.abs() + l2 * w * w).sum::<f64>();
             let after = |values: &Tensor| -> Vec<f64> {
                 let sign = |w: f64| if w == 0.0 { 0.0 } else { w.signum() };
@@ -251,10 +250,10 @@ fn penalties_are_in_the_loss_and_in_its_gradient() {
             };
             let loss = program.output("update", "loss").unwrap().item().unwrap();
             // Gradients of 0 make the data's loss 0.
-            let want = penalty(&weight) + if include_biases { penalty(&bias) } else { 0.0 };
+            let want = penalty(&weight) + if regularize_biases { penalty(&bias) } else { 0.0 };
             assert!(drift(&[loss], &[want]) <= tolerance, "{device}: {loss} instead of {want}");
             assert!(drift(&program.read("fc.weight").unwrap().to_f64_vec(), &after(&weight)) <= tolerance);
-            let want = if include_biases { after(&bias) } else { bias.to_f64_vec() };
+            let want = if regularize_biases { after(&bias) } else { bias.to_f64_vec() };
             assert!(drift(&program.read("fc.bias").unwrap().to_f64_vec(), &want) <= tolerance);
         }
     }
@@ -275,7 +274,7 @@ fn groups_have_their_own_rate_and_decay() {
     for (device, tolerance) in devices() {
         let mut program = Program::compile(device, vec![Plan::new(&graph).unwrap()], 0).unwrap();
         names.iter().for_each(|name| program.write(&format!("{name}.input"), &grad).unwrap());
-        program.run("update", &constants(update.step_scalars(0, 0.2, None))).unwrap();
+        program.run("update", &update.steps(1, 0.2)).unwrap();
         for (name, lr, decay) in [("conv1.weight", 0.02, 0.5), ("conv1.bias", 0.2, 0.0), ("fc.weight", 0.2, 0.5)] {
             let step = |(w, g): (&f64, &f64)| w - lr * (g + decay * w);
             let want: Vec<f64> = start.to_f64_vec().iter().zip(&grad.to_f64_vec()).map(step).collect();
@@ -287,7 +286,7 @@ fn groups_have_their_own_rate_and_decay() {
 #[test]
 fn a_group_that_matches_nothing_is_refused() {
     let options = UpdateOptions { groups: vec![ParamGroup::new(["conv9.*"])], ..UpdateOptions::default() };
-    let update = Update::new(Optimizer::from(Sgd::plain()), options).unwrap();
+    let update = Update::new(Sgd::plain(), options).unwrap();
     let start = Tensor::f32([1], vec![1.0]).unwrap();
     let error = update_graph(&update, &["fc.weight"], &[start]).unwrap_err().to_string();
     assert!(error.contains("conv9.*") && error.contains("fc.weight"), "{error}");
@@ -295,16 +294,17 @@ fn a_group_that_matches_nothing_is_refused() {
 
 #[test]
 fn settings_that_cannot_be_are_refused_by_name() {
-    let table = [
-        ("clip_norm", UpdateOptions { clip_norm: Some(0.0), ..UpdateOptions::default() }),
-        ("clip_value", UpdateOptions { clip_value: Some(f64::NAN), ..UpdateOptions::default() }),
-        ("l1", UpdateOptions { regularization: Regularization::l1(-1.0), ..UpdateOptions::default() }),
-        ("l2", UpdateOptions { regularization: Regularization::l2(f64::INFINITY), ..UpdateOptions::default() }),
-        ("accumulate", UpdateOptions { accumulate: 0, ..UpdateOptions::default() }),
+    let table: [(&str, UpdateOptions); 7] = [
+        ("regularize_biases", GradientOptions { regularize_biases: true, ..GradientOptions::default() }.into()),
+        ("clip_norm", GradientOptions { clip_norm: Some(0.0), ..GradientOptions::default() }.into()),
+        ("clip_value", GradientOptions { clip_value: Some(f64::NAN), ..GradientOptions::default() }.into()),
+        ("l1", GradientOptions { l1: -1.0, ..GradientOptions::default() }.into()),
+        ("l2", GradientOptions { l2: f64::INFINITY, ..GradientOptions::default() }.into()),
+        ("accumulate", GradientOptions { accumulate: 0, ..GradientOptions::default() }.into()),
         ("parameter group", UpdateOptions { groups: vec![ParamGroup::new([""; 0])], ..UpdateOptions::default() }),
     ];
     for (name, options) in table {
-        let error = Update::new(Optimizer::from(Sgd::plain()), options).unwrap_err().to_string();
+        let error = Update::new(Sgd::plain(), options).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
 }

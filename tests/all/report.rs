@@ -4,19 +4,20 @@
 use std::path::Path;
 
 use wgrad::data::{Dataset, Normalize, bundled};
+use wgrad::nn::weights::load;
 use wgrad::nn::{Classifier, LeNet5};
+use wgrad::optim::Optimizer;
 use wgrad::report::grids::{ImageSample, confusion_matrix, filters, probability_bars, sample_grid};
 use wgrad::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
 use wgrad::report::plots::{ContourPlot, LinePlot, Mark, Sample, Series, contour_plot, histogram_rows, line_plot};
 use wgrad::report::tensorboard::EventWriter;
-use wgrad::report::{Comparison, Confusion, Picture, ReportOptions, Run, curves, write_report};
-use wgrad::run::folder::RunFolder;
+use wgrad::report::{Comparison, Confusion, Picture, curves};
+use wgrad::run::folder::read_history;
+use wgrad::run::{Run, RunConfig, RunData, RunFolder};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::predict::{Predictor, PredictorOptions};
-use wgrad::train::{
-    EpochReport, FitOptions, HealthOptions, HealthReport, Observer, Outcome, Session, SessionOptions, fit,
-};
-use wgrad::{Device, Error, Result, Tensor};
+use wgrad::train::{EpochReport, Outcome, Session, SessionOptions};
+use wgrad::{Device, Error, Tensor};
 
 /// That a picture is a PNG of its size with more on it than white, and no dark sign cut by an edge.
 fn check_picture(name: &str, picture: &Picture) {
@@ -54,29 +55,18 @@ fn epochs(count: u64, shift: f64) -> Vec<EpochReport> {
     (1..=count).map(epoch).collect()
 }
 
-#[derive(serde::Serialize)]
-struct Settings {
-    dataset: &'static str,
-    optimizer: OptimizerSettings,
-}
-
-#[derive(serde::Serialize)]
-struct OptimizerSettings {
-    name: &'static str,
-    weight_decay: f64,
-}
-
 /// A run folder with made-up numbers.
 fn made_up_run(parent: &Path, weight_decay: f64, count: u64, ended: bool) -> RunFolder {
     let mut folder = RunFolder::create(parent, &format!("decay-{weight_decay}")).expect("a folder");
-    let optimizer = OptimizerSettings { name: "sgd", weight_decay };
-    folder.write_config(&Settings { dataset: "fashion-mnist", optimizer }).expect("settings");
+    let optimizer = Optimizer::sgd().with("weight_decay", weight_decay).expect("a setting of SGD");
+    folder.write_config(&RunConfig { optimizer, ..RunConfig::default() }).expect("settings");
     for report in epochs(count, weight_decay) {
         folder.add_metrics(&report).expect("a line");
     }
     if ended {
         let stopped = "5 epochs without improvement <of val_loss>".to_owned();
-        let outcome = Outcome { test_loss: 0.4, test_accuracy: 0.8812, best_epoch: 13, epochs: count, stopped };
+        let outcome =
+            Outcome { test_loss: 0.4, test_accuracy: 0.8812, best_epoch: 13, epochs: count, stopped, test: None };
         folder.add_metrics(&outcome).expect("a line");
     }
     folder
@@ -88,12 +78,13 @@ fn pictures_of_a_run_and_of_runs() {
     let first = made_up_run(parent.path(), 0.0, 20, true);
     let second = made_up_run(parent.path(), 0.01, 14, true);
     let third = made_up_run(parent.path(), 0.05, 1, false);
-    let run = Run::read(first.path()).expect("a run");
+    let run = read_history(first.path()).expect("a run");
     assert_eq!(run.best().epoch, 13);
     check_picture("curves", &curves::training_curves(&run));
-    check_picture("curves-one-epoch", &curves::training_curves(&Run::read(third.path()).expect("a run")));
+    check_picture("curves-one-epoch", &curves::training_curves(&read_history(third.path()).expect("a run")));
 
-    let comparison = Comparison::read(&[first.path(), second.path(), third.path()]).expect("runs");
+    let runs = [&first, &second, &third].map(|folder| read_history(folder.path()).expect("a run"));
+    let comparison = Comparison::of(runs.to_vec()).expect("runs");
     let names: Vec<String> = comparison.differing_settings().into_iter().map(|setting| setting.name).collect();
     assert_eq!(names, ["optimizer.weight_decay"]);
     check_picture("compare", &comparison.curves());
@@ -110,16 +101,15 @@ fn pictures_of_a_run_and_of_runs() {
 #[test]
 fn damaged_run_folders_are_named() {
     let parent = tempfile::tempdir().expect("a temporary folder");
-    let none: [&Path; 0] = [];
-    assert!(matches!(Comparison::read(&none), Err(Error::Setting { .. })));
+    assert!(matches!(Comparison::of(Vec::new()), Err(Error::Setting { .. })));
     let missing = parent.path().join("nowhere");
-    let error = Comparison::read(&[&missing]).expect_err("no folder").to_string();
+    let error = read_history(&missing).expect_err("no folder").to_string();
     assert!(error.contains("nowhere"), "{error}");
 
     let damage = |file: &str, contents: &[u8], words: &[&str]| {
         let folder = made_up_run(parent.path(), 0.0, 3, true);
         std::fs::write(folder.path().join(file), contents).expect("the folder can be written");
-        let error = Run::read(folder.path()).expect_err(file).to_string();
+        let error = read_history(folder.path()).expect_err(file).to_string();
         assert!(error.contains(file), "{error}");
         words.iter().for_each(|word| assert!(error.contains(word), "{error} lacks {word}"));
     };
@@ -252,7 +242,7 @@ fn pictures_of_sweeps() {
     let losses = (0..count).map(|i| if i % 8 == 5 { f64::NAN } else { 0.3 + 2.0 * value(5)(i) }).collect();
     let mut axes = plot.axes.clone();
     axes.truncate(3);
-    axes.push(numbers("update.regularization.l2", (0..count).map(|i| 1e-5 * (1 + i) as f64).collect(), true));
+    axes.push(numbers("gradients.l2", (0..count).map(|i| 1e-5 * (1 + i) as f64).collect(), true));
     axes.push(numbers("validation loss", losses, true));
     let with_failed = ParallelPlot { axes, best: Best::Lowest, ..plot.clone() };
     check_picture("parallel-failed", &parallel_coordinates(&with_failed).expect("a picture"));
@@ -403,55 +393,32 @@ fn event_files_hold_what_was_written() {
     assert_eq!(field(&image, 4), picture.png());
 }
 
-/// Writes the epochs of a run into its folder and event file, as a command line would.
-struct Recorder<'a> {
-    folder: &'a mut RunFolder,
-    events: &'a mut EventWriter,
-}
-
-impl Observer for Recorder<'_> {
-    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
-        self.events.epoch(report)?;
-        self.folder.add_metrics(report)
-    }
-
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
-        self.events.health(epoch, report)?;
-        self.folder.add_health(epoch, report)
-    }
-}
-
 /// A whole run with batch normalisation, and everything that is written about it.
 #[test]
 fn a_run_leaves_a_report() {
-    let splits = bundled::fashion_mnist().expect("the bundled images");
-    let (mut train, mut test) = (splits.train, splits.test);
-    train.limit(1000);
-    test.limit(300);
-    let model = Classifier::new(LeNet5 { batch_norm: true, ..LeNet5::default() }, 10);
-    let normalize = Normalize::Dataset.stats(&train).expect("statistics");
-    let options = SessionOptions {
+    let config = RunConfig {
+        network: LeNet5 { batch_norm: true, ..LeNet5::default() }.into(),
+        train_limit: Some(900),
+        val_limit: Some(100),
+        test_limit: Some(300),
         batch_size: 50,
-        eval_batch_size: 100,
         seed: 1,
-        health: Some(HealthOptions { histograms: true, ..HealthOptions::default() }),
-        ..SessionOptions::new(&model, &train, &test, normalize.clone())
+        epochs: 5,
+        lr: Some(0.02),
+        early_stopping: Some(EarlyStopOptions { patience: 9, ..EarlyStopOptions::default() }),
+        ..RunConfig::default()
     };
-    let mut session = Session::new(&Device::Cpu, &options).expect("a session");
+    let splits = bundled::fashion_mnist().expect("the bundled images");
+    let data = RunData::divide(&config, splits).expect("images");
     let parent = tempfile::tempdir().expect("a temporary folder");
     let kept = std::env::var_os("WGRAD_PICTURES").map(|folder| Path::new(&folder).join("runs"));
-    let mut folder = RunFolder::create(kept.as_deref().unwrap_or(parent.path()), "lenet5-bn").expect("a folder");
-    let optimizer = OptimizerSettings { name: "sgd", weight_decay: 0.0 };
-    folder.write_config(&Settings { dataset: "fashion-mnist", optimizer }).expect("settings");
-    let mut events = EventWriter::create(&folder.path().join("tensorboard")).expect("a writer");
-    let fit_options = FitOptions {
-        early_stopping: Some(EarlyStopOptions { patience: 9, ..EarlyStopOptions::default() }),
-        ..FitOptions::new(5, 0.02)
-    };
-    let mut recorder = Recorder { folder: &mut folder, events: &mut events };
-    let outcome = fit(&mut session, &fit_options, &mut recorder).expect("training");
-    folder.add_metrics(&outcome).expect("a line");
-    let weights = session.model().expect("weights");
+    let run =
+        Run::create(config.clone(), &Device::Cpu, &data, kept.as_deref().unwrap_or(parent.path())).expect("a run");
+    let folder = run.folder().to_owned();
+    let finished = run.train(&mut ()).expect("training");
+    let (outcome, test) = (finished.outcome, data.test);
+    let weights = load(&finished.model).expect("weights");
+    let (model, normalize) = (config.model().expect("a network"), Normalize::Dataset.stats(&test).expect("statistics"));
 
     // Predictions are those that the session's own test counts, whatever batch they are made in.
     for batch_size in [1, 7, 100, 301] {
@@ -475,29 +442,26 @@ fn a_run_leaves_a_report() {
         }
     }
 
-    let report =
-        ReportOptions { device: &Device::Cpu, model: &model, weights: &weights, test: &test, normalize: &normalize };
-    let written = write_report(folder.path(), &report, Some(&mut events)).expect("a report");
-    let names: Vec<String> =
-        written.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
+    let page = finished.report.expect("a report");
+    assert_eq!(page, folder.join("report.html"));
     let pictures = ["curves.png", "confusion.png", "samples.png", "health.png", "filters.png", "features.png"];
-    assert_eq!(names[..2], ["report.html", "metrics.csv"]);
-    assert_eq!(names[2..8], pictures);
-    assert!(written.iter().all(|path| path.is_file()));
-    for path in &written[2..8] {
-        let picture = image::open(path).expect("a PNG").to_rgb8();
+    for name in pictures {
+        let path = folder.join("pictures").join(name);
+        let picture = image::open(&path).expect("a PNG").to_rgb8();
         assert!(picture.pixels().any(|pixel| pixel.0 != [255; 3]), "{} is blank", path.display());
     }
-    let page = std::fs::read_to_string(&written[0]).expect("the page");
+    let page = std::fs::read_to_string(&page).expect("the page");
     for reference in ["http:", "https:", "url(", "<link rel=\"stylesheet", "<script", "file:", "src=\"/"] {
         assert!(!page.contains(reference), "the page refers to {reference}");
     }
     assert_eq!(page.matches("src=\"data:image/png;base64,").count(), pictures.len());
     assert_eq!(page.matches("<img").count(), pictures.len());
     assert!(page.contains("optimizer.weight_decay") && page.contains("Ankle boot"));
-    let csv = std::fs::read_to_string(&written[1]).expect("the table");
+    let csv = std::fs::read_to_string(folder.join("metrics.csv")).expect("the table");
     assert_eq!(csv.lines().count(), 6);
     assert!(csv.lines().all(|line| line.matches(',').count() == 7), "{csv}");
+    let events =
+        std::fs::read_dir(folder.join("tensorboard")).expect("a folder").next().expect("a file").expect("a file");
     let records = read_records(&std::fs::read(events.path()).expect("the events"));
     let with_tag = |tag: &str| records.iter().filter(|record| contains(record, tag.as_bytes())).count();
     // 10 + 2 parameters; the last ReLU's units are those of fc2.
@@ -506,14 +470,9 @@ fn a_run_leaves_a_report() {
     }
     assert_eq!((with_tag("dead_units/fc2.relu"), with_tag("activation_std/fc3")), (5, 5));
     assert_eq!((with_tag("loss/"), with_tag("pictures/")), (5 * 2 + 1, pictures.len()));
-    // Without a writer that followed the run: a version, 6 scalars an epoch, parameters and their gradients, pictures, 2
-    // test scores.
-    let again = write_report(folder.path(), &report, None).expect("a report");
-    let records_again = read_records(&std::fs::read(again.last().expect("a file")).expect("the events"));
-    assert_eq!(records_again.len(), 1 + 6 * 5 + 2 * 12 + pictures.len() + 2);
-    if kept.is_some() {
-        std::fs::remove_file(again.last().expect("a file")).expect("the second file would draw everything twice");
-    }
+    let history = read_history(&folder).expect("a history");
+    assert_eq!((history.epochs.len(), history.health.len()), (5, 5));
+    assert_eq!(history.outcome.expect("an outcome").test_accuracy, outcome.test_accuracy);
 }
 
 #[test]
@@ -541,7 +500,7 @@ fn a_look_inside_sees_batch_normalisation_at_work() {
     }
     assert_eq!(inspection.gradients.len(), 12);
     assert!(inspection.gradients["conv1.weight"].to_f32_vec().iter().any(|gradient| *gradient != 0.0));
-    assert_eq!(predictor.first_filters().expect("filters").expect("a convolution").0, "conv1.weight");
+    assert_eq!(inspection.parameters[0], "conv1.weight");
     // Images of another shape are refused.
     let colour =
         Dataset::from_arrays(vec![0; 5 * 3 * 784], vec![0; 5], data.class_names(), [3, 28, 28]).expect("images");
@@ -554,7 +513,7 @@ fn initial_weights(model: &Classifier, data: &Dataset) -> wgrad::StateDict {
         eval_batch_size: 5,
         shuffle: false,
         seed: 1,
-        ..SessionOptions::new(model, data, data, Normalize::Dataset.stats(data).expect("statistics"))
+        ..SessionOptions::validated_on_test(model, data, data, Normalize::Dataset.stats(data).expect("statistics"))
     };
     Session::new(&Device::Cpu, &options).and_then(|mut session| session.model()).expect("weights")
 }

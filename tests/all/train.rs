@@ -7,13 +7,13 @@ use safetensors::SafeTensors;
 use wgrad::data::{ChannelStats, Cifar10, Dataset, Source, bundled};
 use wgrad::nn::{Classifier, LeNet5, Mode, Model, Network};
 use wgrad::ops::CrossEntropy;
-use wgrad::optim::Optimizer;
+use wgrad::optim::{GradientOptions, Optimizer, UpdateOptions};
 use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 use wgrad::train::{
     EpochReport, Event, FitOptions, LrFindOptions, Observer, Outcome, Session, SessionOptions, fit, lr_find,
 };
-use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, StepTable, Tensor, TensorType};
+use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, Tensor, TensorType};
 
 use crate::harness::gpu;
 
@@ -223,9 +223,7 @@ fn follow_by_steps(
         program.write("images", &Tensor::f32([batch, channels, height, width], pixels).unwrap()).unwrap();
         let labels = golden.train.labels()[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
         program.write("labels", &Tensor::u32([batch], labels).unwrap()).unwrap();
-        let scalars = Optimizer::sgd_momentum(MOMENTUM).step_scalars(step as u64, LR, None);
-        let table = scalars.into_iter().fold(StepTable::new(1), |table, (name, value)| table.constant(name, value));
-        program.run("step", &table.constant("step", step as f64)).unwrap();
+        program.run("step", &Optimizer::sgd_momentum(MOMENTUM).step(step as u64, LR)).unwrap();
         losses.push(program.output("step", "loss").unwrap().item().unwrap());
         if let Some(after_first) = after_first.take() {
             after_first(&mut program);
@@ -555,7 +553,9 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     let (epochs, outcome) = run_fit(&mut session, &fit_options(3, 1e6));
     assert!(epochs.is_empty());
     let error = outcome.unwrap_err();
-    let Error::NonFinite { what: "training loss", epoch: 1, step, lr, layer: None } = error else { panic!("{error}") };
+    let Error::NonFinite { what: "training loss", epoch: 1, step, lr, layer: Some(_) } = error else {
+        panic!("{error}")
+    };
     assert!((1..=10).contains(&step) && lr == 1e6, "{error}");
     assert!(error.to_string().contains("training loss"), "{error}");
 
@@ -568,7 +568,11 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     assert_eq!(epochs.len(), 2, "the third is not reported");
     let best = epochs.iter().rev().find(|report| report.is_best).unwrap();
     let test = session.test().unwrap();
-    assert_eq!((test.loss, test.accuracy), (best.val_loss, best.val_accuracy), "the best weights are restored");
+    assert_eq!(
+        (test.metrics.loss, test.metrics.accuracy),
+        (best.val_loss, best.val_accuracy),
+        "the best weights are restored"
+    );
     assert!(session.model().unwrap().values().all(|tensor| tensor.to_f64_vec().iter().all(|x| x.is_finite())));
 }
 
@@ -577,7 +581,7 @@ fn a_loss_that_is_not_finite_ends_the_run() {
 fn a_range_test_leaves_the_session_as_it_was() {
     let (train, test) = images(100, 60);
     let model = Classifier::new(LeNet5::default(), 10);
-    let update = wgrad::optim::UpdateOptions { accumulate: 2, ..Default::default() };
+    let update: UpdateOptions = GradientOptions { accumulate: 2, ..GradientOptions::default() }.into();
     let session = || {
         let base = options(&model, &train, &test, 20);
         let optimizer = Optimizer::adam();
@@ -611,15 +615,15 @@ fn validation_images_are_held_out_of_training() {
             .unwrap();
     let metrics = session.run_epoch(0, &|_| (LR, None), &mut |_| ()).unwrap();
     assert_eq!((metrics.train.num_images, metrics.validation.num_images), (80, 20));
-    let on_test = session.test().unwrap();
+    let on_test = session.test().unwrap().metrics;
     assert_eq!(on_test.num_images, 30);
     assert_ne!(on_test.loss, metrics.validation.loss);
-    // The same images as test images are judged alike, under any batches.
+    // The same images as test images give the same metrics, under any batches.
     let weights = session.model().unwrap();
     let base = options(&model, &train, &validation, 16);
     let mut other = Session::new(&Device::CpuF64, &base).unwrap();
     other.load_model(&weights).unwrap();
-    let again = other.test().unwrap();
+    let again = other.test().unwrap().metrics;
     assert_eq!(again.accuracy, metrics.validation.accuracy);
     assert!((again.loss - metrics.validation.loss).abs() < 1e-6);
     let (_, outcome) = run_fit(&mut session, &fit_options(1, LR));

@@ -12,6 +12,8 @@ SGD = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
 ADAMW = {**ADAM, "weight_decay": 1e-2}
 RMSPROP = {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False}
+NADAM = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "momentum_decay": 4e-3, "decoupled_weight_decay": False}
+ADADELTA = {"rho": 0.9, "eps": 1e-6, "weight_decay": 0.0}
 ADAGRAD = {"lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10}
 
 CONFIGS = [  # name, op, lr, defaults, changes
@@ -44,9 +46,16 @@ CONFIGS = [  # name, op, lr, defaults, changes
     ("adagrad_lr_decay", "adagrad", 0.1, ADAGRAD, {"lr_decay": 0.1}),
     ("adagrad_initial_accumulator", "adagrad", 0.1, ADAGRAD, {"initial_accumulator_value": 0.5, "eps": 1e-3}),
     ("adagrad_weight_decay", "adagrad", 0.1, ADAGRAD, {"weight_decay": 0.1}),
+    ("adadelta_plain", "adadelta", 1.0, ADADELTA, {}),
+    ("adadelta_everything", "adadelta", 0.5, ADADELTA, {"rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
+    ("nadam_plain", "nadam", 0.01, NADAM, {}),
+    ("nadam_weight_decay", "nadam", 0.01, NADAM, {"betas": (0.8, 0.95), "weight_decay": 0.1, "momentum_decay": 0.5}),
+    ("nadam_decoupled", "nadam", 0.01, NADAM, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
 ]
 CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
-           "rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad}
+           "rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad,
+           "adadelta": torch.optim.Adadelta,
+           "nadam": torch.optim.NAdam}
 
 
 def cases():
@@ -66,6 +75,8 @@ def steps():
         grads = [case.input(f"grad_{i}", gradients(case, shape), grad=False) for i, shape in enumerate(SHAPES)]
         # foreach=False: the plain one-tensor-at-a-time code, whose order of operations the documentation gives.
         optimizer = CLASSES[op](params, lr=lr, foreach=False, **options)
+        # NAdam keeps its product of momenta in the default type.
+        torch.set_default_dtype(torch.float64)
         history = [[] for _ in params]
         for step in range(NUM_STEPS):
             optimizer.param_groups[0]["lr"] = lrs[step]
@@ -74,6 +85,7 @@ def steps():
             optimizer.step()
             for values, param in zip(history, params):
                 values.append(param.detach().clone())
+        torch.set_default_dtype(torch.float32)
         for i, values in enumerate(history):
             case.output(f"param_{i}_steps", torch.stack(values))
         yield case

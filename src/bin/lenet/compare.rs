@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use wgrad::Result;
 use wgrad::report::Comparison;
+use wgrad::run::folder::read_history;
 
 use crate::console;
 use crate::options::CompareOptions;
 
 pub fn run(options: CompareOptions) -> Result<ExitCode> {
-    let comparison = Comparison::read(&options.runs)?;
+    let runs = options.runs.iter().map(|folder| read_history(folder)).collect::<Result<_>>()?;
+    let comparison = Comparison::of(runs)?;
     console::line(comparison.table().trim_end())?;
     if let Some(path) = options.picture {
         comparison.curves().save(&path)?;

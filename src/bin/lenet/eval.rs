@@ -7,8 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use wgrad::report::classify::ClassScores;
 use wgrad::report::{Confusion, grids};
-use wgrad::run::config::RunData;
-use wgrad::run::{RunConfig, SavedModel};
+use wgrad::run::{RunConfig, RunData, SavedModel};
 use wgrad::{Device, Result};
 
 use crate::console::{self, count, percent};
@@ -45,13 +44,15 @@ pub struct EvalOptions {
 }
 
 pub fn run(options: EvalOptions) -> Result<ExitCode> {
-    let SavedModel { file, config } = options.model()?;
+    let model = options.model()?;
+    let config = &model.config;
     let (device, reason) = Device::select(&config.device)?;
-    let RunData { validation, test, source, .. } = config.load_data()?;
+    let RunData { validation, test, source, .. } = RunData::load(config)?;
     // With nothing held out, the validation images are those test images that the limit leaves.
     let data = validation.unwrap_or(test);
-    let metrics = config.evaluate(&device, &file, &data)?;
-    let predictions = config.predict(&device, &file, &data)?;
+    let evaluation = model.evaluate(&device, &data)?;
+    let metrics = &evaluation.metrics;
+    let predictions = evaluation.predictions(data.labels());
     let pairs = predictions.iter().map(|prediction| (prediction.label, prediction.predicted));
     let confusion = Confusion::of(data.num_classes(), pairs)?;
     if let Some(path) = &options.picture {

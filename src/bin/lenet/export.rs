@@ -21,8 +21,9 @@ pub struct ExportOptions {
 }
 
 pub fn run(options: ExportOptions) -> Result<ExitCode> {
-    let SavedModel { file, config } = options.model.open()?;
-    let num_bytes = config.export_onnx(&file, &options.onnx)?;
+    let model = options.model.open()?;
+    let num_bytes = model.export_onnx(&options.onnx)?;
+    let SavedModel { file, config } = model;
     let data = config.describe_data()?;
     let [channels, height, width] = data.shape();
     console::line(format!("model     {} ({})", file.display(), config.dataset))?;

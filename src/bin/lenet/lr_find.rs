@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use wgrad::report::curves::lr_find_plot;
+use wgrad::run::{RunData, setup};
 use wgrad::train::{LrFind, LrFindOptions, lr_find};
 use wgrad::{Device, Result};
 
@@ -53,8 +54,8 @@ pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     if !json {
         console::line(format!("device    {device}: {reason}"))?;
     }
-    let data = config.load_data()?;
-    let mut session = config.session(&device, &data)?;
+    let data = RunData::load(&config)?;
+    let mut session = setup::session(&config, &device, &data)?;
     let find = LrFindOptions { start_lr, end_lr, num_steps, smoothing, diverges_at };
     let found = lr_find(&mut session, &find).map_err(as_option)?;
     if let Some(path) = &picture {

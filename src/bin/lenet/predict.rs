@@ -61,8 +61,9 @@ struct Readable {
 }
 
 pub fn run(options: PredictOptions) -> Result<ExitCode> {
-    let SavedModel { file, mut config } = options.model.open()?;
-    options.device.apply(&mut config);
+    let mut model = options.model.open()?;
+    options.device.apply(&mut model.config);
+    let SavedModel { file, config } = &model;
     let described = config.describe_data()?;
     let shape = described.shape();
     let how = PhotoOptions { fit: options.fit.into(), invert: options.invert };
@@ -77,7 +78,7 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
     let class_names = data.class_names();
     let (device, reason) = Device::select(&config.device)?;
     // The model is looked at even where no image could be read: both mistakes are then seen at once.
-    let mut predicted = config.predict(&device, &file, &data)?.into_iter();
+    let mut predicted = model.predict(&device, &data)?.into_iter();
     if !options.json {
         console::line(format!("device    {device}: {reason}"))?;
         console::line(format!("model     {} ({})\n", file.display(), config.dataset))?;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use wgrad::exec::profile::OpTime;
+use wgrad::run::{RunData, setup};
 use wgrad::{Device, Result};
 
 use crate::console;
@@ -15,8 +16,8 @@ pub fn run(options: StepOptions) -> Result<ExitCode> {
     let config = options.config()?;
     let (device, reason) = Device::select(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
-    let data = config.load_data()?;
-    let mut times = config.session(&device, &data)?.profile(REPEATS)?;
+    let data = RunData::load(&config)?;
+    let mut times = setup::session(&config, &device, &data)?.profile(REPEATS)?;
     times.sort_by_key(|op| std::cmp::Reverse(op.median));
     let total: f64 = times.iter().map(seconds).sum();
     console::line(format!("\n{:>10}  {:>6}  {:>8}  {:>6}  op", "µs", "share", "GFLOP/s", "GB/s"))?;

@@ -52,7 +52,7 @@ pub fn run(options: ScheduleOptions) -> Result<ExitCode> {
     let ScheduleOptions { lr, steps, metric, config, json, picture, scheduler } = options;
     let mut config = config.as_deref().map_or_else(|| Ok(RunConfig::default()), RunConfig::load)?;
     config.lr = lr.or(config.lr);
-    config.validate()?;
+    config.validate().map_err(as_option)?;
     scheduler.apply(&mut config)?;
     if !(1..=MAX_STEPS).contains(&steps) {
         return Err(usage("--steps", "from 1 to 10 million", &steps.to_string()));

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use wgrad::Result;
 use wgrad::nn::LayerSummary;
-use wgrad::run::RunConfig;
+use wgrad::run::{RunConfig, setup};
 
 use crate::console::{self, count};
 use crate::options::{DatasetOption, NetworkOptions, at_least_1};
@@ -30,7 +30,7 @@ pub fn run(options: SummaryOptions) -> Result<ExitCode> {
     options.dataset.apply(&mut config);
     options.network.apply(&mut config)?;
     config.validate()?;
-    let summary = config.summary()?;
+    let summary = setup::summary(&config)?;
     if options.json {
         console::json(&summary)?;
         return Ok(ExitCode::SUCCESS);

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use wgrad::run::{RunData, setup};
 use wgrad::{Device, Result};
 
 use crate::console;
@@ -11,9 +12,9 @@ pub fn run(options: StepOptions) -> Result<ExitCode> {
     let config = options.config()?;
     let (device, reason) = Device::select(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
-    let data = config.load_data()?;
+    let data = RunData::load(&config)?;
     console::line(format!("data      {} from {}", config.dataset, data.source))?;
-    let report = config.verify_step(&device, &data)?;
+    let report = setup::verify_step(&config, &device, &data)?;
     console::line("\n  #  largest difference  op\n     of what rounding explains")?;
     for (index, op) in report.ops.iter().enumerate() {
         console::line(format!("{index:>3}  {:>18}  {}", console::percent(op.worst), op.label))?;

@@ -1,6 +1,6 @@
 //! A run's settings in words, for the lines that `lenet train` begins with.
 
-use wgrad::optim::UpdateOptions;
+use wgrad::optim::GradientOptions;
 use wgrad::run::RunConfig;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 
@@ -21,14 +21,14 @@ pub fn training(config: &RunConfig) -> String {
     if config.schedule.is_constant() {
         words.push(format!("learning rate {}", short(config.learning_rate())));
     }
-    let UpdateOptions { clip_norm, clip_value, accumulate, regularization, .. } = &config.update;
+    let &GradientOptions { accumulate, l1, l2, regularize_biases, clip_value, clip_norm } = &config.gradients;
     words.push(match accumulate {
         1 => format!("batches of {}", config.batch_size),
         _ => format!("steps of {accumulate} batches of {}", config.batch_size),
     });
-    for (name, weight) in [("L1", regularization.l1), ("L2", regularization.l2)] {
+    for (name, weight) in [("L1", l1), ("L2", l2)] {
         if weight > 0.0 {
-            let biases = if regularization.include_biases { " (biases too)" } else { "" };
+            let biases = if regularize_biases { " (biases too)" } else { "" };
             words.push(format!("{name} penalty {weight}{biases}"));
         }
     }

@@ -1,6 +1,7 @@
 //! From a graph to a plan: which nodes run, in what order, and where every value lives. Values that only matter
 //! within a run share slots by lifetime, so memory is known before the first step and stays flat.
 
+mod dispatches;
 mod display;
 mod packs;
 mod slots;
@@ -13,7 +14,7 @@ pub(crate) use slots::Slot;
 use std::collections::{BTreeMap, HashMap};
 
 use super::fuse::fuse;
-use super::{Graph, NodeKind, StateSpec, Value};
+use super::{Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::Result;
 use crate::ops::kernel::Cost;
 use crate::ops::{Op, Operation};
@@ -84,6 +85,8 @@ pub struct Plan {
     pub(crate) slots: Vec<Slot>,
     pub(crate) packs: Vec<Pack>,
     pub(crate) outputs: BTreeMap<String, Operand>,
+    /// The optimizer that updates its parameters, if any does.
+    pub(crate) updated_by: Option<UpdatedBy>,
     /// Bytes that the values in slots would take without sharing.
     unshared_bytes: usize,
 }
@@ -155,6 +158,7 @@ impl<'a> Planner<'a> {
             slots: Vec::new(),
             packs: Vec::new(),
             outputs: BTreeMap::new(),
+            updated_by: graph.updated_by.clone(),
             unshared_bytes: 0,
         };
         Planner {

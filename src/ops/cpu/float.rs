@@ -26,8 +26,10 @@ pub trait Float:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// The least finite value, which stands for −∞ where a maximum starts.
-    const LOWEST: Self;
+    /// The largest finite value.
+    const LARGEST: Self;
+    /// Infinity.
+    const INFINITY: Self;
 
     /// The elements as f32 where that is what they are: the door to kernels that only f32 has.
     fn as_f32(slice: &[Self]) -> Option<&[f32]> {
@@ -54,13 +56,13 @@ pub trait Float:
     fn abs(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// The error function.
-    fn erf(self) -> Self;
+    /// 1 minus the error function, small values to their last digits.
+    fn erfc(self) -> Self;
     /// Power.
     fn powf(self, exponent: Self) -> Self;
-    /// The larger of two numbers.
+    /// The larger of two numbers; a NaN where either is one (`torch.maximum`).
     fn max(self, other: Self) -> Self;
-    /// The smaller of two numbers.
+    /// The smaller of two numbers; a NaN where either is one (`torch.minimum`).
     fn min(self, other: Self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
@@ -69,11 +71,12 @@ pub trait Float:
 }
 
 macro_rules! impl_float {
-    ($float:ident, $exp:path, $tanh:path, $erf:path) => {
+    ($float:ident, $exp:path, $tanh:path, $erfc:path) => {
         impl Float for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
-            const LOWEST: Self = $float::MIN;
+            const LARGEST: Self = $float::MAX;
+            const INFINITY: Self = $float::INFINITY;
 
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
@@ -109,8 +112,8 @@ macro_rules! impl_float {
                 $tanh(self)
             }
             #[inline(always)]
-            fn erf(self) -> Self {
-                $erf(self)
+            fn erfc(self) -> Self {
+                $erfc(self)
             }
             #[inline(always)]
             fn powf(self, exponent: Self) -> Self {
@@ -118,11 +121,11 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                if self > other { self } else { other }
+                if (self > other) | $float::is_nan(self) { self } else { other }
             }
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                if self < other { self } else { other }
+                if (self < other) | $float::is_nan(self) { self } else { other }
             }
             #[inline(always)]
             fn is_nan(self) -> bool {
@@ -136,5 +139,5 @@ macro_rules! impl_float {
     };
 }
 
-impl_float!(f32, super::math::exp, super::math::tanh, libm::erff);
-impl_float!(f64, f64::exp, f64::tanh, libm::erf);
+impl_float!(f32, super::math::exp, super::math::tanh, libm::erfcf);
+impl_float!(f64, f64::exp, f64::tanh, libm::erfc);

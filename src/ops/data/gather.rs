@@ -208,7 +208,9 @@ impl Operation for Gather {
         ];
         let num_invocations = self.batch_size * source.image_elems.div_ceil(PIXELS);
         let groups = grid(num_invocations, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.iterations(PIXELS))
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {

@@ -28,7 +28,11 @@ params! {
 
 pub(crate) static SHADER: Shader = Shader {
     name: "max_pool2d",
-    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/max_pool2d.wgsl")),
+    source: concat!(
+        include_str!("../../../shaders/lib/index.wgsl"),
+        include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/max_pool2d.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -92,8 +96,8 @@ impl MaxPool2d {
         }
     }
 
-    /// Rounds of the kernels' loops.
-    fn loop_rounds(&self) -> usize {
+    /// Iterations of the kernels' loops.
+    fn loop_iterations(&self) -> usize {
         self.kernel_size[0] * (1 + self.kernel_size[1])
     }
 
@@ -206,9 +210,8 @@ impl Operation for MaxPool2d {
         let (input, output) = (&ctx.inputs[0].shape, &ctx.outputs[0].shape);
         let (params, entry_point) = self.launch(["forward", "forward_2x2"], input, output, output.num_elems());
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
-        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
-        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
-        Ok(dispatch.loop_rounds(self.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
+        let work = grid(params.num_elems as usize, WORKGROUP_SIZE).iterations(self.loop_iterations());
+        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -288,9 +291,8 @@ impl Operation for MaxPool2dBackward {
         let (input, output) = (&ctx.outputs[0].shape, &ctx.inputs[0].shape);
         let (params, entry_point) = self.pool.launch(["backward", "backward_2x2"], input, output, input.num_elems());
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        let groups = grid(params.num_elems as usize, WORKGROUP_SIZE);
-        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups);
-        Ok(dispatch.loop_rounds(self.pool.loop_rounds()).constant("WG", WORKGROUP_SIZE).into())
+        let work = grid(params.num_elems as usize, WORKGROUP_SIZE).iterations(self.pool.loop_iterations());
+        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {

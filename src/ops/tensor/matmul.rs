@@ -30,6 +30,8 @@ macro_rules! shader {
         Shader {
             name: "matmul",
             source: concat!(
+                include_str!("../../../shaders/lib/nan.wgsl"),
+                include_str!("../../../shaders/lib/math.wgsl"),
                 include_str!("../../../shaders/lib/activation.wgsl"),
                 include_str!("../../../shaders/lib/register_tile.wgsl"),
                 include_str!("../../../shaders/lib/shared_rows.wgsl"),
@@ -158,7 +160,7 @@ impl Matmul {
         let tiles =
             |[rows, columns]: [usize; 2]| grid(sizes.batch * sizes.m.div_ceil(rows) * sizes.n.div_ceil(columns), 1);
         // The tiled kernel stages 16 of K with twice four loads a thread, then walks over them.
-        let (entry_point, groups, loop_rounds) = match variant {
+        let (entry_point, groups, iterations) = match variant {
             Variant::Plain => ("plain", grid(sizes.batch * sizes.m * sizes.n, PLAIN_THREADS), sizes.k),
             Variant::Registers => ("registers", tiles(REGISTER_TILE), sizes.k.div_ceil(4)),
             Variant::RegistersVec4 => ("registers_vec4", tiles(REGISTER_TILE), sizes.k.div_ceil(4)),
@@ -168,8 +170,7 @@ impl Matmul {
         // Without a bias the first operand stands in its place and is not read.
         let bias = Binding::Input(if has_bias { 2 } else { 0 });
         let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
-        Dispatch::new(shader, entry_point, &params, bindings, groups)
-            .loop_rounds(loop_rounds)
+        Dispatch::new(shader, entry_point, &params, bindings, groups.iterations(iterations))
             .constant("TRANS_A", u32::from(self.trans_a))
             .constant("TRANS_B", u32::from(self.trans_b))
             .constant("HAS_BIAS", u32::from(has_bias))

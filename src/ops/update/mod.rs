@@ -4,4 +4,4 @@ pub(crate) mod accumulate;
 pub(crate) mod clip_gradients;
 pub(crate) mod packed;
 pub(crate) mod packed_update;
-pub(crate) mod penalty;
+pub(crate) mod regularization;

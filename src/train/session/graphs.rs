@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::TABLE;
 use super::part::{Part, shards};
+use super::{LOGITS, TABLE};
 use crate::Result;
 use crate::data::{ChannelStats, Dataset};
 use crate::graph::plan::Plan;
@@ -74,7 +74,10 @@ pub(crate) struct Forward {
 fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
     let Forward { mut graph, labels, logits, mut loss, .. } = forward(entry, recipe, objective)?;
     if let Some(objective) = objective {
-        loss = objective.update.append(&mut graph, loss)?;
+        loss = objective.update.minimize(&mut graph, loss)?;
+    }
+    if objective.is_none() {
+        graph.output(LOGITS, logits)?;
     }
     let row = graph.scalar("row", DType::U32)?;
     graph.metrics(TABLE, recipe.num_rows, row, loss, logits, labels)?;

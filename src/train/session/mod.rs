@@ -12,9 +12,10 @@ mod tests;
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
+use super::Evaluation;
 use super::health::{Health, HealthOptions, HealthReport};
 use super::metrics::Metrics;
-use crate::data::{ChannelStats, Dataset};
+use crate::data::{ChannelStats, Dataset, Normalize};
 use crate::exec::profile::OpTime;
 use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
 use crate::graph::StateKind;
@@ -22,7 +23,7 @@ use crate::graph::plan::Plan;
 use crate::nn::Model;
 use crate::ops::Augment;
 use crate::ops::data::metrics::COLUMNS;
-use crate::optim::{Optimizer, Update, UpdateOptions};
+use crate::optim::{BatchOf, Optimizer, StepRates, Update, UpdateOptions};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use graphs::{Entry, Objective, forward};
@@ -32,6 +33,8 @@ use part::{batches, metrics_of};
 
 /// The state that batches write their metrics to.
 const TABLE: &str = "metrics";
+/// The output of an evaluation.
+const LOGITS: &str = "logits";
 
 /// What a session is made of.
 pub struct SessionOptions<'a> {
@@ -102,9 +105,25 @@ pub struct Session {
 }
 
 impl<'a> SessionOptions<'a> {
-    /// SGD with momentum 0.9 on shuffled batches of 64 images, validated on the test images; fields that are to
-    /// be otherwise can be set.
-    pub fn new(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, normalize: ChannelStats) -> Self {
+    /// SGD with momentum 0.9 on shuffled batches of 64 images, normalized by the training images' statistics. The
+    /// validation images are others than the test images, as [`Dataset::hold_out`] gives them. Other fields can be set.
+    ///
+    /// # Errors
+    /// As [`Normalize::stats`].
+    pub fn new(model: &'a dyn Model, train: &'a Dataset, validation: &'a Dataset, test: &'a Dataset) -> Result<Self> {
+        let normalize = Normalize::Dataset.stats(train)?;
+        let options = SessionOptions::validated_on_test(model, train, test, normalize);
+        Ok(SessionOptions { validation: Some(validation), ..options })
+    }
+
+    /// The same without validation images: the test images decide which weights are best, so that the result is no
+    /// longer measured on images that had no part in it.
+    pub fn validated_on_test(
+        model: &'a dyn Model,
+        train: &'a Dataset,
+        test: &'a Dataset,
+        normalize: ChannelStats,
+    ) -> Self {
         SessionOptions {
             model,
             train,
@@ -365,19 +384,14 @@ impl Session {
         let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
         // Counted over all epochs: dropout draws anew in every batch.
         table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
-        let scalars = |batch: usize| {
+        let table = table.columns(&update.columns(), |batch, row| {
             let step = steps_before + ((first + batch) / update.accumulate()) as u64;
             let (lr, momentum) = rates(step);
-            update.step_scalars(step, lr, momentum)
-        };
-        for (place, (name, _)) in update.step_scalars(0, 0.0, None).into_iter().enumerate() {
-            table = table.column(&name, |batch| scalars(batch)[place].1);
-        }
-        let of_batch = |batch: usize| update.batch_scalars(first + batch, batch_size, num_images);
-        for (place, (name, _)) in of_batch(0).into_iter().enumerate() {
-            table = table.column(name, |batch| of_batch(batch)[place].1);
-        }
-        table
+            fill(row, update.values(&StepRates { step, lr, momentum }));
+        });
+        table.columns(update.batch_columns(), |batch, row| {
+            fill(row, update.batch_values(BatchOf { batch: first + batch, batch_size, num_images }));
+        })
     }
 
     /// Looks into the network: what activations, gradients and parameters of a batch are like, and what training on
@@ -443,13 +457,12 @@ impl Session {
         Ok(broken.map(|(name, _)| format!("parameter {name}")))
     }
 
-    /// Judges the test images under the weights as they are.
+    /// Evaluates the test images under the weights as they are.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
-    pub fn test(&mut self) -> Result<Metrics> {
-        self.test.run(&mut self.program)?;
-        self.test.metrics(&mut self.program)
+    pub fn test(&mut self) -> Result<Evaluation> {
+        self.test.evaluate(&mut self.program)
     }
 
     /// Trainable numbers in the model; running statistics do not count.
@@ -535,11 +548,12 @@ fn in_a_word(data: &Dataset) -> String {
 /// The scalars of a first step over the first images.
 fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
     let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0);
-    for (name, value) in update.step_scalars(0, lr, None) {
-        table = table.constant(&name, value);
-    }
-    for (name, value) in update.batch_scalars(0, batch_size, part.loader.num_images() as usize) {
-        table = table.constant(name, value);
-    }
-    table
+    let at = StepRates { step: 0, lr, momentum: None };
+    let of = BatchOf { batch: 0, batch_size, num_images: part.loader.num_images() as usize };
+    table = table.columns(&update.columns(), |_, row| fill(row, update.values(&at)));
+    table.columns(update.batch_columns(), |_, row| fill(row, update.batch_values(of)))
+}
+
+fn fill(row: &mut [f64], values: impl Iterator<Item = f64>) {
+    row.iter_mut().zip(values).for_each(|(place, value)| *place = value);
 }

@@ -1,10 +1,11 @@
 //! A set of images on the device, and the batches that go over it.
 
-use super::TABLE;
+use super::{LOGITS, TABLE};
 use crate::data::{DataLoader, Dataset};
 use crate::exec::{Program, StepTable};
 use crate::ops::data::metrics::COLUMNS;
 use crate::tensor::Tensor;
+use crate::train::Evaluation;
 use crate::train::metrics::Metrics;
 use crate::{Error, Result};
 
@@ -44,9 +45,17 @@ impl Part {
         Ok(())
     }
 
-    /// What its batches wrote to the metrics table.
-    pub(crate) fn metrics(&self, program: &mut Program) -> Result<Metrics> {
-        Ok(metrics_of(&program.read(TABLE)?.to_f64_vec(), self))
+    /// Evaluates all images, batch by batch, and reads back their logits.
+    pub(crate) fn evaluate(&self, program: &mut Program) -> Result<Evaluation> {
+        let mut logits = Vec::new();
+        for (entry, batch_size, first, count) in self.entries() {
+            for batch in first..first + count {
+                program.run(&entry, &batches(self, batch_size, batch, 1))?;
+                logits.extend(program.output(&entry, LOGITS)?.to_f32_vec());
+            }
+        }
+        let metrics = metrics_of(&program.read(TABLE)?.to_f64_vec(), self);
+        Ok(Evaluation { metrics, logits })
     }
 
     /// The images, their labels and their own order, under the names that graphs read them by.

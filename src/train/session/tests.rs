@@ -78,7 +78,7 @@ fn train(mut session: Session) -> Result<(Vec<f64>, StateDict)> {
         session.run_epoch(epoch, RATES, &mut |_| ())?;
         losses.extend(session.step_losses()?);
     }
-    losses.push(session.test()?.loss);
+    losses.push(session.test()?.metrics.loss);
     Ok((losses, session.model()?))
 }
 
@@ -103,7 +103,7 @@ fn augmentation_is_for_training_alone_and_the_same_on_every_run() -> Result<()> 
     for device in devices() {
         let with = SessionOptions { augment: Some(augment.clone()), ..options(&data) };
         let (plain, augmented) = (Session::new(&device, &options(&data))?, Session::new(&device, &with)?);
-        let before = [plain, augmented].map(|mut session| session.test().map(|metrics| metrics.loss));
+        let before = [plain, augmented].map(|mut session| session.test().map(|test| test.metrics.loss));
         let [Ok(plain), Ok(augmented)] = before else { panic!("evaluation runs") };
         assert_eq!(plain, augmented, "evaluation sees images as they are");
         let first = train(Session::new(&device, &with)?)?;
@@ -135,7 +135,7 @@ fn a_look_changes_nothing_and_says_what_the_step_does() -> Result<()> {
                 session.health(epoch * 5 + step, RATES)?;
             }
         }
-        losses.push(session.test()?.loss);
+        losses.push(session.test()?.metrics.loss);
         assert_eq!((losses, session.model()?), plain, "{device}");
 
         let report = session.health(7, RATES)?;

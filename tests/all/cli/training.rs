@@ -162,15 +162,13 @@ fn what_is_asked_for_is_said_and_kept() {
         eps = 1e-8
         weight_decay = 0.0
         amsgrad = true
-        [update]
-        clip_norm = 1.5
-        clip_value = 0.5
+        [gradients]
         accumulate = 2
-        groups = []
-        [update.regularization]
         l1 = 1e-5
         l2 = 1e-4
-        include_biases = true
+        regularize_biases = true
+        clip_value = 0.5
+        clip_norm = 1.5
         [transforms]
         crop_padding = 2
         flip_probability = 0.5
@@ -223,7 +221,7 @@ fn plans_and_the_check_of_a_step_know_the_options_of_training() {
     let place = Place::new();
     let more = ["--flip=0.5", "--l1=1e-4", "--clip-norm=1", "--label-smoothing=0.1", "--optimizer=adamw", "--amsgrad"];
     let stdout = succeeds(place.lenet(&[&["plan"], &more[..]].concat()));
-    for op in ["augment", "penalty", "clip"] {
+    for op in ["augment", "regularization", "clip"] {
         assert!(stdout.contains(op), "{op} in {stdout}");
     }
     let stdout =
@@ -243,10 +241,10 @@ fn options_that_cannot_be_or_have_no_effect_are_refused_before_data_is_read() {
         (&["--accumulate", "0"], "--accumulate: "),
         (&["--label-smoothing", "1"], "--label-smoothing: "),
         (&["--dampening", "nan"], "--dampening: "),
-        (&["--dampening", "0.1", "--momentum", "0"], "--dampening: expected to be used only with a momentum above 0"),
+        (&["--dampening", "0.1", "--momentum", "0"], "dampening: expected a momentum above 0"),
         (&["--dampening", "0.1", "--nesterov"], "--nesterov: "),
         (&["--dampening", "0.1", "--optimizer", "lion"], "--dampening: expected to be used only with --optimizer sgd"),
-        (&["--betas", "0.9,0.99"], "--betas: expected to be used only with --optimizer adam, adamw or lion"),
+        (&["--betas", "0.9,0.99"], "--betas: expected to be used only with --optimizer adam, adamw, nadam or lion"),
         (&["--betas", "0.9", "--optimizer", "adam"], "two numbers"),
         (&["--betas", "0.9,1", "--optimizer", "adam"], "--betas: "),
         (

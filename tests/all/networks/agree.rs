@@ -106,7 +106,7 @@ fn all_builders_of_the_graph_agree() -> Result<()> {
             EvalOptions { model: &model, weights: &weights, data: &data, batch_size: 3, normalize: normalize.clone() };
         let evaluated = evaluate(&Device::Cpu, &options)?;
         // f32 against f32, in other batches.
-        for (what, other) in [("the predictor", predicted), ("the evaluation", evaluated.loss)] {
+        for (what, other) in [("the predictor", predicted), ("the evaluation", evaluated.metrics.loss)] {
             assert!((other - loss).abs() < 1e-5 * loss, "{}: {what} has {other}, not {loss}", network.title());
         }
     }

@@ -27,8 +27,8 @@ fn the_example_learns() -> Result<()> {
     splits.train.limit(400);
     splits.test.limit(100);
     let (train, test, source) = (splits.train, splits.test, splits.source);
-    let data = wgrad::run::config::RunData { train, validation: None, test, source };
-    let mut session = config.session(&Device::Cpu, &data)?;
+    let data = wgrad::run::RunData { train, validation: None, test, source };
+    let mut session = wgrad::run::setup::session(&config, &Device::Cpu, &data)?;
     let mut losses = Losses(Vec::new());
     let outcome = fit(&mut session, &config.fit_options(), &mut losses)?;
     assert!(losses.0[2] < 0.7 * losses.0[0], "{:?}", losses.0);

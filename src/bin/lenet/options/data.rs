@@ -55,14 +55,22 @@ pub fn dataset_name() -> impl TypedValueParser<Value = DataSource> {
 }
 
 impl DatasetOption {
+    /// A name that the settings have already leaves what else they say of the data set.
     pub fn apply(&self, config: &mut RunConfig) {
-        set(self.dataset.clone(), &mut config.dataset);
+        if let Some(source) = &self.dataset
+            && source.name() != config.dataset.name()
+        {
+            config.dataset = source.clone();
+        }
     }
 
     /// As [`apply`](Self::apply), to the settings of a run that has ended: another data set's files would not be in
     /// that run's folder of data.
     pub fn apply_to_model(&self, config: &mut RunConfig) {
-        config.data = config.data.take().filter(|_| self.dataset.as_ref().is_none_or(|name| *name == config.dataset));
+        config.data = config
+            .data
+            .take()
+            .filter(|_| self.dataset.as_ref().is_none_or(|source| source.name() == config.dataset.name()));
         self.apply(config);
     }
 }

@@ -5,7 +5,6 @@ mod data;
 mod network;
 mod optimizer;
 mod regularization;
-mod resume;
 mod run;
 pub mod schedule;
 mod stopping;
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use wgrad::run::RunConfig;
+use wgrad::run::{RunConfig, Saved};
 use wgrad::{Error, Result};
 
 use crate::data::DataCommand;
@@ -33,7 +32,6 @@ pub use network::NetworkOptions;
 pub use optimizer::BatchOptions;
 use optimizer::OptimizerOptions;
 use regularization::RegularizationOptions;
-pub use resume::Resume;
 pub use run::{DeviceOption, OutputOptions};
 use schedule::SchedulerOptions;
 use stopping::StoppingOptions;
@@ -125,11 +123,17 @@ pub struct TrainRequest {
     pub config: RunConfig,
     pub output: OutputOptions,
     /// The run to go on with.
-    pub resume: Option<Resume>,
+    pub resume: Option<Saved>,
 }
 
 #[derive(Args)]
 pub struct PlanOptions {
+    /// Also write the WGSL of each kernel to this folder, as a GPU compiles it
+    #[arg(long, value_name = "DIR")]
+    pub wgsl: Option<PathBuf>,
+    /// Write the kernels that a software adapter gets
+    #[arg(long, requires = "wgsl")]
+    pub software: bool,
     #[command(flatten)]
     dataset: DatasetOption,
     #[command(flatten)]
@@ -181,13 +185,13 @@ pub struct CompareOptions {
 impl TrainOptions {
     /// The run that the options describe, checked as far as it can be without data and device.
     pub fn request(self) -> Result<TrainRequest> {
-        let resume = self.resume.as_deref().map(Resume::read).transpose()?;
-        let started_as = match (&resume, &self.config) {
+        let resume = self.resume.as_deref().map(Saved::read).transpose().map_err(as_option)?;
+        let started_as: RunConfig = match (&resume, &self.config) {
             (Some(resume), _) => resume.config()?,
             (None, Some(file)) => RunConfig::load(file)?,
             (None, None) => RunConfig::default(),
         };
-        let mut config = started_as.clone();
+        let mut config = started_as;
         self.dataset.apply(&mut config);
         self.source.apply(&mut config)?;
         self.selection.apply(&mut config);
@@ -203,8 +207,8 @@ impl TrainOptions {
         // Named, so that the file a run leaves says it.
         config.lr = Some(config.learning_rate());
         config.validate().map_err(as_option)?;
-        if resume.is_some() {
-            resume::refuse_changes(&started_as, &config)?;
+        if let Some(saved) = &resume {
+            saved.check(&config).map_err(changed_on_resume)?;
         }
         SchedulerOptions::check(&config)?;
         Ok(TrainRequest { config, output: self.output, resume })
@@ -290,6 +294,16 @@ pub fn as_option(error: Error) -> Error {
                 as_it_is => as_it_is.strip_prefix("network.").unwrap_or(as_it_is),
             };
             usage(&format!("--{}", option.to_lowercase().replace('_', "-")), &expected, &got)
+        }
+        other => other,
+    }
+}
+
+/// Says that it is about resuming, where a setting is wrong only because it changed.
+fn changed_on_resume(error: Error) -> Error {
+    match error {
+        Error::Setting { setting, expected, got } => {
+            usage(&format!("--resume with another {setting}"), &expected, &got)
         }
         other => other,
     }

@@ -25,7 +25,7 @@ pub struct BatchOptions {
 #[derive(Args)]
 #[command(next_help_heading = "Training")]
 pub struct OptimizerOptions {
-    /// How weights follow their gradients [default: sgd]
+    /// How weights follow their gradients; sgd has a momentum of 0.9 unless told otherwise [default: sgd]
     #[arg(long, value_name = "NAME", value_parser = names())]
     optimizer: Option<String>,
     /// The learning rate [default: 0.01 with sgd, rmsprop and adagrad, 0.001 with adam and adamw, 0.0001 with lion]
@@ -63,7 +63,7 @@ pub struct OptimizerOptions {
 impl BatchOptions {
     pub fn apply(self, config: &mut RunConfig) {
         set(self.batch_size, &mut config.batch_size);
-        set(self.accumulate, &mut config.update.accumulate);
+        set(self.accumulate, &mut config.gradients.accumulate);
         set(self.seed, &mut config.seed);
     }
 }

@@ -31,14 +31,13 @@ pub struct RegularizationOptions {
 
 impl RegularizationOptions {
     pub fn apply(self, config: &mut RunConfig) -> Result<()> {
-        let update = &mut config.update;
-        let penalty = &mut update.regularization;
-        set(self.l1, &mut penalty.l1);
-        set(self.l2, &mut penalty.l2);
-        penalty.include_biases |= self.penalize_biases;
-        let idle = self.penalize_biases && penalty.l1 == 0.0 && penalty.l2 == 0.0;
-        update.clip_norm = self.clip_norm.or(update.clip_norm);
-        update.clip_value = self.clip_value.or(update.clip_value);
+        let gradients = &mut config.gradients;
+        set(self.l1, &mut gradients.l1);
+        set(self.l2, &mut gradients.l2);
+        gradients.regularize_biases |= self.penalize_biases;
+        let idle = self.penalize_biases && gradients.l1 == 0.0 && gradients.l2 == 0.0;
+        gradients.clip_norm = self.clip_norm.or(gradients.clip_norm);
+        gradients.clip_value = self.clip_value.or(gradients.clip_value);
         set(self.label_smoothing, &mut config.label_smoothing);
         reject("--penalize-biases", idle, "--l1 or --l2", "neither")
     }

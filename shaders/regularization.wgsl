@@ -7,7 +7,7 @@
 // have one element; partials holds one sum for each slice of each pack. In slice a workgroup reduces slice_vec4 vec4s,
 // in add the only workgroup adds up, in gradient an invocation updates one vec4.
 //
-// Needs lib/index.wgsl and lib/add_lanes.wgsl.
+// Needs lib/index.wgsl, lib/add_lanes.wgsl and lib/nan4.wgsl.
 
 struct Params {
     num_vec4: u32,
@@ -65,6 +65,6 @@ fn gradient(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroup
     let index = flat_index(id, groups.x * WG);
     if index < params.num_vec4 {
         let w = weight[index];
-        grad[index] += params.l1 * sign(w) + 2.0 * params.l2 * w;
+        grad[index] += params.l1 * sign4(w) + 2.0 * params.l2 * w;
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::packed::{self, SLICE_VEC4, Slices, WORKGROUP_SIZE};
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
 use crate::{Error, Result};
@@ -21,34 +21,35 @@ params! {
 }
 
 pub(crate) static SHADER: Shader = Shader {
-    name: "penalty",
+    name: "regularization",
     source: concat!(
         include_str!("../../../shaders/lib/index.wgsl"),
         include_str!("../../../shaders/lib/add_lanes.wgsl"),
-        include_str!("../../../shaders/penalty.wgsl")
+        include_str!("../../../shaders/lib/nan4.wgsl"),
+        include_str!("../../../shaders/regularization.wgsl")
     ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
 
 /// The loss with l1·Σ|w| + l2·Σw² added. Inputs: the loss, of one element, then the weights, in one or more packs of
-/// these lengths. The gradient is added by [`PenaltyGradient`].
+/// these lengths. The gradient is added by [`RegularizationGradient`].
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Penalty {
+pub(crate) struct Regularization {
     pub l1: f64,
     pub l2: f64,
     pub pack_lens: Vec<usize>,
 }
 
-impl Penalty {
+impl Regularization {
     fn ranges(&self) -> Vec<Range<usize>> {
         packed::ranges_of(1, &self.pack_lens)
     }
 }
 
-impl Operation for Penalty {
+impl Operation for Regularization {
     fn name(&self) -> &'static str {
-        "penalty"
+        "regularization"
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -88,11 +89,23 @@ impl Operation for Penalty {
             let params = Params { num_vec4, first_partial, ..zero };
             // Bindings are numbered as the shader declares them.
             let bindings = [Binding::Unused, Binding::Pack(pack), Binding::ScratchMut(0)];
-            list.push(Dispatch::new(&SHADER, "slice", &params, bindings, grid(num_slices, 1)));
+            list.push(Dispatch::new(
+                &SHADER,
+                "slice",
+                &params,
+                bindings,
+                grid(num_slices, 1).iterations(packed::reduction_iterations(SLICE_VEC4)),
+            ));
         }
         let params = Params { num_partials: to_u32(num_partials), ..zero };
         let bindings = [Binding::Input(0), Binding::Unused, Binding::ScratchMut(0), Binding::Output(0)];
-        list.push(Dispatch::new(&SHADER, "add", &params, bindings, [1, 1, 1]));
+        list.push(Dispatch::new(
+            &SHADER,
+            "add",
+            &params,
+            bindings,
+            Grid::ONE.iterations(packed::reduction_iterations(num_partials)),
+        ));
         let list = list.into_iter().map(|dispatch| dispatch.constant("WG", WORKGROUP_SIZE)).collect();
         Ok(Dispatches { list, scratch_elems: vec![num_partials] })
     }
@@ -117,21 +130,21 @@ impl Operation for Penalty {
 /// Adds the penalty's gradient l1·sign(w) + 2·l2·w to gradients. Inputs: a pack of weights, then one of their
 /// gradients, which is updated in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct PenaltyGradient {
+pub(crate) struct RegularizationGradient {
     pub num_params: usize,
     pub l1: f64,
     pub l2: f64,
 }
 
-impl PenaltyGradient {
+impl RegularizationGradient {
     fn ranges(&self) -> Vec<Range<usize>> {
         packed::ranges(0, self.num_params, 2)
     }
 }
 
-impl Operation for PenaltyGradient {
+impl Operation for RegularizationGradient {
     fn name(&self) -> &'static str {
-        "penalty_gradient"
+        "regularization_gradient"
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
@@ -162,7 +175,9 @@ impl Operation for PenaltyGradient {
         };
         let bindings = [Binding::Unused, Binding::Pack(0), Binding::Unused, Binding::Unused, Binding::PackUpdated(1)];
         let groups = grid(num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "gradient", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "gradient", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -1,0 +1,173 @@
+//! What happens to gradients before the optimizer sees them: a list of transforms, each over all parameters at once.
+//!
+//! The order is that of a PyTorch loop that adds the penalty to the loss: gradients are summed over batches
+//! (accumulation), then come those of the L1 and L2 penalties, `clip_grad_value_` and `clip_grad_norm_`; an optimizer's
+//! weight decay is part of its own rule, after all of them.
+
+use serde::{Deserialize, Serialize};
+
+use super::update::Chunk;
+use crate::graph::{Graph, Init, StateKind, StateSpec, Value};
+use crate::ops::update::accumulate::Accumulate;
+use crate::ops::update::clip_gradients::{ClipGradNorm, ClipGradValue};
+use crate::ops::update::regularization::{Regularization, RegularizationGradient};
+use crate::registry::{Setting, Takes};
+use crate::tensor::{DType, TensorType};
+use crate::{Error, Result};
+
+/// The scalar (u32) that is 1 in the last batch of a step and 0 in the others, under gradient accumulation.
+pub(super) const IS_LAST: &str = "accumulate.is_last";
+/// The scalar (u32) that is 1 in the first batch of a step.
+pub(super) const IS_FIRST: &str = "accumulate.is_first";
+/// The scalar that a batch's gradients are weighted by: its share of the images of the step.
+pub(super) const WEIGHT: &str = "accumulate.weight";
+
+/// The state that keeps the norm of all gradients before clipping, shape (1), where they are clipped by norm.
+pub const GRADIENT_NORM: &str = "gradient_norm";
+
+/// What happens to gradients before the optimizer sees them, in the order of the fields. The default is nothing.
+///
+/// The penalties l1·Σ|w| + l2·Σw² are part of the loss: the training loss that is reported is the one that is
+/// minimised, as a hand-written PyTorch loop prints it; validation and test losses are without. The sub-gradient of |w|
+/// at 0 is 0. With plain SGD `l2` is the same as a weight decay of 2·l2; adaptive optimizers divide the penalty's
+/// gradient as any other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GradientOptions {
+    /// Batches in a step of the optimizer. The step follows the mean gradient over all images of its batches, as one
+    /// large batch would give it (batch norm apart, whose statistics are of each batch).
+    pub accumulate: usize,
+    /// Weight of the sum of magnitudes in the loss.
+    pub l1: f64,
+    /// Weight of the sum of squares in the loss.
+    pub l2: f64,
+    /// Whether the penalties count parameters of fewer than two dimensions: biases, and the scales and shifts of batch
+    /// norm.
+    pub regularize_biases: bool,
+    /// The largest magnitude of any element of a gradient (`torch.nn.utils.clip_grad_value_`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f64>,
+    /// The largest norm of all gradients together (`torch.nn.utils.clip_grad_norm_`); beyond it they are all scaled by
+    /// `clip_norm / (norm + 1e-6)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+}
+
+/// One change of all gradients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Transform {
+    Regularize { l1: f64, l2: f64 },
+    ClipValue { max: f64 },
+    ClipNorm { max: f64 },
+}
+
+impl Default for GradientOptions {
+    fn default() -> Self {
+        GradientOptions { accumulate: 1, l1: 0.0, l2: 0.0, regularize_biases: false, clip_value: None, clip_norm: None }
+    }
+}
+
+impl GradientOptions {
+    /// What can be set.
+    pub const SETTINGS: &'static [Setting] = &[
+        Setting::new("accumulate", Takes::Count, "Batches whose gradients go into one step, as if they were one batch"),
+        Setting::new("l1", Takes::Number, "Add this times the sum of the weights' magnitudes to the loss"),
+        Setting::new("l2", Takes::Number, "Add this times the sum of the weights' squares to the loss"),
+        Setting::new("regularize_biases", Takes::Switch, "Let l1 and l2 count biases and batch norm's parameters too"),
+        Setting::new("clip_value", Takes::Number, "Limit every element of the gradients to this magnitude"),
+        Setting::new("clip_norm", Takes::Number, "Scale all gradients down together where their norm is above this"),
+    ];
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the setting that lies outside what it may be, or has no effect.
+    pub fn validate(&self) -> Result<()> {
+        if self.accumulate == 0 {
+            return Err(Error::setting("accumulate", "at least 1 batch", self.accumulate));
+        }
+        super::rule::at_least_0("l1", self.l1)?;
+        super::rule::at_least_0("l2", self.l2)?;
+        if self.regularize_biases && !self.is_regularized() {
+            return Err(Error::setting("regularize_biases", "l1 or l2 above 0", "neither"));
+        }
+        for (name, limit) in [("clip_value", self.clip_value), ("clip_norm", self.clip_norm)] {
+            if let Some(limit) = limit.filter(|limit| !(limit.is_finite() && *limit > 0.0)) {
+                return Err(Error::setting(name, "a finite number above 0", limit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a penalty.
+    pub(super) fn is_regularized(&self) -> bool {
+        self.l1 != 0.0 || self.l2 != 0.0
+    }
+
+    /// What happens once a step, in order.
+    fn transforms(&self) -> Vec<Transform> {
+        let &GradientOptions { l1, l2, clip_value, clip_norm, .. } = self;
+        let regularize = self.is_regularized().then_some(Transform::Regularize { l1, l2 });
+        let clip_value = clip_value.map(|max| Transform::ClipValue { max });
+        let clip_norm = clip_norm.map(|max| Transform::ClipNorm { max });
+        [regularize, clip_value, clip_norm].into_iter().flatten().collect()
+    }
+
+    /// Appends all that happens once a step.
+    pub(super) fn append(&self, graph: &mut Graph, chunks: &[Chunk]) -> Result<()> {
+        self.transforms().iter().try_for_each(|transform| transform.append(graph, chunks))
+    }
+
+    /// The loss with the penalties on the weights as they are before the step.
+    pub(super) fn regularized_loss(&self, graph: &mut Graph, loss: Value, chunks: &[Chunk]) -> Result<Value> {
+        let regularized: Vec<&Chunk> = chunks.iter().filter(|chunk| chunk.is_regularized).collect();
+        if regularized.is_empty() {
+            return Ok(loss);
+        }
+        let pack_lens = regularized.iter().map(|chunk| chunk.parameters.len()).collect();
+        let weights = regularized.iter().flat_map(|chunk| chunk.params());
+        let inputs: Vec<Value> = [loss].into_iter().chain(weights).collect();
+        graph.no_grad(|graph| graph.push1(Regularization { l1: self.l1, l2: self.l2, pack_lens }, &inputs))
+    }
+
+    /// Adds the gradients to their sums over the batches of a step, which take their place from here on.
+    pub(super) fn accumulate(graph: &mut Graph, chunk: &mut Chunk) -> Result<()> {
+        let mut sums = Vec::new();
+        for learned in &chunk.parameters {
+            sums.push(learned.state(graph, "grad_sum", Init::Zeros)?);
+        }
+        let mut inputs = vec![graph.scalar(IS_FIRST, DType::U32)?, graph.scalar(WEIGHT, DType::F32)?];
+        inputs.extend(&sums);
+        inputs.extend(chunk.grads());
+        graph.push(Accumulate { num_params: sums.len() }, &inputs)?;
+        chunk.parameters.iter_mut().zip(sums).for_each(|(learned, sum)| learned.grad = sum);
+        Ok(())
+    }
+}
+
+impl Transform {
+    fn append(&self, graph: &mut Graph, chunks: &[Chunk]) -> Result<()> {
+        match *self {
+            Transform::Regularize { l1, l2 } => {
+                for chunk in chunks.iter().filter(|chunk| chunk.is_regularized) {
+                    let op = RegularizationGradient { num_params: chunk.parameters.len(), l1, l2 };
+                    graph.push(op, &chunk.params().chain(chunk.grads()).collect::<Vec<_>>())?;
+                }
+            }
+            Transform::ClipValue { max } => {
+                for chunk in chunks {
+                    let op = ClipGradValue { num_params: chunk.parameters.len(), max_value: max };
+                    graph.push(op, &chunk.grads().collect::<Vec<_>>())?;
+                }
+            }
+            Transform::ClipNorm { max } => {
+                let (name, ty) = (GRADIENT_NORM.to_owned(), TensorType::f32([1]));
+                let norm = graph.state(StateSpec { name, ty, kind: StateKind::Input, init: Init::Zeros })?;
+                let pack_lens = chunks.iter().map(|chunk| chunk.parameters.len()).collect();
+                let inputs: Vec<Value> = [norm].into_iter().chain(chunks.iter().flat_map(Chunk::grads)).collect();
+                graph.push(ClipGradNorm { max_norm: max, pack_lens }, &inputs)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The images of a run: read, divided into what is trained on and what is held out, and cut to the limits.
+
+use super::RunConfig;
+use crate::Result;
+use crate::data::{self, Dataset, Split, Splits};
+
+/// The images of a run.
+#[derive(Clone, Debug)]
+pub struct RunData {
+    /// To learn from.
+    pub train: Dataset,
+    /// To choose weights and settings by; `None` takes the test images.
+    pub validation: Option<Dataset>,
+    /// To evaluate the result on.
+    pub test: Dataset,
+    /// Where they came from, to print.
+    pub source: String,
+}
+
+impl RunData {
+    /// Reads the data set and divides it.
+    ///
+    /// # Errors
+    /// As [`data::load`] and [`Dataset::hold_out`].
+    pub fn load(config: &RunConfig) -> Result<RunData> {
+        RunData::divide(config, data::load(&config.dataset, config.data.as_deref())?)
+    }
+
+    /// Takes the validation images out of the training images, and keeps of each what the limits leave.
+    ///
+    /// # Errors
+    /// As [`Dataset::hold_out`].
+    pub fn divide(config: &RunConfig, splits: Splits) -> Result<RunData> {
+        let Splits { mut train, mut test, source } = splits;
+        let mut validation = None;
+        if config.val_split > 0.0 {
+            let (kept, held_out) = train.hold_out(config.val_split, config.seed)?;
+            (train, validation) = (kept, Some(held_out));
+        }
+        if let Some(limit) = config.test_limit {
+            test.limit(limit);
+        }
+        if let Some(limit) = config.train_limit {
+            train.limit(limit);
+        }
+        if let Some(limit) = config.val_limit {
+            let test = || test.clone().with_split(Split::Validation);
+            validation.get_or_insert_with(test).limit(limit);
+        }
+        Ok(RunData { train, validation, test, source })
+    }
+
+    /// Images of the right number and shape, all black: enough to plan with.
+    ///
+    /// # Errors
+    /// As [`data::blank`] and [`RunData::divide`].
+    pub fn blank(config: &RunConfig) -> Result<RunData> {
+        RunData::divide(config, data::blank(&config.dataset, config.data.as_deref())?)
+    }
+}

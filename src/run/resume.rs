@@ -1,0 +1,57 @@
+//! A run that was saved and can be resumed, and what of it may change.
+
+use std::path::{Path, PathBuf};
+
+use super::{RunConfig, folder};
+use crate::train::Checkpoint;
+use crate::{Error, Result};
+
+/// A saved run.
+#[derive(Debug)]
+pub struct Saved {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Where it stands.
+    pub checkpoint: Checkpoint,
+}
+
+/// Settings that may change when a run resumes: they do not affect the epochs that are done.
+const CHANGEABLE: [&str; 6] =
+    ["name", "epochs", "early_stopping.patience", "early_stopping.min_delta", "data", "device"];
+
+impl Saved {
+    /// Reads the checkpoint of the run in a folder.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where nothing was saved in it; [`Error::Io`], [`Error::Data`] where the checkpoint cannot be read.
+    pub fn read(folder: &Path) -> Result<Saved> {
+        let file = folder::checkpoint_in(folder);
+        if folder.is_dir() && !file.exists() {
+            let expected = "the folder of a run that was saved, with a file \"checkpoint\"";
+            return Err(Error::setting("resume", expected, format!("{}, which has none", folder.display())));
+        }
+        Ok(Saved { folder: folder.to_owned(), checkpoint: Checkpoint::load(&file)? })
+    }
+
+    /// The run's settings.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they are not settings that this version knows.
+    pub fn config(&self) -> Result<RunConfig> {
+        RunConfig::parse(&self.checkpoint.settings, &folder::checkpoint_in(&self.folder))
+    }
+
+    /// Checks that only what may change has changed: another network or optimizer has no use for what was saved.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the first setting that may not change.
+    pub fn check(&self, config: &RunConfig) -> Result<()> {
+        for (setting, before, now) in self.config()?.differences(&config.named())? {
+            if !CHANGEABLE.contains(&setting.as_str()) {
+                let expected = format!("{before}, as the run began; start a new run for another");
+                return Err(Error::setting(setting, expected, now));
+            }
+        }
+        Ok(())
+    }
+}

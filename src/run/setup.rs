@@ -1,0 +1,96 @@
+//! From settings to what they describe: a session, the plans of its steps, a check of a step against the reference.
+
+use std::path::Path;
+
+use super::{RunConfig, RunData};
+use crate::Result;
+use crate::exec::verify::Report;
+use crate::exec::{Device, StateDict};
+use crate::graph::plan::Plan;
+use crate::nn::{Classifier, Summary, weights};
+use crate::train::{Session, SessionOptions};
+
+/// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
+/// is small enough that a batch's activations stay in a CPU's cache.
+pub(super) const EVAL_BATCH_SIZE: usize = 500;
+
+/// A session over these images, with the initial weights of [`RunConfig::init`] if any.
+///
+/// # Errors
+/// As [`Session::new`]; [`Error::Io`](crate::Error::Io) and [`Error::Data`](crate::Error::Data) where the file of initial
+/// weights cannot be read or is of another network.
+pub fn session(config: &RunConfig, device: &Device, data: &RunData) -> Result<Session> {
+    let initial = initial_weights(config)?;
+    let model = config.model()?;
+    let mut session = Session::new(device, &session_options(config, &model, data)?)?;
+    if let Some((path, weights)) = initial {
+        session.load_model(&weights).map_err(weights::in_file(path))?;
+    }
+    Ok(session)
+}
+
+/// The plans of such a run, as [`Session::plans`] has them, without reading any data.
+///
+/// # Errors
+/// As [`Session::plans`].
+pub fn plans(config: &RunConfig) -> Result<Vec<Plan>> {
+    plans_on(config, &RunData::blank(config)?)
+}
+
+/// [`plans`] for these images.
+pub(crate) fn plans_on(config: &RunConfig, data: &RunData) -> Result<Vec<Plan>> {
+    Session::plans(&session_options(config, &config.model()?, data)?)
+}
+
+/// What the network is made of, for batches of the configured size; see [`Summary`].
+///
+/// # Errors
+/// As [`Summary::of`].
+pub fn summary(config: &RunConfig) -> Result<Summary> {
+    Summary::of(&config.model()?, config.dataset.get().image_shape(), config.batch_size)
+}
+
+/// Checks the first training step on `device` against the f64 reference; see [`Session::verify_step`].
+///
+/// # Errors
+/// As [`Session::verify_step`] and [`session`].
+pub fn verify_step(config: &RunConfig, device: &Device, data: &RunData) -> Result<Report> {
+    let mut data = data.clone();
+    // One batch is all that is needed, and the reference keeps everything twice.
+    data.train.limit(config.batch_size);
+    let batch_size = config.batch_size.min(data.train.len());
+    let initial = initial_weights(config)?;
+    let weights = initial.as_ref().map(|(_, weights)| weights);
+    let model = config.model()?;
+    let options = SessionOptions { batch_size, ..session_options(config, &model, &data)? };
+    let report = Session::verify_step(device, &options, config.learning_rate(), weights);
+    match initial {
+        Some((path, _)) => report.map_err(weights::in_file(path)),
+        None => report,
+    }
+}
+
+fn session_options<'a>(config: &RunConfig, model: &'a Classifier, data: &'a RunData) -> Result<SessionOptions<'a>> {
+    let normalize = config.normalize.stats(&data.train)?;
+    let augment = config.transforms.augment(&normalize);
+    Ok(SessionOptions {
+        model,
+        train: &data.train,
+        validation: data.validation.as_ref(),
+        test: &data.test,
+        batch_size: config.batch_size,
+        eval_batch_size: EVAL_BATCH_SIZE,
+        normalize,
+        optimizer: config.optimizer.clone(),
+        update: config.update(),
+        label_smoothing: config.label_smoothing,
+        shuffle: config.shuffle,
+        seed: config.seed,
+        augment,
+        health: config.health.clone(),
+    })
+}
+
+fn initial_weights(config: &RunConfig) -> Result<Option<(&Path, StateDict)>> {
+    config.init.as_deref().map(|path| Ok((path, weights::load(path)?))).transpose()
+}

@@ -1,0 +1,138 @@
+//! What a run reports while it trains, and who listens.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::early_stop::{Monitor, four_decimals};
+use super::{Evaluation, HealthReport};
+use crate::Result;
+
+/// Reads null, which serde_json writes for a number that JSON cannot hold, as NaN.
+pub(crate) fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// What is known at the end of an epoch; a line of `metrics.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Mean loss over the training images while the weights changed, with penalties and label smoothing where there
+    /// are any: what is minimised.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub train_loss: f64,
+    /// Share of training images classified correctly while the weights changed.
+    pub train_accuracy: f64,
+    /// Mean loss over the validation images, without penalties or label smoothing.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub val_loss: f64,
+    /// Share of validation images classified correctly.
+    pub val_accuracy: f64,
+    /// The learning rate of the epoch's first step.
+    pub lr: f64,
+    /// Training images a second, validation not counted.
+    pub images_per_second: f64,
+    /// Whether the weights at its end are the best so far.
+    pub is_best: bool,
+}
+
+/// How a run ended; the last line of `metrics.jsonl`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Mean loss over the test images under the best weights.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub test_loss: f64,
+    /// Share of test images classified correctly under the best weights.
+    pub test_accuracy: f64,
+    /// The epoch whose weights are the best.
+    pub best_epoch: u64,
+    /// Epochs that were run.
+    pub epochs: u64,
+    /// Why training ended.
+    pub stopped: String,
+    /// The evaluation of the test images, logits included; `None` where the outcome was read back from a file.
+    #[serde(skip)]
+    pub test: Option<Evaluation>,
+}
+
+/// Something that a run has done to its own course; as text, a line for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A plateau has lowered the learning rate.
+    RateReduced {
+        /// The epoch after which it did.
+        epoch: u64,
+        /// The rate from then on.
+        lr: f64,
+    },
+    /// Training has ended, and the weights are those of the best epoch again.
+    WeightsRestored {
+        /// The epoch they are of.
+        epoch: u64,
+        /// The metric that it is the best by.
+        monitor: Monitor,
+        /// The metric's value.
+        value: f64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::RateReduced { epoch, lr } => {
+                // To four digits, as tables of epochs have it.
+                let rounded = format!("{lr:.3e}").parse().unwrap_or(*lr);
+                write!(f, "learning rate reduced to {rounded:?} after epoch {epoch}")
+            }
+            Event::WeightsRestored { epoch, monitor, value } => {
+                write!(f, "weights restored from epoch {epoch}, the best by {monitor}: {}", four_decimals(*value))
+            }
+        }
+    }
+}
+
+/// Receives events during a run. Every method does nothing unless written otherwise.
+pub trait Observer {
+    /// Some of the epoch's training images are done.
+    fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
+        let _ = (epoch, images_done, images);
+    }
+
+    /// An epoch has ended.
+    ///
+    /// # Errors
+    /// An error ends the run.
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        let _ = report;
+        Ok(())
+    }
+
+    /// Diagnostics of the network at the end of an epoch, where the session was made for them.
+    ///
+    /// # Errors
+    /// An error ends the run.
+    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+        let _ = (epoch, report);
+        Ok(())
+    }
+
+    /// Whether to stop: asked all the time. Where it says so, and keeps saying so, training ends after the steps under
+    /// way, is saved if [`FitOptions::checkpoint`] says where, and returns
+    /// [`Error::Interrupted`](crate::Error::Interrupted).
+    fn should_stop(&mut self) -> bool {
+        false
+    }
+
+    /// The run has done something to its own course.
+    fn event(&mut self, event: &Event) {
+        let _ = event;
+    }
+
+    /// Something that the user should know.
+    fn warn(&mut self, message: &str) {
+        let _ = message;
+    }
+}
+
+impl Observer for () {}
