@@ -86,8 +86,8 @@ fn work(line: &str) -> std::result::Result<Work, Box<dyn std::error::Error>> {
             let mut channel = |name: &str| state(graph, name, &[channels]);
             let (weight, bias) = (channel("weight")?, channel("bias")?);
             let (running_mean, running_var) = (channel("running_mean")?, channel("running_var")?);
-            let tensors = BatchNormTensors { weight, bias, running_mean, running_var, num_batches: None };
-            let y = graph.batch_norm2d_train(x, tensors, BatchNorm2d::default())?;
+            let tensors = BatchNormTensors { weight, bias, running_mean, running_var, num_batches_tracked: None };
+            let y = graph.batch_norm2d(x, tensors, BatchNorm2d::default())?;
             backward(graph, y, &[x, weight, bias])
         })?,
         ("max_pool", &[batch, channels, extent]) => program(|graph| {
