@@ -126,6 +126,39 @@ pub fn attributes() -> Vec<Case> {
     cases
 }
 
+/// What the CPU's direct kernels tell apart: outputs of every tile's width and a pixel more, channels around a vector,
+/// strides, kernels of 1, 3, 5 and 7.
+pub fn direct() -> Vec<Case> {
+    let padded = |padding: usize| Conv2d { padding: [padding; 2], ..Conv2d::default() };
+    let strided = |stride: [usize; 2], padding: usize| Conv2d { stride, ..padded(padding) };
+    let mut cases = Vec::new();
+    for (channels, extent) in [
+        ([3, 20], [3, 28]),
+        ([20, 16], [5, 29]),
+        ([4, 33], [2, 56]),
+        ([40, 17], [4, 14]),
+        ([17, 48], [3, 15]),
+        ([33, 32], [8, 8]),
+        ([20, 65], [9, 9]),
+        ([32, 16], [6, 6]),
+        ([48, 31], [4, 4]),
+        ([32, 64], [2, 2]),
+    ] {
+        cases.push(case(shape(5, channels, extent, [3, 3]), padded(1), true));
+    }
+    cases.extend([
+        case(shape(2, [16, 40], [14, 14], [1, 1]), padded(0), true),
+        case(shape(9, [3, 16], [32, 30], [7, 7]), strided([2, 2], 3), true),
+        case(shape(2, [17, 32], [17, 19], [3, 3]), strided([2, 2], 1), false),
+        case(shape(2, [8, 24], [16, 16], [1, 1]), strided([2, 2], 0), true),
+        case(shape(2, [5, 18], [12, 11], [3, 3]), strided([1, 3], 1), true),
+        case(shape(3, [6, 20], [11, 13], [5, 5]), padded(2), true),
+        case(shape(2, [3, 19], [9, 20], [3, 3]), Conv2d { dilation: [2, 2], ..padded(2) }, true),
+        case(shape(2, [6, 34], [9, 12], [2, 4]), Conv2d { activation: Activation::Relu, ..padded(1) }, true),
+    ]);
+    cases.into_iter().map(Case::without_gradient_check).collect()
+}
+
 /// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
 /// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
 pub fn pooled() -> Vec<Case> {

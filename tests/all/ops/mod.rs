@@ -7,6 +7,7 @@ mod cross_entropy;
 mod custom;
 mod dropout;
 mod gather;
+mod instruction_sets;
 mod long_loops;
 mod max_pool2d;
 mod metrics;
