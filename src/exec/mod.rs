@@ -28,6 +28,8 @@ use step_count::StepCounts;
 pub(crate) use step_table::CountedColumns;
 pub use step_table::StepTable;
 
+pub use crate::ops::cpu::threads::Threads;
+
 use crate::graph::StateKind;
 use crate::graph::plan::{Operand, Plan};
 use crate::tensor::Tensor;

@@ -41,6 +41,11 @@ pub fn check_every_kernel(cases: Vec<Case>) {
     check_on(&[gpu(), like_gpu, like_software, &Device::Cpu], cases);
 }
 
+/// Checks the CPU's kernels alone, in f32 against f64.
+pub fn check_cpu(cases: Vec<Case>) {
+    check_on(&[&Device::Cpu], cases.into_iter().map(Case::without_gradient_check).collect());
+}
+
 fn check_on(devices: &[&Device], cases: Vec<Case>) {
     assert!(!cases.is_empty());
     let failures: Vec<String> = cases.iter().filter_map(|case| check_case_on(devices, case).err()).collect();
