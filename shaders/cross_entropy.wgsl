@@ -16,6 +16,8 @@
 //   slices    one workgroup reduces one slice of rows to a partial loss and a partial weight
 //   merge     one workgroup reduces the partials of all slices
 //   backward  one invocation computes one row of grad_x
+//
+// Needs lib/nan.wgsl and lib/math.wgsl.
 
 struct Params {
     num_rows: u32,
@@ -52,9 +54,6 @@ override LOG_PROBS: u32 = 0;
 // 0 none, 1 sum, 2 mean.
 override REDUCTION: u32 = 2;
 
-// WGSL has no infinity; this is the least float.
-const LOWEST: f32 = -3.4028234663852886e38;
-
 var<workgroup> partial: array<vec2<f32>, WG>;
 
 fn is_counted(label: u32) -> bool {
@@ -67,13 +66,13 @@ fn row_scale(base: u32) -> vec2<f32> {
     if LOG_PROBS == 1u {
         return vec2(0.0, 1.0);
     }
-    var largest = LOWEST;
+    var largest = -infinity();
     for (var c = 0u; c < params.num_classes; c += 1u) {
-        largest = max(largest, x[base + c]);
+        largest = larger(largest, x[base + c]);
     }
     var sum = 0.0;
     for (var c = 0u; c < params.num_classes; c += 1u) {
-        sum += exp(x[base + c] - largest);
+        sum += accurate_exp(x[base + c] - largest);
     }
     return vec2(largest, sum);
 }
@@ -86,7 +85,7 @@ fn row_loss(row: u32) -> vec2<f32> {
     }
     let base = row * params.num_classes;
     let scale = row_scale(base);
-    let log_sum = log(scale.y);
+    let log_sum = accurate_log(scale.y);
     let weight = class_weights[label];
     let nll = -weight * (x[base + label] - scale.x - log_sum);
     // Without smoothing the sum is left out: a class of probability 0 must not make the loss infinite.
@@ -204,9 +203,10 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroup
     for (var c = 0u; c < params.num_classes; c += 1u) {
         let q = select(0.0, of_label, c == label) + share * class_weights[c];
         if LOG_PROBS == 1u {
-            grad_x[base + c] = -row_grad * q;
+            // Selected, not multiplied: the other classes have no part in the loss. There is no smoothing here.
+            grad_x[base + c] = select(0.0, -row_grad * q, c == label);
         } else {
-            grad_x[base + c] = row_grad * (exp(x[base + c] - scale.x) / scale.y * of_all - q);
+            grad_x[base + c] = row_grad * (accurate_exp(x[base + c] - scale.x) / scale.y * of_all - q);
         }
     }
 }

@@ -1,4 +1,4 @@
-// Dropout: y[i] = x[i] · scale where a random word falls below `keep_below`, else 0. The word of element i is word
+// Dropout: y[i] = x[i] · scale where a random word falls below `keep_below`, else x[i] · 0. The word of element i is word
 // i mod 4 of Philox at counter (i / 4, layer, step, 0), so the backward draws the mask again: it is the same kernel.
 //
 //   x, y  (num_elems)
@@ -26,7 +26,8 @@ const WORDS: u32 = 4;
 
 fn store(index: u32, word: u32) {
     if index < params.num_elems {
-        y[index] = select(0.0, x[index] * params.scale, word < params.keep_below);
+        // A product in either case: an element that is not finite is not hidden by being dropped.
+        y[index] = x[index] * select(0.0, params.scale, word < params.keep_below);
     }
 }
 

@@ -6,8 +6,10 @@
 //   binary_backward  y = a · ∂f(b, c)/∂b or ∂c       a: grad_output, of y's shape; b, c broadcast to y
 //
 // One invocation computes one element of y. `FUNCTION` picks f; the numbers are those of the enums in
-// src/ops/elementwise/functions.rs. Conventions at kinks are PyTorch's: relu'(0) = 0, |x|'(0) = 0, clamp' is 0 at its
-// bounds, a tie of min or max gives each operand half the gradient.
+// src/ops/tensor/elementwise/functions.rs. Conventions at kinks and for values that are not finite are PyTorch's:
+// relu'(0) = 0, |x|'(0) = 0, clamp' is 0 at its bounds, a tie of min or max gives each operand half the gradient.
+//
+// Needs lib/nan.wgsl and lib/math.wgsl.
 
 struct Params {
     shape: array<vec4<u32>, 2>,
@@ -35,124 +37,145 @@ override CONTIGUOUS: u32 = 0;
 // In binary_backward: 0 differentiates by b, 1 by c.
 override BY_SECOND: u32 = 0;
 
-// Beyond this |x|, tanh is ±1 in f32; some drivers return NaN for large arguments.
-const TANH_LIMIT: f32 = 15.0;
 const SQRT_2_OVER_PI: f32 = 0.7978845608;
-const SQRT_HALF: f32 = 0.70710678;
 const INV_SQRT_2PI: f32 = 0.3989422804;
 const GELU_CUBIC: f32 = 0.044715;
-
-fn safe_tanh(x: f32) -> f32 {
-    return tanh(clamp(x, -TANH_LIMIT, TANH_LIMIT));
-}
-
-// Never exponentiates a positive number, so nothing overflows.
-fn sigmoid(x: f32) -> f32 {
-    let e = exp(-abs(x));
-    return select(e, 1.0, x >= 0.0) / (1.0 + e);
-}
-
-// ln(1 + x) for x in [0, 1], without losing small x: the classic correction by the rounding of 1 + x.
-fn log1p(x: f32) -> f32 {
-    let u = 1.0 + x;
-    let d = u - 1.0;
-    return select(log(u) * (x / select(d, 1.0, d == 0.0)), x, d == 0.0);
-}
-
-fn softplus(x: f32) -> f32 {
-    return max(x, 0.0) + log1p(exp(-abs(x)));
-}
-
-// The error function by Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
-fn erf(x: f32) -> f32 {
-    let t = 1.0 / (1.0 + 0.3275911 * abs(x));
-    let series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-    return sign(x) * (1.0 - series * exp(-x * x));
-}
-
-fn normal_cdf(x: f32) -> f32 {
-    return 0.5 * (1.0 + erf(x * SQRT_HALF));
-}
 
 // (1 + tanh u)/2 as sigmoid(2u), which keeps its digits where tanh has rounded to -1.
 fn gelu_tanh_share(x: f32) -> f32 {
     return sigmoid(2.0 * SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x));
 }
 
-// WGSL's pow is undefined for negative bases; whole exponents are defined here as everywhere else. A negative base
-// under a fractional exponent gives what log gives for it, NaN on every device seen.
+// WGSL's pow is undefined for negative bases; whole exponents are defined here as everywhere else, and a negative base
+// under a fractional exponent gives NaN. What is infinite follows C's pow.
 fn power(x: f32, exponent: f32) -> f32 {
-    if exponent == 0.0 {
+    if exponent == 0.0 || x == 1.0 {
         return 1.0;
     }
-    if x == 0.0 {
-        return select(1.0 / abs(x), 0.0, exponent > 0.0);
+    if exponent == 1.0 {
+        return x;
     }
-    let magnitude = pow(abs(x), exponent);
-    if x > 0.0 {
+    if is_nan(x) || is_nan(exponent) {
+        return not_a_number();
+    }
+    let magnitude = power_of_magnitude(abs(x), exponent);
+    let is_whole = exponent == floor(exponent);
+    let is_odd = is_whole && floor(exponent * 0.5) * 2.0 != exponent;
+    // The sign bit and not the sign: −0 is a base as well.
+    let is_negative = (bitcast<u32>(x) & SIGN_BIT) != 0u;
+    if !is_negative {
         return magnitude;
     }
-    let is_whole = exponent == floor(exponent);
-    let is_odd = floor(exponent * 0.5) * 2.0 != exponent;
-    return select(log(x), select(magnitude, -magnitude, is_odd), is_whole);
+    let is_special = x == 0.0 || abs(x) == infinity();
+    return select(not_a_number(), select(magnitude, -magnitude, is_odd), is_whole || is_special);
+}
+
+const SIGN_BIT: u32 = 0x80000000;
+
+fn power_of_magnitude(x: f32, exponent: f32) -> f32 {
+    let grows = exponent > 0.0;
+    if x == 0.0 {
+        return select(infinity(), 0.0, grows);
+    }
+    if x == infinity() {
+        return select(0.0, infinity(), grows);
+    }
+    if x == 1.0 {
+        return 1.0;
+    }
+    if abs(exponent) == infinity() {
+        return select(0.0, infinity(), (x > 1.0) == grows);
+    }
+    return pow(x, exponent);
+}
+
+// By products and roots where PyTorch has it so: exact where pow is not.
+fn power_by_scalar(x: f32, exponent: f32) -> f32 {
+    if exponent == 0.5 { return sqrt(x); }
+    if exponent == -0.5 { return 1.0 / sqrt(x); }
+    if exponent == -1.0 { return 1.0 / x; }
+    if exponent == 2.0 { return x * x; }
+    if exponent == -2.0 { return 1.0 / (x * x); }
+    if exponent == 3.0 { return x * x * x; }
+    return power(x, exponent);
+}
+
+// max(x, 0) − x·y + ln(1 + e^−|x|) with the first two in one, so that nothing cancels for targets in [0, 1]. Infinite
+// logits go by PyTorch's formula, whose terms cancel to NaN.
+fn bce_with_logits(x: f32, y: f32) -> f32 {
+    if abs(x) == infinity() {
+        return (1.0 - y) * x + softplus(-x);
+    }
+    return select(-(y * x), (1.0 - y) * x, x > 0.0) + log1p(accurate_exp(-abs(x)));
 }
 
 fn unary_value(x: f32) -> f32 {
     switch FUNCTION {
         case 0u: { return -x; }
-        case 1u: { return exp(x); }
-        case 2u: { return log(x); }
+        case 1u: { return accurate_exp(x); }
+        case 2u: { return accurate_log(x); }
         case 3u: { return sqrt(x); }
         case 4u: { return abs(x); }
         case 5u: { return x * x; }
         case 6u: { return 1.0 / x; }
-        case 7u: { return max(x, 0.0); }
+        case 7u: { return relu(x); }
         case 8u: { return select(params.alpha * x, x, x > 0.0); }
         case 9u: { return sigmoid(x); }
-        case 10u: { return safe_tanh(x); }
+        case 10u: { return accurate_tanh(x); }
         case 11u: { return x * normal_cdf(x); }
         case 12u: { return x * gelu_tanh_share(x); }
         case 13u: { return x * sigmoid(x); }
         case 14u: { return softplus(x); }
-        case 15u: { return clamp(x, params.alpha, params.beta); }
+        case 15u: { return smaller(larger(x, params.alpha), params.beta); }
         case 16u: { return x + params.alpha; }
         case 17u: { return x * params.alpha; }
-        case 18u: { return power(x, params.alpha); }
-        case 19u: { return sign(x); }
+        case 18u: { return power_by_scalar(x, params.alpha); }
+        case 19u: { return sign_of(x); }
         default: { return x; }
     }
 }
 
-// f'(v), where v is the input or the output of f as the Rust side decides for each function.
-fn unary_derivative(v: f32) -> f32 {
+// −1, 0 or 1; 0 for a NaN, as in PyTorch.
+fn sign_of(x: f32) -> f32 {
+    return select(select(select(0.0, -1.0, x < 0.0), 1.0, x > 0.0), 0.0, is_nan(x));
+}
+
+// grad · f'(v), where v is the input or the output of f as the Rust side decides for each function. Where f is flat the
+// gradient is 0 whatever comes from above.
+fn unary_gradient(grad: f32, v: f32) -> f32 {
     switch FUNCTION {
-        case 0u: { return -1.0; }
-        case 1u: { return v; }
-        case 2u: { return 1.0 / v; }
-        case 3u: { return 0.5 / v; }
-        case 4u: { return sign(v); }
-        case 5u: { return 2.0 * v; }
-        case 6u: { return -v * v; }
-        case 7u: { return select(0.0, 1.0, v > 0.0); }
-        case 8u: { return select(params.alpha, 1.0, v > 0.0); }
-        case 9u: { return v * (1.0 - v); }
-        case 10u: { return (1.0 - v) * (1.0 + v); }
-        case 11u: { return normal_cdf(v) + v * INV_SQRT_2PI * exp(-0.5 * v * v); }
+        case 0u: { return -grad; }
+        case 1u: { return grad * v; }
+        case 2u: { return grad / v; }
+        case 3u: { return grad / (2.0 * v); }
+        case 4u: { return grad * sign_of(v); }
+        case 5u: { return grad * (2.0 * v); }
+        case 6u: { return -grad * (v * v); }
+        case 7u: { return select(0.0, grad, v > 0.0 || is_nan(v)); }
+        case 8u: { return select(grad * params.alpha, grad, v > 0.0); }
+        case 9u: { return grad * (v * (1.0 - v)); }
+        case 10u: { return grad * ((1.0 - v) * (1.0 + v)); }
+        case 11u: { return grad * (normal_cdf(v) + v * INV_SQRT_2PI * gaussian(v)); }
         case 12u: {
             let s = gelu_tanh_share(v);
             let inner = SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * v * v);
-            return s + 2.0 * v * s * (1.0 - s) * inner;
+            return grad * (s + 2.0 * v * s * (1.0 - s) * inner);
         }
         case 13u: {
             let s = sigmoid(v);
-            return s * (1.0 + v * (1.0 - s));
+            return grad * (s * (1.0 + v * (1.0 - s)));
         }
-        case 14u: { return sigmoid(v); }
-        case 15u: { return select(0.0, 1.0, v > params.alpha && v < params.beta); }
-        case 17u: { return params.alpha; }
-        case 18u: { return select(params.alpha * power(v, params.alpha - 1.0), 0.0, params.alpha == 0.0); }
+        case 14u: { return grad * sigmoid(v); }
+        case 15u: { return select(0.0, grad, v > params.alpha && v < params.beta && !is_nan(v)); }
+        case 17u: { return grad * params.alpha; }
+        case 18u: {
+            if params.alpha == 0.0 {
+                return 0.0;
+            }
+            return grad * (params.alpha * power_by_scalar(v, params.alpha - 1.0));
+        }
         case 19u: { return 0.0; }
-        default: { return 1.0; }
+        default: { return grad; }
     }
 }
 
@@ -163,40 +186,50 @@ fn binary_value(x: f32, y: f32) -> f32 {
         case 2u: { return x * y; }
         case 3u: { return x / y; }
         case 4u: { return power(x, y); }
-        case 5u: { return min(x, y); }
-        case 6u: { return max(x, y); }
-        case 7u: { return select(0.0, 1.0, x == y); }
-        case 8u: { return select(0.0, 1.0, x > y); }
+        case 5u: { return smaller(x, y); }
+        case 6u: { return larger(x, y); }
+        case 7u: { return select(0.0, 1.0, x == y && !is_nan(x) && !is_nan(y)); }
+        case 8u: { return select(0.0, 1.0, x > y && !is_nan(x) && !is_nan(y)); }
+        case 9u: { return bce_with_logits(x, y); }
         default: { return 0.0; }
     }
 }
 
-// What an operand gets of the gradient of min or max: all, half in a tie, or none.
-fn share(won: bool, tied: bool) -> f32 {
-    return select(select(0.0, 1.0, won), 0.5, tied);
+// What an operand gets of the gradient of min or max: all, half in a tie, none where it lost. Where either is a NaN
+// neither lost, and both get all.
+fn share(grad: f32, lost: bool, tied: bool, has_nan: bool) -> f32 {
+    return select(select(select(grad, 0.5 * grad, tied), 0.0, lost), grad, has_nan);
 }
 
-fn binary_derivative(x: f32, y: f32) -> f32 {
+fn binary_gradient(grad: f32, x: f32, y: f32) -> f32 {
     let by_second = BY_SECOND == 1u;
     switch FUNCTION {
-        case 0u: { return 1.0; }
-        case 1u: { return select(1.0, -1.0, by_second); }
-        case 2u: { return select(y, x, by_second); }
+        case 0u: { return grad; }
+        case 1u: { return select(grad, -grad, by_second); }
+        case 2u: { return grad * select(y, x, by_second); }
         case 3u: {
             if by_second {
-                return -x / (y * y);
+                return -grad * ((x / y) / y);
             }
-            return 1.0 / y;
+            return grad / y;
         }
         case 4u: {
             if by_second {
                 // At a base of 0 the power is constant in the exponent.
-                return select(power(x, y) * log(x), 0.0, x == 0.0 && y >= 0.0);
+                return grad * select(power(x, y) * accurate_log(x), 0.0, x == 0.0 && y >= 0.0);
             }
-            return select(y * power(x, y - 1.0), 0.0, y == 0.0);
+            return select(grad * (y * power(x, y - 1.0)), 0.0, y == 0.0);
         }
-        case 5u: { return share((x < y) != by_second, x == y); }
-        case 6u: { return share((x > y) != by_second, x == y); }
+        case 5u: { return share(grad, select(x > y, y > x, by_second), x == y, is_nan(x) || is_nan(y)); }
+        case 6u: { return share(grad, select(x < y, y < x, by_second), x == y, is_nan(x) || is_nan(y)); }
+        case 9u: {
+            if by_second {
+                return -grad * x;
+            }
+            // σ(x) − y, for targets as they should be as a sum in which nothing cancels at 0 and 1.
+            let is_target = y >= 0.0 && y <= 1.0;
+            return grad * select(sigmoid(x) - y, (1.0 - y) * sigmoid(x) - y * sigmoid(-x), is_target);
+        }
         default: { return 0.0; }
     }
 }
@@ -213,7 +246,7 @@ fn unary(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
 fn unary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let index = flat_index(id, groups.x * WG);
     if index < params.num_elems {
-        binary_y[index] = a[index] * unary_derivative(b[index]);
+        binary_y[index] = unary_gradient(a[index], b[index]);
     }
 }
 
@@ -252,6 +285,6 @@ fn binary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wo
     let index = flat_index(id, groups.x * WG);
     if index < params.num_elems {
         let at = offsets(index);
-        ternary_y[index] = a[at.x] * binary_derivative(b[at.y], c[at.z]);
+        ternary_y[index] = binary_gradient(a[at.x], b[at.y], c[at.z]);
     }
 }

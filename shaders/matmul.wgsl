@@ -55,25 +55,21 @@ fn bias4_at(n: u32) -> vec4<f32> {
     return vec4<f32>(bias_at(n), bias_at(n + 1u), bias_at(n + 2u), bias_at(n + 3u));
 }
 
-// Elements of op(a) and op(b); zero outside, so ragged tiles add nothing.
+// Elements of op(a) and op(b). Beyond the end of k they are 0, so that ragged tiles add nothing; beyond the last row or
+// column they are those of the last, since what they add is never stored. Clamped and selected instead of branched
+// around: a tile loads twenty of these a step, and compilers of software adapters take minutes over as many branches.
 fn load_a(base: u32, m: u32, k: u32) -> f32 {
-    if m >= params.m || k >= params.k {
-        return 0.0;
-    }
-    if TRANS_A == 1u {
-        return a[base + k * params.m + m];
-    }
-    return a[base + m * params.k + k];
+    let row = min(m, params.m - 1u);
+    let column = min(k, params.k - 1u);
+    let offset = select(row * params.k + column, column * params.m + row, TRANS_A == 1u);
+    return select(0.0, a[base + offset], k < params.k);
 }
 
 fn load_b(base: u32, k: u32, n: u32) -> f32 {
-    if k >= params.k || n >= params.n {
-        return 0.0;
-    }
-    if TRANS_B == 1u {
-        return b[base + n * params.k + k];
-    }
-    return b[base + k * params.n + n];
+    let row = min(k, params.k - 1u);
+    let column = min(n, params.n - 1u);
+    let offset = select(row * params.n + column, column * params.k + row, TRANS_B == 1u);
+    return select(0.0, b[base + offset], k < params.k);
 }
 
 // ---- plain

@@ -10,6 +10,8 @@
 //   forward_2x2, backward_2x2
 //             the same for 2x2 windows side by side in rows of whole vec4s: one invocation takes two windows and moves
 //             their eight cells as two vec4s. They need W a multiple of 4 and H even.
+//
+// Needs lib/nan.wgsl.
 
 struct Params {
     num_elems: u32,
@@ -46,15 +48,6 @@ struct Params {
 
 override WG: u32 = 64;
 
-// A float is a NaN if its bits without the sign are above those of infinity. Comparing it with itself would not do:
-// WGSL lets compilers assume that there are none.
-const MAGNITUDE_BITS: u32 = 0x7fffffff;
-const INFINITY_BITS: u32 = 0x7f800000;
-
-fn is_nan(value: f32) -> bool {
-    return (bitcast<u32>(value) & MAGNITUDE_BITS) > INFINITY_BITS;
-}
-
 @compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let index = flat_index(id, groups.x * WG);
@@ -82,7 +75,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
             }
             let at = row_start + padded_x - params.padding_x;
             let value = x[base + at];
-            if is_first || value > best || is_nan(value) {
+            if is_first || is_nan(value) || (value > best && !is_nan(best)) {
                 is_first = false;
                 best = value;
                 best_at = at;
@@ -146,15 +139,15 @@ fn pair_position(pair: u32) -> PairPosition {
 fn largest(values: vec4<f32>) -> u32 {
     var best = values.x;
     var place = 0u;
-    if values.y > best || is_nan(values.y) {
+    if is_nan(values.y) || (values.y > best && !is_nan(best)) {
         best = values.y;
         place = 1u;
     }
-    if values.z > best || is_nan(values.z) {
+    if is_nan(values.z) || (values.z > best && !is_nan(best)) {
         best = values.z;
         place = 2u;
     }
-    if values.w > best || is_nan(values.w) {
+    if is_nan(values.w) || (values.w > best && !is_nan(best)) {
         place = 3u;
     }
     return place;

@@ -3,8 +3,9 @@
 //   table[row] = (loss · N, number of rows whose largest logit is the label's, number of logits that are infinite or
 //                 not a number, N)
 //
-// logits (N, C), labels (N), loss (): the mean over the batch. The first of equal logits counts as the largest. One
-// workgroup does it all: invocations take every WG-th row, then a tree adds up.
+// logits (N, C), labels (N), loss (): the mean over the batch. The first of equal logits counts as the largest; a row with
+// a NaN predicts nothing and is never correct. One workgroup does it all: invocations take every WG-th row, then a tree
+// adds up. Needs lib/nan.wgsl.
 
 struct Params {
     batch: u32,
@@ -35,15 +36,17 @@ fn update(@builtin(local_invocation_index) lane: u32) {
     for (var n = lane; n < params.batch; n += WG) {
         var best = logits[n * params.num_classes];
         var best_class = 0u;
+        var has_nan = false;
         for (var class_index = 0u; class_index < params.num_classes; class_index += 1u) {
             let logit = logits[n * params.num_classes + class_index];
             non_finite += select(0u, 1u, (bitcast<u32>(logit) & EXPONENT_BITS) == EXPONENT_BITS);
+            has_nan = has_nan || is_nan(logit);
             if logit > best {
                 best = logit;
                 best_class = class_index;
             }
         }
-        correct += select(0u, 1u, best_class == labels[n]);
+        correct += select(0u, 1u, best_class == labels[n] && !has_nan);
     }
     num_correct[lane] = correct;
     num_non_finite[lane] = non_finite;

@@ -5,7 +5,9 @@
 //
 //   whole  one invocation reduces one output; for many outputs or short reductions
 //   slice  one workgroup reduces one slice of one output: each invocation every WG-th element, then a tree;
-//          partials are (num_slices, num_outputs), reduced by a second launch
+//          partials are (num_slices, num_outputs), reduced by a second dispatch
+//
+// Needs lib/nan.wgsl.
 
 struct Params {
     kept_shape: array<vec4<u32>, 2>,
@@ -28,18 +30,15 @@ override WG: u32 = 64;
 // 0 sums, 1 takes the maximum.
 override FUNCTION: u32 = 0;
 
-// WGSL has no infinity; this is the least float.
-const LOWEST: f32 = -3.4028234663852886e38;
-
 var<workgroup> partial: array<f32, WG>;
 
 fn start() -> f32 {
-    return select(0.0, LOWEST, FUNCTION == 1u);
+    return select(0.0, -infinity(), FUNCTION == 1u);
 }
 
 fn combine(a: f32, b: f32) -> f32 {
     if FUNCTION == 1u {
-        return max(a, b);
+        return larger(a, b);
     }
     return a + b;
 }

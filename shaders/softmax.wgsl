@@ -9,6 +9,8 @@
 //   rows, rows_backward      one invocation computes one row; for short rows
 //   groups, groups_backward  one workgroup computes one row: each invocation every WG-th element, then a tree; for
 //                            long rows
+//
+// Needs lib/nan.wgsl and lib/math.wgsl.
 
 struct Params {
     num_rows: u32,
@@ -27,9 +29,6 @@ override WG: u32 = 64;
 // 0 softmax, 1 log_softmax.
 override LOG: u32 = 0;
 
-// WGSL has no infinity; this is the least float.
-const LOWEST: f32 = -3.4028234663852886e38;
-
 var<workgroup> partial: array<f32, WG>;
 
 fn row_base(row: u32) -> u32 {
@@ -39,9 +38,9 @@ fn row_base(row: u32) -> u32 {
 // One element of the output from x − m and s.
 fn value(shifted: f32, sum: f32) -> f32 {
     if LOG == 1u {
-        return shifted - log(sum);
+        return shifted - accurate_log(sum);
     }
-    return exp(shifted) / sum;
+    return accurate_exp(shifted) / sum;
 }
 
 // What is summed along the row for the gradient.
@@ -51,7 +50,7 @@ fn grad_term(grad: f32, out: f32) -> f32 {
 
 fn grad_value(grad: f32, out: f32, sum: f32) -> f32 {
     if LOG == 1u {
-        return grad - exp(out) * sum;
+        return grad - accurate_exp(out) * sum;
     }
     return out * (grad - sum);
 }
@@ -64,13 +63,13 @@ fn rows(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     let base = row_base(row);
     let end = base + params.axis_len * params.inner;
-    var largest = LOWEST;
+    var largest = -infinity();
     for (var at = base; at < end; at += params.inner) {
-        largest = max(largest, x[at]);
+        largest = larger(largest, x[at]);
     }
     var sum = 0.0;
     for (var at = base; at < end; at += params.inner) {
-        sum += exp(x[at] - largest);
+        sum += accurate_exp(x[at] - largest);
     }
     for (var at = base; at < end; at += params.inner) {
         y[at] = value(x[at] - largest, sum);
@@ -101,7 +100,7 @@ fn tree_max(lane: u32, value: f32) -> f32 {
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half {
-            partial[lane] = max(partial[lane], partial[lane + half]);
+            partial[lane] = larger(partial[lane], partial[lane + half]);
         }
     }
     workgroupBarrier();
@@ -132,14 +131,14 @@ fn groups(
     let base = row_base(row);
     // A grid folded to two dimensions can have a few workgroups too many; they have no elements.
     let len = select(0u, params.axis_len, row < params.num_rows);
-    var largest = LOWEST;
+    var largest = -infinity();
     for (var i = lane; i < len; i += WG) {
-        largest = max(largest, x[base + i * params.inner]);
+        largest = larger(largest, x[base + i * params.inner]);
     }
     largest = tree_max(lane, largest);
     var sum = 0.0;
     for (var i = lane; i < len; i += WG) {
-        sum += exp(x[base + i * params.inner] - largest);
+        sum += accurate_exp(x[base + i * params.inner] - largest);
     }
     sum = tree_sum(lane, sum);
     for (var i = lane; i < len; i += WG) {

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Runs all tests. They need a GPU adapter; on a Linux machine without one this first installs Mesa's lavapipe, a
 # software adapter, with the system's package manager. Arguments are passed on to `cargo test`.
+#
+#   tests/run.sh --adapter swiftshader   the ops on SwiftShader, a second software adapter, independent of the first: it
+#                                        comes with Chromium (Debian: apt-get install chromium). Ends with 77 where it is
+#                                        not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +30,28 @@ install_lavapipe() {
         exit 1
     fi
 }
+
+# The file that tells Vulkan's loader of SwiftShader; nothing where there is none.
+swiftshader() {
+    local folder
+    for folder in /usr/lib/chromium /usr/lib64/chromium-browser /usr/lib/chromium-browser /opt/google/chrome; do
+        if [ -f "$folder/vk_swiftshader_icd.json" ]; then
+            echo "$folder/vk_swiftshader_icd.json"
+            return
+        fi
+    done
+}
+
+if [ "${1:-}" = --adapter ]; then
+    [ "${2:-}" = swiftshader ] || { echo "--adapter: expected swiftshader, got ${2:-nothing}" >&2; exit 2; }
+    shift 2
+    VK_DRIVER_FILES="$(swiftshader)"
+    [ -n "$VK_DRIVER_FILES" ] || { echo "SwiftShader is not installed: the ops were not run on it." >&2; exit 77; }
+    export VK_DRIVER_FILES XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
+    echo "The ops on SwiftShader ($VK_DRIVER_FILES):"
+    [ $# -gt 0 ] || set -- --test all -- ops:: special::
+    exec cargo test "$@"
+fi
 
 if [ "$(uname -s)" = Linux ] && ! has_vulkan; then
     echo "No Vulkan driver found: installing Mesa's lavapipe."

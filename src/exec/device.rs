@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::gpu::{self, GpuDevice, Kernels, Profile};
+use crate::ops::cpu::isa;
+use crate::ops::cpu::threads::Threads;
+use crate::ops::kernel::GpuTraits;
 use crate::{Error, Result};
 
 /// What a program is compiled for.
@@ -118,6 +121,14 @@ impl Device {
         }
     }
 
+    /// What kernels are chosen by; none are on a CPU.
+    pub fn gpu_traits(&self) -> Option<GpuTraits> {
+        match self {
+            Device::Cpu | Device::CpuF64 => None,
+            Device::Gpu(gpu) => Some(gpu.traits()),
+        }
+    }
+
     /// What is known of the device.
     pub fn info(&self) -> DeviceInfo {
         match self {
@@ -146,7 +157,7 @@ fn cpu_info() -> DeviceInfo {
         name: "cpu".to_owned(),
         kind: "processor",
         backend: "wgrad's own kernels".to_owned(),
-        driver: format!("{} threads", rayon::current_num_threads()),
+        driver: format!("{} threads, {}", Threads::current().num_threads(), isa::name()),
         limits: Vec::new(),
         features: Vec::new(),
         is_software: false,

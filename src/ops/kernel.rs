@@ -28,6 +28,21 @@ pub struct Kernel {
     pub entry_point: Cow<'static, str>,
     /// Values of `override` constants.
     pub constants: Vec<(&'static str, f64)>,
+    /// Whether it uses subgroup operations.
+    pub needs_subgroups: bool,
+}
+
+/// A module as the standard has it. Where subgroups are used that begins with a line which naga, and so wgpu outside of
+/// browsers, does not take yet.
+fn standard_wgsl(source: &str, needs_subgroups: bool) -> String {
+    if needs_subgroups { format!("enable subgroups;\n\n{source}") } else { source.to_owned() }
+}
+
+impl Shader {
+    /// The module's text as the standard has it, for compilers other than naga.
+    pub fn standard_wgsl(&self) -> String {
+        standard_wgsl(self.source, self.needs_subgroups)
+    }
 }
 
 impl Kernel {
@@ -38,18 +53,29 @@ impl Kernel {
             source: shader.source.into(),
             entry_point: entry_point.into(),
             constants: Vec::new(),
+            needs_subgroups: shader.needs_subgroups,
         }
     }
 
     /// An entry point of a module that a user wrote.
     pub fn custom(name: &str, source: Cow<'static, str>, entry_point: Cow<'static, str>) -> Self {
         let source = Cow::Owned(source.into_owned());
-        Kernel { name: Cow::Owned(name.to_owned()), source, entry_point, constants: Vec::new() }
+        let (name, constants) = (Cow::Owned(name.to_owned()), Vec::new());
+        Kernel { name, source, entry_point, constants, needs_subgroups: false }
     }
 
     /// Whether a user wrote the module, so that nothing is known of it.
     pub fn is_custom(&self) -> bool {
         matches!(self.source, Cow::Owned(_))
+    }
+
+    /// The module's text as the standard has it, opening with a comment that says which entry point this is and what its
+    /// `override` constants are set to.
+    pub fn standard_wgsl(&self) -> String {
+        let values: Vec<String> = self.constants.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let constants = if values.is_empty() { "none".to_owned() } else { values.join(", ") };
+        let head = format!("// {}; override constants: {constants}\n\n", self.label());
+        head + &standard_wgsl(&self.source, self.needs_subgroups)
     }
 
     /// The label used in pipelines, errors, profiles and benches: `op.entry_point`.
@@ -81,7 +107,7 @@ pub enum Binding {
     PackUpdated(usize),
 }
 
-/// One launch of a kernel.
+/// One dispatch of a kernel.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     /// What runs.
@@ -92,47 +118,70 @@ pub struct Dispatch {
     pub bindings: Vec<Binding>,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
-    /// The most rounds that all loops of one invocation go through together, inner ones multiplied by outer ones; 0
-    /// for a kernel whose loops are short whatever its operands. llvmpipe ends loops without a word when there are too
-    /// many, so where the number grows with a shape it is stated here and held against [`GpuTraits::max_loop_rounds`].
-    pub loop_rounds: usize,
+    /// The most iterations that all loops of one invocation take together, inner ones multiplied by outer ones; `None`
+    /// for a kernel whose loops are short whatever its operands, and for one that a user wrote. llvmpipe silently ends
+    /// loops that take more than [`GpuTraits::max_loop_iterations`], so beyond it the op is refused.
+    pub loop_iterations: Option<usize>,
 }
 
 impl Dispatch {
-    /// A launch of `entry_point` of `shader`.
+    /// A dispatch of `entry_point` of `shader`.
     pub fn new<P: bytemuck::NoUninit>(
         shader: &'static Shader,
         entry_point: &'static str,
         params: &P,
         bindings: impl Into<Vec<Binding>>,
-        workgroups: [u32; 3],
+        work: Work,
     ) -> Self {
         Dispatch {
             kernel: Kernel::new(shader, entry_point),
             params: bytemuck::bytes_of(params).to_vec(),
             bindings: bindings.into(),
-            workgroups,
-            loop_rounds: 0,
+            workgroups: work.grid.0,
+            loop_iterations: work.loop_iterations,
         }
     }
 
-    /// The same launch, saying how many rounds the loops of one invocation go through.
-    pub fn loop_rounds(mut self, rounds: usize) -> Self {
-        self.loop_rounds = rounds;
-        self
-    }
-
-    /// The same launch with an `override` constant settled.
+    /// The same dispatch with an `override` constant settled.
     pub fn constant(mut self, name: &'static str, value: impl Into<f64>) -> Self {
         self.kernel.constants.push((name, value.into()));
         self
     }
 }
 
-/// All launches of one op on one device, in order, and the scratch memory between them.
+/// Workgroups in x, y and z. [`Dispatch::new`] also wants to know how long the loops of the kernel are: see [`Work`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid(pub [u32; 3]);
+
+impl Grid {
+    /// One workgroup.
+    pub const ONE: Grid = Grid([1, 1, 1]);
+
+    /// With kernels whose loops take at most this many iterations in one invocation, all of them together, inner ones
+    /// multiplied by outer ones. For every kernel with a loop that grows with a shape.
+    pub fn iterations(self, iterations: usize) -> Work {
+        Work { grid: self, loop_iterations: Some(iterations) }
+    }
+
+    /// With kernels that have no loop, or loops whose lengths are constants or numbers of dimensions. A test searches
+    /// the shaders for loops that this is wrong of.
+    pub fn short_loops(self) -> Work {
+        Work { grid: self, loop_iterations: None }
+    }
+}
+
+/// How much a dispatch does: its workgroups, and the iterations of the loops of one invocation, which no op can leave
+/// out, since a driver that ends long loops silently (llvmpipe, after 65,535) would give a wrong result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    grid: Grid,
+    loop_iterations: Option<usize>,
+}
+
+/// All dispatches of one op on one device, in order, and the scratch memory between them.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatches {
-    /// The launches, in order.
+    /// The dispatches, in order.
     pub list: Vec<Dispatch>,
     /// Elements (of 4 bytes) of each scratch buffer.
     pub scratch_elems: Vec<usize>,
@@ -160,11 +209,19 @@ pub struct GpuTraits {
     /// invocation i is lane i modulo the size. Vulkan does not promise the latter; it holds on llvmpipe, where shuffles
     /// are what makes kernels fast, and is not relied on elsewhere.
     pub has_shuffles: bool,
-    /// The most rounds that the loops of one invocation may go through together.
-    pub max_loop_rounds: usize,
+    /// The most iterations that the loops of one invocation may take together.
+    pub max_loop_iterations: usize,
 }
 
-/// What an op is told when it describes its launches.
+impl GpuTraits {
+    /// A real GPU without optional features.
+    pub const GPU: GpuTraits = GpuTraits { is_software: false, has_shuffles: false, max_loop_iterations: usize::MAX };
+    /// A software adapter that exchanges values by shuffles: llvmpipe.
+    pub const SOFTWARE: GpuTraits =
+        GpuTraits { is_software: true, has_shuffles: true, max_loop_iterations: u16::MAX as usize };
+}
+
+/// What an op is told when it describes its dispatches.
 pub struct DispatchContext<'a> {
     /// Types of the inputs.
     pub inputs: &'a [TensorType],
@@ -180,13 +237,13 @@ pub const MAX_WORKGROUPS: u32 = 65_535;
 /// A grid of at least `num_invocations` invocations in workgroups of `workgroup_size`, folded to two dimensions where
 /// one does not reach. Kernels recover the flat index with `flat_index` of `shaders/lib/index.wgsl`, or
 /// `workgroup_index` where a workgroup is the unit, and guard against the ragged end.
-pub fn grid(num_invocations: usize, workgroup_size: u32) -> [u32; 3] {
+pub fn grid(num_invocations: usize, workgroup_size: u32) -> Grid {
     let groups = num_invocations.div_ceil(workgroup_size as usize).max(1);
     if groups <= MAX_WORKGROUPS as usize {
-        return [to_u32(groups), 1, 1];
+        return Grid([to_u32(groups), 1, 1]);
     }
     let rows = groups.div_ceil(MAX_WORKGROUPS as usize);
-    [to_u32(groups.div_ceil(rows)), to_u32(rows), 1]
+    Grid([to_u32(groups.div_ceil(rows)), to_u32(rows), 1])
 }
 
 /// A size as WGSL's u32. Binding sizes are checked against the device before any kernel runs, and no binding reaches
@@ -230,7 +287,7 @@ mod tests {
     #[test]
     fn grids_reach_every_invocation_within_the_limit_of_a_dimension() {
         for n in [0, 1, 63, 64, 65, 65_535 * 64, 65_535 * 64 + 1, 16_776_960, 16_777_217, 500_000_000] {
-            let [x, y, z] = grid(n, 64);
+            let Grid([x, y, z]) = grid(n, 64);
             assert!(x <= MAX_WORKGROUPS && y <= MAX_WORKGROUPS && z == 1);
             assert!(x as usize * y as usize * 64 >= n, "{n} invocations in {x} by {y} groups");
         }

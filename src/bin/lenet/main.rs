@@ -27,10 +27,24 @@ use std::process::ExitCode;
 use clap::Parser;
 use options::{Cli, Command, as_flag};
 
+/// Mesa's drivers ask for this folder and print "error: XDG_RUNTIME_DIR is invalid or not set" where it is not named,
+/// which would look like an error of ours. Nothing is kept there that anybody needs.
+fn name_runtime_folder() {
+    const NAME: &str = "XDG_RUNTIME_DIR";
+    if cfg!(target_os = "linux") && std::env::var_os(NAME).is_none() {
+        #[expect(unsafe_code, reason = "setting a variable of the environment")]
+        // SAFETY: the first thing that the program does, while it has one thread.
+        unsafe {
+            std::env::set_var(NAME, std::env::temp_dir());
+        }
+    }
+}
+
 /// What the exit code says to scripts: how the command was called is wrong.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    name_runtime_folder();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,18 +1,57 @@
-//! `lenet plan`: prints the plans of a training step and of evaluation.
+//! `lenet plan`: prints the plans of a training step and of evaluation, and writes the kernels they dispatch.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
-use wgrad::Result;
+use wgrad::ops::kernel::GpuTraits;
 use wgrad::run::setup;
+use wgrad::{Error, Plan, Result};
 
 use crate::console;
-use crate::options::StepOptions;
+use crate::options::PlanOptions;
 
-pub fn run(options: StepOptions) -> Result<ExitCode> {
+pub fn run(mut options: PlanOptions) -> Result<ExitCode> {
+    let (wgsl, software) = (options.wgsl.take(), options.software);
     // The other plans are these again, with fewer images or another set of them.
-    let plans = setup::plans(&options.config("cpu")?)?;
-    for plan in plans.iter().filter(|plan| ["train", "test"].contains(&plan.name())) {
+    let plans = setup::plans(&options.step.config("cpu")?)?;
+    let plans: Vec<&Plan> = plans.iter().filter(|plan| ["train", "test"].contains(&plan.name())).collect();
+    if let Some(folder) = wgsl {
+        let written = write_kernels(&folder, &plans, if software { GpuTraits::SOFTWARE } else { GpuTraits::GPU })?;
+        console::line(format!("{written} kernels written to {}", folder.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for plan in plans {
         console::line(format!("{plan}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes each kernel once: `op.entry_point.wgsl`, with a number where one differs from others in its constants alone.
+fn write_kernels(folder: &Path, plans: &[&Plan], gpu: GpuTraits) -> Result<usize> {
+    let mut kernels: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for plan in plans {
+        for dispatch in plan.dispatches(gpu)?.iter().flat_map(|dispatches| &dispatches.list) {
+            let texts = kernels.entry(dispatch.kernel.label()).or_default();
+            let text = dispatch.kernel.standard_wgsl();
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    }
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { action: "write", path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let mut written = 0;
+    for (label, texts) in &kernels {
+        for (index, text) in texts.iter().enumerate() {
+            let number = if texts.len() > 1 { format!(".{}", index + 1) } else { String::new() };
+            let path = folder.join(format!("{label}{number}.wgsl"));
+            std::fs::write(&path, text).map_err(failed(&path))?;
+            written += 1;
+        }
+    }
+    Ok(written)
 }

@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
 
-/// llvmpipe counts the rounds of all loops of an invocation and ends every loop, without a word, after 65,535 of them
+/// llvmpipe counts the iterations of all loops of an invocation and silently ends every loop after 65,535 of them
 /// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
-const MAX_SOFTWARE_LOOP_ROUNDS: usize = 65_535;
+const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_535;
 
 /// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
 const SHUFFLE_LANES: u32 = 8;
@@ -33,7 +33,16 @@ pub struct GpuDevice {
     pipelines: Mutex<HashMap<String, Pipeline>>,
     num_objects: AtomicU64,
     /// The first thing that went wrong outside of any call that could return it.
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+/// What went wrong outside of any call that could return it.
+#[derive(Clone, Debug)]
+enum Fault {
+    /// Something was asked for that cannot be, and not done; the device goes on.
+    Refused(String),
+    /// The device is gone.
+    Lost(String),
 }
 
 /// A compiled kernel and how its bindings are laid out.
@@ -157,7 +166,7 @@ impl GpuDevice {
         let traits = GpuTraits {
             is_software,
             has_shuffles: is_software && !features.is_empty() && adapter.get_info().subgroup_min_size >= SHUFFLE_LANES,
-            max_loop_rounds: if info.is_software { MAX_SOFTWARE_LOOP_ROUNDS } else { usize::MAX },
+            max_loop_iterations: if info.is_software { MAX_SOFTWARE_LOOP_ITERATIONS } else { usize::MAX },
         };
         if let Profile::Portable(kernels) = profile {
             let chosen = if kernels == Kernels::ForGpu { "a GPU" } else { "a software adapter" };
@@ -173,20 +182,23 @@ impl GpuDevice {
         let (device, queue) =
             pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| lost(error.to_string()))?;
         let fault = Arc::new(Mutex::new(None));
-        let record = |fault: &Arc<Mutex<Option<String>>>| {
+        let record = |fault: &Arc<Mutex<Option<Fault>>>| {
             let fault = Arc::clone(fault);
-            move |message: String| {
-                if let Ok(mut first) = fault.lock() {
-                    first.get_or_insert(message);
+            move |new: Fault| {
+                if let Ok(mut first) = fault.lock()
+                    && !matches!(*first, Some(Fault::Lost(_)))
+                    && (first.is_none() || matches!(new, Fault::Lost(_)))
+                {
+                    *first = Some(new);
                 }
             }
         };
         let (on_error, on_loss) = (record(&fault), record(&fault));
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| on_error(Fault::Refused(error.to_string()))));
         device.set_device_lost_callback(move |reason, message| {
             // Dropping the device at the end of a program is reported as a loss as well.
             if reason != wgpu::DeviceLostReason::Destroyed {
-                on_loss(message);
+                on_loss(Fault::Lost(message));
             }
         });
         Ok(GpuDevice {
@@ -227,10 +239,22 @@ impl GpuDevice {
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex, during: &str) -> Result<()> {
         let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
         let polled = self.device.poll(wait);
-        if let Some(fault) = self.fault.lock().ok().and_then(|fault| fault.clone()) {
-            return Err(self.lost(during, fault));
+        match self.take_fault() {
+            Some(Fault::Refused(message)) => {
+                return Err(Error::Kernel { kernel: during.to_owned(), adapter: self.info.name.clone(), message });
+            }
+            Some(Fault::Lost(reason)) => {
+                return Err(self.lost(during, format!("{reason}; it has to be opened again")));
+            }
+            None => {}
         }
         polled.map(|_| ()).map_err(|error| self.lost(during, error.to_string()))
+    }
+
+    /// What has gone wrong since this was last asked; a device that is lost stays so.
+    fn take_fault(&self) -> Option<Fault> {
+        let mut fault = self.fault.lock().ok()?;
+        if matches!(*fault, Some(Fault::Lost(_))) { fault.clone() } else { fault.take() }
     }
 
     /// The pipeline of a kernel under a layout of its bindings, made when it is first asked for.

@@ -9,8 +9,7 @@ use super::device::{Access, BindingLayout, GpuDevice};
 use super::memory::{ALIGN_BYTES, Memory, Region, TABLE_ROWS};
 use crate::exec::{Executor, Progress, StateLayout, StepTable};
 use crate::graph::plan::{Operand, Plan, Step};
-use crate::ops::Operation;
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches};
+use crate::ops::kernel::{Binding, Dispatch, Dispatches, MAX_WORKGROUPS};
 use crate::tensor::{Tensor, TensorType};
 use crate::{Error, Result};
 
@@ -109,19 +108,30 @@ impl GpuExecutor {
 
 /// Asks a step's op for its launches and checks that they can be made.
 fn describe_step(gpu: &GpuDevice, step: &Step) -> Result<Dispatches> {
-    let (inputs, outputs) = (step.input_types(), step.output_types());
-    let ctx = DispatchContext { inputs: &inputs, outputs: &outputs, gpu: gpu.traits() };
-    let dispatches = step.op.dispatches(&ctx)?;
-    let limit = gpu.traits().max_loop_rounds;
-    match dispatches.list.iter().find(|dispatch| dispatch.loop_rounds > limit) {
+    let dispatches = step.dispatches(gpu.traits())?;
+    for dispatch in &dispatches.list {
+        let (most, limit) = (dispatch.workgroups.into_iter().max().unwrap_or(0), MAX_WORKGROUPS);
+        if most > limit {
+            return Err(Error::Limit {
+                what: format!("kernel {}", dispatch.kernel.label()),
+                needed: most.into(),
+                limit: limit.into(),
+                limit_name: "workgroups in one dimension",
+                device: gpu.info().name.clone(),
+                advice: "fold the grid to two dimensions",
+            });
+        }
+    }
+    let limit = gpu.traits().max_loop_iterations;
+    match dispatches.list.iter().find(|dispatch| dispatch.loop_iterations > Some(limit)) {
         None => Ok(dispatches),
         Some(dispatch) => Err(Error::Unsupported {
             op: step.label(),
             device: gpu.info().name.clone(),
             reason: format!(
-                "an invocation of {} takes {} rounds of its loops, and this adapter ends them after {limit}; use the cpu",
+                "an invocation of {} takes {} iterations of its loops, and this adapter ends them after {limit}; use the cpu",
                 dispatch.kernel.label(),
-                dispatch.loop_rounds,
+                dispatch.loop_iterations.unwrap_or_default(),
             ),
         }),
     }

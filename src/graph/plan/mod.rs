@@ -1,6 +1,7 @@
 //! From a graph to a plan: which nodes run, in what order, and where every value lives. Values that only matter
 //! within a run share slots by lifetime, so memory is known before the first step and stays flat.
 
+mod dispatches;
 mod display;
 mod packs;
 mod slots;

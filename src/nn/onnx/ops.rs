@@ -63,7 +63,9 @@ pub(super) fn write(writer: &mut Writer<'_>, node: usize, op: &Op) -> Result<()>
                 BinaryFunction::Pow => "Pow",
                 BinaryFunction::Min => "Min",
                 BinaryFunction::Max => "Max",
-                BinaryFunction::Equal | BinaryFunction::Greater => return Err(no_counterpart(op)),
+                BinaryFunction::Equal | BinaryFunction::Greater | BinaryFunction::BceWithLogits => {
+                    return Err(no_counterpart(op));
+                }
             };
             writer.node(op_type, &names, &output, vec![]);
         }

@@ -20,14 +20,25 @@ pub trait Float:
     + MulAssign
     + Div<Output = Self>
     + Neg<Output = Self>
-    + 'static
+    + bytemuck::Pod
 {
     /// 0.
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// The least finite value, which stands for −∞ where a maximum starts.
-    const LOWEST: Self;
+    /// The largest finite value.
+    const LARGEST: Self;
+    /// Infinity.
+    const INFINITY: Self;
+
+    /// The elements as f32 where that is what they are: the door to kernels that only f32 has.
+    fn as_f32(slice: &[Self]) -> Option<&[f32]> {
+        (size_of::<Self>() == size_of::<f32>()).then(|| bytemuck::cast_slice(slice))
+    }
+    /// [`Float::as_f32`] for elements to be written.
+    fn as_f32_mut(slice: &mut [Self]) -> Option<&mut [f32]> {
+        (size_of::<Self>() == size_of::<f32>()).then(|| bytemuck::cast_slice_mut(slice))
+    }
 
     /// The nearest value to a double.
     fn from_f64(value: f64) -> Self;
@@ -45,13 +56,13 @@ pub trait Float:
     fn abs(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// The error function.
-    fn erf(self) -> Self;
+    /// 1 minus the error function, small values to their last digits.
+    fn erfc(self) -> Self;
     /// Power.
     fn powf(self, exponent: Self) -> Self;
-    /// The larger of two numbers.
+    /// The larger of two numbers; a NaN where either is one (`torch.maximum`).
     fn max(self, other: Self) -> Self;
-    /// The smaller of two numbers.
+    /// The smaller of two numbers; a NaN where either is one (`torch.minimum`).
     fn min(self, other: Self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
@@ -60,11 +71,12 @@ pub trait Float:
 }
 
 macro_rules! impl_float {
-    ($float:ident, $erf:path) => {
+    ($float:ident, $exp:path, $tanh:path, $erfc:path) => {
         impl Float for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
-            const LOWEST: Self = $float::MIN;
+            const LARGEST: Self = $float::MAX;
+            const INFINITY: Self = $float::INFINITY;
 
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
@@ -77,7 +89,7 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                $float::exp(self)
+                $exp(self)
             }
             #[inline(always)]
             fn ln(self) -> Self {
@@ -97,11 +109,11 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn tanh(self) -> Self {
-                $float::tanh(self)
+                $tanh(self)
             }
             #[inline(always)]
-            fn erf(self) -> Self {
-                $erf(self)
+            fn erfc(self) -> Self {
+                $erfc(self)
             }
             #[inline(always)]
             fn powf(self, exponent: Self) -> Self {
@@ -109,11 +121,11 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                if self > other { self } else { other }
+                if (self > other) | $float::is_nan(self) { self } else { other }
             }
             #[inline(always)]
             fn min(self, other: Self) -> Self {
-                if self < other { self } else { other }
+                if (self < other) | $float::is_nan(self) { self } else { other }
             }
             #[inline(always)]
             fn is_nan(self) -> bool {
@@ -127,5 +139,5 @@ macro_rules! impl_float {
     };
 }
 
-impl_float!(f32, libm::erff);
-impl_float!(f64, libm::erf);
+impl_float!(f32, super::math::exp, super::math::tanh, libm::erfcf);
+impl_float!(f64, f64::exp, f64::tanh, libm::erfc);

@@ -248,7 +248,9 @@ impl Operation for AugmentImages {
         let bindings = [Binding::Input(0), Binding::Scalar(1), Binding::Output(0)];
         let entry = if self.augment.interpolates() { "sample" } else { "shift" };
         let groups = grid(num_rows, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, entry, &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, entry, &params, bindings, groups.iterations(width))
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn vjp(&self, _vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {

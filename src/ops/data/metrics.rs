@@ -4,7 +4,7 @@
 use crate::graph::Init;
 use crate::graph::{Graph, StateKind, StateSpec, Value};
 use crate::ops::cpu::{CpuContext, Float};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};
@@ -19,7 +19,7 @@ params! {
 
 pub(crate) static SHADER: Shader = Shader {
     name: "metrics",
-    source: include_str!("../../../shaders/metrics.wgsl"),
+    source: concat!(include_str!("../../../shaders/lib/nan.wgsl"), include_str!("../../../shaders/metrics.wgsl")),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -61,14 +61,15 @@ impl Operation for Metrics {
         let table = ctx.updated(TABLE);
         let (mut correct, mut non_finite) = (0u32, 0u32);
         for (row, &label) in logits.chunks_exact(num_classes).zip(labels) {
-            let mut best = 0;
+            let (mut best, mut has_nan) = (0, false);
             for (class, &logit) in row.iter().enumerate() {
+                has_nan |= logit.is_nan();
                 non_finite += u32::from(!logit.is_finite());
                 if logit > row[best] {
                     best = class;
                 }
             }
-            correct += u32::from(best == label as usize);
+            correct += u32::from(best == label as usize && !has_nan);
         }
         if let Some(row) = table.chunks_exact_mut(COLUMNS).nth(row) {
             let count = |count: u32| F::from_f64(f64::from(count));
@@ -86,10 +87,8 @@ impl Operation for Metrics {
         let bindings =
             [Binding::Scalar(0), Binding::Input(1), Binding::Input(2), Binding::Input(3), Binding::Updated(TABLE)];
         let rows = batch.div_ceil(WORKGROUP_SIZE as usize);
-        Ok(Dispatch::new(&SHADER, "update", &params, bindings, [1, 1, 1])
-            .loop_rounds(rows * (1 + num_classes) + WORKGROUP_SIZE as usize)
-            .constant("WG", WORKGROUP_SIZE)
-            .into())
+        let work = Grid::ONE.iterations(rows * (1 + num_classes) + WORKGROUP_SIZE as usize);
+        Ok(Dispatch::new(&SHADER, "update", &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
@@ -104,7 +103,7 @@ impl Operation for Metrics {
 impl Graph {
     /// Writes what training reports of a batch to row `row` (a scalar of the step table, u32) of the state `table`,
     /// shape (`num_rows`, 4): loss · N, correct predictions, non-finite logits, N. The loss is the batch's mean,
-    /// logits are (N, C), labels (N).
+    /// logits are (N, C), labels (N). A row of logits with a NaN in it predicts nothing, so it is never correct.
     ///
     /// # Errors
     /// [`Error::Operand`] where the shapes do not fit; [`Error::NameClash`] where `table` means something else.

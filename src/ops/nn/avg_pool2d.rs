@@ -191,10 +191,10 @@ impl Averages {
         };
         let bindings = [Binding::Input(0), Binding::Output(0)];
         let (input, output) = (plane(input), plane(output));
-        // A loop over rows in which one over columns runs: at most twice as many rounds as cells.
+        // A loop over rows in which one over columns runs: at most twice as many iterations as cells.
         let cells = if entry == "forward" { self.num_cells(input, output) } else { self.num_covering(input, output) };
-        Dispatch::new(&SHADER, entry, &params, bindings, grid(num_elems, WORKGROUP_SIZE))
-            .loop_rounds(2 * cells)
+        let work = grid(num_elems, WORKGROUP_SIZE).iterations(2 * cells);
+        Dispatch::new(&SHADER, entry, &params, bindings, work)
             .constant("WG", WORKGROUP_SIZE)
             .constant("ADAPTIVE", u32::from(is_adaptive))
     }

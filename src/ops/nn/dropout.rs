@@ -87,8 +87,8 @@ impl Operation for Dropout {
             for (block, (y, x)) in blocks.zip(elements) {
                 let words = philox4x32([block, self.layer, step, 0], key);
                 for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
-                    let scaled = x * scale;
-                    *y = if word < keep_below { scaled } else { F::ZERO };
+                    // A product in either case: an element that is not finite is not hidden by being dropped.
+                    *y = x * if word < keep_below { scale } else { F::ZERO };
                 }
             }
         });
@@ -108,7 +108,9 @@ impl Operation for Dropout {
         };
         let bindings = [Binding::Input(0), Binding::Scalar(1), Binding::Output(0)];
         let groups = grid(num_elems.div_ceil(WORDS), WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -128,7 +130,7 @@ const PIECE_ELEMS: usize = 2048 * WORDS;
 impl Graph {
     /// `x` with each element dropped (set to 0) with probability `p` and the others scaled by `1 / (1 − p)`
     /// (`torch.nn.functional.dropout` in training; an evaluation leaves the layer out). At `p` 0 it is `x` itself, at
-    /// `p` 1 all zeros. `step` is a u32 scalar ([`Graph::scalar`]): every step draws a new mask.
+    /// `p` 1 all zeros. It is a product with 0 that drops: what is not finite becomes NaN and is not hidden. `step` is a u32 scalar ([`Graph::scalar`]): every step draws a new mask.
     ///
     /// # Errors
     /// [`Error::Operand`] where `p` is not in [0, 1], `x` is not a float, or `step` not a u32 scalar.

@@ -19,7 +19,12 @@ params! {
 
 pub(crate) static SHADER: Shader = Shader {
     name: "softmax",
-    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/softmax.wgsl")),
+    source: concat!(
+        include_str!("../../../shaders/lib/index.wgsl"),
+        include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/lib/math.wgsl"),
+        include_str!("../../../shaders/softmax.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -139,9 +144,9 @@ impl Rows {
         } else {
             (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
         };
-        // Maximum, sum, result; and two trees of a few rounds.
-        Dispatch::new(&SHADER, entry_point, &params, bindings, workgroups)
-            .loop_rounds(3 * elems + 2 * WORKGROUP_SIZE as usize)
+        // Maximum, sum, result; and two trees of a few iterations.
+        let work = workgroups.iterations(3 * elems + 2 * WORKGROUP_SIZE as usize);
+        Dispatch::new(&SHADER, entry_point, &params, bindings, work)
             .constant("WG", WORKGROUP_SIZE)
             .constant("LOG", u32::from(function == LogSoftmax))
     }
@@ -149,7 +154,7 @@ impl Rows {
 
 /// One contiguous row.
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
-    let max = x.iter().fold(F::LOWEST, |max, &x| x.max(max));
+    let max = x.iter().fold(-F::INFINITY, |max, &x| x.max(max));
     if function == PlainSoftmax {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (x - max).exp();
@@ -165,7 +170,7 @@ fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
 /// A slab of rows side by side: walks along `inner`, which is contiguous.
 fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mut [F]) {
     rows.for_blocks(|first, len| {
-        let (mut max, mut sum, mut log_sum) = ([F::LOWEST; CPU_BLOCK], [F::ZERO; CPU_BLOCK], [F::ZERO; CPU_BLOCK]);
+        let (mut max, mut sum, mut log_sum) = ([-F::INFINITY; CPU_BLOCK], [F::ZERO; CPU_BLOCK], [F::ZERO; CPU_BLOCK]);
         let line = |i: usize| &x[i * rows.inner + first..][..len];
         for i in 0..rows.axis_len {
             max.iter_mut().zip(line(i)).for_each(|(max, &x)| *max = x.max(*max));
@@ -324,7 +329,8 @@ impl Graph {
     }
 
     /// The logarithm of [`Graph::softmax`], computed without forming it, so that small probabilities keep their
-    /// accuracy (`torch.log_softmax`). Errors as [`Graph::softmax`].
+    /// accuracy (`torch.log_softmax`): within 3 ulps of the result or of 1, whichever is larger. Errors as
+    /// [`Graph::softmax`].
     pub fn log_softmax(&mut self, x: Value, axis: usize) -> Result<Value> {
         self.push1(Softmax { function: LogSoftmax, axis }, &[x])
     }

@@ -17,12 +17,19 @@ params! {
 
 pub(crate) static SHADER: Shader = Shader {
     name: "argmax",
-    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/argmax.wgsl")),
+    source: concat!(
+        include_str!("../../../shaders/lib/index.wgsl"),
+        include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/argmax.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
 
 const WORKGROUP_SIZE: u32 = 64;
+
+/// Up to this many elements a row is searched by one invocation.
+const MAX_THREAD_ELEMS: usize = 256;
 
 /// The index of the first largest element along an axis, which vanishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +86,13 @@ impl Operation for Argmax {
         let num_outputs = ctx.outputs[0].shape.num_elems();
         let params = Params { num_outputs: to_u32(num_outputs), extent: to_u32(extent), num_inner: to_u32(num_inner) };
         let bindings = [Binding::Input(0), Binding::Output(0)];
-        let groups = grid(num_outputs, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        let (entry_point, work) = if extent <= MAX_THREAD_ELEMS {
+            ("forward", grid(num_outputs, WORKGROUP_SIZE).iterations(extent))
+        } else {
+            let iterations = extent.div_ceil(WORKGROUP_SIZE as usize) + WORKGROUP_SIZE as usize;
+            ("group", grid(num_outputs, 1).iterations(iterations))
+        };
+        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

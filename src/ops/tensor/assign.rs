@@ -52,7 +52,9 @@ impl Operation for Assign {
         let params = Params { num_elems: to_u32(num_elems) };
         let bindings = [Binding::Input(0), Binding::Updated(STATE)];
         let groups = grid(num_elems, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -93,7 +93,10 @@ impl Operation for Concat {
             };
             let bindings = [Binding::Input(index), Binding::Output(0)];
             let groups = grid(num_elems, WORKGROUP_SIZE);
-            list.push(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE));
+            list.push(
+                Dispatch::new(&SHADER, "forward", &params, bindings, groups.short_loops())
+                    .constant("WG", WORKGROUP_SIZE),
+            );
             start += x_row;
         }
         Ok(list.into())

@@ -156,7 +156,8 @@ impl Operation for Copy {
             offset: to_u32(offset),
         };
         let bindings = [Binding::Input(0), Binding::Output(0)];
-        let dispatch = Dispatch::new(&SHADER, "forward", &params, bindings, grid(num_elems, WORKGROUP_SIZE));
+        let dispatch =
+            Dispatch::new(&SHADER, "forward", &params, bindings, grid(num_elems, WORKGROUP_SIZE).short_loops());
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 

@@ -98,7 +98,9 @@ impl Operation for Pad {
         };
         let bindings = [Binding::Input(0), Binding::Output(0)];
         let groups = grid(num_elems, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {

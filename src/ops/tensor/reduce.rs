@@ -3,7 +3,7 @@
 use super::strided::{MAX_RANK, Strided};
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
@@ -25,7 +25,11 @@ params! {
 
 pub(crate) static SHADER: Shader = Shader {
     name: "reduce",
-    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/reduce.wgsl")),
+    source: concat!(
+        include_str!("../../../shaders/lib/index.wgsl"),
+        include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/reduce.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -95,11 +99,11 @@ impl Reduce {
 
     /// Combines the elements of `range` of the reduced walk, from `base` on.
     fn combine<F: Float>(&self, x: &[F], base: usize, walk: &Strided<1>, range: std::ops::Range<usize>) -> F {
-        let mut result = if self.function == ReduceFunction::Max { F::LOWEST } else { F::ZERO };
+        let mut result = if self.function == ReduceFunction::Max { -F::INFINITY } else { F::ZERO };
         walk.for_rows(range, |_, [at], [step], len| {
             let row = |i: usize| x[base + at + i * step];
             if self.function == ReduceFunction::Max {
-                result = (0..len).fold(result, |max: F, i| if row(i).is_nan() { row(i) } else { max.max(row(i)) });
+                result = (0..len).fold(result, |max: F, i| max.max(row(i)));
             } else if step == 1 {
                 let row = &x[base + at..base + at + len];
                 result += parallel::sum(len, |i| row[i]);
@@ -167,7 +171,7 @@ impl Operation for Reduce {
         let (kept, reduced) = self.walks(shape);
         let (num_outputs, num_reduced) = (ctx.outputs[0].shape.num_elems(), self.num_reduced(shape));
         let function = u32::from(self.function == ReduceFunction::Max);
-        let rounds = |walk: &Strided<1>, elems: usize| walk.rank() + elems * (1 + walk.rank());
+        let iterations = |walk: &Strided<1>, elems: usize| walk.rank() + elems * (1 + walk.rank());
         let launch =
             |entry, kept: &Strided<1>, reduced: &Strided<1>, num_reduced, slice_elems, scale: f64, io, groups| {
                 let params = Params {
@@ -185,8 +189,9 @@ impl Operation for Reduce {
                 };
                 let io: [Binding; 2] = io;
                 let longest = if entry == "slice" { SLICE_ELEMS / WORKGROUP_SIZE as usize } else { num_reduced };
-                Dispatch::new(&SHADER, entry, &params, io, groups)
-                    .loop_rounds(kept.rank() + rounds(reduced, longest))
+                let groups: Grid = groups;
+                let work = groups.iterations(kept.rank() + iterations(reduced, longest));
+                Dispatch::new(&SHADER, entry, &params, io, work)
                     .constant("WG", WORKGROUP_SIZE)
                     .constant("FUNCTION", function)
             };

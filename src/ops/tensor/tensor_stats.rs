@@ -4,7 +4,7 @@
 use crate::graph::Init;
 use crate::graph::{Graph, StateKind, StateSpec, Value};
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
 use crate::{Error, Result};
@@ -99,8 +99,8 @@ impl<F: Float> Moments<F> {
         let zeros = x.iter().filter(|&&x| x == F::ZERO).count();
         let n = x.len() - non_finite;
         let finite = |x: F, other: F| if x.is_finite() { x } else { other };
-        let min = x.iter().fold(-F::LOWEST, |min, &x| min.min(finite(x, min)));
-        let max = x.iter().fold(F::LOWEST, |max, &x| max.max(finite(x, max)));
+        let min = x.iter().fold(F::LARGEST, |min, &x| min.min(finite(x, min)));
+        let max = x.iter().fold(-F::LARGEST, |max, &x| max.max(finite(x, max)));
         let mean = parallel::sum(x.len(), |i| finite(x[i], F::ZERO)) / F::from_f64(n.max(1) as f64);
         let m2 = parallel::sum(x.len(), |i| {
             let difference = finite(x[i], mean) - mean;
@@ -199,13 +199,17 @@ impl Operation for TensorStats {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let params = kernel_params(ctx, self.row);
         let num_slices = params.num_slices as usize;
-        let launch = |entry, bindings: Vec<Binding>, groups| {
-            Dispatch::new(&SHADER, entry, &params, bindings, groups).constant("WG", WORKGROUP_SIZE)
+        let dispatch = |entry, bindings: Vec<Binding>, work| {
+            Dispatch::new(&SHADER, entry, &params, bindings, work).constant("WG", WORKGROUP_SIZE)
         };
+        // Two walks over a slice and two trees.
+        let slice_iterations =
+            2 * (params.slice_elems as usize).div_ceil(WORKGROUP_SIZE as usize) + 2 * WORKGROUP_SIZE as usize;
+        let slices = vec![Binding::Input(0), Binding::ScratchMut(0)];
         let combined = vec![Binding::Unused, Binding::Unused, Binding::Scratch(0), Binding::Updated(TABLE)];
         let list = vec![
-            launch("slice", vec![Binding::Input(0), Binding::ScratchMut(0)], grid(num_slices, 1)),
-            launch("combine", combined, [1, 1, 1]),
+            dispatch("slice", slices, grid(num_slices, 1).iterations(slice_iterations)),
+            dispatch("combine", combined, Grid::ONE.iterations(num_slices)),
         ];
         Ok(Dispatches { list, scratch_elems: vec![num_slices * PARTIAL] })
     }
@@ -255,8 +259,10 @@ impl Operation for TensorHistogram {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let params = kernel_params(ctx, self.row);
         let bindings = [Binding::Input(0), Binding::Unused, Binding::Unused, Binding::Unused, Binding::Updated(TABLE)];
-        let launch = Dispatch::new(&SHADER, "histogram", &params, bindings, [1, 1, 1]);
-        Ok(launch.constant("WG", WORKGROUP_SIZE).into())
+        // A walk over the elements and two over the bins.
+        let elems = params.num_elems as usize + 2 * HISTOGRAM_BINS;
+        let work = Grid::ONE.iterations(elems.div_ceil(WORKGROUP_SIZE as usize) + 2);
+        Ok(Dispatch::new(&SHADER, "histogram", &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn flops(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -64,7 +64,7 @@ impl Operation for Accumulate {
         let params = Params { num_vec4: packed::num_vec4(&ctx.inputs[self.ranges()[0].clone()]) };
         let bindings = [Binding::Scalar(0), Binding::Scalar(1), Binding::PackUpdated(0), Binding::Pack(1)];
         let groups = grid(params.num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "add", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "add", &params, bindings, groups.short_loops()).constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::packed::{self, SLICE_VEC4, Slices, WORKGROUP_SIZE};
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
 use crate::{Error, Result};
@@ -97,15 +97,28 @@ impl Operation for ClipGradNorm {
         for (pack, &Slices { num_vec4, first_partial, num_slices }) in packs.iter().enumerate() {
             let params = Params { num_vec4, first_partial, ..zero };
             let bindings = [Binding::PackUpdated(pack), Binding::ScratchMut(0)];
-            list.push(Dispatch::new(&SHADER, "squares", &params, bindings, grid(num_slices, 1)));
+            list.push(Dispatch::new(
+                &SHADER,
+                "squares",
+                &params,
+                bindings,
+                grid(num_slices, 1).iterations(packed::reduction_iterations(SLICE_VEC4)),
+            ));
         }
         let params = Params { num_partials: to_u32(num_partials), ..zero };
         let bindings = [Binding::Unused, Binding::ScratchMut(0), Binding::Updated(0)];
-        list.push(Dispatch::new(&SHADER, "norm", &params, bindings, [1, 1, 1]));
+        list.push(Dispatch::new(
+            &SHADER,
+            "norm",
+            &params,
+            bindings,
+            Grid::ONE.iterations(packed::reduction_iterations(num_partials)),
+        ));
         for (pack, &Slices { num_vec4, .. }) in packs.iter().enumerate() {
             let params = Params { num_vec4, ..zero };
             let bindings = [Binding::PackUpdated(pack), Binding::Unused, Binding::Updated(0)];
-            list.push(Dispatch::new(&SHADER, "scale", &params, bindings, grid(num_vec4 as usize, WORKGROUP_SIZE)));
+            let work = grid(num_vec4 as usize, WORKGROUP_SIZE).short_loops();
+            list.push(Dispatch::new(&SHADER, "scale", &params, bindings, work));
         }
         let list = list.into_iter().map(|dispatch| dispatch.constant("WG", WORKGROUP_SIZE)).collect();
         Ok(Dispatches { list, scratch_elems: vec![num_partials] })
@@ -176,7 +189,7 @@ impl Operation for ClipGradValue {
             eps: 0.0,
         };
         let groups = grid(num_vec4 as usize, WORKGROUP_SIZE);
-        let dispatch = Dispatch::new(&SHADER, "limit_values", &params, [Binding::PackUpdated(0)], groups);
+        let dispatch = Dispatch::new(&SHADER, "limit_values", &params, [Binding::PackUpdated(0)], groups.short_loops());
         Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 

@@ -40,6 +40,11 @@ pub(super) fn num_vec4(types: &[TensorType]) -> u32 {
     to_u32(packed_elems(types) / 4)
 }
 
+/// Loop iterations of an invocation of a workgroup that adds up so many values: its share of them, then the tree.
+pub(super) fn reduction_iterations(num_values: usize) -> usize {
+    (num_values + 1).div_ceil(WORKGROUP_SIZE as usize) + WORKGROUP_SIZE as usize
+}
+
 /// A pack as a reduction walks over it: each slice of [`SLICE_VEC4`] gives one partial result.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slices {

@@ -182,11 +182,12 @@ impl Operation for PackedUpdate {
         let scalar = |index: usize| Binding::Scalar(if index < rule.num_scalars { index } else { 0 });
         bindings.extend((0..rule.shader_scalars).map(scalar));
         let has_state = |state: usize| u32::from(rule.has_state[state]);
-        let mut dispatch = Dispatch::new(rule.shader, "step", &(), bindings, grid(num_vec4 as usize, WORKGROUP_SIZE))
-            .constant("WG", WORKGROUP_SIZE)
-            .constant("HAS_STATE_0", has_state(0))
-            .constant("HAS_STATE_1", has_state(1))
-            .constant("HAS_STATE_2", has_state(2));
+        let mut dispatch =
+            Dispatch::new(rule.shader, "step", &(), bindings, grid(num_vec4 as usize, WORKGROUP_SIZE).short_loops())
+                .constant("WG", WORKGROUP_SIZE)
+                .constant("HAS_STATE_0", has_state(0))
+                .constant("HAS_STATE_1", has_state(1))
+                .constant("HAS_STATE_2", has_state(2));
         dispatch.params = params;
         let dispatch = rule.constants.iter().fold(dispatch, |dispatch, &(name, value)| dispatch.constant(name, value));
         // Four elements: what a vec4 needs.

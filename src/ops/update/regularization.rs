@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::packed::{self, SLICE_VEC4, Slices, WORKGROUP_SIZE};
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
 use crate::{Error, Result};
@@ -89,11 +89,23 @@ impl Operation for Regularization {
             let params = Params { num_vec4, first_partial, ..zero };
             // Bindings are numbered as the shader declares them.
             let bindings = [Binding::Unused, Binding::Pack(pack), Binding::ScratchMut(0)];
-            list.push(Dispatch::new(&SHADER, "slice", &params, bindings, grid(num_slices, 1)));
+            list.push(Dispatch::new(
+                &SHADER,
+                "slice",
+                &params,
+                bindings,
+                grid(num_slices, 1).iterations(packed::reduction_iterations(SLICE_VEC4)),
+            ));
         }
         let params = Params { num_partials: to_u32(num_partials), ..zero };
         let bindings = [Binding::Input(0), Binding::Unused, Binding::ScratchMut(0), Binding::Output(0)];
-        list.push(Dispatch::new(&SHADER, "add", &params, bindings, [1, 1, 1]));
+        list.push(Dispatch::new(
+            &SHADER,
+            "add",
+            &params,
+            bindings,
+            Grid::ONE.iterations(packed::reduction_iterations(num_partials)),
+        ));
         let list = list.into_iter().map(|dispatch| dispatch.constant("WG", WORKGROUP_SIZE)).collect();
         Ok(Dispatches { list, scratch_elems: vec![num_partials] })
     }
@@ -163,7 +175,9 @@ impl Operation for RegularizationGradient {
         };
         let bindings = [Binding::Unused, Binding::Pack(0), Binding::Unused, Binding::Unused, Binding::PackUpdated(1)];
         let groups = grid(num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "gradient", &params, bindings, groups).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "gradient", &params, bindings, groups.short_loops())
+            .constant("WG", WORKGROUP_SIZE)
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -3,7 +3,7 @@
 use super::{Case, Fill, input};
 
 pub fn cases() -> Vec<Case> {
-    let settings: [(Vec<usize>, usize); 8] = [
+    let settings: [(Vec<usize>, usize); 12] = [
         (vec![1], 0),
         (vec![7], 0),
         (vec![5, 10], 1),
@@ -12,6 +12,11 @@ pub fn cases() -> Vec<Case> {
         (vec![2, 1, 3], 1),
         (vec![65, 10], 1),
         (vec![1500, 11], 1),
+        // A whole workgroup for each row.
+        (vec![256, 3], 0),
+        (vec![257, 3], 0),
+        (vec![2, 300, 2], 1),
+        (vec![3, 1031], 1),
     ];
     let mut cases = Vec::new();
     for (shape, axis) in settings {

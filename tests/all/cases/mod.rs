@@ -28,6 +28,38 @@ pub mod tensor_stats;
 use wgrad::rng::Stream;
 use wgrad::{Graph, Result, Shape, Tensor, Value};
 
+/// The cases of every op.
+pub fn all() -> Vec<Case> {
+    [
+        argmax::cases(),
+        augment::cases(),
+        avg_pool2d::cases(),
+        batch_norm2d::cases(),
+        concat::cases(),
+        conv2d::attributes(),
+        conv2d::lenet(),
+        conv2d::sizes(),
+        copy::cases(),
+        cross_entropy::cases(),
+        dropout::cases(),
+        elementwise::binary(),
+        elementwise::unary(),
+        gather::cases(),
+        loss::cases(),
+        matmul::cases(),
+        max_pool2d::cases(),
+        metrics::cases(),
+        pad::cases(),
+        pad::slices(),
+        reduce::cases(),
+        softmax::cases(),
+        tensor_stats::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// How an input's elements are drawn.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
@@ -96,6 +128,9 @@ impl Input {
 /// Builds the outputs of a case from its inputs.
 pub type Build = Box<dyn Fn(&mut Graph, &[Value]) -> Result<Vec<Value>> + Send + Sync>;
 
+/// An input gets one special value for as many elements.
+const ELEMS_PER_SPECIAL: usize = 8;
+
 /// One computation over given inputs.
 pub struct Case {
     pub name: String,
@@ -132,5 +167,33 @@ impl Case {
 
     pub fn tensors(&self) -> Vec<Tensor> {
         self.inputs.iter().enumerate().map(|(index, input)| input.tensor(index as u64 + 1)).collect()
+    }
+
+    pub fn num_elems(&self) -> usize {
+        self.inputs.iter().map(|input| input.shape.num_elems()).sum()
+    }
+
+    pub fn has_large_inputs(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(input.fill, Fill::Large))
+    }
+
+    /// The tensors with a few elements of each float input replaced by `special` in turn: few, since one NaN can make
+    /// all of a result NaN, and then nothing more is tested.
+    pub fn special_tensors(&self, special: &[f32]) -> Vec<Tensor> {
+        let mut tensors = self.tensors();
+        for (index, tensor) in tensors.iter_mut().enumerate() {
+            if tensor.dtype() != wgrad::DType::F32 {
+                continue;
+            }
+            let mut data = tensor.to_f32_vec();
+            let mut stream = Stream::new(index as u64, 1);
+            let count = (data.len() / ELEMS_PER_SPECIAL).clamp(1, special.len());
+            for &value in &special[..count] {
+                let place = stream.next_below(data.len() as u32) as usize;
+                data[place] = value;
+            }
+            *tensor = Tensor::f32(tensor.shape(), data).expect("one for each element");
+        }
+        tensors
     }
 }

@@ -310,3 +310,52 @@ fn wgsl_that_does_not_compile_is_an_error() -> Result<()> {
     assert!(matches!(&error, Error::Kernel { kernel, .. } if kernel == "broken.main"), "{error}");
     Ok(())
 }
+
+/// A dispatch that no device takes is an error that says so, and neither it nor a kernel that does not fit its bindings
+/// makes the device unusable for others.
+#[test]
+fn a_device_stays_usable_after_a_dispatch_that_cannot_be() -> Result<()> {
+    /// One kernel with so many workgroups, which reads a uniform of so many words.
+    #[derive(Debug)]
+    struct Odd {
+        workgroups: [u32; 3],
+        words: usize,
+    }
+    impl CustomOp for Odd {
+        fn name(&self) -> &str {
+            "odd"
+        }
+        fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+            Ok(inputs.to_vec())
+        }
+        fn forward(&self, _inputs: &[Array<'_>], _outputs: &mut [ArrayMut<'_>]) {}
+        fn backward(&self, _: &[Array<'_>], _: &[Array<'_>], _: &[Array<'_>], _: &mut [ArrayMut<'_>]) {}
+        fn forward_wgsl(&self, _inputs: &[Shape]) -> Option<CustomKernel> {
+            let source = format!(
+                "@group(0) @binding(0) var<uniform> params: array<vec4<u32>, {}>;
+                 @group(0) @binding(1) var<storage, read> x: array<f32>;
+                 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+                 @compute @workgroup_size(1) fn main() {{ y[0] = x[0] + f32(params[0].x); }}",
+                self.words / 4
+            );
+            let (source, entry_point) = (source.into(), "main".into());
+            Some(CustomKernel { source, entry_point, params: vec![0], workgroups: self.workgroups })
+        }
+    }
+    let run = |op: Odd| -> Result<f64> {
+        let mut graph = Graph::new("odd");
+        let x = graph.constant(Tensor::scalar(1.0));
+        let y = graph.custom(op, &[x])?;
+        graph.output("y", y[0])?;
+        let mut program = Program::compile(gpu(), vec![Plan::new(&graph)?], 0)?;
+        program.run_once("odd")?;
+        program.output("odd", "y")?.item()
+    };
+    let error = run(Odd { workgroups: [70_000, 1, 1], words: 4 }).expect_err("too many workgroups").to_string();
+    assert!(error.contains("odd.main") && error.contains("65535"), "{error}");
+    // Found only as the dispatch is recorded: the uniform is larger than what is bound.
+    let error = run(Odd { workgroups: [1; 3], words: 4096 }).expect_err("a binding that is too small");
+    assert!(!error.to_string().contains("lost"), "{error}");
+    assert_eq!(run(Odd { workgroups: [1; 3], words: 4 })?, 1.0);
+    Ok(())
+}

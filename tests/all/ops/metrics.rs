@@ -17,7 +17,7 @@ const LOGITS: [[f32; 3]; 5] = [
     // Two that tie for the largest: the first counts.
     [2.0, 5.0, 5.0],
     [5.0, 2.0, 5.0],
-    // A NaN that is not the largest, nor smaller; an infinity that is.
+    // A NaN, with which a row predicts nothing; an infinity, which is the largest.
     [1.0, f32::NAN, 3.0],
     [1.0, f32::INFINITY, 3.0],
     [f32::NEG_INFINITY; 3],
@@ -44,10 +44,11 @@ fn ties_and_scores_that_are_no_numbers_are_counted_alike_everywhere() {
     for device in [&Device::Cpu, &Device::CpuF64, gpu()] {
         // Loss · 5, correct, non-finite, 5; row 1 was never written.
         let want = |correct: f64| [[2.5, correct, 5.0, 5.0], [0.0; 4], [2.5, correct, 5.0, 5.0]].concat();
-        assert_eq!(table(device, [1, 0, 2, 1, 0]), want(5.0), "{device}");
-        assert_eq!(table(device, [2, 2, 1, 0, 1]), want(0.0), "{device}");
+        assert_eq!(table(device, [1, 0, 2, 1, 0]), want(4.0), "{device}");
+        assert_eq!(table(device, [1, 0, 1, 1, 0]), want(4.0), "{device}");
+        assert_eq!(table(device, [2, 2, 0, 0, 1]), want(0.0), "{device}");
         // A label that is no class is never right.
-        assert_eq!(table(device, [3, 0, 2, 1, 0]), want(4.0), "{device}");
+        assert_eq!(table(device, [3, 0, 2, 1, 0]), want(3.0), "{device}");
     }
 }
 

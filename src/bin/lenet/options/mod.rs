@@ -63,9 +63,9 @@ pub enum Command {
     /// Print the layers of a network, with shapes, parameters, FLOPs and memory
     Summary(Box<SummaryOptions>),
     /// Print what a step of training and of evaluation consists of, op by op
-    Plan(Box<StepOptions>),
+    Plan(Box<PlanOptions>),
     /// Time every op of a training step
-    Profile(Box<StepOptions>),
+    Profile(Box<ProfileOptions>),
     /// Check a whole training step on a device against the f64 reference, op by op
     Verify(Box<StepOptions>),
 }
@@ -93,11 +93,35 @@ pub struct TrainRequest {
     pub resume: Option<Saved>,
 }
 
+/// What is planned, and where its kernels go.
+#[derive(Args)]
+pub struct PlanOptions {
+    /// Also write the WGSL of each kernel to this folder, as a GPU compiles it
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub wgsl: Option<PathBuf>,
+    /// Write the kernels that a software adapter gets
+    #[arg(long, requires = "wgsl", help_heading = "Output")]
+    pub software: bool,
+    #[command(flatten)]
+    pub step: StepOptions,
+}
+
 /// A training step, for subcommands that do not train.
 #[derive(Args)]
 pub struct StepOptions {
     #[command(flatten)]
     settings: Given<Step>,
+}
+
+/// What is timed.
+#[derive(Args)]
+pub struct ProfileOptions {
+    #[command(flatten)]
+    pub step: StepOptions,
+    /// Estimate the times on a GPU that need not be here instead of measuring them: `h100`, `4090` or `m2`
+    #[cfg(feature = "sanitize")]
+    #[arg(long, value_name = "GPU", help_heading = "Run")]
+    pub estimate: Option<String>,
 }
 
 /// Runs to compare.

@@ -2,7 +2,7 @@
 //! an element.
 
 use super::{BatchNorm2d, BatchNormBackward, BatchNormEval, BatchNormTrain, Planes, Statistics};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 
 params! {
     struct Params {
@@ -60,7 +60,7 @@ pub fn train(op: &BatchNormTrain, ctx: &DispatchContext<'_>) -> Dispatches {
         ),
     ];
     if op.counts_batches {
-        list.push(planes.launch("count", settings, [Updated(5)], [1, 1, 1]));
+        list.push(planes.launch("count", settings, [Updated(5)], Grid::ONE));
     }
     let channels = planes.num_channels;
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, channels, channels] }
@@ -103,7 +103,7 @@ impl Planes {
         entry_point: &'static str,
         settings: Settings,
         bindings: impl Into<Vec<Binding>>,
-        workgroups: [u32; 3],
+        workgroups: Grid,
     ) -> Dispatch {
         let (slice_elems, num_slices) = self.gpu_slices();
         let params = Params {
@@ -118,10 +118,9 @@ impl Planes {
             momentum: settings.momentum as f32,
         };
         // Two walks over a slice and their trees, or one over the slices; other kernels have no loops.
-        let slice_rounds = 2 * (slice_elems.div_ceil(WORKGROUP_SIZE as usize) + WORKGROUP_SIZE as usize);
-        Dispatch::new(&SHADER, entry_point, &params, bindings, workgroups)
-            .loop_rounds(slice_rounds.max(num_slices))
-            .constant("WG", WORKGROUP_SIZE)
+        let slice_iterations = 2 * (slice_elems.div_ceil(WORKGROUP_SIZE as usize) + WORKGROUP_SIZE as usize);
+        let work = workgroups.iterations(slice_iterations.max(num_slices));
+        Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE)
     }
 }
 

@@ -2,7 +2,7 @@
 //! channels; eight threads share the filters that they load.
 
 use super::Geometry;
-use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
     struct Params {
@@ -44,6 +44,8 @@ macro_rules! shader_pair {
 static FORWARD: [Shader; 2] = shader_pair!(
     "conv2d",
     [
+        "../../../../shaders/lib/nan.wgsl",
+        "../../../../shaders/lib/math.wgsl",
         "../../../../shaders/lib/activation.wgsl",
         "../../../../shaders/lib/kernel_taps.wgsl",
         "../../../../shaders/lib/conv2d_strip.wgsl",
@@ -81,7 +83,7 @@ const SUM_THREADS: u32 = 64;
 const TARGET_GROUPS_SOFTWARE: usize = 64;
 const TARGET_GROUPS_GPU: usize = 1024;
 /// Rounds of a slice's loops: well below what ends loops on llvmpipe.
-const MAX_SLICE_ROUNDS: usize = 32_768;
+const MAX_SLICE_ITERATIONS: usize = 32_768;
 
 fn pick(pair: &'static [Shader; 2], gpu: GpuTraits) -> &'static Shader {
     &pair[usize::from(gpu.has_shuffles)]
@@ -133,13 +135,13 @@ fn strips_per_group(gpu: GpuTraits) -> u32 {
 }
 
 /// Rounds over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
-fn kernel_rounds(geometry: &Geometry, channels: usize) -> usize {
+fn kernel_iterations(geometry: &Geometry, channels: usize) -> usize {
     let [height, width] = geometry.kernel;
     channels * (1 + height * (1 + width.div_ceil(STRIP)))
 }
 
 /// Workgroups over all strips of rows of `width` pixels and all tiles of channels.
-fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: usize, gpu: GpuTraits) -> [u32; 3] {
+fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: usize, gpu: GpuTraits) -> Grid {
     let strips = geometry.batch * height * width.div_ceil(STRIP);
     let tiles = geometry.conv.groups * group_channels.div_ceil(CHANNELS);
     grid(strips.div_ceil(strips_per_group(gpu) as usize) * tiles, 1)
@@ -147,13 +149,13 @@ fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: 
 
 pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
     let entry_point = if is_vec4(geometry) { "strips_vec4" } else { "strips" };
-    let groups = strip_grid(geometry, geometry.output, geometry.group_out(), gpu);
+    let iterations = kernel_iterations(geometry, geometry.group_in());
+    let work = strip_grid(geometry, geometry.output, geometry.group_out(), gpu).iterations(iterations);
     // Without a bias the weight stands in its place and is not read.
     let bias = Binding::Input(if has_bias { 2 } else { 1 });
     let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
-    let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &params(geometry), bindings, groups)
+    let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &params(geometry), bindings, work)
         .constant("HAS_BIAS", u32::from(has_bias))
-        .loop_rounds(kernel_rounds(geometry, geometry.group_in()))
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
     with_constants(dispatch, geometry).into()
@@ -162,10 +164,10 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
 pub fn grad_input(geometry: &Geometry, gpu: GpuTraits) -> Dispatches {
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
     let entry_point = if is_vec4 { "strips_vec4" } else { "strips" };
-    let groups = strip_grid(geometry, geometry.input, geometry.group_in(), gpu);
+    let iterations = kernel_iterations(geometry, geometry.group_out());
+    let work = strip_grid(geometry, geometry.input, geometry.group_in(), gpu).iterations(iterations);
     let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-    let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &params(geometry), bindings, groups)
-        .loop_rounds(kernel_rounds(geometry, geometry.group_out()))
+    let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &params(geometry), bindings, work)
         .constant("WORKGROUP", strips_per_group(gpu));
     with_constants(dispatch, geometry).into()
 }
@@ -180,19 +182,18 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
     let rows = geometry.batch * geometry.output[0];
     let target = if gpu.is_software { TARGET_GROUPS_SOFTWARE } else { TARGET_GROUPS_GPU };
     let wanted_slices = target.div_ceil(groups_per_slice).clamp(1, rows);
-    let most_rows = (MAX_SLICE_ROUNDS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
+    let most_rows = (MAX_SLICE_ITERATIONS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
     let rows_per_slice = rows.div_ceil(wanted_slices).min(most_rows);
     let num_slices = rows.div_ceil(rows_per_slice);
     let num_sums = geometry.out_channels * (geometry.patch_elems() + 1);
 
-    let slice_rounds = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
+    let slice_iterations = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
     let params = Params { rows_per_slice: to_u32(rows_per_slice), ..params(geometry) };
     let shader = pick(&GRAD_WEIGHT, gpu);
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
     let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0)];
-    let first = Dispatch::new(shader, entry_point, &params, bindings, grid(groups_per_slice * num_slices, 1))
-        .loop_rounds(slice_rounds)
-        .constant("WORKGROUP", GRAD_WEIGHT_THREADS);
+    let work = grid(groups_per_slice * num_slices, 1).iterations(slice_iterations);
+    let first = Dispatch::new(shader, entry_point, &params, bindings, work).constant("WORKGROUP", GRAD_WEIGHT_THREADS);
     let (entry_point, mut bindings) = ("sum_slices_weight", vec![Binding::Scratch(0), Binding::Output(0)]);
     let entry_point = if has_bias {
         bindings.push(Binding::Output(1));
@@ -200,9 +201,8 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
     } else {
         entry_point
     };
-    let second = Dispatch::new(shader, entry_point, &params, bindings, grid(num_sums, SUM_THREADS))
-        .loop_rounds(num_slices)
-        .constant("SUM_WORKGROUP", SUM_THREADS);
+    let work = grid(num_sums, SUM_THREADS).iterations(num_slices);
+    let second = Dispatch::new(shader, entry_point, &params, bindings, work).constant("SUM_WORKGROUP", SUM_THREADS);
     Dispatches {
         list: vec![with_constants(first, geometry), with_constants(second, geometry)],
         scratch_elems: vec![num_slices * num_sums],

@@ -75,7 +75,7 @@ impl ClassLoss {
         match self.scores {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
             Scores::Logits => {
-                let max = row.iter().fold(F::LOWEST, |max, &x| x.max(max));
+                let max = row.iter().fold(-F::INFINITY, |max, &x| x.max(max));
                 RowScale { max, sum: parallel::sum(row.len(), |c| (row[c] - max).exp()) }
             }
         }
@@ -103,10 +103,11 @@ impl ClassLoss {
         let (own, each) = self.shares::<F>(row.len());
         let of_label = own * weights[class];
         match self.scores {
+            // The other classes have no part in the loss; there is no smoothing here.
             Scores::LogProbs => {
-                for (out, &weight) in out.iter_mut().zip(weights) {
-                    *out = -(grad * (each * weight));
-                }
+                out.fill(F::ZERO);
+                out[class] = -(grad * of_label);
+                return;
             }
             Scores::Logits => {
                 let scale = self.row_scale(row);

@@ -1,7 +1,7 @@
 //! The launches of the losses: all in one where a workgroup can reduce the batch, else slices of rows and a merge.
 
 use super::{ClassLoss, Reduction, Scores, dims};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 
 params! {
     struct Params {
@@ -17,6 +17,8 @@ pub static SHADER: Shader = Shader {
     name: "cross_entropy",
     source: concat!(
         include_str!("../../../../shaders/lib/index.wgsl"),
+        include_str!("../../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../../shaders/lib/math.wgsl"),
         include_str!("../../../../shaders/cross_entropy.wgsl")
     ),
     params: Params::FIELDS,
@@ -42,12 +44,12 @@ pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     let slice_rows = slice_rows(num_classes);
     if num_rows <= slice_rows {
         let bindings = [Input(0), Input(1), Input(2), Output(0), Output(1)];
-        return op.launch("whole", dims, bindings, [1, 1, 1]).into();
+        return op.launch("whole", dims, bindings, Grid::ONE).into();
     }
     let num_slices = num_rows.div_ceil(slice_rows);
     let slices = [Input(0), Input(1), Input(2), ScratchMut(0)];
     let merge = [Scratch(0), Output(0), Output(1)];
-    let list = vec![op.launch("slices", dims, slices, grid(num_slices, 1)), op.launch("merge", dims, merge, [1, 1, 1])];
+    let list = vec![op.launch("slices", dims, slices, grid(num_slices, 1)), op.launch("merge", dims, merge, Grid::ONE)];
     Dispatches { list, scratch_elems: vec![2 * num_slices] }
 }
 
@@ -83,7 +85,7 @@ impl ClassLoss {
         entry_point: &'static str,
         dims: [usize; 2],
         bindings: impl Into<Vec<Binding>>,
-        workgroups: [u32; 3],
+        workgroups: Grid,
     ) -> Dispatch {
         let reduction: u32 = match self.attributes.reduction {
             Reduction::None => 0,
@@ -92,14 +94,14 @@ impl ClassLoss {
         };
         let workgroup_size = WORKGROUP_SIZE as usize;
         // Up to four walks over a row's classes: maximum, sum, weights, gradient.
-        let row_rounds = 1 + 4 * dims[1];
-        let loop_rounds = match entry_point {
+        let row_iterations = 1 + 4 * dims[1];
+        let iterations = match entry_point {
             "merge" => dims[0].div_ceil(slice_rows(dims[1])).div_ceil(workgroup_size),
-            "whole" | "slices" => slice_rows(dims[1]).min(dims[0]).div_ceil(workgroup_size) * row_rounds,
-            _ => row_rounds,
+            "whole" | "slices" => slice_rows(dims[1]).min(dims[0]).div_ceil(workgroup_size) * row_iterations,
+            _ => row_iterations,
         };
-        Dispatch::new(&SHADER, entry_point, &self.params(dims), bindings, workgroups)
-            .loop_rounds(loop_rounds + workgroup_size)
+        let work = workgroups.iterations(iterations + workgroup_size);
+        Dispatch::new(&SHADER, entry_point, &self.params(dims), bindings, work)
             .constant("WG", WORKGROUP_SIZE)
             .constant("LOG_PROBS", u32::from(self.scores == Scores::LogProbs))
             .constant("REDUCTION", reduction)

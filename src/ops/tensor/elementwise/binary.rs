@@ -100,8 +100,8 @@ impl Operation for BinaryBackward {
             walk.for_rows(start..start + piece.len(), |at, [g_at, a_at, b_at], [g_step, a_step, b_step], len| {
                 let out = &mut piece[at - start..at - start + len];
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out =
-                        grad[g_at + i * g_step] * function.derivative(by, a[a_at + i * a_step], b[b_at + i * b_step]);
+                    let (a, b) = (a[a_at + i * a_step], b[b_at + i * b_step]);
+                    *out = function.gradient(by, grad[g_at + i * g_step], a, b);
                 }
             });
         });
@@ -166,9 +166,11 @@ binary_methods! {
     div => Div,
     /// a to the power b, broadcast.
     pow => Pow,
-    /// The smaller of a and b, broadcast; in a tie each gets half the gradient (`torch.minimum`).
+    /// The smaller of a and b, broadcast; in a tie each gets half the gradient (`torch.minimum`). NaN where either is, and
+    /// then both get the gradient.
     minimum => Min,
-    /// The larger of a and b, broadcast; in a tie each gets half the gradient (`torch.maximum`).
+    /// The larger of a and b, broadcast; in a tie each gets half the gradient (`torch.maximum`). NaN where either is, and
+    /// then both get the gradient.
     maximum => Max,
     /// 1 where a = b, else 0, broadcast; no gradient.
     equal => Equal,

@@ -88,7 +88,6 @@ impl UnaryFunction {
             Abs => x.abs(),
             Square => x * x,
             Reciprocal => F::ONE / x,
-            Relu if x.is_nan() => x,
             Relu => x.max(F::ZERO),
             LeakyRelu { negative_slope } => {
                 if x > F::ZERO {
@@ -102,42 +101,44 @@ impl UnaryFunction {
             Gelu => x * normal_cdf(x),
             GeluTanh => x * gelu_tanh_share(x),
             Silu => x * sigmoid(x),
-            Softplus => x.max(F::ZERO) + (-x.abs()).exp().ln_1p(),
-            Clamp { min, max } => {
-                if x.is_nan() {
-                    x
-                } else {
-                    x.max(F::from_f64(min)).min(F::from_f64(max))
-                }
-            }
+            Softplus => softplus(x),
+            Clamp { min, max } => x.max(F::from_f64(min)).min(F::from_f64(max)),
             AddScalar(value) => x + F::from_f64(value),
             MulScalar(value) => x * F::from_f64(value),
-            PowScalar(2.0) => x * x,
-            PowScalar(exponent) => x.powf(F::from_f64(exponent)),
+            PowScalar(exponent) => power(x, exponent),
             Sign => sign(x),
         }
     }
 
-    /// The derivative at `v`: the input, or the output where [`Self::differentiates_by_output`].
+    /// `grad` times the derivative at `v`: the input, or the output where [`Self::differentiates_by_output`]. Where the
+    /// function is flat the gradient is 0 whatever comes from above, as in PyTorch.
     #[inline(always)]
-    pub(super) fn derivative<F: Float>(self, v: F) -> F {
+    pub(super) fn gradient<F: Float>(self, grad: F, v: F) -> F {
+        let pass = |passes: bool| if passes { grad } else { F::ZERO };
+        match self {
+            Neg => -grad,
+            Log => grad / v,
+            Sqrt => grad / (v + v),
+            // A NaN passes: nothing is known of which side it is on.
+            Relu => pass((v > F::ZERO) | v.is_nan()),
+            LeakyRelu { .. } if v > F::ZERO => grad,
+            LeakyRelu { negative_slope } => grad * F::from_f64(negative_slope),
+            Clamp { min, max } => pass((v > F::from_f64(min)) & (v < F::from_f64(max))),
+            AddScalar(_) => grad,
+            PowScalar(0.0) | Sign => F::ZERO,
+            _ => grad * self.derivative(v),
+        }
+    }
+
+    /// The derivative, for those functions whose gradient is a product with it.
+    #[inline(always)]
+    fn derivative<F: Float>(self, v: F) -> F {
         let (half, one) = (F::from_f64(0.5), F::ONE);
         match self {
-            Neg => -one,
             Exp => v,
-            Log => one / v,
-            Sqrt => half / v,
             Abs => sign(v),
             Square => v + v,
             Reciprocal => -(v * v),
-            Relu => step(v > F::ZERO),
-            LeakyRelu { negative_slope } => {
-                if v > F::ZERO {
-                    one
-                } else {
-                    F::from_f64(negative_slope)
-                }
-            }
             Sigmoid => v * (one - v),
             // Not 1 − v², which near ±1 loses the digits that the difference keeps.
             Tanh => (one - v) * (one + v),
@@ -152,11 +153,11 @@ impl UnaryFunction {
                 s * (one + v * (one - s))
             }
             Softplus => sigmoid(v),
-            Clamp { min, max } => step(v > F::from_f64(min) && v < F::from_f64(max)),
-            AddScalar(_) => one,
             MulScalar(value) => F::from_f64(value),
-            PowScalar(0.0) | Sign => F::ZERO,
-            PowScalar(exponent) => F::from_f64(exponent) * v.powf(F::from_f64(exponent - 1.0)),
+            PowScalar(exponent) => F::from_f64(exponent) * power(v, exponent - 1.0),
+            Neg | Log | Sqrt | Relu | LeakyRelu { .. } | Clamp { .. } | AddScalar(_) | Sign => {
+                panic!("its gradient is no product with a derivative")
+            }
         }
     }
 }
@@ -175,6 +176,8 @@ pub(crate) enum BinaryFunction {
     Equal,
     /// 1 where the first is greater, else 0.
     Greater,
+    /// The binary cross-entropy of the sigmoid of the first, a logit, against the second, a target.
+    BceWithLogits,
 }
 
 impl BinaryFunction {
@@ -190,6 +193,7 @@ impl BinaryFunction {
             Max => 6,
             Equal => 7,
             Greater => 8,
+            BceWithLogits => 9,
         }
     }
 
@@ -204,6 +208,7 @@ impl BinaryFunction {
             Max => "maximum",
             Equal => "equal",
             Greater => "greater",
+            BceWithLogits => "bce_with_logits",
         }
     }
 
@@ -219,45 +224,43 @@ impl BinaryFunction {
             Max => x.max(y),
             Equal => step(x == y),
             Greater => step(x > y),
+            BceWithLogits => bce_with_logits(x, y),
         }
     }
 
+    /// `grad` times the derivative by one operand; 0 where the other operand alone counts, whatever comes from above.
     #[inline]
-    pub(super) fn derivative<F: Float>(self, by: Side, x: F, y: F) -> F {
+    pub(super) fn gradient<F: Float>(self, by: Side, grad: F, x: F, y: F) -> F {
         let second = by == Side::Second;
-        // All, half in a tie, or none.
-        let share = |won: bool| if x == y { F::from_f64(0.5) } else { step(won) };
+        // Half in a tie, nothing for the one that lost. A NaN neither ties nor loses, and both operands get all.
+        let share = |lost: bool| {
+            if x == y {
+                grad * F::from_f64(0.5)
+            } else if lost {
+                F::ZERO
+            } else {
+                grad
+            }
+        };
         match self {
-            Add => F::ONE,
-            Sub => {
-                if second {
-                    -F::ONE
-                } else {
-                    F::ONE
-                }
-            }
-            Mul => {
-                if second {
-                    x
-                } else {
-                    y
-                }
-            }
-            Div => {
-                if second {
-                    -x / (y * y)
-                } else {
-                    F::ONE / y
-                }
-            }
+            Sub if second => -grad,
+            Add | Sub => grad,
+            Mul => grad * if second { x } else { y },
+            // In this order neither y² overflows nor does it vanish.
+            Div if second => -grad * ((x / y) / y),
+            Div => grad / y,
             // At a base of 0 the power is constant in the exponent.
-            Pow if second && x == F::ZERO && y >= F::ZERO => F::ZERO,
-            Pow if second => x.powf(y) * x.ln(),
+            Pow if second && x == F::ZERO && y >= F::ZERO => grad * F::ZERO,
+            Pow if second => grad * (x.powf(y) * x.ln()),
             Pow if y == F::ZERO => F::ZERO,
-            Pow => y * x.powf(y - F::ONE),
-            Min => share((x < y) != second),
-            Max => share((x > y) != second),
+            Pow => grad * (y * x.powf(y - F::ONE)),
+            Min => share(if second { y > x } else { x > y }),
+            Max => share(if second { y < x } else { x < y }),
             Equal | Greater => F::ZERO,
+            BceWithLogits if second => -grad * x,
+            // σ(x) − y, for targets as they should be as a sum in which nothing cancels at 0 and 1.
+            BceWithLogits if y >= F::ZERO && y <= F::ONE => grad * ((F::ONE - y) * sigmoid(x) - y * sigmoid(-x)),
+            BceWithLogits => grad * (sigmoid(x) - y),
         }
     }
 }
@@ -292,8 +295,40 @@ fn sigmoid<F: Float>(x: F) -> F {
 }
 
 #[inline]
+fn softplus<F: Float>(x: F) -> F {
+    x.max(F::ZERO) + (-x.abs()).exp().ln_1p()
+}
+
+/// x to a power, by products and roots where PyTorch has it so; that is also more accurate on a GPU.
+#[inline]
+fn power<F: Float>(x: F, exponent: f64) -> F {
+    match exponent {
+        0.5 => x.sqrt(),
+        -0.5 => F::ONE / x.sqrt(),
+        1.0 => x,
+        -1.0 => F::ONE / x,
+        2.0 => x * x,
+        -2.0 => F::ONE / (x * x),
+        3.0 => x * x * x,
+        _ => x.powf(F::from_f64(exponent)),
+    }
+}
+
+/// max(x, 0) − x·y + ln(1 + e^−|x|) with the first two in one, so that nothing cancels for targets in [0, 1]. Infinite
+/// logits go by PyTorch's formula, whose terms cancel to NaN.
+#[inline]
+fn bce_with_logits<F: Float>(x: F, y: F) -> F {
+    if x.abs() == F::INFINITY {
+        return (F::ONE - y) * x + softplus(-x);
+    }
+    let linear = if x > F::ZERO { (F::ONE - y) * x } else { -(y * x) };
+    linear + (-x.abs()).exp().ln_1p()
+}
+
+/// By the complementary error function, since 1 + erf cancels for negative x.
+#[inline]
 fn normal_cdf<F: Float>(x: F) -> F {
-    F::from_f64(0.5) * (F::ONE + (x * F::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erf())
+    F::from_f64(0.5) * (-x * F::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erfc()
 }
 
 /// (1 + tanh u)/2 as sigmoid(2u), which keeps its digits where tanh has rounded to −1.

@@ -29,6 +29,8 @@ pub(crate) static SHADER: Shader = Shader {
     name: "elementwise",
     source: concat!(
         include_str!("../../../../shaders/lib/index.wgsl"),
+        include_str!("../../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../../shaders/lib/math.wgsl"),
         include_str!("../../../../shaders/elementwise.wgsl")
     ),
     params: Params::FIELDS,
@@ -58,7 +60,7 @@ fn launch<const N: usize>(
         alpha: alpha as f32,
         beta: beta as f32,
     };
-    Dispatch::new(&SHADER, entry_point, &params, bindings, grid(num_elems, WORKGROUP_SIZE))
+    Dispatch::new(&SHADER, entry_point, &params, bindings, grid(num_elems, WORKGROUP_SIZE).short_loops())
         .constant("WG", WORKGROUP_SIZE)
         .constant("FUNCTION", code)
         .constant("CONTIGUOUS", u32::from(walk.is_contiguous()))

@@ -2,6 +2,9 @@
 //! of Vulkan, Metal and DirectX 12, it stays within the limits that every WebGPU device has, and its `Params` are those
 //! of the Rust side. An adapter tests one back end; this tests the ones that are not there.
 
+mod loops;
+mod tint;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

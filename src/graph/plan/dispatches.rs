@@ -1,0 +1,24 @@
+//! What a plan asks of a GPU, without one: the kernels of its steps, for whoever wants to read or check them.
+
+use super::{Plan, Step};
+use crate::Result;
+use crate::ops::Operation;
+use crate::ops::kernel::{DispatchContext, Dispatches, GpuTraits};
+
+impl Step {
+    /// The dispatches of the step's op on a device of this kind.
+    pub(crate) fn dispatches(&self, gpu: GpuTraits) -> Result<Dispatches> {
+        let (inputs, outputs) = (self.input_types(), self.output_types());
+        self.op.dispatches(&DispatchContext { inputs: &inputs, outputs: &outputs, gpu })
+    }
+}
+
+impl Plan {
+    /// The dispatches of each step, in order, as they are on a device of this kind.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where an op has no kernels.
+    pub fn dispatches(&self, gpu: GpuTraits) -> Result<Vec<Dispatches>> {
+        self.steps.iter().map(|step| step.dispatches(gpu)).collect()
+    }
+}
