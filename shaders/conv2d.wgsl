@@ -123,7 +123,7 @@ fn strips(
                     if TAPS > 2u { window.high.y = input_at(row, is_inside, x + 5u); }
                     if TAPS > 3u { window.high.z = input_at(row, is_inside, x + 6u); }
                     if TAPS > 4u { window.high.w = input_at(row, is_inside, x + 7u); }
-                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, lane);
+                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
                 } else {
                     let v_0 = input4_at(row, is_inside, x, STRIDE_W);
                     var v_1 = v_0;
@@ -134,7 +134,7 @@ fn strips(
                     if TAPS > 2u { v_2 = input4_at(row, is_inside, x + 2u * DILATION_W, STRIDE_W); }
                     if TAPS > 3u { v_3 = input4_at(row, is_inside, x + 3u * DILATION_W, STRIDE_W); }
                     if TAPS > 4u { v_4 = input4_at(row, is_inside, x + 4u * DILATION_W, STRIDE_W); }
-                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, lane);
+                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, local_index);
                 }
             }
         }
@@ -191,7 +191,7 @@ fn strips_vec4(
             if shift + TAPS > 1u { second = input_quad(row, is_inside, quad + 1u); }
             if shift + TAPS > 5u { third = input_quad(row, is_inside, quad + 2u); }
             let window = shifted_window(first, second, third, shift);
-            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, lane);
+            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
         }
     }
     store_quad(strip, 0u, tile.row_0);

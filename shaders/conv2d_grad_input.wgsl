@@ -118,7 +118,7 @@ fn strips(
                     if TAPS > 2u { window.high.y = grad_at(at, x + 5u); }
                     if TAPS > 3u { window.high.z = grad_at(at, x + 6u); }
                     if TAPS > 4u { window.high.w = grad_at(at, x + 7u); }
-                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, lane);
+                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
                 } else {
                     let v_0 = grad4_at(at, x);
                     var v_1 = v_0;
@@ -129,7 +129,7 @@ fn strips(
                     if TAPS > 2u { v_2 = grad4_at(at, x + 2u * DILATION_W); }
                     if TAPS > 3u { v_3 = grad4_at(at, x + 3u * DILATION_W); }
                     if TAPS > 4u { v_4 = grad4_at(at, x + 4u * DILATION_W); }
-                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, lane);
+                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, local_index);
                 }
             }
         }
@@ -184,7 +184,7 @@ fn strips_vec4(
             if shift + TAPS > 1u { second = grad_quad(at, quad + 1u); }
             if shift + TAPS > 5u { third = grad_quad(at, quad + 2u); }
             let window = shifted_window(first, second, third, shift);
-            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, lane);
+            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
         }
     }
     store_quad(strip, 0u, tile.row_0);

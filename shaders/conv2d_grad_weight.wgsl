@@ -226,7 +226,7 @@ fn slices(
         for (var x = 0u; x < params.out_w; x += STRIP) {
             let grads = vec4<f32>(grad_at(strip, x), grad_at(strip, x + 1u), grad_at(strip, x + 2u), grad_at(strip, x + 3u));
             bias_sum += grads.x + grads.y + grads.z + grads.w;
-            share(grads, lane);
+            share(grads, local_index);
             let input_x = x * STRIDE_W + at.first_tap * DILATION_W - PADDING_W;
             if STRIDE_W == 1u && DILATION_W == 1u {
                 var window = RowWindow(input4_at(strip, input_x, 1u), vec4<f32>());
@@ -283,7 +283,7 @@ fn slices_vec4(
         for (var quad = 0u; quad < params.out_w / 4u; quad += 1u) {
             let grads = grad_output_vec4[strip.grad_row * (params.out_w / 4u) + quad];
             bias_sum += grads.x + grads.y + grads.z + grads.w;
-            share(grads, lane);
+            share(grads, local_index);
             let first = input_quad(strip, quad - padding_quads);
             var second = vec4<f32>();
             var third = vec4<f32>();

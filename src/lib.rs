@@ -28,6 +28,8 @@ pub mod registry;
 pub mod report;
 pub mod rng;
 pub mod run;
+#[cfg(feature = "sanitize")]
+pub mod sanitize;
 pub mod schedule;
 pub mod sweep;
 pub mod train;

@@ -41,7 +41,7 @@ fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if index >= params.num_vec4 {
         return;
     }
-    var element: Element;
+    var element = Element();
     element.param = param[index];
     element.grad = grad[index];
     if HAS_STATE_0 == 1u {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::gpu::{self, GpuDevice, Kernels, Profile};
+use crate::ops::cpu::isa;
+use crate::ops::cpu::threads::Threads;
 use crate::ops::kernel::GpuTraits;
 use crate::{Error, Result};
 
@@ -155,7 +157,7 @@ fn cpu_info() -> DeviceInfo {
         name: "cpu".to_owned(),
         kind: "processor",
         backend: "wgrad's own kernels".to_owned(),
-        driver: format!("{} threads", rayon::current_num_threads()),
+        driver: format!("{} threads, {}", Threads::current().num_threads(), isa::name()),
         limits: Vec::new(),
         features: Vec::new(),
         is_software: false,

@@ -28,6 +28,8 @@ use step_count::StepCounts;
 pub(crate) use step_table::CountedColumns;
 pub use step_table::StepTable;
 
+pub use crate::ops::cpu::threads::Threads;
+
 use crate::graph::StateKind;
 use crate::graph::plan::{Operand, Plan};
 use crate::tensor::Tensor;
@@ -96,6 +98,16 @@ impl Program {
             Device::CpuF64 => Box::new(cpu::CpuExecutor::<f64>::new(&plans, &layout)),
             Device::Gpu(gpu) => Box::new(gpu::GpuExecutor::new(gpu, &plans, &layout)?),
         };
+        Program::with_executor(plans, layout, executor, seed)
+    }
+
+    /// A program on an executor that was made for these plans, with every state at its initial value.
+    pub(crate) fn with_executor(
+        plans: Vec<Plan>,
+        layout: StateLayout,
+        executor: Box<dyn Executor>,
+        seed: u64,
+    ) -> Result<Program> {
         let mut program = Program { plans, layout, executor, kept: false, counts: StepCounts::default() };
         program.initialize(seed)?;
         Ok(program)

@@ -86,8 +86,30 @@ fn verify_by(
     plan: &Plan,
     (states, table, seed): (&StateDict, &StepTable, u64),
 ) -> Result<Report> {
-    let mut reference = Program::compile(reference, vec![plan.clone()], seed)?;
-    let mut candidate = Program::compile(device, vec![plan.clone()], seed)?;
+    let programs =
+        [Program::compile(device, vec![plan.clone()], seed)?, Program::compile(reference, vec![plan.clone()], seed)?];
+    verify_programs(compare, programs, plan, (states, table))
+}
+
+/// [`verify`] for a program of one plan that was compiled already.
+#[cfg(feature = "sanitize")]
+pub(crate) fn verify_program(
+    candidate: Program,
+    plan: &Plan,
+    states: &StateDict,
+    table: &StepTable,
+    seed: u64,
+) -> Result<Report> {
+    let reference = Program::compile(&Device::CpuF64, vec![plan.clone()], seed)?;
+    verify_programs(compare, [candidate, reference], plan, (states, table))
+}
+
+fn verify_programs(
+    compare: Compare,
+    [mut candidate, mut reference]: [Program; 2],
+    plan: &Plan,
+    (states, table): (&StateDict, &StepTable),
+) -> Result<Report> {
     for (name, tensor) in states {
         reference.write(name, tensor)?;
         candidate.write(name, tensor)?;

@@ -155,8 +155,8 @@ impl Arrays {
     /// What the user's function reads, and what it writes.
     fn views<'a>(
         &'a mut self,
-        inputs: &[&'a TensorType],
-        outputs: &[&'a TensorType],
+        inputs: &'a [TensorType],
+        outputs: &'a [TensorType],
     ) -> (Vec<Array<'a>>, Vec<ArrayMut<'a>>) {
         let read = self.inputs.iter().zip(inputs).map(|(data, ty)| Array { shape: &ty.shape, data }).collect();
         let write =
@@ -230,7 +230,7 @@ impl Operation for Custom {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let mut arrays = Arrays::new(ctx);
-        let (inputs, mut outputs) = arrays.views(&ctx.inputs, &ctx.outputs);
+        let (inputs, mut outputs) = arrays.views(ctx.inputs, ctx.outputs);
         self.0.forward(&inputs, &mut outputs);
         arrays.store(ctx);
     }
@@ -282,7 +282,7 @@ impl Operation for CustomBackward {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let mut arrays = Arrays::new(ctx);
-        let (given, mut grad_inputs) = arrays.views(&ctx.inputs, &ctx.outputs);
+        let (given, mut grad_inputs) = arrays.views(ctx.inputs, ctx.outputs);
         let (inputs, given) = given.split_at(self.num_inputs);
         let (outputs, grad_outputs) = given.split_at(self.num_outputs);
         self.op.backward(inputs, outputs, grad_outputs, &mut grad_inputs);

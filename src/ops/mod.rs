@@ -134,6 +134,7 @@ op_list! {
     Conv2d(conv2d::Conv2d),
     Conv2dGradInput(conv2d::Conv2dGradInput),
     Conv2dGradWeight(conv2d::Conv2dGradWeight),
+    Conv2dPooledBackward(conv2d::Conv2dPooledBackward),
     PackedUpdate(packed_update::PackedUpdate),
     Accumulate(accumulate::Accumulate),
     ClipGradNorm(clip_gradients::ClipGradNorm),

@@ -12,7 +12,7 @@ use super::images::Images;
 use super::ledger::{Ledger, Status, TrialRecord};
 use super::search::{Leg, Search};
 use super::trial::{self, End, News, Progress, Stop, Task};
-use crate::exec::Device;
+use crate::exec::{Device, Threads};
 use crate::run::folder::{lock, unique_folder};
 use crate::run::{RunData, setup};
 use crate::train::EpochReport;
@@ -88,7 +88,7 @@ pub enum Finish {
 /// rounds of seven, 1.03 to 1.34 times, median 1.21); one on a GPU.
 pub fn default_jobs(device: &Device) -> usize {
     match device {
-        Device::Cpu | Device::CpuF64 => rayon::current_num_threads(),
+        Device::Cpu | Device::CpuF64 => Threads::current().num_threads(),
         Device::Gpu(_) => 1,
     }
 }
@@ -157,7 +157,7 @@ impl SweepFolder {
         let mut search = sweep.search()?;
         ledger.restore(&mut search, sweep.metric());
         let jobs = options.jobs.max(1);
-        let threads = (rayon::current_num_threads() / jobs).max(1);
+        let threads = (Threads::current().num_threads() / jobs).max(1);
         let halt = AtomicBool::new(false);
         let is_stopping = || halt.load(Ordering::Relaxed) || (options.stop)();
         let (sender, messages) = mpsc::channel();
@@ -184,7 +184,7 @@ impl SweepFolder {
                                     epochs: leg.epochs,
                                     stop: is_stopping,
                                 };
-                                let ended = in_pool(threads, || trial::train(&task, &mut tell));
+                                let ended = Threads::new(threads).install(|| trial::train(&task, &mut tell));
                                 let _ = sender.send(Message::Ended(leg.trial, ended));
                             });
                         })
@@ -216,17 +216,6 @@ impl SweepFolder {
 fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
     halt.store(true, Ordering::Relaxed);
     failure.get_or_insert(error);
-}
-
-/// Computes on threads of its own: what is nested in it divides its work among them.
-fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let failed = |error: rayon::ThreadPoolBuildError| Error::Io {
-        action: "start",
-        path: "a thread".into(),
-        source: std::io::Error::other(error),
-    };
-    pool.map_err(failed)?.install(work)
 }
 
 /// What the deciding thread holds.

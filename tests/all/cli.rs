@@ -372,6 +372,22 @@ fn a_training_step_agrees_with_the_reference() {
     }
 }
 
+/// The kernels are a GPU's, whatever is here.
+#[cfg(feature = "sanitize")]
+#[test]
+fn an_estimate_names_every_kernel_and_says_that_it_is_one() {
+    let args = ["profile", "--data", DATA, "--batch-size", "2", "--estimate", "h100"];
+    let stdout = succeeds(Place::new().lenet(&args));
+    assert!(stdout.contains("An estimate for the NVIDIA H100"), "{stdout}");
+    for kernel in ["conv2d.", "max_pool2d.", "matmul.tiled", "cross_entropy."] {
+        assert!(stdout.contains(kernel), "{kernel} is not in:\n{stdout}");
+    }
+    assert!(stdout.contains("within a factor of two"), "{stdout}");
+    let refused = Place::new().lenet(&["profile", "--data", DATA, "--estimate", "cray"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("h100, 4090, m2"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_profile_names_every_op_and_its_share() {
     let stdout = succeeds(Place::new().lenet(&["profile", "--data", DATA, "--device", "cpu", "--batch-size", "4"]));

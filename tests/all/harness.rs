@@ -41,6 +41,11 @@ pub fn check_every_kernel(cases: Vec<Case>) {
     check_on(&[gpu(), like_gpu, like_software, &Device::Cpu], cases);
 }
 
+/// Checks the CPU's kernels alone, in f32 against f64.
+pub fn check_cpu(cases: Vec<Case>) {
+    check_on(&[&Device::Cpu], cases.into_iter().map(Case::without_gradient_check).collect());
+}
+
 fn check_on(devices: &[&Device], cases: Vec<Case>) {
     assert!(!cases.is_empty());
     let failures: Vec<String> = cases.iter().filter_map(|case| check_case_on(devices, case).err()).collect();
@@ -66,13 +71,9 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
     if case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs() {
         runs.extend(SPECIAL.map(|special| (format!(", with {special:?}"), case.special_tensors(special))));
     }
-    // The scalars that cases use; those that a plan does not read are left out.
-    let table = StepTable::new(1).constant("start", 3.0).constant("step", 5.0);
+    let table = scalars();
     for (with, tensors) in runs {
-        let named = tensors.into_iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor));
-        // Inputs that nothing reads are not in the plan.
-        let is_read = |name: &str| plan.states().iter().any(|spec| spec.name == name);
-        let inputs: StateDict = named.filter(|(name, _)| is_read(name)).collect();
+        let inputs = inputs_of(tensors, &plan);
         for device in devices {
             let verify = if with.is_empty() { verify } else { verify_kinds };
             let report = verify(device, &plan, &inputs, &table, 0).map_err(|error| fail("verify", &error))?;
@@ -96,6 +97,17 @@ const SPECIAL: [&[f32]; 3] =
 
 /// Up to this many elements, so that the suite stays short; every kernel has a case below it.
 const MAX_SPECIAL_ELEMS: usize = 20_000;
+
+/// The inputs of a case by name, but for those that nothing reads, which are not in the plan.
+pub fn inputs_of(tensors: Vec<Tensor>, plan: &Plan) -> StateDict {
+    let named = tensors.into_iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor));
+    named.filter(|(name, _)| plan.states().iter().any(|spec| spec.name == *name)).collect()
+}
+
+/// The scalars that cases use; those that a plan does not read are left out.
+pub fn scalars() -> StepTable {
+    StepTable::new(1).constant("start", 3.0).constant("step", 5.0)
+}
 
 /// The plan of a case's outputs and, where it has gradients, of all of those under random output gradients.
 pub fn plan_with_gradients(case: &Case) -> wgrad::Result<Plan> {

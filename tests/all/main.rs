@@ -23,6 +23,8 @@ mod optim_more;
 mod optim_steps;
 mod properties;
 mod report;
+#[cfg(feature = "sanitize")]
+mod sanitize;
 mod shaders;
 mod special;
 mod train;

@@ -322,8 +322,7 @@ fn bits(device: &Device, seed: u64, steps_per_submission: Option<usize>) -> Vec<
 #[test]
 fn runs_on_the_cpu_are_the_same_whatever_the_number_of_threads() {
     let with_threads = |num_threads: usize, seed: u64| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
-        pool.install(|| bits(&Device::Cpu, seed, None))
+        wgrad::exec::Threads::new(num_threads).install(|| bits(&Device::Cpu, seed, None))
     };
     let one = with_threads(1, 1);
     assert!(one == bits(&Device::Cpu, 1, None), "a run repeats");

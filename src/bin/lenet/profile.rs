@@ -1,5 +1,8 @@
 //! `lenet profile`: where the time of a training step goes, op by op.
 
+#[cfg(feature = "sanitize")]
+mod estimate;
+
 use std::process::ExitCode;
 
 use wgrad::exec::profile::OpTime;
@@ -7,13 +10,17 @@ use wgrad::run::{RunData, setup};
 use wgrad::{Device, Result};
 
 use crate::console;
-use crate::options::StepOptions;
+use crate::options::ProfileOptions;
 
 /// Runs of the step that the medians are over.
 const REPEATS: usize = 100;
 
-pub fn run(options: StepOptions) -> Result<ExitCode> {
-    let config = options.config()?;
+pub fn run(options: ProfileOptions) -> Result<ExitCode> {
+    #[cfg(feature = "sanitize")]
+    if let Some(machine) = options.estimate {
+        return estimate::run(options.step, &machine);
+    }
+    let config = options.step.config()?;
     let (device, reason) = Device::select(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;

@@ -1,209 +1,142 @@
 //! The CPU device: runs a plan op by op with the CPU kernels of `ops/`, generic over the float. In f32 it is what a
 //! machine without a GPU trains on; in f64 it is the reference that every GPU kernel is held to.
+//!
+//! All memory is made, and every operand's place in it found, when the program is compiled; a step allocates nothing.
+
+mod memory;
+
+use memory::Block;
 
 use super::{Executor, Progress, StateLayout, StepTable};
 use crate::Result;
 use crate::graph::plan::{Operand, Plan, Step, Storage};
-use crate::ops::Operation;
-use crate::ops::cpu::{CpuContext, Float, Slice, SliceMut};
-use crate::tensor::{DType, Tensor, TensorData, TensorType};
+use crate::ops::cpu::{CpuContext, Float, Memory, Operands};
+use crate::ops::{Op, Operation};
+use crate::tensor::{Tensor, TensorType};
 
-/// Memory of one value or slot.
-#[derive(Clone, Debug)]
-enum Buffer<F> {
-    Float(Vec<F>),
-    U32(Vec<u32>),
-    U8(Vec<u8>),
-}
-
-impl<F: Float> Buffer<F> {
-    fn zeros(dtype: DType, num_elems: usize) -> Self {
-        match dtype {
-            DType::F32 => Buffer::Float(vec![F::ZERO; num_elems]),
-            DType::U32 => Buffer::U32(vec![0; num_elems]),
-            DType::U8 => Buffer::U8(vec![0; num_elems]),
-        }
-    }
-
-    fn read(&self, num_elems: usize) -> Slice<'_, F> {
-        match self {
-            Buffer::Float(data) => Slice::Float(&data[..num_elems]),
-            Buffer::U32(data) => Slice::U32(&data[..num_elems]),
-            Buffer::U8(data) => Slice::U8(&data[..num_elems]),
-        }
-    }
-
-    fn write(&mut self, num_elems: usize) -> SliceMut<'_, F> {
-        match self {
-            Buffer::Float(data) => SliceMut::Float(&mut data[..num_elems]),
-            Buffer::U32(data) => SliceMut::U32(&mut data[..num_elems]),
-            Buffer::U8(_) => panic!("no op writes bytes"),
-        }
-    }
-
-    fn fill_from(&mut self, tensor: &Tensor) {
-        match (self, tensor.data()) {
-            (Buffer::Float(data), TensorData::F32(new)) => {
-                data.iter_mut().zip(new).for_each(|(old, &new)| *old = F::from_f64(f64::from(new)));
-            }
-            (Buffer::Float(data), TensorData::F64(new)) => {
-                data.iter_mut().zip(new).for_each(|(old, &new)| *old = F::from_f64(new));
-            }
-            (Buffer::U32(data), TensorData::U32(new)) => data[..new.len()].copy_from_slice(new),
-            (Buffer::U8(data), TensorData::U8(new)) => data[..new.len()].copy_from_slice(new),
-            _ => panic!("the program checked the element type"),
-        }
-    }
-
-    fn tensor(&self, ty: &TensorType) -> Tensor {
-        let data = match self.read(ty.shape.num_elems()) {
-            Slice::Float(data) if size_of::<F>() == 8 => TensorData::F64(data.iter().map(|x| x.to_f64()).collect()),
-            // Here F is f32, so this narrows nothing.
-            Slice::Float(data) => TensorData::F32(data.iter().map(|x| x.to_f64() as f32).collect()),
-            Slice::U32(data) => TensorData::U32(data.to_vec()),
-            Slice::U8(data) => TensorData::U8(data.to_vec()),
-        };
-        Tensor::new(ty.shape.clone(), data).expect("as many elements as the type has were taken")
-    }
+/// A step with its operands in memory.
+struct ReadyStep {
+    op: Op,
+    operands: Operands,
+    /// Room for the marks of [`CpuContext`].
+    taken: Vec<bool>,
+    guard: Option<usize>,
 }
 
 /// What one entry computes with.
-struct Entry<F> {
-    plan: Plan,
+struct Entry {
     /// For each of the plan's states, its index in the program.
     states: Vec<usize>,
-    scalars: Vec<Buffer<F>>,
-    constants: Vec<Buffer<F>>,
-    slots: Vec<Buffer<F>>,
-    packs: Vec<Vec<Buffer<F>>>,
+    scalars: Vec<Block>,
+    constants: Vec<Block>,
+    slots: Vec<Block>,
+    packs: Vec<Vec<Block>>,
+    steps: Vec<ReadyStep>,
 }
 
 /// A program on the CPU.
 pub(crate) struct CpuExecutor<F> {
-    entries: Vec<Entry<F>>,
-    states: Vec<Buffer<F>>,
-    kept: Vec<Option<Buffer<F>>>,
+    entries: Vec<Entry>,
+    states: Vec<Block>,
+    kept: Vec<Option<Block>>,
     state_types: Vec<TensorType>,
+    float: std::marker::PhantomData<F>,
 }
 
 impl<F: Float> CpuExecutor<F> {
     pub fn new(plans: &[Plan], layout: &StateLayout) -> Self {
-        let zeros = |ty: &TensorType| Buffer::zeros(ty.dtype, ty.shape.num_elems());
-        let entry = |(plan, states): (&Plan, &Vec<usize>)| Entry {
-            plan: plan.clone(),
-            states: states.clone(),
-            scalars: plan.scalars.iter().map(|(_, dtype)| Buffer::zeros(*dtype, 1)).collect(),
-            constants: plan.constants.iter().map(constant).collect(),
-            slots: plan.slots.iter().map(|slot| Buffer::zeros(slot.dtype, slot.num_elems)).collect(),
-            packs: plan.packs.iter().map(|pack| pack.members.iter().map(|m| zeros(&m.ty)).collect()).collect(),
-        };
+        let states: Vec<Block> = layout.specs.iter().map(|spec| zeros::<F>(&spec.ty)).collect();
+        let entries = plans.iter().zip(&layout.of_plan);
         CpuExecutor {
-            entries: plans.iter().zip(&layout.of_plan).map(entry).collect(),
-            states: layout.specs.iter().map(|spec| zeros(&spec.ty)).collect(),
-            kept: vec![None; layout.specs.len()],
+            entries: entries.map(|(plan, of_plan)| Entry::new::<F>(plan, of_plan.clone(), &states)).collect(),
+            states,
+            kept: layout.specs.iter().map(|_| None).collect(),
             state_types: layout.specs.iter().map(|spec| spec.ty.clone()).collect(),
+            float: std::marker::PhantomData,
         }
     }
 
     fn set_scalars(&mut self, entry: usize, table: &StepTable, step: usize) {
-        for (buffer, (_, value)) in self.entries[entry].scalars.iter_mut().zip(table.row(step)) {
-            match buffer {
-                Buffer::Float(data) => data[0] = F::from_f64(value),
-                // The table holds whole numbers in u32's range for such columns.
-                Buffer::U32(data) => data[0] = value as u32,
-                Buffer::U8(_) => panic!("scalars are floats or u32"),
-            }
+        for (block, (_, value)) in self.entries[entry].scalars.iter_mut().zip(table.row(step)) {
+            block.set_scalar::<F>(value);
         }
     }
 
     fn run_step(&mut self, entry: usize, index: usize) {
-        let Entry { plan, states, scalars, constants, slots, packs } = &mut self.entries[entry];
-        let step: &Step = &plan.steps[index];
-        let mut memory = Memory { states: &mut self.states, of_plan: states, scalars, constants, slots, packs };
-        let updates = step.op.updates();
-        // What the op writes is taken out of memory while it runs, so that the rest can be borrowed for reading.
-        let mut outputs: Vec<Buffer<F>> = step.outputs.iter().map(|operand| memory.take(operand.storage)).collect();
-        let mut updated: Vec<Buffer<F>> =
-            updates.iter().map(|&input| memory.take(step.inputs[input].storage)).collect();
-        let read = |(input, operand): (usize, &Operand)| {
-            if updates.contains(&input) { Slice::Float(&[]) } else { memory.get(operand.storage).read(elems(operand)) }
-        };
-        let mut ctx = CpuContext {
-            inputs: step.inputs.iter().map(|operand| &operand.ty).collect(),
-            outputs: step.outputs.iter().map(|operand| &operand.ty).collect(),
-            input_data: step.inputs.iter().enumerate().map(read).collect(),
-            output_data: outputs.iter_mut().zip(&step.outputs).map(|(b, operand)| b.write(elems(operand))).collect(),
-            updated: updated.iter_mut().zip(&updates).map(|(b, &i)| (i, b.write(elems(&step.inputs[i])))).collect(),
-        };
-        step.op.run(&mut ctx);
-        drop(ctx);
-        for (buffer, operand) in outputs.into_iter().zip(&step.outputs) {
-            *memory.get_mut(operand.storage) = buffer;
-        }
-        for (buffer, &input) in updated.into_iter().zip(&updates) {
-            *memory.get_mut(step.inputs[input].storage) = buffer;
-        }
+        let ReadyStep { op, operands, taken, .. } = &mut self.entries[entry].steps[index];
+        #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+        // SAFETY: the operands are those of blocks of this executor, which live and stay where they are, and which
+        // nothing else uses while it is borrowed mutably. `ReadyStep::new` checked that what a step writes overlaps
+        // nothing else of it.
+        let mut ctx = unsafe { CpuContext::<F>::new(operands, taken) };
+        op.run(&mut ctx);
     }
 
-    fn buffer(&mut self, entry: usize, storage: Storage) -> &mut Buffer<F> {
+    fn block(&mut self, entry: usize, storage: Storage) -> &mut Block {
         let Entry { states, scalars, constants, slots, packs, .. } = &mut self.entries[entry];
-        Memory { states: &mut self.states, of_plan: states, scalars, constants, slots, packs }.into_mut(storage)
+        match storage {
+            Storage::State(index) => &mut self.states[states[index]],
+            Storage::Scalar(index) => &mut scalars[index],
+            Storage::Constant(index) => &mut constants[index],
+            Storage::Slot(index) => &mut slots[index],
+            Storage::Pack { pack, member } => &mut packs[pack][member],
+        }
     }
 }
 
-fn elems(operand: &Operand) -> usize {
-    operand.ty.shape.num_elems()
+fn zeros<F: Float>(ty: &TensorType) -> Block {
+    Block::zeros::<F>(ty.dtype, ty.shape.num_elems())
 }
 
-fn constant<F: Float>(tensor: &Tensor) -> Buffer<F> {
-    let mut buffer = Buffer::zeros(tensor.dtype(), tensor.shape().num_elems());
-    buffer.fill_from(tensor);
-    buffer
-}
+impl Entry {
+    fn new<F: Float>(plan: &Plan, states: Vec<usize>, blocks: &[Block]) -> Entry {
+        let mut entry = Entry {
+            states,
+            scalars: plan.scalars.iter().map(|(_, dtype)| Block::zeros::<F>(*dtype, 1)).collect(),
+            constants: plan.constants.iter().map(Block::of_tensor::<F>).collect(),
+            slots: plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems)).collect(),
+            packs: plan.packs.iter().map(|pack| pack.members.iter().map(|m| zeros::<F>(&m.ty)).collect()).collect(),
+            steps: Vec::new(),
+        };
+        entry.steps =
+            plan.steps.iter().map(|step| ReadyStep::new(step, |operand| entry.memory(operand, blocks))).collect();
+        entry
+    }
 
-/// Everything that an entry's operands can point into.
-struct Memory<'a, F> {
-    states: &'a mut [Buffer<F>],
-    of_plan: &'a [usize],
-    scalars: &'a mut [Buffer<F>],
-    constants: &'a mut [Buffer<F>],
-    slots: &'a mut [Buffer<F>],
-    packs: &'a mut [Vec<Buffer<F>>],
-}
-
-impl<'a, F> Memory<'a, F> {
-    fn get(&self, storage: Storage) -> &Buffer<F> {
-        match storage {
-            Storage::State(index) => &self.states[self.of_plan[index]],
+    fn memory(&self, operand: &Operand, states: &[Block]) -> Memory {
+        let block = match operand.storage {
+            Storage::State(index) => &states[self.states[index]],
             Storage::Scalar(index) => &self.scalars[index],
             Storage::Constant(index) => &self.constants[index],
             Storage::Slot(index) => &self.slots[index],
             Storage::Pack { pack, member } => &self.packs[pack][member],
-        }
+        };
+        block.memory().first(operand.ty.shape.num_elems())
     }
+}
 
-    fn get_mut(&mut self, storage: Storage) -> &mut Buffer<F> {
-        match storage {
-            Storage::State(index) => &mut self.states[self.of_plan[index]],
-            Storage::Scalar(index) => &mut self.scalars[index],
-            Storage::Constant(index) => &mut self.constants[index],
-            Storage::Slot(index) => &mut self.slots[index],
-            Storage::Pack { pack, member } => &mut self.packs[pack][member],
+impl ReadyStep {
+    fn new(step: &Step, memory: impl Fn(&Operand) -> Memory) -> ReadyStep {
+        let mut updates = step.op.updates();
+        updates.sort_unstable();
+        let is_read = |input: &usize| updates.binary_search(input).is_err();
+        let read: Vec<Storage> =
+            (0..step.inputs.len()).filter(is_read).map(|input| step.inputs[input].storage).collect();
+        let mut written: Vec<Storage> = step.outputs.iter().map(|operand| operand.storage).collect();
+        written.extend(updates.iter().map(|&input| step.inputs[input].storage));
+        for (place, storage) in written.iter().enumerate() {
+            let is_alone = !read.contains(storage) && !written[..place].contains(storage);
+            assert!(is_alone, "{} writes to {storage:?}, which is another of its operands too", step.label());
         }
-    }
-
-    fn into_mut(self, storage: Storage) -> &'a mut Buffer<F> {
-        match storage {
-            Storage::State(index) => &mut self.states[self.of_plan[index]],
-            Storage::Scalar(index) => &mut self.scalars[index],
-            Storage::Constant(index) => &mut self.constants[index],
-            Storage::Slot(index) => &mut self.slots[index],
-            Storage::Pack { pack, member } => &mut self.packs[pack][member],
-        }
-    }
-
-    fn take(&mut self, storage: Storage) -> Buffer<F> {
-        std::mem::replace(self.get_mut(storage), Buffer::U8(Vec::new()))
+        let operands = Operands {
+            input_types: step.input_types(),
+            output_types: step.output_types(),
+            inputs: step.inputs.iter().map(&memory).collect(),
+            outputs: step.outputs.iter().map(&memory).collect(),
+            updates,
+        };
+        let taken = vec![false; written.len()];
+        ReadyStep { op: step.op.clone(), operands, taken, guard: step.guard }
     }
 }
 
@@ -211,8 +144,8 @@ impl<F: Float> Executor for CpuExecutor<F> {
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
         for step in 0..table.num_steps() {
             self.set_scalars(entry, table, step);
-            for index in 0..self.entries[entry].plan.steps.len() {
-                if table.is_on(self.entries[entry].plan.steps[index].guard, step) {
+            for index in 0..self.entries[entry].steps.len() {
+                if table.is_on(self.entries[entry].steps[index].guard, step) {
                     self.run_step(entry, index);
                 }
             }
@@ -230,20 +163,16 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()> {
-        self.buffer(entry, operand.storage).fill_from(tensor);
+        self.block(entry, operand.storage).fill_from::<F>(tensor);
         Ok(())
     }
 
     fn read(&mut self, entry: usize, operand: &Operand) -> Result<Tensor> {
-        Ok(self.buffer(entry, operand.storage).tensor(&operand.ty))
+        Ok(self.block(entry, operand.storage).tensor::<F>(&operand.ty))
     }
 
     fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()> {
-        match self.buffer(entry, operand.storage) {
-            Buffer::Float(data) => data.fill(F::from_f64(f64::NAN)),
-            Buffer::U32(data) => data.fill(u32::MAX),
-            Buffer::U8(_) => {}
-        }
+        self.block(entry, operand.storage).poison::<F>();
         Ok(())
     }
 
@@ -253,17 +182,19 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()> {
-        self.states[state].fill_from(tensor);
+        self.states[state].fill_from::<F>(tensor);
         Ok(())
     }
 
     fn read_state(&mut self, state: usize) -> Result<Tensor> {
-        Ok(self.states[state].tensor(&self.state_types[state]))
+        Ok(self.states[state].tensor::<F>(&self.state_types[state]))
     }
 
     fn keep(&mut self, states: &[usize]) -> Result<()> {
         for &state in states {
-            self.kept[state] = Some(self.states[state].clone());
+            self.kept[state]
+                .get_or_insert_with(|| zeros::<F>(&self.state_types[state]))
+                .copy_from::<F>(&self.states[state]);
         }
         Ok(())
     }
@@ -271,7 +202,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     fn restore(&mut self, states: &[usize]) -> Result<()> {
         for &state in states {
             if let Some(kept) = &self.kept[state] {
-                self.states[state] = kept.clone();
+                self.states[state].copy_from::<F>(kept);
             }
         }
         Ok(())
@@ -279,7 +210,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
 
     fn read_kept(&mut self, state: usize) -> Result<Tensor> {
         let kept = self.kept[state].as_ref().unwrap_or(&self.states[state]);
-        Ok(kept.tensor(&self.state_types[state]))
+        Ok(kept.tensor::<F>(&self.state_types[state]))
     }
 
     fn num_objects(&self) -> u64 {

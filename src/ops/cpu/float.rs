@@ -20,7 +20,7 @@ pub trait Float:
     + MulAssign
     + Div<Output = Self>
     + Neg<Output = Self>
-    + 'static
+    + bytemuck::Pod
 {
     /// 0.
     const ZERO: Self;
@@ -30,6 +30,15 @@ pub trait Float:
     const LARGEST: Self;
     /// Infinity.
     const INFINITY: Self;
+
+    /// The elements as f32 where that is what they are: the door to kernels that only f32 has.
+    fn as_f32(slice: &[Self]) -> Option<&[f32]> {
+        (size_of::<Self>() == size_of::<f32>()).then(|| bytemuck::cast_slice(slice))
+    }
+    /// [`Float::as_f32`] for elements to be written.
+    fn as_f32_mut(slice: &mut [Self]) -> Option<&mut [f32]> {
+        (size_of::<Self>() == size_of::<f32>()).then(|| bytemuck::cast_slice_mut(slice))
+    }
 
     /// The nearest value to a double.
     fn from_f64(value: f64) -> Self;
@@ -62,7 +71,7 @@ pub trait Float:
 }
 
 macro_rules! impl_float {
-    ($float:ident, $erfc:path) => {
+    ($float:ident, $exp:path, $tanh:path, $erfc:path) => {
         impl Float for $float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -80,7 +89,7 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                $float::exp(self)
+                $exp(self)
             }
             #[inline(always)]
             fn ln(self) -> Self {
@@ -100,7 +109,7 @@ macro_rules! impl_float {
             }
             #[inline(always)]
             fn tanh(self) -> Self {
-                $float::tanh(self)
+                $tanh(self)
             }
             #[inline(always)]
             fn erfc(self) -> Self {
@@ -130,5 +139,5 @@ macro_rules! impl_float {
     };
 }
 
-impl_float!(f32, libm::erfcf);
-impl_float!(f64, libm::erfc);
+impl_float!(f32, super::math::exp, super::math::tanh, libm::erfcf);
+impl_float!(f64, f64::exp, f64::tanh, libm::erfc);

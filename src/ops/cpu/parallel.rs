@@ -1,22 +1,15 @@
-//! Threads and vector units for CPU kernels. Work is cut into pieces by its shape alone, never by the number of
-//! threads, so results do not depend on the machine's cores.
+//! How CPU kernels cut their work up. Pieces are cut by shape alone, never by the number of threads, so results do not
+//! depend on the machine's cores.
 
-use rayon::prelude::*;
+use super::{Float, scratch, threads};
 
-use super::Float;
+pub(crate) use super::isa::simd;
 
-/// Below this many elements a piece of work is not worth waking a thread for: a rayon hand-over costs about as long
-/// as some ten thousand simple operations.
-const MIN_PARALLEL_ELEMS: usize = 16 * 1024;
+/// Below this many simple operations work is not worth handing over to another thread.
+const MIN_PARALLEL_ELEMS: usize = 8 * 1024;
 
 /// Elements of a piece of elementwise work: fits the first-level cache with its operands.
 const CHUNK_ELEMS: usize = 8 * 1024;
-
-/// Runs `body` compiled for the widest vector unit that the processor has.
-#[inline(always)]
-pub fn simd<R>(body: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(body)
-}
 
 /// Calls `body(start, piece)` for pieces of `out`, in parallel where it is long enough.
 pub fn for_pieces<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Send + Sync) {
@@ -32,13 +25,54 @@ pub fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, cost: usize, body: i
             simd(|| body(index, chunk));
         }
     } else {
-        out.par_chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| simd(|| body(index, chunk)));
+        threads::for_chunks(out, chunk_len, |index, chunk| simd(|| body(index, chunk)));
+    }
+}
+
+/// [`for_chunks`] over two outputs with a chunk length each, cut into as many chunks; `cost` is of an element of the
+/// first.
+pub fn for_chunk_pairs<T: Send, U: Send>(
+    first: (&mut [T], usize),
+    second: (&mut [U], usize),
+    cost: usize,
+    body: impl Fn(usize, &mut [T], &mut [U]) + Send + Sync,
+) {
+    if first.0.len() <= first.1 || first.0.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
+        for (index, (a, b)) in first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1)).enumerate() {
+            simd(|| body(index, a, b));
+        }
+    } else {
+        threads::for_chunk_pairs(first, second, |index, a, b| simd(|| body(index, a, b)));
     }
 }
 
 /// Computes `body(index)` for `0..count` in parallel and gives the results in order.
 pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
-    (0..count).into_par_iter().map(|index| simd(|| body(index))).collect()
+    let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    threads::for_chunks(&mut results, 1, |index, result| result[0] = Some(simd(|| body(index))));
+    results.into_iter().flatten().collect()
+}
+
+/// The sums of `count` rows of partial sums as long as `total`: `body(index, partial)` adds row `index` to zeros, in
+/// parallel, and rows are added up in order.
+pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize, &mut [F]) + Send + Sync) {
+    total.fill(F::ZERO);
+    if count <= 1 {
+        return (0..count).for_each(|index| simd(|| body(index, total)));
+    }
+    scratch::with(count * total.len(), |partials: &mut [F]| {
+        threads::for_chunks(partials, total.len(), |index, partial| {
+            simd(|| {
+                partial.fill(F::ZERO);
+                body(index, partial);
+            });
+        });
+        simd(|| {
+            for partial in partials.chunks_exact(total.len()) {
+                total.iter_mut().zip(partial).for_each(|(total, &partial)| *total += partial);
+            }
+        });
+    });
 }
 
 /// Partial sums that [`sum`] keeps side by side: as many as the widest vector unit has lanes for f32.

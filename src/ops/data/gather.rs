@@ -148,7 +148,7 @@ impl Operation for Gather {
         let (first, second) = (ctx.u8(0), ctx.u8(1));
         let (labels, permutation, start) = (ctx.u32(2), ctx.u32(3), ctx.u32(4)[0] as usize);
         let (batch, batch_labels) = (ctx.output(0), ctx.output_u32(1));
-        let source = self.source(ctx.inputs[0], ctx.inputs[1]);
+        let source = self.source(&ctx.inputs[0], &ctx.inputs[1]);
         let image_of = |row: usize| {
             let position = (start.min(permutation.len()) + row).min(permutation.len() - 1);
             (permutation[position] as usize).min(source.num_images - 1)

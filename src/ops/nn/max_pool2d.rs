@@ -195,7 +195,7 @@ impl Operation for MaxPool2d {
         let [_, _, height, width] = ctx.dims(0);
         let [_, _, rows, columns] = ctx.output_dims(0);
         let is_plain_2x2 = self.is_plain_2x2([height, width], [rows, columns]);
-        let cost = self.kernel_size[0] * self.kernel_size[1] * PLANES_PER_PIECE;
+        let cost = self.kernel_size[0] * self.kernel_size[1];
         for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
             let x = &x[plane * height * width..][..height * width];
             if is_plain_2x2 && !has_nan(x) {
@@ -245,6 +245,24 @@ pub(crate) struct MaxPool2dBackward {
     pub input: [usize; 2],
 }
 
+impl MaxPool2dBackward {
+    /// Adds each window's gradient to the cell that it chose, in planes that are 0 elsewhere.
+    pub(super) fn spread<F: Float>(&self, grad: &[F], indices: &[u32], windows: usize, out: &mut [F]) {
+        let cells = self.input[0] * self.input[1];
+        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
+            out.fill(F::ZERO);
+            let first = piece * PLANES_PER_PIECE * windows;
+            let (grad, indices) = (&grad[first..], &indices[first..]);
+            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
+            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
+                for (&grad, &index) in grad.iter().zip(indices) {
+                    out[index as usize] += grad;
+                }
+            }
+        });
+    }
+}
+
 impl Operation for MaxPool2dBackward {
     fn name(&self) -> &'static str {
         "max_pool2d_backward"
@@ -266,18 +284,7 @@ impl Operation for MaxPool2dBackward {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (grad, indices, out) = (ctx.float(0), ctx.u32(1), ctx.output(0));
         let [_, _, rows, columns] = ctx.dims(0);
-        let (cells, windows) = (self.input[0] * self.input[1], rows * columns);
-        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
-            out.fill(F::ZERO);
-            let first = piece * PLANES_PER_PIECE * windows;
-            let (grad, indices) = (&grad[first..], &indices[first..]);
-            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
-            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
-                for (&grad, &index) in grad.iter().zip(indices) {
-                    out[index as usize] += grad;
-                }
-            }
-        });
+        self.spread(grad, indices, rows * columns, out);
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -300,7 +307,7 @@ impl Operation for MaxPool2dBackward {
 }
 
 /// Calls `body(plane, values, indices)` for each plane of two arrays of planes of the same length, in parallel where
-/// that pays: `cost` is roughly how many simple operations go into a piece's element.
+/// that pays: `cost` is roughly how many simple operations go into an element.
 fn for_plane_pairs<F: Float>(
     values: &mut [F],
     indices: &mut [u32],
@@ -309,15 +316,10 @@ fn for_plane_pairs<F: Float>(
     body: impl Fn(usize, &mut [F], &mut [u32]) + Send + Sync,
 ) {
     let piece_elems = PLANES_PER_PIECE * plane_elems;
-    let pieces = values.chunks_mut(piece_elems).zip(indices.chunks_mut(piece_elems));
-    let mut pieces: Vec<(&mut [F], &mut [u32])> = pieces.collect();
-    // A piece counts as one element of the list, hence its cost as a whole.
-    parallel::for_chunks(&mut pieces, 1, cost * plane_elems, |piece, pairs| {
-        for (values, indices) in pairs {
-            let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
-            for (plane, (values, indices)) in planes.enumerate() {
-                body(piece * PLANES_PER_PIECE + plane, values, indices);
-            }
+    parallel::for_chunk_pairs((values, piece_elems), (indices, piece_elems), cost, |piece, values, indices| {
+        let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
+        for (plane, (values, indices)) in planes.enumerate() {
+            body(piece * PLANES_PER_PIECE + plane, values, indices);
         }
     });
 }

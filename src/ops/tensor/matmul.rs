@@ -4,6 +4,7 @@
 use super::strided::Strided;
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::gemm::{Matrix, Store, gemm};
+use crate::ops::cpu::skinny::{self, Skinny};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use crate::ops::nn::activation::Activation;
@@ -56,9 +57,19 @@ const PLAIN_THREADS: u32 = 64;
 /// Below this many multiplications a product is not worth a tile.
 const MIN_TILED: usize = 512;
 
-/// Rows of the result that one thread of the CPU computes at a time. Few enough to share LeNet's 64 rows among two
-/// threads, many enough to be worth packing the other operand again for each block.
+/// Rows of the result that one thread of the CPU computes at a time, where there are few: enough pieces to share LeNet's
+/// 64 rows among two threads.
 const CPU_ROWS: usize = 32;
+
+/// Rows of the result that one thread of the CPU computes at a time. The more there are, the more are worth packing the
+/// other operand for, which each piece does for itself.
+fn cpu_rows(m: usize) -> usize {
+    match m {
+        1024.. => 256,
+        512.. => 128,
+        _ => CPU_ROWS,
+    }
+}
 
 /// How a product is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,7 +212,9 @@ impl Operation for Matmul {
         let Sizes { m, n, k, .. } = sizes;
         let activation = self.activation;
         // Blocks of rows must not reach from one matrix of the batch into the next.
-        let rows = if m % CPU_ROWS == 0 || sizes.batch == 1 { CPU_ROWS } else { m };
+        let rows = cpu_rows(m);
+        let rows = if m % rows == 0 || sizes.batch == 1 { rows } else { m };
+        let is_skinny = rows == CPU_ROWS && skinny::applies([n, k], self.trans_a, self.trans_b);
         parallel::for_chunks(out, rows * n, 2 * k, |index, block| {
             let first = index * rows;
             let (matrix, row) = (first / m, first % m);
@@ -212,8 +225,18 @@ impl Operation for Matmul {
                 Matrix::new(&a[row * k..], k)
             };
             let b = &b[matrix * sizes.b_stride..];
-            let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
-            gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+            match (F::as_f32(a.data), F::as_f32(b)) {
+                (Some(a), Some(b)) if is_skinny => {
+                    let a_stride = if self.trans_a { m } else { k };
+                    let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
+                    let block = F::as_f32_mut(block).expect("all operands are of one type");
+                    skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+                }
+                _ => {
+                    let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
+                    gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                }
+            }
             for row in block.chunks_exact_mut(n) {
                 if let Some(bias) = bias {
                     row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);

@@ -482,6 +482,23 @@ impl Session {
         self.program.profile(&entry, &table, repeats)
     }
 
+    /// The plan of a training step, the states that it starts from and its scalars under a learning rate of 0: what it
+    /// takes to run the step apart from the session.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn first_step(&mut self) -> Result<(Plan, StateDict, StepTable)> {
+        let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
+        let table = first_step(&self.train, &self.update, batch_size, 0.0);
+        let plan = self.program.plans().iter().find(|plan| plan.name() == entry);
+        let plan = plan.expect("the session compiled its own entries").clone();
+        let mut states = StateDict::new();
+        for spec in plan.states() {
+            states.insert(spec.name.clone(), self.program.read(&spec.name)?);
+        }
+        Ok((plan, states, table))
+    }
+
     /// Steps of the optimizer in an epoch; under accumulation the last may have fewer batches.
     pub fn steps_per_epoch(&self) -> usize {
         self.train.num_rows().div_ceil(self.update.accumulate())

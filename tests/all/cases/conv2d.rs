@@ -2,7 +2,7 @@
 //! constants of the shaders, each set of them four pipelines a device; extents and channels are not, so they vary more.
 
 use super::{Case, Fill, input};
-use wgrad::ops::{Activation, Conv2d};
+use wgrad::ops::{Activation, Conv2d, MaxPool2d};
 
 /// What a case convolves.
 #[derive(Clone, Copy, Debug)]
@@ -124,4 +124,73 @@ pub fn attributes() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// What the CPU's direct kernels tell apart: outputs of every tile's width and a pixel more, channels around a vector,
+/// strides, kernels of 1, 3, 5 and 7.
+pub fn direct() -> Vec<Case> {
+    let padded = |padding: usize| Conv2d { padding: [padding; 2], ..Conv2d::default() };
+    let strided = |stride: [usize; 2], padding: usize| Conv2d { stride, ..padded(padding) };
+    let mut cases = Vec::new();
+    for (channels, extent) in [
+        ([3, 20], [3, 28]),
+        ([20, 16], [5, 29]),
+        ([4, 33], [2, 56]),
+        ([40, 17], [4, 14]),
+        ([17, 48], [3, 15]),
+        ([33, 32], [8, 8]),
+        ([20, 65], [9, 9]),
+        ([32, 16], [6, 6]),
+        ([48, 31], [4, 4]),
+        ([32, 64], [2, 2]),
+    ] {
+        cases.push(case(shape(5, channels, extent, [3, 3]), padded(1), true));
+    }
+    cases.extend([
+        case(shape(2, [16, 40], [14, 14], [1, 1]), padded(0), true),
+        case(shape(9, [3, 16], [32, 30], [7, 7]), strided([2, 2], 3), true),
+        case(shape(2, [17, 32], [17, 19], [3, 3]), strided([2, 2], 1), false),
+        case(shape(2, [8, 24], [16, 16], [1, 1]), strided([2, 2], 0), true),
+        case(shape(2, [5, 18], [12, 11], [3, 3]), strided([1, 3], 1), true),
+        case(shape(3, [6, 20], [11, 13], [5, 5]), padded(2), true),
+        case(shape(2, [3, 19], [9, 20], [3, 3]), Conv2d { dilation: [2, 2], ..padded(2) }, true),
+        case(shape(2, [6, 34], [9, 12], [2, 4]), Conv2d { activation: Activation::Relu, ..padded(1) }, true),
+    ]);
+    cases.into_iter().map(Case::without_gradient_check).collect()
+}
+
+/// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
+/// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
+pub fn pooled() -> Vec<Case> {
+    let plain = Conv2d::default();
+    let padded = |padding: usize| Conv2d { padding: [padding; 2], ..plain };
+    let two = MaxPool2d::new([2, 2]);
+    let cases = [
+        (shape(3, [1, 6], [28, 28], [5, 5]), plain, two),
+        (shape(17, [6, 16], [12, 12], [5, 5]), plain, two),
+        (shape(2, [3, 6], [9, 11], [3, 3]), padded(1), two),
+        (shape(2, [8, 9], [7, 8], [3, 2]), padded(1), MaxPool2d { ceil_mode: true, ..two }),
+        (shape(9, [17, 15], [6, 5], [3, 3]), padded(2), two),
+        (shape(2, [5, 70], [10, 10], [3, 3]), plain, MaxPool2d::new([3, 2])),
+        (shape(1, [33, 20], [8, 9], [1, 1]), plain, MaxPool2d { padding: [1, 1], ..two }),
+        (shape(2, [4, 5], [13, 12], [2, 4]), plain, MaxPool2d { stride: [4, 3], ..two }),
+        (shape(2, [16, 32], [10, 40], [3, 3]), padded(1), two),
+    ];
+    cases
+        .into_iter()
+        .map(|(sizes, conv, pool)| {
+            let Shape { batch, channels: [from, to], extent: [h, w], kernel: [kh, kw] } = sizes;
+            let inputs = vec![
+                input([batch, from, h, w], Fill::Uniform),
+                input([to, from, kh, kw], Fill::Uniform),
+                input([to], Fill::Uniform),
+            ];
+            let build = move |g: &mut wgrad::Graph, v: &[wgrad::Value]| {
+                let y = g.conv2d(v[0], v[1], Some(v[2]), conv)?;
+                let y = g.relu(y)?;
+                g.max_pool2d(y, pool)
+            };
+            Case::one(format!("{sizes:?} {conv:?} {pool:?}"), inputs, build).without_gradient_check()
+        })
+        .collect()
 }

@@ -7,6 +7,7 @@ mod cross_entropy;
 mod custom;
 mod dropout;
 mod gather;
+mod instruction_sets;
 mod long_loops;
 mod max_pool2d;
 mod metrics;
@@ -64,6 +65,11 @@ fn concat() {
 #[test]
 fn matmul() {
     check_every_kernel(cases::matmul::cases());
+}
+
+#[test]
+fn conv2d_pooled() {
+    check_every_kernel(cases::conv2d::pooled());
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub enum Command {
     /// Print what a step of training and of evaluation consists of, op by op
     Plan(PlanOptions),
     /// Time every op of a training step
-    Profile(StepOptions),
+    Profile(ProfileOptions),
     /// Hold a whole training step on a device to a reference in f64, op by op
     Verify(StepOptions),
 }
@@ -169,6 +169,16 @@ pub struct StepOptions {
     /// What to run on: `auto`, `gpu` (the best adapter), `cpu` or a part of an adapter's name [default: gpu; lr-find: auto]
     #[arg(long, value_name = "DEVICE", env = "WGRAD_DEVICE", help_heading = "Run")]
     device: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ProfileOptions {
+    #[command(flatten)]
+    pub step: StepOptions,
+    /// Estimate the times on a GPU that need not be here instead of measuring them: `h100`, `4090` or `m2`
+    #[cfg(feature = "sanitize")]
+    #[arg(long, value_name = "GPU", help_heading = "Run")]
+    pub estimate: Option<String>,
 }
 
 /// Runs to set side by side.

@@ -11,7 +11,7 @@ pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
     let (x, weight, bias) = (ctx.float(0), ctx.float(1), ctx.float(2));
     let (y, mean, invstd) = (ctx.output(0), ctx.output(1), ctx.output(2));
     let (running_mean, running_var) = (ctx.updated(3), ctx.updated(4));
-    let planes = Planes::of(ctx.inputs[0]);
+    let planes = Planes::of(&ctx.inputs[0]);
     let counter = op.counts_batches.then(|| &mut ctx.updated(5)[0]);
     let factor = match (op.attributes.momentum, &counter) {
         (Some(momentum), _) => F::from_f64(momentum),
@@ -38,13 +38,13 @@ pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
 pub fn eval<F: Float>(op: &BatchNormEval, ctx: &mut CpuContext<'_, F>) {
     let (x, weight, bias, mean) = (ctx.float(0), ctx.float(1), ctx.float(2), ctx.float(3));
     let invstd: Vec<F> = ctx.float(4).iter().map(|&var| inverse_std(var, op.eps)).collect();
-    normalize(Planes::of(ctx.inputs[0]), x, ctx.output(0), [mean, &invstd, weight, bias]);
+    normalize(Planes::of(&ctx.inputs[0]), x, ctx.output(0), [mean, &invstd, weight, bias]);
 }
 
 pub fn backward<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
     let (grad, x, weight, mean, spread) = (ctx.float(0), ctx.float(1), ctx.float(2), ctx.float(3), ctx.float(4));
     let (grad_x, grad_weight, grad_bias) = (ctx.output(0), ctx.output(1), ctx.output(2));
-    let planes = Planes::of(ctx.inputs[1]);
+    let planes = Planes::of(&ctx.inputs[1]);
     let slices = planes.map_slices(|channel, images| {
         let mut sums = [F::ZERO; 2];
         for image in images {

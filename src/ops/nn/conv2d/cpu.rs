@@ -1,15 +1,107 @@
-//! Convolution on the CPU: each image's patches are laid out as a matrix (im2col), which the weight multiplies; the
+//! Convolution on the CPU. In f32 the direct kernels of `ops/cpu/conv` compute most of it. The rest, and all of it in
+//! f64, goes the plain way: each image's patches are laid out as a matrix (im2col), which the weight multiplies; the
 //! gradients go the same way back. Images are independent, and weight gradients are summed over fixed groups of them
 //! in order, so threads never change a result.
 
-use rayon::prelude::*;
-
-use super::Geometry;
+use super::{Conv2d, Geometry};
+use crate::ops::cpu::conv::{self, Finish, Layer};
 use crate::ops::cpu::gemm::{Matrix, Store, gemm};
-use crate::ops::cpu::{Float, parallel};
+use crate::ops::cpu::{Float, isa, parallel, scratch};
+use crate::ops::nn::activation::Activation;
 
 /// Images whose weight gradients are summed before the groups are.
-const IMAGES_PER_GROUP: usize = 8;
+pub(super) const IMAGES_PER_GROUP: usize = 8;
+
+/// `out = activation(conv(input, weight) + bias)`.
+pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
+    let activation = geometry.conv.activation;
+    let bias32 = bias.map_or(Some(None), |bias| F::as_f32(bias).map(Some));
+    if let (Some(layer), Some(input), Some(weight), Some(bias)) =
+        (direct_layer(geometry), F::as_f32(input), F::as_f32(weight), bias32)
+        && matches!(activation, Activation::None | Activation::Relu)
+    {
+        let out = F::as_f32_mut(out).expect("all operands are of one type");
+        let finish = Finish { bias, relu: activation == Activation::Relu };
+        return conv::forward(&layer, input, weight, finish, out);
+    }
+    forward_by_patches(geometry, input, weight, bias, out);
+}
+
+/// The gradient by the input.
+pub fn grad_input<F: Float>(geometry: &Geometry, grad: &[F], weight: &[F], grad_input: &mut [F]) {
+    if let (Some(layer), Some(grad), Some(weight)) = (direct_layer(geometry), F::as_f32(grad), F::as_f32(weight))
+        && let Some(transposed) = layer.transposed()
+    {
+        let out = F::as_f32_mut(grad_input).expect("all operands are of one type");
+        return scratch::with(weight.len(), |flipped: &mut [f32]| {
+            conv::flip_weights(&layer, weight, flipped);
+            conv::forward(&transposed, grad, flipped, Finish { bias: None, relu: false }, out);
+        });
+    }
+    grad_input_by_patches(geometry, grad, weight, grad_input);
+}
+
+/// The gradients by weight and bias, summed over groups of images in order.
+pub fn grad_weight<F: Float>(
+    geometry: &Geometry,
+    grad: &[F],
+    input: &[F],
+    grad_weight: &mut [F],
+    grad_bias: Option<&mut [F]>,
+) {
+    if let Some(grad_bias) = grad_bias {
+        sum_bias(geometry, grad, grad_bias);
+    }
+    let layer = direct_layer(geometry).filter(|layer| 2 * layer.out_channels > isa::lanes());
+    if let (Some(layer), Some(grad), Some(input)) = (layer, F::as_f32(grad), F::as_f32(input)) {
+        let total = F::as_f32_mut(grad_weight).expect("all operands are of one type");
+        let image_in = geometry.in_channels * geometry.in_pixels();
+        let image_out = geometry.out_channels * geometry.out_pixels();
+        return parallel::sum_partials(total, num_groups(geometry), |index, partial| {
+            let images = images(geometry, index);
+            let grad = &grad[images.start * image_out..images.end * image_out];
+            conv::grad_weight_blocks(&layer, grad, &input[images.start * image_in..images.end * image_in], partial);
+        });
+    }
+    grad_weight_by_patches(geometry, grad, input, grad_weight);
+}
+
+/// The convolution as the direct kernels take it; they know no groups.
+pub(super) fn direct_layer(geometry: &Geometry) -> Option<Layer> {
+    let Conv2d { stride, padding, dilation, groups, .. } = geometry.conv;
+    (groups == 1).then_some(Layer {
+        in_channels: geometry.in_channels,
+        input: geometry.input,
+        out_channels: geometry.out_channels,
+        output: geometry.output,
+        kernel: geometry.kernel,
+        stride,
+        padding,
+        dilation,
+    })
+}
+
+/// Groups of images whose weight gradients are summed apart.
+pub(super) fn num_groups(geometry: &Geometry) -> usize {
+    geometry.batch.div_ceil(IMAGES_PER_GROUP)
+}
+
+/// The images of a group.
+pub(super) fn images(geometry: &Geometry, group: usize) -> std::ops::Range<usize> {
+    group * IMAGES_PER_GROUP..geometry.batch.min((group + 1) * IMAGES_PER_GROUP)
+}
+
+fn sum_bias<F: Float>(geometry: &Geometry, grad: &[F], grad_bias: &mut [F]) {
+    let (pixels, image_out) = (geometry.out_pixels(), geometry.out_channels * geometry.out_pixels());
+    parallel::sum_partials(grad_bias, num_groups(geometry), |index, biases| {
+        for image in images(geometry, index) {
+            let grad = &grad[image * image_out..(image + 1) * image_out];
+            for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
+                *sum += parallel::sum(pixels, |i| row[i]);
+            }
+        }
+    });
+}
 
 /// The range of output positions along one axis whose kernel element reaches into the image.
 fn reaching(geometry: &Geometry, axis: usize, element: usize) -> std::ops::Range<usize> {
@@ -79,107 +171,74 @@ fn col2im<F: Float>(geometry: &Geometry, patches: &[F], image: &mut [F]) {
     });
 }
 
-fn new_patches<F: Float>(geometry: &Geometry) -> Vec<F> {
-    vec![F::ZERO; geometry.patch_elems() * geometry.out_pixels()]
+/// Calls `body` with room for the patches of a group of channels of one image.
+#[inline(always)]
+fn with_patches<F: Float>(geometry: &Geometry, body: impl FnOnce(&mut [F])) {
+    scratch::with(geometry.patch_elems() * geometry.out_pixels(), body);
 }
 
 /// `out = activation(weight · patches + bias)`, image by image.
-pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
+fn forward_by_patches<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
     let (pixels, patch, activation) = (geometry.out_pixels(), geometry.patch_elems(), geometry.conv.activation);
     let image_in = geometry.in_channels * geometry.in_pixels();
     let group_in = geometry.group_in() * geometry.in_pixels();
-    let images = out.par_chunks_mut((geometry.out_channels * pixels).max(1)).zip(input.par_chunks(image_in.max(1)));
-    images.for_each_init(
-        || new_patches(geometry),
-        |patches, (out, image)| {
-            parallel::simd(|| {
-                for group in 0..geometry.conv.groups {
-                    im2col(geometry, &image[group * group_in..], patches);
-                    let channels = geometry.group_out();
-                    let out = &mut out[group * channels * pixels..(group + 1) * channels * pixels];
-                    let weight = Matrix::new(&weight[group * channels * patch..], patch);
-                    gemm(
-                        [channels, pixels, patch],
-                        weight,
-                        Matrix::new(patches, pixels),
-                        out,
-                        pixels,
-                        Store::Overwrite,
-                    );
-                    for (channel, row) in out.chunks_exact_mut(pixels).enumerate() {
-                        let bias = bias.map_or(F::ZERO, |bias| bias[group * channels + channel]);
-                        activation.finish_row(row, bias);
-                    }
+    let channels = geometry.group_out();
+    parallel::for_chunks(out, geometry.out_channels * pixels, patch, |index, out| {
+        let image = &input[index * image_in..(index + 1) * image_in];
+        with_patches(geometry, |patches| {
+            for group in 0..geometry.conv.groups {
+                im2col(geometry, &image[group * group_in..], patches);
+                let out = &mut out[group * channels * pixels..(group + 1) * channels * pixels];
+                let weight = Matrix::new(&weight[group * channels * patch..], patch);
+                let patches = Matrix::new(patches, pixels);
+                gemm([channels, pixels, patch], weight, patches, out, pixels, Store::Overwrite);
+                for (channel, row) in out.chunks_exact_mut(pixels).enumerate() {
+                    let bias = bias.map_or(F::ZERO, |bias| bias[group * channels + channel]);
+                    activation.finish_row(row, bias);
                 }
-            });
-        },
-    );
+            }
+        });
+    });
 }
 
 /// `grad_input = col2im(weightᵀ · grad_output)`, image by image.
-pub fn grad_input<F: Float>(geometry: &Geometry, grad: &[F], weight: &[F], grad_input: &mut [F]) {
+fn grad_input_by_patches<F: Float>(geometry: &Geometry, grad: &[F], weight: &[F], grad_input: &mut [F]) {
     let (pixels, patch, channels) = (geometry.out_pixels(), geometry.patch_elems(), geometry.group_out());
     let image_in = geometry.in_channels * geometry.in_pixels();
     let group_in = geometry.group_in() * geometry.in_pixels();
     let image_out = geometry.out_channels * pixels;
-    let images = grad_input.par_chunks_mut(image_in.max(1)).zip(grad.par_chunks(image_out.max(1)));
-    images.for_each_init(
-        || new_patches(geometry),
-        |patches, (image, grad)| {
-            parallel::simd(|| {
-                image.fill(F::ZERO);
-                for group in 0..geometry.conv.groups {
-                    let weight = Matrix::transposed(&weight[group * channels * patch..], patch);
-                    let grad = Matrix::new(&grad[group * channels * pixels..], pixels);
-                    gemm([patch, pixels, channels], weight, grad, patches, pixels, Store::Overwrite);
-                    col2im(geometry, patches, &mut image[group * group_in..(group + 1) * group_in]);
-                }
-            });
-        },
-    );
-}
-
-/// `grad_weight = Σ grad_output · patchesᵀ` and `grad_bias = Σ grad_output`, over groups of images in order.
-pub fn grad_weight<F: Float>(
-    geometry: &Geometry,
-    grad: &[F],
-    input: &[F],
-    grad_weight: &mut [F],
-    grad_bias: Option<&mut [F]>,
-) {
-    let (pixels, patch, channels) = (geometry.out_pixels(), geometry.patch_elems(), geometry.group_out());
-    let image_in = geometry.in_channels * geometry.in_pixels();
-    let group_in = geometry.group_in() * geometry.in_pixels();
-    let image_out = geometry.out_channels * pixels;
-    let has_bias = grad_bias.is_some();
-    let partials = parallel::map(geometry.batch.div_ceil(IMAGES_PER_GROUP), |index| {
-        let mut weights = vec![F::ZERO; geometry.out_channels * patch];
-        let mut biases = vec![F::ZERO; if has_bias { geometry.out_channels } else { 0 }];
-        let mut patches = new_patches(geometry);
-        for image in index * IMAGES_PER_GROUP..geometry.batch.min((index + 1) * IMAGES_PER_GROUP) {
-            let grad = &grad[image * image_out..(image + 1) * image_out];
+    parallel::for_chunks(grad_input, image_in, patch, |index, image| {
+        let grad = &grad[index * image_out..(index + 1) * image_out];
+        image.fill(F::ZERO);
+        with_patches(geometry, |patches| {
             for group in 0..geometry.conv.groups {
-                im2col(geometry, &input[image * image_in + group * group_in..], &mut patches);
-                let rows = group * channels * pixels..(group + 1) * channels * pixels;
-                let weights = &mut weights[group * channels * patch..(group + 1) * channels * patch];
-                let (grad, patches) = (Matrix::new(&grad[rows], pixels), Matrix::transposed(&patches, pixels));
-                gemm([channels, patch, pixels], grad, patches, weights, patch, Store::Accumulate);
+                let weight = Matrix::transposed(&weight[group * channels * patch..], patch);
+                let grad = Matrix::new(&grad[group * channels * pixels..], pixels);
+                gemm([patch, pixels, channels], weight, grad, patches, pixels, Store::Overwrite);
+                col2im(geometry, patches, &mut image[group * group_in..(group + 1) * group_in]);
             }
-            for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
-                *sum += parallel::sum(pixels, |i| row[i]);
-            }
-        }
-        (weights, biases)
+        });
     });
-    add_up(grad_weight, partials.iter().map(|(weights, _)| weights));
-    if let Some(grad_bias) = grad_bias {
-        add_up(grad_bias, partials.iter().map(|(_, biases)| biases));
-    }
 }
 
-fn add_up<'a, F: Float>(total: &mut [F], partials: impl Iterator<Item = &'a Vec<F>>) {
-    total.fill(F::ZERO);
-    for partial in partials {
-        total.iter_mut().zip(partial).for_each(|(total, &partial)| *total += partial);
-    }
+/// `grad_weight = Σ grad_output · patchesᵀ`, over groups of images in order.
+fn grad_weight_by_patches<F: Float>(geometry: &Geometry, grad: &[F], input: &[F], grad_weight: &mut [F]) {
+    let (pixels, patch, channels) = (geometry.out_pixels(), geometry.patch_elems(), geometry.group_out());
+    let image_in = geometry.in_channels * geometry.in_pixels();
+    let group_in = geometry.group_in() * geometry.in_pixels();
+    let image_out = geometry.out_channels * pixels;
+    parallel::sum_partials(grad_weight, num_groups(geometry), |index, weights| {
+        with_patches(geometry, |patches| {
+            for image in images(geometry, index) {
+                let grad = &grad[image * image_out..(image + 1) * image_out];
+                for group in 0..geometry.conv.groups {
+                    im2col(geometry, &input[image * image_in + group * group_in..], patches);
+                    let rows = group * channels * pixels..(group + 1) * channels * pixels;
+                    let weights = &mut weights[group * channels * patch..(group + 1) * channels * patch];
+                    let (grad, patches) = (Matrix::new(&grad[rows], pixels), Matrix::transposed(patches, pixels));
+                    gemm([channels, patch, pixels], grad, patches, weights, patch, Store::Accumulate);
+                }
+            }
+        });
+    });
 }

@@ -3,8 +3,10 @@
 
 mod cpu;
 mod gpu;
+mod pooled;
 
 pub(crate) use gpu::SHADERS;
+pub(crate) use pooled::Conv2dPooledBackward;
 
 use super::activation::Activation;
 use crate::graph::{Graph, Value, Vjp};

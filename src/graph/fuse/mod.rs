@@ -5,9 +5,14 @@
 //! | --- | --- |
 //! | conv2d or matmul, then an activation that alone reads it | one op with the activation behind its sum |
 //! | gradient through max_pool2d, then through the ReLU before it | the ReLU's on the pooled gradient, which is smaller, then max_pool2d's |
+//! | gradient through max_pool2d, then conv2d's by weight and input | one op that knows where the gradient is 0 (`pooled_conv.rs`) |
+//!
+//! The last one sums in another order where a device has a kernel for it, so it is equal up to rounding.
 //!
 //! The second holds because a gradient reaches only the maximum of a window, where the ReLU's output is the pooled
 //! value; its derivative is 0 or 1, so sums of overlapping windows are not rounded differently either.
+
+mod pooled_conv;
 
 use std::collections::HashMap;
 
@@ -54,8 +59,13 @@ pub(crate) fn fuse(graph: &Graph) -> Graph {
             moved.insert(graph.value(index, output), fused.value(fused.nodes.len() - 1, output));
         }
     }
-    fused.outputs.values_mut().chain(fused.named.values_mut()).for_each(|value| *value = moved[value]);
-    fused
+    rename(&mut fused, &moved);
+    pooled_conv::fuse(&fused)
+}
+
+/// Gives what is known by name its place in a graph that was rewritten.
+fn rename(graph: &mut Graph, moved: &HashMap<Value, Value>) {
+    graph.outputs.values_mut().chain(graph.named.values_mut()).for_each(|value| *value = moved[value]);
 }
 
 fn append(graph: &mut Graph, node: Node) -> Value {
@@ -75,7 +85,11 @@ impl Uses {
     }
 
     fn is_single(&self, value: Value) -> bool {
-        self.0.get(&value) == Some(&1)
+        self.count(value) == 1
+    }
+
+    fn count(&self, value: Value) -> usize {
+        self.0.get(&value).copied().unwrap_or(0)
     }
 }
 

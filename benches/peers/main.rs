@@ -1,0 +1,174 @@
+//! The side of wgrad in the comparison with PyTorch that `benches/peers/run` makes: takes the name of a work on each
+//! line of its input (`matmul 512`), computes it on the CPU again and again for a fifth of a second, and answers with
+//! the median of the seconds that it took once. It stays alive between works, so that the two can take turns.
+#![allow(missing_docs, reason = "a program of one file")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+use wgrad::data::{self, FashionMnist, Normalize};
+use wgrad::graph::Init;
+use wgrad::nn::{Classifier, LeNet5, Mode, Model};
+use wgrad::ops::{BatchNorm2d, BatchNormTensors, Conv2d, MaxPool2d};
+use wgrad::optim::Optimizer;
+use wgrad::train::{Session, SessionOptions};
+use wgrad::{Device, Graph, Plan, Program, Result, StepTable, TensorType, Value};
+
+/// How long a work is repeated for one answer.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// Images that training goes over.
+const NUM_IMAGES: usize = 8192;
+
+/// Runs a work so many times.
+type Work = Box<dyn FnMut(usize) -> Result<()>>;
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let mut works: HashMap<String, Work> = HashMap::new();
+    println!("{}", Device::Cpu);
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let work = match works.entry(line.clone()) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(work(&line)?),
+        };
+        println!("{:e}", median(work)?);
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// The median of the seconds of one run, over batches of runs that take long enough to be timed.
+fn median(work: &mut Work) -> Result<f64> {
+    let started = Instant::now();
+    work(1)?;
+    let once = started.elapsed().as_secs_f64().max(1e-7);
+    let runs = ((2e-3 / once) as usize).max(1);
+    let (started, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || started.elapsed() < ROUND {
+        let started = Instant::now();
+        work(runs)?;
+        times.push(started.elapsed().as_secs_f64() / runs as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn work(line: &str) -> std::result::Result<Work, Box<dyn std::error::Error>> {
+    let mut words = line.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let sizes: Vec<usize> = words.map(str::parse).collect::<std::result::Result<_, _>>()?;
+    let work = match (name, sizes.as_slice()) {
+        ("train", &[batch]) => training(batch)?,
+        ("infer", &[batch]) => program(|graph| {
+            let images = input(graph, "images", &[batch, 1, 28, 28])?;
+            Classifier::new(LeNet5::default(), 10).logits(graph, images, Mode::Eval)
+        })?,
+        ("matmul", &[n]) => program(|graph| {
+            let (a, b) = (input(graph, "a", &[n, n])?, input(graph, "b", &[n, n])?);
+            graph.matmul(a, b)
+        })?,
+        ("conv", &[batch, from, to, extent, kernel, padding]) => program(|graph| {
+            let x = state(graph, "x", &[batch, from, extent, extent])?;
+            let weight = state(graph, "weight", &[to, from, kernel, kernel])?;
+            let bias = state(graph, "bias", &[to])?;
+            let conv = Conv2d { padding: [padding; 2], ..Conv2d::default() };
+            let y = graph.conv2d(x, weight, Some(bias), conv)?;
+            backward(graph, y, &[x, weight, bias])
+        })?,
+        ("softmax", &[rows, columns]) => program(|graph| {
+            let x = input(graph, "x", &[rows, columns])?;
+            graph.softmax(x, 1)
+        })?,
+        ("batch_norm", &[batch, channels, extent]) => program(|graph| {
+            let x = state(graph, "x", &[batch, channels, extent, extent])?;
+            let mut channel = |name: &str| state(graph, name, &[channels]);
+            let (weight, bias) = (channel("weight")?, channel("bias")?);
+            let (running_mean, running_var) = (channel("running_mean")?, channel("running_var")?);
+            let tensors = BatchNormTensors { weight, bias, running_mean, running_var, num_batches_tracked: None };
+            let y = graph.batch_norm2d(x, tensors, BatchNorm2d::default())?;
+            backward(graph, y, &[x, weight, bias])
+        })?,
+        ("max_pool", &[batch, channels, extent]) => program(|graph| {
+            let x = state(graph, "x", &[batch, channels, extent, extent])?;
+            let y = graph.max_pool2d(x, MaxPool2d::new([2, 2]))?;
+            backward(graph, y, &[x])
+        })?,
+        _ => return Err(format!("no such work: {line}").into()),
+    };
+    Ok(work)
+}
+
+/// An operand that has no gradient.
+fn input(graph: &mut Graph, name: &str, dims: &[usize]) -> Result<Value> {
+    let ty = TensorType::f32(dims);
+    let kind = wgrad::graph::StateKind::Input;
+    graph.state(wgrad::graph::StateSpec { name: name.to_owned(), ty, kind, init: Init::Uniform { bound: 1.0 } })
+}
+
+/// An operand with a gradient.
+fn state(graph: &mut Graph, name: &str, dims: &[usize]) -> Result<Value> {
+    graph.parameter(name, dims, Init::Uniform { bound: 1.0 })
+}
+
+/// The gradients of some operands under a given gradient of `y`, as outputs; gives `y`.
+fn backward(graph: &mut Graph, y: Value, operands: &[Value]) -> Result<Value> {
+    let dims = graph.shape(y).dims().to_vec();
+    let grad = input(graph, "grad", &dims)?;
+    let product = graph.mul(y, grad)?;
+    let loss = graph.sum_all(product)?;
+    let grads = graph.backward(loss)?;
+    for (index, &operand) in operands.iter().enumerate() {
+        if let Some(grad) = grads.get(operand) {
+            graph.output(&format!("grad {index}"), grad)?;
+        }
+    }
+    Ok(y)
+}
+
+fn program(build: impl FnOnce(&mut Graph) -> Result<Value>) -> Result<Work> {
+    let mut graph = Graph::new("work");
+    let y = build(&mut graph)?;
+    graph.output("y", y)?;
+    let mut program = Program::compile(&Device::Cpu, vec![Plan::new(&graph)?], 0)?;
+    Ok(Box::new(move |runs| program.run("work", &StepTable::new(runs))))
+}
+
+/// A training step of LeNet-5 by SGD with momentum, gather and normalisation included.
+fn training(batch_size: usize) -> Result<Work> {
+    let mut splits = data::load(&FashionMnist {}.into(), None)?;
+    splits.train.limit(NUM_IMAGES);
+    splits.test.limit(batch_size);
+    let options = SessionOptions {
+        model: &Classifier::new(LeNet5::default(), 10),
+        train: &splits.train,
+        validation: None,
+        test: &splits.test,
+        batch_size,
+        eval_batch_size: batch_size,
+        normalize: Normalize::Dataset.stats(&splits.train)?,
+        optimizer: Optimizer::sgd_momentum(0.9),
+        update: wgrad::optim::UpdateOptions::default(),
+        label_smoothing: 0.0,
+        shuffle: true,
+        seed: 0,
+        augment: None,
+        health: None,
+    };
+    let mut session = Session::new(&Device::Cpu, &options)?;
+    let batches = NUM_IMAGES / batch_size;
+    let mut first = 0;
+    Ok(Box::new(move |runs| {
+        let table = StepTable::new(runs)
+            .column("start", |step| ((first + step) % batches * batch_size) as f64)
+            .column("row", |step| ((first + step) % batches) as f64)
+            .constant("step", 0.0)
+            .constant("lr", 0.01)
+            .constant("momentum", 0.9)
+            .constant("grad_weight", 1.0);
+        // Every run sees other images than the one before: branches that a repeated batch would teach are not learned.
+        first += runs;
+        session.program().run("train", &table)
+    }))
+}

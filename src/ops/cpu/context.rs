@@ -1,0 +1,167 @@
+//! What an op computes with: views of its operands in the executor's memory, without anything allocated for a run.
+
+use crate::tensor::{DType, TensorType};
+
+use super::Float;
+
+/// The elements of one value, by address: what a step is given of the executor's memory. An empty one stands for an
+/// operand that is handed out elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    start: *mut u8,
+    num_elems: usize,
+    dtype: DType,
+}
+
+#[expect(unsafe_code, reason = "kernels on several threads see one memory")]
+// SAFETY: a `Memory` is an address; whoever makes references from it (`CpuContext::new`) answers for them.
+unsafe impl Send for Memory {}
+#[expect(unsafe_code, reason = "kernels on several threads see one memory")]
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// The elements of a slice: floats of the executor's type as [`DType::F32`].
+    pub fn of<T>(slice: &mut [T], dtype: DType) -> Memory {
+        Memory { start: slice.as_mut_ptr().cast(), num_elems: slice.len(), dtype }
+    }
+
+    /// The first elements.
+    pub fn first(self, num_elems: usize) -> Memory {
+        assert!(num_elems <= self.num_elems, "{num_elems} of {} elements", self.num_elems);
+        Memory { num_elems, ..self }
+    }
+
+    /// What the elements are; floats of the executor's type as [`DType::F32`].
+    pub fn dtype(self) -> DType {
+        self.dtype
+    }
+
+    /// The elements.
+    ///
+    /// # Safety
+    /// They are those of a living slice of `T`, and nothing writes to them while `'a` lasts.
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    pub unsafe fn read<'a, T>(self) -> &'a [T] {
+        // SAFETY: by the contract.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.num_elems) }
+    }
+
+    /// The elements, to be written.
+    ///
+    /// # Safety
+    /// They are those of a living slice of `T`, and nothing else uses them while `'a` lasts.
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    pub unsafe fn write<'a, T>(self) -> &'a mut [T] {
+        // SAFETY: by the contract.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.num_elems) }
+    }
+}
+
+/// The operands of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Operands {
+    pub input_types: Vec<TensorType>,
+    pub output_types: Vec<TensorType>,
+    pub inputs: Vec<Memory>,
+    pub outputs: Vec<Memory>,
+    /// The inputs that the op updates in place, in rising order.
+    pub updates: Vec<usize>,
+}
+
+/// What an op computes with: its operands' elements and types.
+pub(crate) struct CpuContext<'a, F> {
+    /// Types of the inputs.
+    pub inputs: &'a [TensorType],
+    /// Types of the outputs.
+    pub outputs: &'a [TensorType],
+    input_memory: &'a [Memory],
+    output_memory: &'a [Memory],
+    updates: &'a [usize],
+    /// Which outputs, then which updated inputs were handed out.
+    taken: &'a mut [bool],
+    float: std::marker::PhantomData<F>,
+}
+
+impl<'a, F: Float> CpuContext<'a, F> {
+    /// A context over a step's operands. `taken` has room for a mark for each output and each updated input.
+    ///
+    /// # Safety
+    /// While `'a` lasts, every memory is that of a living slice of its element type (floats being `F`), the outputs and
+    /// the updated inputs are used by nothing else and overlap neither each other nor the inputs that are only read,
+    /// and nothing writes to those.
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    pub unsafe fn new(operands: &'a Operands, taken: &'a mut [bool]) -> Self {
+        taken.fill(false);
+        let Operands { input_types, output_types, inputs, outputs, updates } = operands;
+        CpuContext {
+            inputs: input_types,
+            outputs: output_types,
+            input_memory: inputs,
+            output_memory: outputs,
+            updates,
+            taken,
+            float: std::marker::PhantomData,
+        }
+    }
+
+    /// The elements of a float input.
+    pub fn float(&self, input: usize) -> &'a [F] {
+        self.read(input, DType::F32)
+    }
+
+    /// The elements of an integer input.
+    pub fn u32(&self, input: usize) -> &'a [u32] {
+        self.read(input, DType::U32)
+    }
+
+    /// The elements of a byte input.
+    pub fn u8(&self, input: usize) -> &'a [u8] {
+        self.read(input, DType::U8)
+    }
+
+    /// The extents of an input.
+    pub fn dims<const N: usize>(&self, input: usize) -> [usize; N] {
+        self.inputs[input].shape.dims().try_into().expect("the rank was checked by infer")
+    }
+
+    /// The extents of an output.
+    pub fn output_dims<const N: usize>(&self, output: usize) -> [usize; N] {
+        self.outputs[output].shape.dims().try_into().expect("the rank was set by infer")
+    }
+
+    /// The elements of a float output, to be overwritten; can be taken once.
+    pub fn output(&mut self, output: usize) -> &'a mut [F] {
+        self.write(self.output_memory[output], output, DType::F32)
+    }
+
+    /// The elements of an integer output, to be overwritten; can be taken once.
+    pub fn output_u32(&mut self, output: usize) -> &'a mut [u32] {
+        self.write(self.output_memory[output], output, DType::U32)
+    }
+
+    /// The elements of a float input that the op updates in place; can be taken once.
+    pub fn updated(&mut self, input: usize) -> &'a mut [F] {
+        let place = self.updates.binary_search(&input).expect("the op lists the input among its updates");
+        self.write(self.input_memory[input], self.output_memory.len() + place, DType::F32)
+    }
+
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    fn read<T>(&self, input: usize, dtype: DType) -> &'a [T] {
+        let memory = self.input_memory[input];
+        assert!(memory.dtype == dtype, "input {input} was inferred to be {dtype}");
+        assert!(self.updates.binary_search(&input).is_err(), "input {input} is updated, and read as such");
+        // SAFETY: by the contract of `new` the slice lives, has this element type, and nothing writes to it: it is no
+        // updated input.
+        unsafe { memory.read() }
+    }
+
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    fn write<T>(&mut self, memory: Memory, mark: usize, dtype: DType) -> &'a mut [T] {
+        assert!(memory.dtype == dtype, "an operand inferred to be {dtype}");
+        assert!(!std::mem::replace(&mut self.taken[mark], true), "an operand is handed out once");
+        // SAFETY: by the contract of `new` the slice lives, has this element type and is used by nothing else, and by
+        // the mark it was not handed out before.
+        unsafe { memory.write() }
+    }
+}

@@ -1,0 +1,189 @@
+//! The forward kernel for many output channels: a vector holds one pixel of as many channels as it has lanes, and a
+//! tile of pixels stays in registers while all taps go by. Weights are packed by blocks of that many channels.
+
+use pulp::{Simd, WithSimd};
+
+use super::{Finish, Layer};
+use crate::ops::cpu::transpose::{TILE, transpose_tile};
+use crate::ops::cpu::unroll::unroll;
+use crate::ops::cpu::{isa, parallel, scratch};
+
+/// Images below which the blocks of an image are handed out one by one.
+const FEW_IMAGES: usize = 4;
+
+/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW).
+pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
+    let (taps, lanes) = (layer.num_taps(), isa::lanes());
+    let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+    let num_blocks = layer.out_channels.div_ceil(lanes);
+    layer.with_offsets(|offsets| {
+        scratch::with(num_blocks * (1 + taps) * lanes, |packed: &mut [f32]| {
+            pack(layer, weight, finish.bias, lanes, packed);
+            let packed = &*packed;
+            let block = |image: &[f32], index: usize, out: &mut [f32]| {
+                let weights = &packed[index * (1 + taps) * lanes..][..(1 + taps) * lanes];
+                isa::dispatch(Block { layer, offsets, image, weights, relu: finish.relu, out });
+            };
+            let block_out = lanes * layer.out_pixels();
+            if out.len() / image_out < FEW_IMAGES {
+                for (image, out) in input.chunks_exact(image_in).zip(out.chunks_exact_mut(image_out)) {
+                    layer.with_padded(image, 0, |image| {
+                        parallel::for_chunks(out, block_out, taps, |index, out| block(image, index, out));
+                    });
+                }
+                return;
+            }
+            parallel::for_chunks(out, image_out, taps, |index, out| {
+                layer.with_padded(&input[index * image_in..][..image_in], 0, |image| {
+                    out.chunks_mut(block_out).enumerate().for_each(|(index, out)| block(image, index, out));
+                });
+            });
+        });
+    });
+}
+
+/// Weights (O, taps) as blocks of `lanes` channels, the bias and then the taps, (1 + taps, lanes) each, with zeros for
+/// channels that are not there.
+fn pack(layer: &Layer, weight: &[f32], bias: Option<&[f32]>, lanes: usize, packed: &mut [f32]) {
+    let taps = layer.num_taps();
+    let blocks = weight.chunks(lanes * taps).zip(packed.chunks_exact_mut(lanes * (1 + taps)));
+    for (index, (rows, block)) in blocks.enumerate() {
+        let channels = rows.len() / taps;
+        let (block_bias, block) = block.split_at_mut(lanes);
+        block_bias.fill(0.0);
+        if let Some(bias) = bias {
+            block_bias[..channels].copy_from_slice(&bias[index * lanes..][..channels]);
+        }
+        for (tap, block) in block.chunks_exact_mut(lanes).enumerate() {
+            for (channel, packed) in block[..channels].iter_mut().enumerate() {
+                *packed = rows[channel * taps + tap];
+            }
+            block[channels..].fill(0.0);
+        }
+    }
+}
+
+/// One image's outputs in one block of channels.
+struct Block<'a> {
+    layer: &'a Layer,
+    offsets: &'a [u32],
+    /// Padded.
+    image: &'a [f32],
+    /// (1 + taps, lanes), the bias first.
+    weights: &'a [f32],
+    relu: bool,
+    /// (channels, pixels), as many channels as there are.
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Block<'_> {
+    type Output = ();
+
+    /// Chooses a tile by the output's width and the number of registers: at 16 or 28 accumulators loads of weights and
+    /// the loop's own work hide behind the products. Each tile's loops are a function of their own, since the compiler
+    /// gives up inlining within one that is too long.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let ([height, width], step) = (self.layer.output, self.layer.stride[1]);
+        let many = S::REGISTER_COUNT >= 32;
+        // The share of a row of tiles that is computed twice, since the last is moved to the left to fit.
+        let waste = |tile: usize| width.div_ceil(tile) * tile - width;
+        match (step, width) {
+            (1, 28..) if many && waste(28) <= waste(14) => simd.vectorize(Tiles::<1, 28, 1>(self)),
+            (1, 14..) if many && waste(14) <= waste(8) && height > 1 => simd.vectorize(Tiles::<2, 14, 1>(self)),
+            (1, 8..) if many && height > 1 => simd.vectorize(Tiles::<2, 8, 1>(self)),
+            (1, 6..) if height > 1 && waste(6) <= waste(4) => simd.vectorize(Tiles::<2, 6, 1>(self)),
+            (1, 4..) if height > 2 => simd.vectorize(Tiles::<3, 4, 1>(self)),
+            (2, 8..) if many && height > 1 => simd.vectorize(Tiles::<2, 8, 2>(self)),
+            (2, 4..) if height > 1 => simd.vectorize(Tiles::<2, 4, 2>(self)),
+            _ => simd.vectorize(Tiles::<1, 1, 1>(self)),
+        }
+    }
+}
+
+/// A block's outputs in tiles of R rows and P pixels, whose inputs lie STEP apart.
+struct Tiles<'a, const R: usize, const P: usize, const STEP: usize>(Block<'a>);
+
+impl<const R: usize, const P: usize, const STEP: usize> WithSimd for Tiles<'_, R, P, STEP> {
+    type Output = ();
+
+    /// Tiles at the end of a row, or of the rows, are moved back to end with them.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Tiles(mut block) = self;
+        let [height, width] = block.layer.output;
+        for y in (0..height).step_by(R) {
+            for x in (0..width).step_by(P) {
+                block.tile::<S, R, P, STEP>(simd, y.min(height - R), x.min(width - P));
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// R rows of P pixels from (y, x) on, `STEP` input pixels apart.
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const P: usize, const STEP: usize>(&mut self, simd: S, y: usize, x: usize) {
+        let Layer { stride, .. } = *self.layer;
+        let [_, padded_width] = self.layer.padded();
+        let image = &self.image[y * stride[0] * padded_width + x * stride[1]..];
+        let row_step = stride[0] * padded_width;
+        let (weights, _) = S::as_simd_f32s(self.weights);
+        let [bias, weights @ ..] = weights else { return };
+        let mut sums = [[*bias; P]; R];
+        for (&offset, &weight) in self.offsets.iter().zip(weights) {
+            let image = &image[offset as usize..];
+            unroll!(r in 0..R, up to 4 => {
+                let row = &image[r * row_step..][..(P - 1) * STEP + 1];
+                unroll!(p in 0..P, up to 28 => {
+                    sums[r][p] = simd.mul_add_e_f32s(simd.splat_f32s(row[p * STEP]), weight, sums[r][p]);
+                });
+            });
+        }
+        let zero = simd.splat_f32s(0.0);
+        // A copy, so that the sums themselves need no address and stay in registers.
+        let mut stored = [[zero; P]; R];
+        unroll!(r in 0..R, up to 4 => {
+            unroll!(p in 0..P, up to 28 => {
+                stored[r][p] = if self.relu { rectify(simd, sums[r][p]) } else { sums[r][p] };
+            });
+        });
+        unroll!(r in 0..R, up to 4 => { self.store(simd, &stored[r], y + r, x); });
+    }
+
+    /// Stores P pixels of a row, channel by channel.
+    #[inline(always)]
+    fn store<S: Simd, const P: usize>(&mut self, simd: S, sums: &[S::f32s; P], y: usize, x: usize) {
+        let values: &[f32] = pulp::bytemuck::cast_slice(sums);
+        let (pixels, width) = (self.layer.out_pixels(), self.layer.output[1]);
+        let start = y * width + x;
+        if S::F32_LANES != TILE {
+            for (channel, out) in self.out.chunks_exact_mut(pixels).enumerate() {
+                let out = &mut out[start..][..P];
+                unroll!(p in 0..P, up to 28 => { out[p] = values[p * S::F32_LANES + channel]; });
+            }
+            return;
+        }
+        unroll!(part in 0..P.div_ceil(TILE), up to 4 => {
+            let (first, count) = (part * TILE, if P - part * TILE < TILE { P - part * TILE } else { TILE });
+            let mut tile = [[0.0; TILE]; TILE];
+            tile.as_flattened_mut()[..count * TILE].copy_from_slice(&values[first * TILE..(first + count) * TILE]);
+            transpose_tile(simd, &mut tile);
+            for (out, row) in self.out.chunks_exact_mut(pixels).zip(&tile) {
+                out[start + first..][..count].copy_from_slice(&row[..count]);
+            }
+        });
+    }
+}
+
+/// max(x, 0), where not-a-number stays.
+#[inline(always)]
+fn rectify<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    if S::F32_LANES == 1 {
+        // One lane's maximum is the number where the other is none.
+        return simd.select_f32s(simd.less_than_or_equal_f32s(x, zero), zero, x);
+    }
+    // The vector instructions of x86 give their second operand where either is no number, and NEON's keep it.
+    simd.max_f32s(zero, x)
+}

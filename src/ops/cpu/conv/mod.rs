@@ -1,0 +1,173 @@
+//! Convolution kernels that only f32 has: direct, over NCHW, without a matrix of patches. A convolution is a list of
+//! taps, the offsets in a padded image of what the weights of one output meet, so kernel size, dilation and the number
+//! of channels are all the same to them. `ops/nn/conv2d` decides what runs here and what goes through patches.
+
+mod blocks;
+mod columns;
+pub(crate) mod pooled;
+mod taps;
+
+pub(crate) use taps::grad_weight_blocks;
+
+use super::{isa, scratch};
+
+/// The sizes of a convolution of one image, one group of channels, stride 1 along rows' elements or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    pub in_channels: usize,
+    /// Height and width of the image, without padding.
+    pub input: [usize; 2],
+    pub out_channels: usize,
+    pub output: [usize; 2],
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub dilation: [usize; 2],
+}
+
+impl Layer {
+    /// Products summed into one output.
+    pub fn num_taps(&self) -> usize {
+        self.in_channels * self.kernel[0] * self.kernel[1]
+    }
+
+    pub fn in_pixels(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    pub fn out_pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Height and width of the padded image.
+    fn padded(&self) -> [usize; 2] {
+        [0, 1].map(|axis| self.input[axis] + 2 * self.padding[axis])
+    }
+
+    /// Elements of one channel of a padded image.
+    fn plane_elems(&self) -> usize {
+        let [height, width] = self.padded();
+        height * width
+    }
+
+    /// The convolution that gives the gradient by the input from that by the output, under weights that are flipped and
+    /// have their channels exchanged; `None` where there is none of stride 1 without negative padding.
+    pub fn transposed(&self) -> Option<Layer> {
+        let mut padding = [0; 2];
+        for axis in [0, 1] {
+            padding[axis] = (self.dilation[axis] * (self.kernel[axis] - 1)).checked_sub(self.padding[axis])?;
+        }
+        let swapped = Layer {
+            in_channels: self.out_channels,
+            input: self.output,
+            out_channels: self.in_channels,
+            output: self.input,
+            padding,
+            ..*self
+        };
+        (self.stride == [1, 1]).then_some(swapped)
+    }
+
+    /// Writes the offset of each tap in the padded image, in the order of the weights.
+    fn write_offsets(&self, offsets: &mut [u32]) {
+        let [height, width] = self.padded();
+        let mut offsets = offsets.iter_mut();
+        for channel in 0..self.in_channels {
+            for i in 0..self.kernel[0] {
+                for j in 0..self.kernel[1] {
+                    let at = (channel * height + i * self.dilation[0]) * width + j * self.dilation[1];
+                    let offset = offsets.next().expect("one for each tap");
+                    // An image has far fewer than 2^32 elements.
+                    *offset = at as u32;
+                }
+            }
+        }
+    }
+
+    /// Calls `body` with the offset of each tap.
+    fn with_offsets<R>(&self, body: impl FnOnce(&[u32]) -> R) -> R {
+        scratch::with(self.num_taps(), |offsets: &mut [u32]| {
+            self.write_offsets(offsets);
+            body(offsets)
+        })
+    }
+
+    /// Calls `body` with the image between zeros, and `slack` elements of no meaning after it.
+    #[inline(always)]
+    fn with_padded<R>(&self, image: &[f32], slack: usize, body: impl FnOnce(&[f32]) -> R) -> R {
+        if self.padding == [0, 0] && slack == 0 {
+            return body(image);
+        }
+        scratch::with(self.in_channels * self.plane_elems() + slack, |padded: &mut [f32]| {
+            self.pad(image, padded);
+            body(padded)
+        })
+    }
+
+    /// Copies an image between zeros.
+    #[inline(always)]
+    fn pad(&self, image: &[f32], padded: &mut [f32]) {
+        let [height, width] = self.padded();
+        let ([in_height, in_width], [top, left]) = (self.input, self.padding);
+        if self.padding == [0, 0] {
+            padded[..image.len()].copy_from_slice(image);
+            return;
+        }
+        for (plane, padded) in image.chunks_exact(in_height * in_width).zip(padded.chunks_exact_mut(height * width)) {
+            padded[..top * width].fill(0.0);
+            padded[(top + in_height) * width..].fill(0.0);
+            let rows = padded[top * width..][..in_height * width].chunks_exact_mut(width);
+            for (row, padded) in plane.chunks_exact(in_width).zip(rows) {
+                padded[..left].fill(0.0);
+                padded[left..left + in_width].copy_from_slice(row);
+                padded[left + in_width..].fill(0.0);
+            }
+        }
+    }
+}
+
+/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes
+/// less beside what is asked for: pixels between rows and in the last vector, or channels up to a whole block, each of
+/// which is turned around as it is stored at the cost of some 40 taps.
+pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
+    let ([height, width], lanes) = (layer.output, isa::lanes());
+    let positions = ((height - 1) * layer.padded()[1] + width).next_multiple_of(4 * lanes);
+    let by_columns = positions * layer.out_channels * layer.num_taps();
+    let by_blocks = layer.out_pixels() * layer.out_channels.next_multiple_of(lanes) * (layer.num_taps() + 40);
+    if layer.stride == [1, 1] && by_columns <= by_blocks {
+        columns::forward(layer, input, weight, finish, out);
+    } else {
+        blocks::forward(layer, input, weight, finish, out);
+    }
+}
+
+/// Weights (O, C, KH, KW) as those of [`Layer::transposed`]: (C, O, KH, KW), each kernel turned around.
+pub(crate) fn flip_weights(layer: &Layer, weight: &[f32], flipped: &mut [f32]) {
+    let elems = layer.kernel[0] * layer.kernel[1];
+    for out_channel in 0..layer.out_channels {
+        for in_channel in 0..layer.in_channels {
+            let from = &weight[(out_channel * layer.in_channels + in_channel) * elems..][..elems];
+            let to = &mut flipped[(in_channel * layer.out_channels + out_channel) * elems..][..elems];
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, &from)| *to = from);
+        }
+    }
+}
+
+/// What is done to a sum before it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finish<'a> {
+    pub bias: Option<&'a [f32]>,
+    pub relu: bool,
+}
+
+impl Finish<'_> {
+    fn bias(&self, channel: usize) -> f32 {
+        self.bias.map_or(0.0, |bias| bias[channel])
+    }
+
+    /// The rectified sum, or the sum itself. Not-a-number stays.
+    #[inline(always)]
+    fn value(relu: bool, x: f32) -> f32 {
+        if relu && x <= 0.0 { 0.0 } else { x }
+    }
+}

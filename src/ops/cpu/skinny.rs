@@ -1,0 +1,346 @@
+//! Matrix products of few rows, in f32: a batch of images by the weights of a layer. Packing an operand, as `gemm` does,
+//! takes as long as the product there, so these kernels read both as they are stored.
+//!
+//! Where the second operand is stored (K, N), a vector holds columns of the result and elements of the first operand go
+//! to all lanes. Where it is stored (N, K), as PyTorch stores weights, a vector holds rows of the result (images), for
+//! which a few rows of the first operand are transposed; a single row is a list of dot products.
+
+use pulp::{Simd, WithSimd};
+
+use super::transpose::{TILE, transpose_tile};
+use super::unroll::unroll;
+use super::{isa, scratch};
+
+/// Elements of the second operand up to which it stays in a second-level cache from one block of rows to the next.
+const MOST_ELEMS: usize = 128 * 1024;
+
+/// A product `(m, k) · (k, n)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Skinny<'a> {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// (M, K) with `a_stride` from row to row, or (K, M) where it is transposed.
+    pub a: &'a [f32],
+    pub a_stride: usize,
+    pub trans_a: bool,
+    /// (K, N), or (N, K) where it is transposed; nothing between its rows.
+    pub b: &'a [f32],
+    pub trans_b: bool,
+}
+
+/// Whether a product of these sizes is one for the kernels here.
+pub(crate) fn applies([n, k]: [usize; 2], trans_a: bool, trans_b: bool) -> bool {
+    let lanes = isa::lanes();
+    lanes > 1 && n * k <= MOST_ELEMS && if trans_b { !trans_a && k >= lanes } else { n >= lanes }
+}
+
+/// Writes the product to `out` (M, N).
+pub(crate) fn product(sizes: Skinny<'_>, out: &mut [f32]) {
+    let Skinny { m, n, k, a, a_stride, trans_a, b, trans_b } = sizes;
+    assert!(out.len() == m * n && b.len() >= k * n && k > 0, "the operands hold (k, n) and (m, n)");
+    if !trans_b {
+        let a_rows = if trans_a { k } else { m };
+        assert!(a.len() >= (a_rows - 1) * a_stride + if trans_a { m } else { k }, "the operand holds (m, k)");
+        return isa::dispatch(Columns { sizes, out });
+    }
+    let lanes = isa::lanes();
+    let whole = if m >= lanes / 2 { m } else { 0 };
+    scratch::with(k * lanes + lanes * n, |memory: &mut [f32]| {
+        let (turned, columns) = memory.split_at_mut(k * lanes);
+        for first in (0..whole).step_by(lanes) {
+            let rows = lanes.min(m - first);
+            let block = &a[first * a_stride..];
+            let out = &mut out[first * n..(first + rows) * n];
+            isa::dispatch(Rows { rows, n, k, block, a_stride, b, turned, columns, out });
+        }
+    });
+    for row in whole..m {
+        let out = &mut out[row * n..(row + 1) * n];
+        isa::dispatch(Dots { x: &a[row * a_stride..][..k], b, out });
+    }
+}
+
+/// A vector holds columns of the result.
+struct Columns<'a> {
+    sizes: Skinny<'a>,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Columns<'_> {
+    type Output = ();
+
+    /// Six rows of four vectors are 24 accumulators; three of three are nine, for 16 registers.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let vectors = self.sizes.n / S::F32_LANES;
+        let many = S::REGISTER_COUNT >= 32;
+        match vectors {
+            4.. if many && self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 4>(self)),
+            2.. if many && self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 2>(self)),
+            4.. if many => simd.vectorize(Tiles::<1, 4>(self)),
+            3.. if self.sizes.m >= 3 => simd.vectorize(Tiles::<3, 3>(self)),
+            _ if self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 1>(self)),
+            2.. => simd.vectorize(Tiles::<1, 2>(self)),
+            _ => simd.vectorize(Tiles::<1, 1>(self)),
+        }
+    }
+}
+
+/// The result in tiles of R rows and V vectors; the last ones are moved back to end with it.
+struct Tiles<'a, const R: usize, const V: usize>(Columns<'a>);
+
+impl<const R: usize, const V: usize> WithSimd for Tiles<'_, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Columns { sizes, out } = self.0;
+        let Skinny { m, n, .. } = sizes;
+        let width = V * S::F32_LANES;
+        for j in (0..n).step_by(width) {
+            let j = j.min(n - width);
+            for i in (0..m).step_by(R) {
+                let i = i.min(m - R);
+                if sizes.trans_a {
+                    tile_of_columns::<S, R, V>(simd, &sizes, [i, j], &mut out[i * n + j..]);
+                } else {
+                    tile_of_rows::<S, R, V>(simd, &sizes, [i, j], &mut out[i * n + j..]);
+                }
+            }
+        }
+    }
+}
+
+/// A tile of a first operand stored (M, K).
+#[inline(always)]
+fn tile_of_rows<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sizes: &Skinny<'_>,
+    [i, j]: [usize; 2],
+    out: &mut [f32],
+) {
+    let Skinny { n, k, a, a_stride, b, .. } = *sizes;
+    let mut rows: [&[f32]; R] = [&[]; R];
+    unroll!(r in 0..R, up to 8 => { rows[r] = &a[(i + r) * a_stride..][..k]; });
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (at, b) in b.chunks_exact(n).take(k).enumerate() {
+        let (loaded, _) = S::as_simd_f32s(&b[j..][..V * S::F32_LANES]);
+        let mut x = [simd.splat_f32s(0.0); V];
+        unroll!(v in 0..V, up to 4 => { x[v] = loaded[v]; });
+        unroll!(r in 0..R, up to 8 => {
+            let factor = simd.splat_f32s(rows[r][at]);
+            unroll!(v in 0..V, up to 4 => { sums[r][v] = simd.mul_add_e_f32s(factor, x[v], sums[r][v]); });
+        });
+    }
+    unroll!(r in 0..R, up to 8 => {
+        let (out, _) = S::as_mut_simd_f32s(&mut out[r * n..][..V * S::F32_LANES]);
+        unroll!(v in 0..V, up to 4 => { out[v] = sums[r][v]; });
+    });
+}
+
+/// A tile of a first operand stored (K, M).
+#[inline(always)]
+fn tile_of_columns<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sizes: &Skinny<'_>,
+    [i, j]: [usize; 2],
+    out: &mut [f32],
+) {
+    let Skinny { n, k, a, a_stride, b, .. } = *sizes;
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (at, b) in b.chunks_exact(n).take(k).enumerate() {
+        let (loaded, _) = S::as_simd_f32s(&b[j..][..V * S::F32_LANES]);
+        let factors = &a[at * a_stride + i..][..R];
+        let mut x = [simd.splat_f32s(0.0); V];
+        unroll!(v in 0..V, up to 4 => { x[v] = loaded[v]; });
+        unroll!(r in 0..R, up to 8 => {
+            let factor = simd.splat_f32s(factors[r]);
+            unroll!(v in 0..V, up to 4 => { sums[r][v] = simd.mul_add_e_f32s(factor, x[v], sums[r][v]); });
+        });
+    }
+    unroll!(r in 0..R, up to 8 => {
+        let (out, _) = S::as_mut_simd_f32s(&mut out[r * n..][..V * S::F32_LANES]);
+        unroll!(v in 0..V, up to 4 => { out[v] = sums[r][v]; });
+    });
+}
+
+/// A vector holds rows of the result: `rows` of them, at most as many as it has lanes.
+struct Rows<'a> {
+    rows: usize,
+    n: usize,
+    k: usize,
+    block: &'a [f32],
+    a_stride: usize,
+    b: &'a [f32],
+    /// Room for the block transposed, (K, lanes).
+    turned: &'a mut [f32],
+    /// Room for the result transposed, (N, lanes).
+    columns: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Rows { rows, n, k, block, a_stride, b, turned, columns, out } = self;
+        turn(simd, [rows, k], (block, a_stride), turned);
+        let (x, _) = S::as_simd_f32s(turned);
+        let (sums, _) = S::as_mut_simd_f32s(columns);
+        let x = &x[..k];
+        let mut j = 0;
+        while j < n {
+            let (b, sums) = (&b[j * k..], &mut sums[j..]);
+            j += match n - j {
+                24.. if S::REGISTER_COUNT >= 32 => features::<S, 24>(simd, x, b, sums),
+                12.. => features::<S, 12>(simd, x, b, sums),
+                4.. => features::<S, 4>(simd, x, b, sums),
+                _ => features::<S, 1>(simd, x, b, sums),
+            };
+        }
+        turn_back(simd, [rows, n], columns, out);
+    }
+}
+
+/// The sums of F rows of the second operand; gives F.
+#[inline(always)]
+fn features<S: Simd, const F: usize>(simd: S, x: &[S::f32s], b: &[f32], out: &mut [S::f32s]) -> usize {
+    let k = x.len();
+    let mut rows: [&[f32]; F] = [&[]; F];
+    unroll!(f in 0..F, up to 28 => { rows[f] = &b[f * k..][..k]; });
+    let mut sums = [simd.splat_f32s(0.0); F];
+    for (at, &x) in x.iter().enumerate() {
+        unroll!(f in 0..F, up to 28 => {
+            sums[f] = simd.mul_add_e_f32s(simd.splat_f32s(rows[f][at]), x, sums[f]);
+        });
+    }
+    let out: &mut [S::f32s; F] = out.first_chunk_mut().expect("there are F columns left");
+    unroll!(f in 0..F, up to 28 => { out[f] = sums[f]; });
+    F
+}
+
+/// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
+#[inline(always)]
+fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    let mut first = 0;
+    while lanes == TILE && first + TILE <= k {
+        let mut tile = [[0.0; TILE]; TILE];
+        for (row, tile) in tile[..rows].iter_mut().enumerate() {
+            tile.copy_from_slice(&from[row * stride + first..][..TILE]);
+        }
+        transpose_tile(simd, &mut tile);
+        to[first * TILE..][..TILE * TILE].copy_from_slice(tile.as_flattened());
+        first += TILE;
+    }
+    for at in first..k {
+        let to = &mut to[at * lanes..(at + 1) * lanes];
+        to[rows..].fill(0.0);
+        for (row, to) in to[..rows].iter_mut().enumerate() {
+            *to = from[row * stride + at];
+        }
+    }
+}
+
+/// (n, lanes) as (rows, n).
+#[inline(always)]
+fn turn_back<S: Simd>(simd: S, [rows, n]: [usize; 2], from: &[f32], to: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    let mut first = 0;
+    while lanes == TILE && first + TILE <= n {
+        let mut tile = [[0.0; TILE]; TILE];
+        tile.as_flattened_mut().copy_from_slice(&from[first * TILE..][..TILE * TILE]);
+        transpose_tile(simd, &mut tile);
+        for (row, tile) in tile[..rows].iter().enumerate() {
+            to[row * n + first..][..TILE].copy_from_slice(tile);
+        }
+        first += TILE;
+    }
+    for (row, to) in to.chunks_exact_mut(n).take(rows).enumerate() {
+        for (at, to) in to.iter_mut().enumerate().skip(first) {
+            *to = from[at * lanes + row];
+        }
+    }
+}
+
+/// One row: the dot product with each row of the second operand.
+struct Dots<'a> {
+    x: &'a [f32],
+    /// (N, K).
+    b: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Dots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let k = self.x.len();
+        let (x, rest) = S::as_simd_f32s(self.x);
+        let mut first = 0;
+        while first < self.out.len() {
+            let (b, out) = (&self.b[first * k..], &mut self.out[first..]);
+            first +=
+                if out.len() >= 4 { dots::<S, 4>(simd, x, rest, b, out) } else { dots::<S, 1>(simd, x, rest, b, out) };
+        }
+    }
+}
+
+/// F dot products; gives F.
+#[inline(always)]
+fn dots<S: Simd, const F: usize>(simd: S, x: &[S::f32s], rest: &[f32], b: &[f32], out: &mut [f32]) -> usize {
+    let whole = x.len() * S::F32_LANES;
+    let k = whole + rest.len();
+    let mut rows: [&[S::f32s]; F] = [&[]; F];
+    unroll!(f in 0..F, up to 4 => { rows[f] = &S::as_simd_f32s(&b[f * k..][..whole]).0[..x.len()]; });
+    let mut sums = [simd.splat_f32s(0.0); F];
+    for (at, &x) in x.iter().enumerate() {
+        unroll!(f in 0..F, up to 4 => { sums[f] = simd.mul_add_e_f32s(x, rows[f][at], sums[f]); });
+    }
+    unroll!(f in 0..F, up to 4 => {
+        let mut sum = simd.reduce_sum_f32s(sums[f]);
+        for (&x, &b) in rest.iter().zip(&b[f * k + whole..]) {
+            sum += x * b;
+        }
+        out[f] = sum;
+    });
+    F
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_all_layouts_and_ragged_sizes() {
+        let value = |at: usize, seed: usize| ((at * 37 + seed * 11) % 29) as f32 - 14.0;
+        for [m, n, k] in
+            [[1, 16, 16], [2, 10, 84], [5, 17, 33], [16, 24, 20], [31, 120, 64], [37, 65, 16], [8, 100, 40]]
+        {
+            for (trans_a, trans_b) in [(false, false), (true, false), (false, true)] {
+                if !applies([n, k], trans_a, trans_b) {
+                    continue;
+                }
+                let a: Vec<f32> = (0..m * k).map(|at| value(at, 1)).collect();
+                let b: Vec<f32> = (0..k * n).map(|at| value(at, 2)).collect();
+                let a_stride = if trans_a { m } else { k };
+                let mut out = vec![f32::NAN; m * n];
+                product(Skinny { m, n, k, a: &a, a_stride, trans_a, b: &b, trans_b }, &mut out);
+                for i in 0..m {
+                    for j in 0..n {
+                        let at = |p: usize| {
+                            let a = if trans_a { a[p * m + i] } else { a[i * k + p] };
+                            a * if trans_b { b[j * k + p] } else { b[p * n + j] }
+                        };
+                        // Whole numbers below 2^24, so that the order of terms does not matter.
+                        let want: f32 = (0..k).map(at).sum();
+                        assert_eq!(out[i * n + j], want, "{m} {n} {k} {trans_a} {trans_b} ({i}, {j})");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Threads of the CPU kernels: a small pool that hands over work in about a microsecond, where waking a sleeping thread
+//! takes ten to sixty. After a task its workers watch for the next one for [`SPIN`], then park, so that an idle program
+//! costs nothing. Tasks are numbered; which thread takes which is left to chance, and no result may depend on it.
+//!
+//! The number of threads is `WGRAD_THREADS`, else `RAYON_NUM_THREADS`, else the number of cores this process may use.
+//! A pool with more threads than cores never spins. A task that asks for more tasks runs them itself, and so does a
+//! thread that finds the pool at work for another.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// How long an idle worker watches for work before it parks: longer than what a step computes on one thread between
+/// two tasks, far shorter than anything a person or another program would notice.
+const SPIN: Duration = Duration::from_micros(60);
+
+/// Looks at the ticket between two looks at the clock.
+const LOOKS: usize = 64;
+
+/// Bits of a ticket for the next task and for the number of tasks; the rest counts jobs.
+const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+/// The most tasks of one job. Callers cut work into pieces of thousands of operations, so this is never reached; a
+/// larger job is run in parts.
+const MAX_TASKS: usize = 1 << (INDEX_BITS - 1);
+
+/// A number of threads that CPU kernels share their work among. See the [module](self).
+#[derive(Clone)]
+pub struct Threads(Arc<Pool>);
+
+struct Pool {
+    shared: Arc<Shared>,
+    /// Held by the thread whose job the workers are on.
+    submitting: Mutex<()>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// The number of the job, the number of its tasks and the next task that nobody has taken, in one word, so that a
+    /// worker that takes a task knows which job it is of.
+    ticket: AtomicU64,
+    /// The job's closure, and the function that calls it with the number of a task.
+    data: AtomicPtr<()>,
+    call: AtomicPtr<()>,
+    num_done: AtomicUsize,
+    num_parked: AtomicUsize,
+    is_closed: AtomicBool,
+    spins: bool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+thread_local! {
+    /// Whether this thread is within a task, where more tasks run in place.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    static INSTALLED: RefCell<Option<Threads>> = const { RefCell::new(None) };
+}
+
+impl Threads {
+    /// A pool of `num_threads` threads, the calling one among them; at least 1.
+    pub fn new(num_threads: usize) -> Threads {
+        let num_workers = num_threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            ticket: AtomicU64::new(0),
+            data: AtomicPtr::default(),
+            call: AtomicPtr::default(),
+            num_done: AtomicUsize::new(0),
+            num_parked: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            spins: num_threads <= num_cores(),
+            panic: Mutex::new(None),
+        });
+        let start = |index: usize| {
+            let shared = Arc::clone(&shared);
+            let builder = std::thread::Builder::new().name(format!("wgrad-{}", index + 1));
+            // A system that has no more threads to give computes with those there are.
+            builder.spawn(move || shared.work()).ok()
+        };
+        let workers = (0..num_workers).map_while(start).collect();
+        Threads(Arc::new(Pool { shared, submitting: Mutex::new(()), workers }))
+    }
+
+    /// The pool of the whole process.
+    pub fn global() -> &'static Threads {
+        static GLOBAL: OnceLock<Threads> = OnceLock::new();
+        GLOBAL.get_or_init(|| Threads::new(wanted_threads()))
+    }
+
+    /// The pool that the calling thread computes with: the one it runs within, else the process's.
+    pub fn current() -> Threads {
+        INSTALLED.with_borrow(Clone::clone).unwrap_or_else(|| Threads::global().clone())
+    }
+
+    /// The number of threads, the calling one among them.
+    pub fn num_threads(&self) -> usize {
+        self.0.workers.len() + 1
+    }
+
+    /// Runs `work` on the calling thread; what CPU kernels compute within it is shared among this pool's threads.
+    pub fn install<R>(&self, work: impl FnOnce() -> R) -> R {
+        let before = INSTALLED.replace(Some(self.clone()));
+        let result = catch_unwind(AssertUnwindSafe(work));
+        INSTALLED.set(before);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// The number of threads that the environment asks for, else the number of cores.
+fn wanted_threads() -> usize {
+    let asked = |name: &str| std::env::var(name).ok()?.trim().parse().ok().filter(|&count: &usize| count > 0);
+    asked("WGRAD_THREADS").or_else(|| asked("RAYON_NUM_THREADS")).unwrap_or_else(num_cores)
+}
+
+fn num_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Calls `task(index)` for every index below `num_tasks`, on the threads of the current pool. Returns when all are
+/// done; a panic of a task is passed on then.
+pub(crate) fn run(num_tasks: usize, task: impl Fn(usize) + Sync) {
+    if num_tasks <= 1 || IN_TASK.get() {
+        return (0..num_tasks).for_each(task);
+    }
+    let on_pool = |threads: &Threads| {
+        for first in (0..num_tasks).step_by(MAX_TASKS) {
+            threads.0.run(MAX_TASKS.min(num_tasks - first), &|index| task(first + index));
+        }
+    };
+    let is_done = INSTALLED.with_borrow(|installed| installed.as_ref().map(on_pool).is_some());
+    if !is_done {
+        on_pool(Threads::global());
+    }
+}
+
+/// Calls `body(index, chunk)` for every chunk of `out` of `chunk_len` elements, the last one maybe shorter.
+pub(crate) fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
+    let chunks = Chunks::new(out, chunk_len);
+    run(chunks.count(), |index| body(index, chunks.get(index)));
+}
+
+/// [`for_chunks`] over two slices that are cut into as many chunks.
+pub(crate) fn for_chunk_pairs<T: Send, U: Send>(
+    (first, first_len): (&mut [T], usize),
+    (second, second_len): (&mut [U], usize),
+    body: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+) {
+    let (first, second) = (Chunks::new(first, first_len), Chunks::new(second, second_len));
+    assert_eq!(first.count(), second.count(), "both slices have as many chunks");
+    run(first.count(), |index| body(index, first.get(index), second.get(index)));
+}
+
+/// A slice that is handed out chunk by chunk. Private, since only `for_chunks` and `for_chunk_pairs` see to it that no
+/// chunk is handed out twice.
+struct Chunks<'a, T> {
+    start: *mut T,
+    len: usize,
+    chunk_len: usize,
+    lifetime: std::marker::PhantomData<&'a mut [T]>,
+}
+
+#[expect(unsafe_code, reason = "threads write to different chunks of one slice")]
+// SAFETY: a `Chunks` stands for a `&mut [T]` that is cut up, and those may be sent where T may be.
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
+
+impl<'a, T> Chunks<'a, T> {
+    fn new(slice: &'a mut [T], chunk_len: usize) -> Self {
+        let lifetime = std::marker::PhantomData;
+        Chunks { start: slice.as_mut_ptr(), len: slice.len(), chunk_len: chunk_len.max(1), lifetime }
+    }
+
+    fn count(&self) -> usize {
+        self.len.div_ceil(self.chunk_len)
+    }
+
+    #[expect(unsafe_code, clippy::mut_from_ref, reason = "threads write to different chunks of one slice")]
+    fn get(&self, index: usize) -> &'a mut [T] {
+        let first = index * self.chunk_len;
+        assert!(first < self.len, "chunk {index} of {}", self.count());
+        // SAFETY: the chunk lies within the slice by the assertion and the minimum, chunks of different indices do not
+        // overlap, and `run` calls a task once for each index, so that no chunk is handed out twice.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), self.chunk_len.min(self.len - first)) }
+    }
+}
+
+type Call = unsafe fn(*const (), usize);
+
+impl Pool {
+    fn run<T: Fn(usize) + Sync>(&self, num_tasks: usize, task: &T) {
+        let lock = match self.submitting.try_lock() {
+            _ if self.workers.is_empty() => None,
+            Ok(lock) => Some(lock),
+            // A panic of a task is passed on while the lock is held; the lock guards no data.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            // The workers are busy with another thread's job.
+            Err(TryLockError::WouldBlock) => None,
+        };
+        if lock.is_none() {
+            return (0..num_tasks).for_each(task);
+        }
+        let shared = &*self.shared;
+        let call: Call = call_task::<T>;
+        shared.data.store(std::ptr::from_ref(task).cast_mut().cast(), Ordering::Relaxed);
+        shared.call.store(call as *mut (), Ordering::Relaxed);
+        shared.num_done.store(0, Ordering::Relaxed);
+        let job = (shared.ticket.load(Ordering::Relaxed) >> (2 * INDEX_BITS)).wrapping_add(1);
+        // At most MAX_TASKS, which leaves room for every worker to find that nothing is left.
+        let ticket = (job << (2 * INDEX_BITS)) | ((num_tasks as u64) << INDEX_BITS);
+        shared.ticket.store(ticket, Ordering::SeqCst);
+        if shared.num_parked.load(Ordering::SeqCst) > 0 {
+            self.workers.iter().take(num_tasks - 1).for_each(|worker| wake(worker.thread()));
+        }
+        shared.take_tasks();
+        let mut looks = 0;
+        while shared.num_done.load(Ordering::Acquire) < num_tasks {
+            looks += 1;
+            // A worker that has lost its core to another program needs that core back.
+            if looks % 1024 == 0 || !shared.spins { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        let panic = shared.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        drop(lock);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+fn wake(worker: &Thread) {
+    worker.unpark();
+}
+
+#[expect(unsafe_code, reason = "a job's closure is known to the workers by address only")]
+/// # Safety
+/// `data` is the address of a `T` that lives while the call lasts.
+unsafe fn call_task<T: Fn(usize) + Sync>(data: *const (), index: usize) {
+    // SAFETY: by the contract above.
+    let task = unsafe { &*data.cast::<T>() };
+    task(index);
+}
+
+impl Shared {
+    /// A worker's life.
+    fn work(&self) {
+        let mut seen = 0;
+        loop {
+            seen = self.wait_for_job(seen);
+            if self.is_closed.load(Ordering::Acquire) {
+                return;
+            }
+            self.take_tasks();
+        }
+    }
+
+    /// Waits for a job other than `seen`, spinning for a while and then parked.
+    fn wait_for_job(&self, seen: u64) -> u64 {
+        let job = || self.ticket.load(Ordering::SeqCst) >> (2 * INDEX_BITS);
+        let is_over = || job() != seen || self.is_closed.load(Ordering::Acquire);
+        if self.spins {
+            let started = Instant::now();
+            while started.elapsed() < SPIN {
+                for _ in 0..LOOKS {
+                    if is_over() {
+                        return job();
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        // Counted before the last look, while a submitter publishes its job before it looks at the count: one of the
+        // two sees the other.
+        self.num_parked.fetch_add(1, Ordering::SeqCst);
+        while !is_over() {
+            std::thread::park();
+        }
+        self.num_parked.fetch_sub(1, Ordering::SeqCst);
+        job()
+    }
+
+    /// Takes tasks of the job under way until none is left.
+    fn take_tasks(&self) {
+        loop {
+            let ticket = self.ticket.fetch_add(1, Ordering::AcqRel);
+            let (num_tasks, index) = ((ticket >> INDEX_BITS) & INDEX_MASK, ticket & INDEX_MASK);
+            if index >= num_tasks {
+                return;
+            }
+            let (data, call) = (self.data.load(Ordering::Relaxed), self.call.load(Ordering::Relaxed));
+            IN_TASK.set(true);
+            #[expect(unsafe_code, reason = "a job's closure is known to the workers by address only")]
+            // SAFETY: the ticket says that task `index` of the job under way was not taken, so its submitter is still in
+            // `Pool::run`, waiting for it to be counted below: `data` and `call` are of that job (they were stored before
+            // the ticket, which was read with acquire), the closure lives, and `call` was made from a `Call` there.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe {
+                std::mem::transmute::<*mut (), Call>(call)(data, index as usize);
+            }));
+            IN_TASK.set(false);
+            if let Err(panic) = result {
+                self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(panic);
+            }
+            self.num_done.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            wake(worker.thread());
+            // A worker catches the panics of tasks, so it ends in order.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_on_any_number_of_threads() {
+        for num_threads in [1, 2, 3, 8] {
+            let threads = Threads::new(num_threads);
+            assert_eq!(threads.num_threads(), num_threads);
+            for num_tasks in [0, 1, 2, 3, 100, 1000] {
+                let counts: Vec<AtomicUsize> = (0..num_tasks).map(|_| AtomicUsize::new(0)).collect();
+                threads.install(|| run(num_tasks, |index| _ = counts[index].fetch_add(1, Ordering::Relaxed)));
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{num_threads}, {num_tasks}");
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_follow_each_other_while_workers_spin_and_park() {
+        let threads = Threads::new(3);
+        let total = AtomicUsize::new(0);
+        for round in 0..2000 {
+            if round % 500 == 0 {
+                std::thread::sleep(5 * SPIN);
+            }
+            threads.install(|| run(5, |index| _ = total.fetch_add(index, Ordering::Relaxed)));
+        }
+        assert_eq!(total.load(Ordering::Relaxed), 2000 * 10);
+    }
+
+    #[test]
+    fn chunks_are_disjoint_and_whole() {
+        let (mut values, mut marks) = (vec![0usize; 1003], vec![0u8; 101]);
+        Threads::new(4).install(|| {
+            for_chunk_pairs((&mut values, 10), (&mut marks, 1), |index, chunk, mark| {
+                chunk.iter_mut().enumerate().for_each(|(i, value)| *value += index * 10 + i);
+                mark[0] += 1;
+            });
+        });
+        assert!(values.iter().enumerate().all(|(i, &value)| value == i));
+        assert!(marks.iter().all(|&mark| mark == 1));
+    }
+
+    #[test]
+    fn tasks_of_tasks_run_in_place() {
+        let total = AtomicUsize::new(0);
+        Threads::new(2).install(|| {
+            run(4, |_| {
+                assert!(IN_TASK.get());
+                run(4, |index| _ = total.fetch_add(index, Ordering::Relaxed));
+            });
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 4 * 6);
+    }
+
+    #[test]
+    fn several_threads_share_one_pool() {
+        let (threads, total) = (Threads::new(2), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        threads.install(|| run(8, |_| _ = total.fetch_add(1, Ordering::Relaxed)));
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 4 * 200 * 8);
+    }
+
+    #[test]
+    fn a_panic_of_a_task_reaches_the_caller_and_the_pool_lives() {
+        let threads = Threads::new(2);
+        let run_and_fail = || threads.install(|| run(8, |index| assert!(index != 5, "task 5")));
+        assert!(catch_unwind(AssertUnwindSafe(run_and_fail)).is_err());
+        let total = AtomicUsize::new(0);
+        threads.install(|| run(8, |index| _ = total.fetch_add(index, Ordering::Relaxed)));
+        assert_eq!(total.load(Ordering::Relaxed), 28);
+    }
+}
