@@ -269,7 +269,7 @@ impl Settings {
         for choice in SECTIONS.iter().flat_map(|section| section.choices) {
             // Each by itself first: its errors name settings, which those of a whole table do not.
             if let Some(value) = self.table.get(choice.name) {
-                check_choice(choice.name, value.clone())?;
+                check_choice(choice.name, value.clone()).map_err(|error| within(choice.name, error))?;
             }
         }
         let config: RunConfig = self.table.try_into().map_err(|error: toml::de::Error| {
@@ -289,7 +289,12 @@ impl Settings {
     fn choose(&mut self, choice: &Choice, value: Value) -> Result<()> {
         let value = match value {
             Value::String(name) => {
-                let chosen = (choice.parse)(&name)?;
+                let entry = choice.entries.iter().find(|entry| crate::registry::is_name(&name, entry.name));
+                let chosen = match entry {
+                    // Its defaults; what it lacks may be set after it.
+                    Some(entry) => Value::Table(Table::from_iter([("kind".to_owned(), entry.name.into())])),
+                    None => (choice.parse)(&name)?,
+                };
                 let kind = chosen.get("kind").and_then(Value::as_str);
                 if kind == self.kind(choice) && kind != Some("layers") {
                     return Ok(());
@@ -335,12 +340,16 @@ pub fn choice(name: &str) -> Option<&'static Choice> {
     ALL.iter().copied().flatten().find(|choice| choice.name == name)
 }
 
+/// Settings that only a file can hold.
+const FILE_ONLY: [&str; 1] = ["groups"];
+
 /// Checks that there is a setting of this dotted name.
 ///
 /// # Errors
 /// [`Error::Setting`] with the settings that may have been meant.
 pub fn check_name(name: &str) -> Result<()> {
-    if all().any(|known| known == name) { Ok(()) } else { Err(unknown(name)) }
+    let is_known = FILE_ONLY.contains(&name) || all().any(|known| known == name);
+    if is_known { Ok(()) } else { Err(unknown(name)) }
 }
 
 /// The dotted names of all settings.
@@ -387,6 +396,18 @@ fn absolute(name: &str, value: Value) -> Result<Value> {
             Ok(Value::String(path.display().to_string()))
         }
         other => Ok(other),
+    }
+}
+
+/// Calls a setting of a choice by its dotted name.
+fn within(choice: &str, error: Error) -> Error {
+    match error {
+        Error::Setting { setting, expected, got }
+            if setting != choice && !setting.starts_with(&format!("{choice}.")) =>
+        {
+            Error::Setting { setting: format!("{choice}.{setting}"), expected, got }
+        }
+        other => other,
     }
 }
 

@@ -105,7 +105,7 @@ fn a_run_prints_a_table_and_leaves_a_folder() {
         "all 2 epochs are done",
         "of 2",
         "on 2,000 images",
-        "lenet eval --model",
+        "lenet eval runs/",
     ] {
         assert!(stdout.contains(part), "{part} in {stdout}");
     }
@@ -163,7 +163,7 @@ fn a_written_model_evaluates_to_the_numbers_of_its_run() {
     assert_eq!(score["images"], 2000);
     let other = lines(&succeeds(eval(&["--normalize", "none"]))).pop().unwrap();
     assert_ne!(other["test_loss"], score["test_loss"], "the command line wins over the file");
-    assert_eq!(lines(&succeeds(eval(&["--val-limit", "100"])))[0]["images"], 100);
+    assert_eq!(lines(&succeeds(eval(&["--test-limit", "100"])))[0]["images"], 100);
 
     // Without the file the network is the plain one, which has no bn1.
     std::fs::rename(run.join("config.toml"), run.join("elsewhere.toml")).unwrap();
@@ -270,7 +270,7 @@ fn wrong_options_are_usage_errors_and_leave_nothing() {
         (&["--lr", "-1"], "--lr"),
         (&["--lr", "nan"], "--lr"),
         (&["--train-limit", "0"], "--train-limit"),
-        (&["--dataset", "imagenet"], "fashion-mnist, mnist, cifar10"),
+        (&["--dataset", "imagenet"], "fashion-mnist, mnist, kmnist"),
         (&["--optimizer", "adam", "--nesterov"], "--optimizer sgd"),
         (&["--optimizer", "adamw", "--momentum", "0.5"], "--optimizer sgd"),
         (&["--momentum", "0", "--nesterov"], "--nesterov"),
@@ -391,7 +391,7 @@ fn an_estimate_names_every_kernel_and_says_that_it_is_one() {
 #[test]
 fn a_profile_names_every_op_and_its_share() {
     let stdout = succeeds(Place::new().lenet(&["profile", "--data", DATA, "--device", "cpu", "--batch-size", "4"]));
-    assert!(stdout.contains("GFLOP/s") && stdout.contains("conv1.backward.conv2d_grad_weight"), "{stdout}");
+    assert!(stdout.contains("GFLOP/s") && stdout.contains("conv1.conv2d"), "{stdout}");
     assert!(stdout.contains("ms in all"), "{stdout}");
 }
 

@@ -299,7 +299,7 @@ fn a_mistake_in_the_file_or_the_options_is_a_usage_error_that_trains_nothing() {
         ("trials = 3", "", SPACE, "num_trials"),
         ("", "momentum = 0.5", SPACE, "[base]"),
         ("method = \"grid\"", "", SPACE, "space.lr: expected count"),
-        ("", "", "\"update.groups\" = { choices = [[{ matching = [\"nosuch.*\"] }]] }", "settings that can be trained"),
+        ("", "", "\"groups\" = { choices = [[{ matching = [\"nosuch.*\"] }]] }", "settings that can be trained"),
     ];
     for (search, base, space, part) in cases {
         write(&place, search, base, space);

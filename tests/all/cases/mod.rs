@@ -37,6 +37,7 @@ pub fn all() -> Vec<Case> {
         batch_norm2d::cases(),
         concat::cases(),
         conv2d::attributes(),
+        conv2d::direct(),
         conv2d::lenet(),
         conv2d::sizes(),
         copy::cases(),

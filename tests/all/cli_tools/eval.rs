@@ -49,7 +49,7 @@ fn eval_says_what_it_lacks() {
     assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
     assert!(refused.stderr.starts_with("error: empty: ") && refused.stderr.contains("model.safetensors"));
     // Classes that no image is of, or none was taken for, have no score.
-    let object = lines(&succeeds(place.lenet(&["eval", "--device=cpu", "--json", "--val-limit=1", text(&run)])));
+    let object = lines(&succeeds(place.lenet(&["eval", "--device=cpu", "--json", "--test-limit=1", text(&run)])));
     let nulls = object[0]["classes"].as_array().unwrap().iter().filter(|class| class["recall"] == Value::Null).count();
     assert_eq!(nulls, 9);
 }

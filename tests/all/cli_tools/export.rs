@@ -19,7 +19,7 @@ fn a_run_becomes_an_onnx_file() {
 
     let cases: [(&[&str], i32, &str); 4] = [
         (&["export", "--run", text(&run)], 2, "--onnx"),
-        (&["export", "--onnx=x.onnx"], 2, "--model"),
+        (&["export", "--onnx=x.onnx"], 2, "--run"),
         (&["export", "--run=nowhere", "--onnx=x.onnx"], 1, "nowhere"),
         (&["export", "--model", text(&model), "--dataset=cifar10", "--onnx=x.onnx"], 1, "conv1.weight"),
     ];

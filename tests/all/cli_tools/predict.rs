@@ -108,7 +108,7 @@ fn colour_networks_see_colours_and_transparency_is_white() {
 fn predict_says_what_it_lacks() {
     let place = Place::new();
     let cases: [(&[&str], i32, &str); 4] = [
-        (&["predict", "x.png"], 2, "--model <FILE>"),
+        (&["predict", "x.png"], 2, "--run <RUN>"),
         (&["predict", "--run", "x"], 2, "<IMAGE>"),
         (&["predict", "--run", "x", "--top=0", "x.png"], 2, "at least 1"),
         (&["predict", "--device=cpu", "--model", "none.safetensors", "x.png"], 1, "none.safetensors"),

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use wgrad::optim::Optimizer;
 use wgrad::registry::{Setting, Takes};
 use wgrad::run::settings::{Choice, SECTIONS, Section, Settings};
 use wgrad::run::{RunConfig, settings};
@@ -17,8 +18,8 @@ use super::alternatives;
 /// Settings whose flag is not the last part of their name.
 const FLAGS: [(&str, &str); 9] = [
     ("schedule", "scheduler"),
-    // The optimizer has an eps too.
-    ("schedule.eps", "scheduler-eps"),
+    // The plateau schedule has an eps too.
+    ("optimizer.eps", "optimizer-eps"),
     ("early_stopping.monitor", "monitor"),
     ("early_stopping.patience", "early-stopping-patience"),
     ("early_stopping.min_delta", "early-stopping-min-delta"),
@@ -103,6 +104,9 @@ impl<S: Sections> FromArgMatches for Given<S> {
                 settings.extend(value.map(|value| (flag.path, value)));
             }
         }
+        if let Some(error) = contradiction(&settings) {
+            return Err(error);
+        }
         Ok(Given { settings, sections: PhantomData })
     }
 
@@ -110,6 +114,16 @@ impl<S: Sections> FromArgMatches for Given<S> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// That something is switched off and set at once.
+fn contradiction(settings: &[(String, toml::Value)]) -> Option<clap::Error> {
+    let off = settings.iter().find(|(name, value)| value.as_bool() == Some(false) && !name.contains('.'));
+    let inner = off.and_then(|(name, _)| settings.iter().find(|(other, _)| other.starts_with(&format!("{name}."))));
+    let ((off, _), (inner, _)) = (off?, inner?);
+    let (off, inner) = (flag_name(off), flag_name(inner));
+    let message = format!("the argument '--no-{off}' cannot be used with '--{inner}'\n");
+    Some(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message))
 }
 
 fn takes<S: Sections>(path: &str) -> bool {
@@ -120,15 +134,38 @@ fn takes<S: Sections>(path: &str) -> bool {
 pub fn as_flag(error: Error) -> Error {
     match error {
         Error::Setting { setting, expected, got } => {
-            Error::Setting { setting: flag_of(&setting).unwrap_or(setting), expected, got }
+            let Some(path) = path_of(&setting) else {
+                return Error::Setting { setting: plain(setting), expected, got };
+            };
+            let choice = settings::choice(path.split('.').next().unwrap_or(&path));
+            let (expected, got) = match choice {
+                Some(choice) => (with_flag(&expected, choice), with_flag(&got, choice)),
+                None => (expected, got),
+            };
+            Error::Setting { setting: format!("--{}", flag_name(&path)), expected, got }
         }
         other => other,
     }
 }
 
-/// The flag of a setting, called by its dotted name or, as types that know nothing of a run call theirs, by the last part
+/// Names the flag of a choice and its values as flags are spelled: "only with schedule multi_step" is about
+/// `--scheduler multi-step`.
+fn with_flag(text: &str, choice: &Choice) -> String {
+    let flag = format!("--{} ", flag_name(choice.name));
+    let text = text.replace(&format!("with {} ", choice.name), &format!("with {flag}"));
+    let text = text.strip_prefix(&format!("{} ", choice.name)).map_or(text.clone(), |rest| format!("{flag}{rest}"));
+    choice.entries.iter().fold(text, |text, entry| text.replace(entry.name, &entry.name.replace('_', "-")))
+}
+
+/// A name that no setting has: an option of the subcommand's own, if it looks like one.
+fn plain(name: String) -> String {
+    let is_word = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    if is_word { format!("--{}", name.replace('_', "-")) } else { name }
+}
+
+/// The dotted name of a setting, called by it or, as types that know nothing of a run call theirs, by the last part
 /// of it.
-fn flag_of(setting: &str) -> Option<String> {
+fn path_of(setting: &str) -> Option<String> {
     // An index into a list, as of betas, is no part of a name.
     let setting = setting.split('[').next().unwrap_or(setting);
     let all = SECTIONS.iter().flat_map(|section| {
@@ -137,8 +174,7 @@ fn flag_of(setting: &str) -> Option<String> {
     });
     let all: Vec<String> = all.collect();
     let is_meant = |path: &&String| *path == setting || path.rsplit('.').next() == Some(setting);
-    let path = all.iter().find(|path| *path == setting).or_else(|| all.iter().find(is_meant))?;
-    Some(format!("--{}", flag_name(path)))
+    all.iter().find(|path| *path == setting).or_else(|| all.iter().find(is_meant)).cloned()
 }
 
 fn flag_name(path: &str) -> String {
@@ -149,7 +185,7 @@ fn flag_name(path: &str) -> String {
 fn choice_arg(choice: &'static Choice) -> Arg {
     let defaults = RunConfig::default().flat_settings().unwrap_or_default();
     let default = defaults.iter().find(|(name, _)| *name == format!("{}.kind", choice.name));
-    let names: Vec<&str> = choice.entries.iter().map(|entry| entry.name).collect();
+    let names: Vec<String> = choice.entries.iter().map(|entry| entry.name.replace('_', "-")).collect();
     let mut help = format!("{}: {}", choice.help, alternatives(&names));
     if let Some((_, default)) = default {
         help += &format!(" [default: {default}]");
@@ -192,7 +228,11 @@ fn plain_flag(setting: &Setting, path: String, defaults: &BTreeMap<String, Strin
         flags.push(Flag { name, setting: *setting, path, help, turns: Some(!is_on) });
         return;
     }
-    let default = default.map_or_else(String::new, |default| format!(" [default: {default}]"));
+    let default = match default {
+        Some(default) => format!(" [default: {default}]"),
+        None if path == "lr" => defaults_text(&usual_rates()),
+        None => String::new(),
+    };
     flags.push(Flag { name, setting: *setting, path, help: format!("{}{default}", setting.help), turns: None });
 }
 
@@ -237,6 +277,12 @@ fn choice_flags(choice: &Choice, flags: &mut Vec<Flag>) {
     }
 }
 
+/// The learning rate that each optimizer has where none is given.
+fn usual_rates() -> Vec<(&'static str, Option<toml::Value>)> {
+    let rate = |name| Optimizer::named(name).ok().map(|optimizer| optimizer.default_lr().into());
+    Optimizer::ENTRIES.iter().map(|entry| (entry.name, rate(entry.name))).collect()
+}
+
 /// " [default: 0.9 with sgd, 0 with rmsprop]".
 fn defaults_text(with: &[(&str, Option<toml::Value>)]) -> String {
     let mut values: Vec<(String, Vec<&str>)> = Vec::new();
@@ -265,6 +311,9 @@ fn defaults_text(with: &[(&str, Option<toml::Value>)]) -> String {
 
 fn arg(flag: &Flag) -> Arg {
     let arg = Arg::new(flag.name.clone()).long(flag.name.clone()).help(flag.help.clone());
+    // The whole name is a flag too.
+    let whole = flag.path.replace(['.', '_'], "-");
+    let arg = if flag.turns.is_none() && whole != flag.name { arg.alias(whole) } else { arg };
     if flag.turns.is_some() {
         return arg.action(ArgAction::SetTrue);
     }
