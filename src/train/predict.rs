@@ -1,5 +1,5 @@
-//! A trained network at work: the class and probabilities of images, and a look inside — what goes into and comes out
-//! of each batch normalisation, and the gradients of a batch. It has a program of its own, so that a [`Session`] that
+//! Inference: the class and probabilities of images, and the inspection of a trained network: inputs and outputs of each
+//! batch normalisation, and the gradients of a batch. It has a program of its own, so that a [`Session`] that
 //! is made for training carries none of it.
 //!
 //! [`Session`]: super::Session
@@ -39,9 +39,9 @@ pub struct PredictorOptions<'a> {
 pub struct Prediction {
     /// The image's class, as the data set has it.
     pub label: usize,
-    /// The class with the highest score; the first of them where several have it.
+    /// The class with the largest logit, the first one in a tie.
     pub predicted: usize,
-    /// The probability of that class: the softmax of the scores. Not a number where a score is not finite.
+    /// The probability of that class: the softmax of the logits. NaN where a logit is not finite.
     pub probability: f64,
     /// The probability of every class.
     pub probabilities: Vec<f64>,
@@ -174,7 +174,7 @@ impl Predictor {
     }
 }
 
-/// Appends the network; gives its scores and the batch's labels.
+/// Appends the network; returns its logits and the batch's labels.
 fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
     let (batch_size, [channels, height, width]) = (options.batch_size, options.shape);
     let images = [graph.input(IMAGES, TensorType::u8([batch_size, channels, height, width]))?];
