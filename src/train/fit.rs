@@ -30,17 +30,17 @@ pub struct FitOptions {
 /// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
 ///
 /// # Errors
-/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session knows
-/// them, a gradient is not finite at the end of an epoch; [`Error::Interrupted`] where the observer asked to stop; after
-/// both the weights are those of the best epoch, if one was done; [`Error::Io`] where a checkpoint cannot be written;
-/// [`Error::DeviceLost`]; what the observer returns.
+/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session
+/// knows them, a gradient is not finite at the end of an epoch; [`Error::Interrupted`] where the observer asked to
+/// stop; after both the weights are those of the best epoch, if one was done; [`Error::Io`] where a checkpoint cannot
+/// be written; [`Error::DeviceLost`]; what the observer returns.
 pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
     Fit::new(session, options, observer)?.run()
 }
 
 /// Resumes from a checkpoint of a run with the same session and options. On the same device the result is bit-identical
-/// to that of an uninterrupted run. Only [`FitOptions::epochs`] and the patience of early stopping may change. If the run
-/// had ended, this restores the best weights and evaluates the test set.
+/// to that of an uninterrupted run. Only [`FitOptions::epochs`] and the patience of early stopping may change. If the
+/// run had ended, this restores the best weights and evaluates the test set.
 ///
 /// # Errors
 /// As [`fit`]; [`Error::State`] and [`Error::Setting`] where the checkpoint is of another run.
@@ -309,8 +309,8 @@ fn rates(schedule: &Schedule, lr: f64, steps_per_epoch: u64) -> impl Fn(u64) -> 
 }
 
 impl FitOptions {
-    /// All of `epochs` at the learning rate `lr`, without early stopping or checkpoints; fields that are to be otherwise
-    /// can be set.
+    /// All of `epochs` at the learning rate `lr`, without early stopping or checkpoints; fields that are to be
+    /// otherwise can be set.
     pub fn new(epochs: u64, lr: f64) -> Self {
         FitOptions { epochs, lr, schedule: Schedule::constant(), early_stopping: None, checkpoint: None }
     }

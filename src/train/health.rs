@@ -1,9 +1,9 @@
 //! Diagnostics: statistics of activations, gradients, parameters and updates for one batch, computed on the device by
 //! separate entries and read back as one table. Training steps are unaffected.
 //!
-//! What a step changes (parameters, running statistics, the optimizer's states) is copied on the device first and restored
-//! afterwards, so diagnostics have no side effects. The same copies, taken when an epoch begins, allow it to be rerun up to
-//! the step whose loss was not finite.
+//! What a step changes (parameters, running statistics, the optimizer's states) is copied on the device first and
+//! restored afterwards, so diagnostics have no side effects. The same copies, taken when an epoch begins, allow it to
+//! be rerun up to the step whose loss was not finite.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ use crate::tensor::DType;
 pub struct HealthOptions {
     /// Whether parameters and their gradients get a histogram.
     pub histograms: bool,
-    /// Whether to include the inputs of activation functions, not only their outputs. This needs additional kernels, since
-    /// training fuses the activation into the op before it.
+    /// Whether to include the inputs of activation functions, not only their outputs. This needs additional kernels,
+    /// since training fuses the activation into the op before it.
     pub pre_activations: bool,
 }
 

@@ -1,6 +1,6 @@
-//! Inference: the class and probabilities of images, and the inspection of a trained network: inputs and outputs of each
-//! batch normalisation, and the gradients of a batch. It has a program of its own, so that a [`Session`] that
-//! is made for training carries none of it.
+//! Inference: the class and probabilities of images, and the inspection of a trained network: inputs and outputs of
+//! each batch normalisation, and the gradients of a batch. It has a program of its own, so that a [`Session`] that is
+//! made for training carries none of it.
 //!
 //! [`Session`]: super::Session
 

@@ -66,8 +66,8 @@ pub struct SessionOptions<'a> {
     pub seed: u64,
     /// Random changes to training images, applied after normalisation; evaluation does not use them.
     pub augment: Option<Augment>,
-    /// What [`Session::health`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies of
-    /// the states that the optimizer changes, one more copy per epoch, and a graph to compile.
+    /// What [`Session::health`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
+    /// of the states that the optimizer changes, one more copy per epoch, and a graph to compile.
     pub health: Option<HealthOptions>,
 }
 
@@ -321,8 +321,8 @@ impl Session {
         Ok(done)
     }
 
-    /// Trains on the batches of some of the optimizer's steps, counted within the epoch that was started last. Gives the
-    /// mean loss of each step's batches.
+    /// Trains on the batches of some of the optimizer's steps, counted within the epoch that was started last. Gives
+    /// the mean loss of each step's batches.
     pub(super) fn train_steps(&mut self, epoch: u64, steps: Range<u64>, rates: Rates<'_>) -> Result<Vec<f64>> {
         let (accumulate, num_batches) = (self.update.accumulate(), self.batches_per_epoch());
         // Steps of an epoch are no more than its batches, a usize.
@@ -358,8 +358,8 @@ impl Session {
         self.program.snapshot(&inputs)
     }
 
-    /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and perhaps
-    /// some of its batches; training resumes bit-identically.
+    /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and
+    /// perhaps some of its batches; training resumes bit-identically.
     ///
     /// # Errors
     /// [`Error::State`] where the snapshot is of another session: another model, optimizer, number of images or batch
@@ -450,7 +450,8 @@ impl Session {
         Ok(None)
     }
 
-    /// The first tensor of the model with an element that is infinite or not a number, such as "parameter conv1.weight".
+    /// The first tensor of the model with an element that is infinite or not a number, such as "parameter
+    /// conv1.weight".
     pub(super) fn first_non_finite_weight(&mut self) -> Result<Option<String>> {
         let model = self.model()?;
         let broken = model.iter().find(|(_, tensor)| !tensor.to_f64_vec().iter().all(|x| x.is_finite()));
