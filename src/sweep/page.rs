@@ -10,7 +10,7 @@ use crate::report::html::{Figure, document, escape, figure, tile};
 use crate::{Result, files};
 
 /// Writes the best configuration, the picture and the page into the sweep's folder, and gives their paths. Without a
-/// trial that has a score there is no `best.toml`.
+/// trial that has a metric there is no `best.toml`.
 ///
 /// # Errors
 /// [`crate::Error::Io`].
@@ -79,7 +79,7 @@ fn how(search: &SearchOptions) -> String {
         Method::Random => format!("Random search (seed {}), each trial trained in full.", search.seed),
         Method::Asha => format!(
             "Random configurations (seed {}) under asynchronous successive halving (Li et al., 2020): one trial in {} \
-             goes on, {} times as many epochs.",
+             is promoted to {} times as many epochs.",
             search.seed, search.reduction_factor, search.reduction_factor
         ),
     };

@@ -1,10 +1,10 @@
 //! Which trial to train next, and how far: a state machine that knows numbers only.
 //!
-//! It is the asynchronous successive halving of Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2020),
-//! algorithm 2, with epochs as the resource. Rung k is reached after `min_epochs · η^k` epochs, the last after
-//! `max_epochs`. Whenever there is room for a trial, one of the best 1/η of those that reached a rung is promoted to the
-//! next, from the highest rung that has one to offer; if none has, a new trial starts. Nobody waits for a rung to fill.
-//! A grid or a random search is the same with a single rung.
+//! It is the asynchronous successive halving of Li et al., "A System for Massively Parallel Hyperparameter Tuning"
+//! (2020), algorithm 2, with epochs as the resource. Rung k is reached after `min_epochs · η^k` epochs, the last after
+//! `max_epochs`. Whenever there is room for a trial, one of the best 1/η of those that reached a rung is promoted to
+//! the next, from the highest rung that has one to offer; if none has, a new trial starts. Nobody waits for a rung to
+//! fill. A grid or a random search is the same with a single rung.
 //!
 //! The state does not depend on the order in which results came: it is what each trial reached. So it can be restored
 //! from a list of trials. With one trial at a time all decisions follow from the results; with several, they also
@@ -12,7 +12,7 @@
 
 use crate::{Error, Result};
 
-/// Train a trial until it has so many epochs behind it.
+/// Train a trial up to this many epochs in total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
     /// The trial, counted from 0.
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_late_trial_that_is_better_climbs_though_the_rung_has_sent_its_share() {
-        // Later ones are better: whoever is best of what is known goes, which is what being asynchronous costs.
+        // Later trials may be better: promoting the best of those known so far is the cost of being asynchronous.
         let legs = alone(&mut Search::halving(6, 1, 3, 3).unwrap(), |leg| -(leg.trial as f64));
         assert_eq!(legs, [(0, 1), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3), (4, 1), (4, 3), (5, 1), (5, 3)]);
     }
