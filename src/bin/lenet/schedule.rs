@@ -125,7 +125,7 @@ pub fn in_words(schedule: &Schedule, lr: f64) -> String {
     }
 }
 
-/// The schedule in words, short enough for a heading.
+/// The schedule as text, short enough for a heading.
 fn title(schedule: &Schedule) -> String {
     let words = match schedule.warmup() {
         0 => schedule.to_string(),

@@ -137,7 +137,7 @@ mod tests {
         use Answer::{EndNow, Finish, Same};
         // From `timeout` and from the process group.
         assert_eq!(answers(&[(SIGTERM, 0), (SIGTERM, 3)]), [Finish, Same]);
-        // Somebody holds Ctrl-C down, then means it.
+        // Ctrl-C is held down, then pressed again.
         assert_eq!(
             answers(&[(SIGINT, 0), (SIGINT, 900), (SIGINT, 1800), (SIGINT, 2900)]),
             [Finish, Same, Same, EndNow]

@@ -1,4 +1,4 @@
-//! `lenet train`: trains, shows how it goes and leaves a run folder.
+//! `lenet train`: trains a network, prints its progress and writes a run folder.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -106,7 +106,7 @@ fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) 
     console::line(format!("evaluate  lenet eval {}", run.display()))
 }
 
-/// Says how to resume a run that did not come to its end.
+/// Prints how to resume a run that did not finish.
 fn cut_short(error: Error, watcher: &Watcher, run: &Path) -> Result<ExitCode> {
     let resume = format!("resume with: lenet train --resume {}", run.display());
     if let Error::NonFinite { epoch: 2.., .. } = &error {
