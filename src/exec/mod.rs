@@ -46,9 +46,9 @@ pub(crate) trait Executor: Send {
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
     /// Reads a value.
     fn read(&mut self, entry: usize, operand: &Operand) -> Result<Tensor>;
-    /// Fills an output with NaN and what lies behind it with a pattern, for [`verify`].
+    /// Fills an output with NaN and the guard after it with a canary pattern, for [`verify`].
     fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()>;
-    /// Whether the pattern behind an output is no longer there.
+    /// Whether the canary after an output was overwritten.
     fn has_overrun(&mut self, entry: usize, operand: &Operand) -> Result<bool>;
     /// Overwrites a state; the tensor has been checked to fit.
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
@@ -66,7 +66,7 @@ pub(crate) trait Executor: Send {
     fn set_steps_per_submission(&mut self, _steps: Option<usize>) {}
 }
 
-/// Told now and then how many steps of a run are done; a break ends the run behind the steps that are under way.
+/// Called periodically with the number of completed steps; a break ends the run after the steps in flight.
 pub type Progress<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
 /// Plans compiled for a device. See the [module](self).
@@ -207,7 +207,7 @@ impl Program {
     /// Overwrites all states of some kinds.
     ///
     /// # Errors
-    /// [`Error::State`] where one is missing in `dict`, does not fit, or has no place here; nothing is written then.
+    /// [`Error::State`] if one is missing from `dict`, does not fit, or is unknown here; nothing is written then.
     pub fn load_state_dict(&mut self, dict: &StateDict, kinds: &[StateKind]) -> Result<()> {
         let indices = self.layout.of_kinds(kinds);
         self.check_fits(dict, &indices)?;
