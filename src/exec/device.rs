@@ -25,7 +25,7 @@ pub enum Device {
 pub struct DeviceInfo {
     /// The name, such as "NVIDIA GeForce RTX 4090".
     pub name: String,
-    /// "discrete GPU", "integrated GPU", "virtual GPU", "software adapter", "other" or "processor".
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "software adapter", "other" or "CPU".
     pub kind: &'static str,
     /// The interface it is driven through: Vulkan, Metal, Dx12.
     pub backend: String,
@@ -155,7 +155,7 @@ impl fmt::Debug for Device {
 fn cpu_info() -> DeviceInfo {
     DeviceInfo {
         name: "cpu".to_owned(),
-        kind: "processor",
+        kind: "CPU",
         backend: "wgrad's own kernels".to_owned(),
         driver: format!("{} threads, {}", Threads::current().num_threads(), isa::name()),
         limits: Vec::new(),
