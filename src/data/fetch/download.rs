@@ -1,5 +1,5 @@
-//! One file over HTTP: kept under a `.part` name until it is whole and its checksum is right, continued where an
-//! earlier attempt was cut off, from whichever mirror has it.
+//! Downloads one file over HTTP. It has a `.part` name until it is complete and its checksum is verified. Interrupted
+//! downloads resume, from any mirror.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
