@@ -43,12 +43,12 @@ pub enum Error {
         second: String,
     },
 
-    /// A named tensor does not fit the place it should go: wrong shape or data type, or missing altogether.
+    /// A named tensor does not fit its destination: wrong shape or data type, or missing.
     #[error("tensor \"{name}\": expected {expected}, got {got}")]
     State {
         /// The tensor's name.
         name: String,
-        /// The shape and data type of the place.
+        /// The shape and data type of the destination.
         expected: String,
         /// What was offered.
         got: String,
@@ -156,7 +156,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// An operation has no implementation for the device at hand.
+    /// An operation has no implementation for this device.
     #[error("{op} cannot run on {device}: {reason}")]
     Unsupported {
         /// The operation.
@@ -177,13 +177,13 @@ pub enum Error {
         what: &'static str,
         /// The epoch, counted from 1.
         epoch: usize,
-        /// The first step of the epoch with such a value, counted from 1; of weights and gradients, which are checked once
-        /// an epoch, the epoch's last.
+        /// The first step of the epoch with such a value, counted from 1; of weights and gradients, which are checked
+        /// once an epoch, the epoch's last.
         step: usize,
         /// The learning rate of that step.
         lr: f64,
         /// The first tensor on the way from images to gradients that is not finite, such as "activation conv2 of step
-        /// 7", where the session can look for it.
+        /// 7", if the session records diagnostics.
         layer: Option<String>,
     },
 
@@ -196,9 +196,9 @@ pub enum Error {
     Interrupted {
         /// Epochs that were done.
         epochs: u64,
-        /// Batches that were done of the epoch behind them.
+        /// Completed batches of the epoch after those.
         batches: usize,
-        /// The checkpoint to go on from.
+        /// The checkpoint to resume from.
         saved: Option<PathBuf>,
     },
 }
