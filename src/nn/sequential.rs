@@ -13,9 +13,9 @@ use crate::{Error, Graph, Result, Value};
 /// ```
 /// use wgrad::nn::{Conv2d, Sequential};
 ///
-/// let mlp = Sequential::new().flatten().linear(128).relu().linear(64).relu().linear(10).log_softmax(); let block =
-/// Sequential::new().add(Conv2d::new("", 6, 3).padding(1).bias(false)).batch_norm2d(); let conv =
-/// Sequential::new().conv2d(6, 5).named("conv1").relu().residual(block).global_avg_pool2d().flatten().linear(10);
+/// let mlp = Sequential::new().flatten().linear(128).relu().linear(64).relu().linear(10).log_softmax();
+/// let block = Sequential::new().add(Conv2d::new("", 6, 3).padding(1).bias(false)).batch_norm2d();
+/// let conv = Sequential::new().conv2d(6, 5).named("conv1").relu().residual(block).global_avg_pool2d().flatten().linear(10);
 /// # let _ = (mlp, conv);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -79,9 +79,8 @@ pub struct TrainOptions {
     /// Settings to start from: the config.toml of a run, or a part of one; options given here override it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
-    /// Resume an interrupted run: its folder. Only --epochs, early stopping's patience and min-delta, --name, --data
-    /// and
-    /// --device can be changed
+    /// Resume the interrupted run in this folder. Only --epochs, early stopping's patience and min-delta, --name, --data
+    /// and --device can be changed
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["config", "out"])]
     resume: Option<PathBuf>,
 }
