@@ -169,7 +169,7 @@ pub enum Error {
 
     /// Training produced a loss, a gradient or a weight that is infinite or not a number.
     #[error(
-        "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or look at the input data",
+        "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or check the input data",
         layer.as_ref().map_or(String::new(), |layer| format!(", first in {layer}"))
     )]
     NonFinite {

@@ -1,4 +1,4 @@
-//! What a sweep leaves for people and for the next run: `best.toml`, `parallel.png` and `report.html`.
+//! The results of a sweep: `best.toml`, `parallel.png` and `report.html`.
 
 use std::path::PathBuf;
 
@@ -33,10 +33,10 @@ pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
     write("parallel.png", &picture.png())?;
     let shown = Figure {
         name: "parallel",
-        heading: "Settings and score".to_owned(),
+        heading: "Settings and metric".to_owned(),
         caption:
-            "A line is a trial, from its settings on the left to its score on the right: the darker the better, and \
-                  the best in orange with its values below. Dashed grey lines failed."
+            "Each line is a trial, from its settings on the left to its metric on the right. Darker is better; the best \
+                  is orange, with its values below. Dashed grey lines failed."
                 .to_owned(),
         picture,
     };
@@ -106,7 +106,7 @@ fn trials(ranking: &Ranking<'_>) -> String {
         })
         .collect();
     format!(
-        "<h2>Trials</h2>\n<p>The score is that of the best epoch, whose weights are in the trial's folder.</p>\n\
+        "<h2>Trials</h2>\n<p>The metric is that of the best epoch, whose weights are in the trial's folder.</p>\n\
          <div class=\"wide\"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n{reasons}"
     )
 }

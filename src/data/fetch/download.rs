@@ -104,7 +104,7 @@ fn receive(
             StatusCode::PARTIAL_CONTENT if have > 0 && continues => false,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.truncate()?;
-                return Ok(Received::Nothing("the server does not go on where the download was cut off".to_owned()));
+                return Ok(Received::Nothing("the server cannot resume the interrupted download".to_owned()));
             }
             status => return Ok(Received::Failed(format!("the server answers {status}"))),
         };
