@@ -26,7 +26,7 @@ pub enum Error {
     UnknownName {
         /// "input", "state", "scalar", "output" or "entry".
         kind: &'static str,
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The names that exist.
         known: Vec<String>,
@@ -70,7 +70,7 @@ pub enum Error {
     Data {
         /// The file.
         path: PathBuf,
-        /// What the format asks for.
+        /// What the format requires.
         expected: String,
         /// What the file holds.
         got: String,
@@ -86,7 +86,7 @@ pub enum Error {
     Download {
         /// The file's name.
         file: String,
-        /// Every address that was asked, and what came of it last.
+        /// Every URL that was tried, with its last result.
         attempts: Vec<String>,
         /// The folder that the files belong in.
         folder: PathBuf,
@@ -103,13 +103,13 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// No adapter is there, or none answers to what was asked for.
+    /// No adapter was found, or none matches the request.
     #[error(
         "no GPU adapter matches \"{wanted}\"; found: {}. Use --device cpu, or install a Vulkan, Metal or DirectX 12 driver",
         list(found)
     )]
     NoAdapter {
-        /// What was asked for.
+        /// The requested device.
         wanted: String,
         /// The adapters there are.
         found: Vec<String>,
@@ -150,7 +150,7 @@ pub enum Error {
     DeviceLost {
         /// The adapter's name.
         adapter: String,
-        /// What was under way.
+        /// The operation in progress.
         during: String,
         /// What the driver said.
         reason: String,

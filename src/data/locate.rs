@@ -175,7 +175,7 @@ fn nowhere(source: &DataSource, dirs: &[(PlaceKind, PathBuf)]) -> Error {
         Some(_) => format!("; `lenet data fetch {}` downloads them", source.name()),
         None => String::new(),
     };
-    Error::setting("data", expected, format!("no folder, and there are no such files in {}{advice}", looked.join(" or ")))
+    Error::setting("data", expected, format!("none, and no such files in {}{advice}", looked.join(" or ")))
 }
 
 /// The error of a file that is not there, with what is.

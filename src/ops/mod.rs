@@ -273,7 +273,7 @@ pub(crate) mod check {
         ty.shape.dims().try_into().map_err(|_| Error::operand(op, format!("shape {dims}"), ty.shape.to_string()))
     }
 
-    /// Groups of operands that correspond element by element of the group: parameters, their gradients, their moments.
+    /// Groups of corresponding operands: parameters, their gradients, their moments.
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {

@@ -36,7 +36,7 @@ use crate::train::History;
 use crate::train::predict::{Inspection, Prediction};
 use crate::{Result, files};
 
-/// Images on the grid of samples, and of those at most so many that were classified wrongly.
+/// Images on the grid of samples, and the most misclassified ones among them.
 const SAMPLES: usize = 40;
 
 /// What a report is made from.
@@ -181,7 +181,7 @@ fn features(inspection: &Inspection) -> Picture {
     plots::histogram_rows("Features around batch normalisation", &rows)
 }
 
-/// Test images with what they were taken for: the first mistakes, up to half of them, and the first others, in the
+/// Test images with their predicted classes: the first mistakes, up to half of them, and the first others, in the
 /// order of the data set.
 pub fn samples(data: &Dataset, predictions: &[Prediction]) -> Result<Vec<ImageSample>> {
     let (mut right, mut wrong) = (Vec::new(), Vec::new());

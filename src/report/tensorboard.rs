@@ -199,7 +199,7 @@ pub(super) fn crc32c(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
 }
 
-/// A protobuf message in the making.
+/// A protobuf message under construction.
 #[derive(Default)]
 struct Message {
     bytes: Vec<u8>,

@@ -84,7 +84,7 @@ pub enum Metric {
 /// A sweep whose trials are known and checked.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// What was asked for.
+    /// The sweep's file.
     pub config: SweepConfig,
     /// The settings that are searched over.
     pub space: Space,

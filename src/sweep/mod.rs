@@ -1,4 +1,4 @@
-//! Hyperparameter search: many runs with settings drawn from a space, ranked by how they validate.
+//! Hyperparameter search: many runs with settings drawn from a space, ranked by a validation metric.
 //!
 //! | stage | from → to | where |
 //! | --- | --- | --- |

@@ -23,7 +23,7 @@ pub(super) struct Task<'a> {
     pub stop: Stop<'a>,
 }
 
-/// How far a trial has come.
+/// The progress of a trial.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// Epochs that are done.

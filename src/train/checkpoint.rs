@@ -29,7 +29,7 @@ const BEST: &str = "best/";
 pub struct CheckpointOptions {
     /// The file. It is written whole at the end of every epoch and when training is interrupted.
     pub path: PathBuf,
-    /// Within an epoch it is written again after so much time.
+    /// The interval between saves within an epoch.
     pub every: Duration,
     /// Anything to keep in the file, such as the run's settings as TOML; see [`Checkpoint::settings`].
     pub settings: String,

@@ -89,7 +89,7 @@ pub struct HealthRow {
     /// The statistics.
     #[serde(flatten)]
     pub summary: TensorSummary,
-    /// Counts between [`histogram_edges`](crate::ops::histogram_edges), where asked for.
+    /// Counts between [`histogram_edges`](crate::ops::histogram_edges), if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Vec<u64>>,
 }

@@ -156,7 +156,7 @@ impl Predictor {
         Ok(Inspection { normalized, gradients, parameters })
     }
 
-    /// Puts a batch on the device, filled up from its start, and says how many of its images are new.
+    /// Uploads a batch, padded with images from its start, and returns how many of its images are new.
     fn load(&mut self, data: &Dataset, first: usize) -> Result<usize> {
         if data.shape() != self.shape {
             let ([c, h, w], [got_c, got_h, got_w]) = (self.shape, data.shape());
@@ -228,7 +228,7 @@ fn channels(tensor: &Tensor) -> Vec<Vec<f32>> {
     (0..num_channels).map(of).collect()
 }
 
-/// What one row of logits says; the softmax is taken in f64.
+/// The prediction of one row of logits; the softmax is computed in f64.
 pub(super) fn prediction(logits: &[f32], label: u16) -> Prediction {
     let mut predicted = 0;
     for (class, logit) in logits.iter().enumerate() {

@@ -70,7 +70,7 @@ pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A row for one step in so many, and the last.
+/// A row for every n-th step, and the last.
 fn table(found: &LrFind) -> String {
     let stride = found.points.len().div_ceil(ROWS).max(1);
     let mut text = format!("\n{:>5}  {:>13}  {:>10}  {:>10}\n", "step", "learning rate", "loss", "smoothed");

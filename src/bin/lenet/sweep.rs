@@ -218,7 +218,7 @@ fn conclude(folder: &SweepFolder, detail: Detail) -> Result<ExitCode> {
 #[derive(Serialize)]
 struct Interrupted<'a> {
     interrupted: bool,
-    /// Trials that have been as far as they were sent.
+    /// Trials that reached their budget.
     done: usize,
     trials: usize,
     sweep: &'a Path,

@@ -65,7 +65,7 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
     Ok(())
 }
 
-/// Says what is trained how; of a resumed run, which had so many epochs before, also what of its schedule changed.
+/// Prints the network and the settings; for a resumed run with another number of epochs, also how its schedule changed.
 fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u64>) -> Result<()> {
     let config = run.config();
     console.info(format!("network   {}", words::network(config, run.session().num_parameters())))?;

@@ -257,7 +257,7 @@ impl GpuDevice {
         if matches!(*fault, Some(Fault::Lost(_))) { fault.clone() } else { fault.take() }
     }
 
-    /// The pipeline of a kernel under a layout of its bindings, made when it is first asked for.
+    /// The pipeline of a kernel under a layout of its bindings, created on first use.
     pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout]) -> Result<Pipeline> {
         let label = kernel.label();
         let mut key = format!("{label} {:?} {layout:?}", kernel.constants);

@@ -20,7 +20,7 @@ const SUBMISSION_TARGET: Duration = Duration::from_millis(50);
 /// The most steps in one submission; recorded commands take memory too.
 const MAX_STEPS_PER_SUBMISSION: usize = 256;
 
-/// Submissions under way before the host waits: one runs while the next is recorded. More only adds latency.
+/// Submissions in flight before the host waits: one runs while the next is recorded. More only adds latency.
 const MAX_IN_FLIGHT: usize = 2;
 
 /// One dispatch, ready to be recorded.
@@ -274,7 +274,7 @@ impl Executor for GpuExecutor {
             last_done = Instant::now();
             done += count;
             if progress(done).is_break() {
-                // What was submitted cannot be taken back.
+                // Submitted work cannot be cancelled.
                 wanted = submitted;
             }
         }

@@ -212,7 +212,7 @@ impl Session {
         Session::sharded(device, options, MAX_SHARD_BYTES)
     }
 
-    /// A session whose data sets lie in two bindings where they have more than so many bytes.
+    /// A session that splits data sets larger than this many bytes over two bindings.
     fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
         let parts = Parts::new(options)?;
         let (plans, health) = parts.plans(options, max_shard_bytes)?;

@@ -85,7 +85,7 @@ pub struct TrainOptions {
     resume: Option<PathBuf>,
 }
 
-/// What `lenet train` was asked for.
+/// What `lenet train` does.
 pub struct TrainRequest {
     pub config: RunConfig,
     pub output: OutputOptions,
