@@ -107,7 +107,8 @@ fn the_table_has_parameters_and_operations_of_each() {
     assert!((80_000_000..84_000_000).contains(&resnet.flops), "{}", resnet.flops);
     assert_eq!(table[1].flops, 2 * (3072 * 128 + 128 * 64 + 64 * 10) as u64 + 128 + 64, "products and ReLUs");
     let of_tiny: Vec<&str> = wgrad::nn::networks::table([1, 4, 4], 10).iter().map(|row| row.name).collect();
-    assert_eq!(of_tiny, ["mlp", "resnet"], "those that fit");
+    // A batch of one image of 1×1 has no variance that ResNet's last batch norms could divide by.
+    assert_eq!(of_tiny, ["mlp"], "those that fit");
 }
 
 #[test]

@@ -662,10 +662,10 @@ fn options_that_cannot_be_are_refused() {
     let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 8)).unwrap();
     for (options, option) in [
-        (fit_options(0, 0.1), "--epochs"),
-        (fit_options(1, 0.0), "--lr"),
-        (fit_options(1, f64::INFINITY), "--lr"),
-        (fit_options(1, f64::NAN), "--lr"),
+        (fit_options(0, 0.1), "epochs: "),
+        (fit_options(1, 0.0), "lr: "),
+        (fit_options(1, f64::INFINITY), "lr: "),
+        (fit_options(1, f64::NAN), "lr: "),
     ] {
         let error = fit(&mut session, &options, &mut ()).unwrap_err().to_string();
         assert!(error.starts_with(option), "{error}");

@@ -91,18 +91,12 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<ModelFile> {
     Ok(ModelFile { tensors, metadata, notes })
 }
 
-/// Reads what a file says of itself, without its tensors.
+/// Reads what a file says of itself.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_metadata(path: &Path) -> Result<Metadata> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let (mut bytes, header) = read_start(path, &mut file)?;
-    file.take(header).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    let (_, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|error| Error::data(path, EXPECTED, error.to_string()))?;
-    let about = header.metadata().as_ref().and_then(|map| map.get(METADATA));
-    about.map_or_else(|| Ok(Metadata::default()), |text| Metadata::parse(path, text))
+    Ok(read(path)?.metadata)
 }
 
 /// Checks that weights are numbers.
