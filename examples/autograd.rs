@@ -158,7 +158,7 @@ fn where_gradients_stop(device: &Device) -> Result<()> {
 }
 
 /// PyTorch adds every `backward` to `x.grad` until it is zeroed. Here a gradient is a value like any other, which
-/// starts anew in every run, so nothing has to be zeroed; whoever wants a sum adds.
+/// starts anew in every run, so nothing has to be zeroed; to accumulate, add.
 fn accumulation(device: &Device) -> Result<()> {
     println!("\n5. Accumulating gradients");
     let line = |graph: &mut Graph, x: Value| {

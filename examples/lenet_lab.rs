@@ -1,6 +1,6 @@
 //! LeNet-5 on FashionMNIST, a question at a time: what is in the data, how large is the network, what does a learning
-//! rate of 0.1 do to it, when should training stop, what do penalties, dropout, a plateau schedule and batch
-//! normalisation change, and which settings does a small search find. Every answer is a run folder like those of
+//! rate of 0.1 do to it, when should training stop, what do L1 and L2 regularization, dropout, a plateau schedule and
+//! batch normalisation change, and which settings does a small search find. Every answer is a run folder like those of
 //! `lenet train`; all of them end in one table and one page.
 //!
 //! ```sh
@@ -22,7 +22,7 @@ use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{EpochReport, HealthKind, History, Observer, Outcome};
 use wgrad::{Device, Result};
 
-/// The FashionMNIST exercise, from first look to hyperparameter search.
+/// The FashionMNIST exercise, from inspecting the data to hyperparameter search.
 #[derive(Parser)]
 struct Args {
     /// Folder with FashionMNIST's four files; without one the bundled part or what is installed.
@@ -194,7 +194,7 @@ impl Lab {
     fn hold_back(&mut self, stopping: &RunConfig) -> Result<()> {
         self.lesson("5. What do penalties and dropout change?");
         let sparse = GradientOptions { l1: 0.001, ..GradientOptions::default() };
-        // PyTorch's weight_decay, the usual way to a penalty of half of it times the sum of squares.
+        // PyTorch's weight_decay: the usual form of an L2 penalty of half of it times the sum of squares.
         let decaying = Optimizer::from(Sgd { momentum: 0.9, weight_decay: 0.01, ..Sgd::default() });
         self.train("L2 0.01", &RunConfig { optimizer: decaying, ..stopping.clone() })?;
         self.train("L1 0.001", &RunConfig { gradients: sparse, ..stopping.clone() })?;
@@ -293,7 +293,7 @@ impl Lab {
         let comparison =
             Comparison::of(self.runs.iter().map(|(_, folder)| read_history(folder)).collect::<Result<_>>()?)?;
         println!("{}", comparison.table());
-        // Runs are named by what they are about; on the page their scores are enough.
+        // Runs are named by what they are about; on the page their metrics are enough.
         let scores = |row: Vec<String>| [&row[..1], &row[row.len() - 7..]].concat();
         self.page.table(&comparison.rows().into_iter().map(scores).collect::<Vec<_>>());
         let page = self.out.join("lenet_lab.html");
@@ -313,7 +313,7 @@ impl Lab {
     }
 }
 
-/// Whether a layer gave 0 for every image that was looked at when the run ended.
+/// Whether a layer was 0 for every inspected image when the run ended.
 fn is_dead(run: &History) -> bool {
     let last = run.health.last();
     last.is_some_and(|last| last.report.of_kind(HealthKind::Unit).any(|row| row.summary.zeros == 1.0))

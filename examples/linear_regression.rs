@@ -238,7 +238,7 @@ fn sizes(inputs: &[Shape]) -> Vec<u32> {
     [inputs[0][0], inputs[1][0], inputs[1][1]].map(|size| size as u32).to_vec()
 }
 
-/// The launch of a kernel with a thread for each of `num_threads`.
+/// The dispatch of a kernel with a thread for each of `num_threads`.
 fn kernel(source: &'static str, entry_point: &'static str, params: Vec<u32>, num_threads: usize) -> CustomKernel {
     let workgroups = [num_threads.div_ceil(64) as u32, 1, 1];
     CustomKernel { source: source.into(), entry_point: entry_point.into(), params, workgroups }

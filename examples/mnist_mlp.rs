@@ -5,8 +5,8 @@
 //! cargo run --release --example mnist_mlp -- --data FOLDER
 //! ```
 //!
-//! FOLDER holds the four files of MNIST. Without it they are looked for in the cache; where they are not there either,
-//! the bundled part of FashionMNIST takes their place.
+//! FOLDER holds the four files of MNIST. Without it the cache is searched, and then the bundled subset of
+//! FashionMNIST is used instead.
 
 use std::path::PathBuf;
 

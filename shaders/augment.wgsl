@@ -1,5 +1,5 @@
 // Random changes to images: y[n, c, i, j] = x[n, c, s(i, j)], where s undoes a shift, a rotation about the middle, a
-// flip and the place that a crop was cut out at, as drawn for image n. Words of Philox at counter (n, 0, step, DOMAIN)
+// flip and a crop, as drawn for image n. Words of Philox at counter (n, 0, step, DOMAIN)
 // say crop_y, crop_x, flip and angle, at (n, 1, step, DOMAIN) the shifts, so that CPU and GPU draw the same.
 //
 //   x, y  (N, C, H, W)

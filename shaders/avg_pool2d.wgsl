@@ -61,7 +61,7 @@ fn window(index: u32, input: u32, output: u32, kernel_size: u32, stride: u32, pa
     return Window(first, last, end - start);
 }
 
-// The windows that cover a cell: the first and the one behind the last.
+// The windows that cover a cell: the first and the one after the last.
 fn covering(cell: u32, input: u32, output: u32, kernel_size: u32, stride: u32, padding: u32) -> vec2<u32> {
     if ADAPTIVE == 1u {
         return vec2<u32>(cell * output / input, ceil_div((cell + 1u) * output, input));

@@ -1,7 +1,7 @@
 // One operand's part of a concatenation: y[o · y_row + start + i] = x[o · x_row + i].
 //
 //   x  (num_outer, x_row)
-//   y  (num_outer, y_row); other launches write the rest of each row
+//   y  (num_outer, y_row); other dispatches write the rest of each row
 //
 // One invocation copies one element of x.
 

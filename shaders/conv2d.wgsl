@@ -7,7 +7,7 @@
 //
 // input   f32 (batch, in_channels, in_h, in_w)
 // weight  f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
-// bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then stand in its place
+// bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // out     f32 (batch, out_channels, out_h, out_w)
 //
 // A thread computes a strip of four neighbouring x for eight output channels of one group; eight threads share the

@@ -76,8 +76,8 @@ fn tiles_per_group() -> u32 {
     return (params.out_channels / GROUPS + CHANNELS - 1u) / CHANNELS;
 }
 
-// Kept apart from KernelRow: loops that share run over a slice, so validators must see that it is the same for the
-// whole workgroup, and they judge a struct with one value per thread as a whole.
+// Kept apart from KernelRow: loops that share run over a slice, so validators must see that it is uniform across the
+// workgroup, and they treat a struct with one non-uniform member as non-uniform.
 fn slice_of(workgroup_index: u32) -> u32 {
     return workgroup_index / num_row_blocks() / (tiles_per_group() * GROUPS);
 }

@@ -1,4 +1,4 @@
-// The loss of scores over classes against class indices, and its gradient.
+// The loss of logits or log-probabilities over classes against class indices, and its gradient.
 //
 //   logp_c  = x_c − m − log Σ exp(x − m)  for logits (m = max x);  x_c where x holds log-probabilities already
 //   loss_n  = −(1 − ε)·w_y·logp_y − (ε/C)·Σ_c w_c·logp_c            y = labels[n], ε = label smoothing
@@ -61,7 +61,7 @@ fn is_counted(label: u32) -> bool {
 }
 
 // The maximum of a row and the sum of the exponentials of what lies above it; (0, 1) for log-probabilities, so that
-// both kinds of scores give logp = x − .x − log(.y).
+// both kinds of input give logp = x − .x − log(.y).
 fn row_scale(base: u32) -> vec2<f32> {
     if LOG_PROBS == 1u {
         return vec2(0.0, 1.0);

@@ -4,7 +4,7 @@
 //
 // a     f32, row-major (M, K), or (K, M) when TRANS_A = 1; batch i starts at i * a_batch_stride (0 repeats one matrix)
 // b     f32, row-major (K, N), or (N, K) when TRANS_B = 1; batch i starts at i * b_batch_stride
-// bias  f32 (N); not read when HAS_BIAS = 0, any buffer may then stand in its place
+// bias  f32 (N); not read when HAS_BIAS = 0, any buffer may then be bound
 // out   f32 (batch, M, N), dense
 //
 // Tiles are numbered n fastest, then m, then batch; the grid is that count folded to two dimensions.

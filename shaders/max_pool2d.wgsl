@@ -4,9 +4,9 @@
 //   y, grad_y, indices  (N, C, H', W'); an index is flat in the plane of H·W cells
 //
 //   forward   one invocation computes one element of y: of equal values the first in row-major order wins, and a NaN
-//             wins over everything; padding is never looked at
+//             wins over everything; padding is never read
 //   backward  one invocation computes one element of grad_x: the sum of grad_y over the windows that chose its cell,
-//             found by looking at all that cover it, in a fixed order and without atomics
+//             found by checking all that cover it, in a fixed order and without atomics
 //   forward_2x2, backward_2x2
 //             the same for 2x2 windows side by side in rows of whole vec4s: one invocation takes two windows and moves
 //             their eight cells as two vec4s. They need W a multiple of 4 and H even.
@@ -135,7 +135,7 @@ fn pair_position(pair: u32) -> PairPosition {
     return PairPosition(cell, row * vec4s_per_row + pair % vec4s_per_row, vec4s_per_row);
 }
 
-// The largest of four values as its place among them: the first of equal ones, or the last NaN.
+// The index of the largest of four values: the first of equal ones, or the last NaN.
 fn largest(values: vec4<f32>) -> u32 {
     var best = values.x;
     var place = 0u;

@@ -1,4 +1,4 @@
-// L1 and L2 penalties on weights, as part of the loss and of its gradient.
+// L1 and L2 regularization of weights, as part of the loss and of its gradient.
 //
 //   y = loss + Σ (l1 · |w| + l2 · w²)
 //   grad = grad + l1 · sign(w) + 2 · l2 · w,   sign(0) = 0

@@ -1,4 +1,4 @@
-// What a tensor looks like, over its finite elements: mean, deviation, extremes, L2 norm, and how many elements are 0
+// Statistics of a tensor's finite elements: mean, standard deviation, extremes, L2 norm, and how many elements are 0
 // or not finite.
 //
 //   x           (num_elems)
@@ -12,7 +12,7 @@
 //              every WG-th element, then a tree adds up
 //   combine    one invocation merges the slices in their order (Chan, Golub and LeVeque, "Updating formulae and a
 //              pairwise algorithm for computing sample variances", 1979) and writes the row
-//   histogram  one workgroup counts elements by sign, exponent and the first two bits behind it: four bins to a
+//   histogram  one workgroup counts elements by sign, exponent and the first two bits of the mantissa: four bins to a
 //              factor of two, so that bins need no extremes, and counting is exact. Integers add up the same in any
 //              order, so atomics keep results fixed.
 
@@ -55,7 +55,7 @@ const EXPONENT_BITS: u32 = 0x7f800000u;
 const MAGNITUDE_BITS: u32 = 0x7fffffffu;
 const LARGEST: f32 = 3.4028234663852886e38;
 
-// Bits behind those that choose a bin, the first bin's bits (2^-20), the last one's place.
+// Bits below those that choose a bin, the first bin's bits (2^-20), the last one's index.
 const IGNORED_BITS: u32 = 21;
 const FIRST_BIN: u32 = 428;
 const LAST_BIN: u32 = 119;

@@ -26,7 +26,7 @@ pub enum Error {
     UnknownName {
         /// "input", "state", "scalar", "output" or "entry".
         kind: &'static str,
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The names that exist.
         known: Vec<String>,
@@ -43,12 +43,12 @@ pub enum Error {
         second: String,
     },
 
-    /// A named tensor does not fit the place it should go: wrong shape or data type, or missing altogether.
+    /// A named tensor does not fit its destination: wrong shape or data type, or missing.
     #[error("tensor \"{name}\": expected {expected}, got {got}")]
     State {
         /// The tensor's name.
         name: String,
-        /// The shape and data type of the place.
+        /// The shape and data type of the destination.
         expected: String,
         /// What was offered.
         got: String,
@@ -70,7 +70,7 @@ pub enum Error {
     Data {
         /// The file.
         path: PathBuf,
-        /// What the format asks for.
+        /// What the format requires.
         expected: String,
         /// What the file holds.
         got: String,
@@ -86,7 +86,7 @@ pub enum Error {
     Download {
         /// The file's name.
         file: String,
-        /// Every address that was asked, and what came of it last.
+        /// Every URL that was tried, with its last result.
         attempts: Vec<String>,
         /// The folder that the files belong in.
         folder: PathBuf,
@@ -103,13 +103,13 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// No adapter is there, or none answers to what was asked for.
+    /// No adapter was found, or none matches the request.
     #[error(
         "no GPU adapter matches \"{wanted}\"; found: {}. Use --device cpu, or install a Vulkan, Metal or DirectX 12 driver",
         list(found)
     )]
     NoAdapter {
-        /// What was asked for.
+        /// The requested device.
         wanted: String,
         /// The adapters there are.
         found: Vec<String>,
@@ -150,13 +150,13 @@ pub enum Error {
     DeviceLost {
         /// The adapter's name.
         adapter: String,
-        /// What was under way.
+        /// The operation in progress.
         during: String,
         /// What the driver said.
         reason: String,
     },
 
-    /// An operation has no implementation for the device at hand.
+    /// An operation has no implementation for this device.
     #[error("{op} cannot run on {device}: {reason}")]
     Unsupported {
         /// The operation.
@@ -169,7 +169,7 @@ pub enum Error {
 
     /// Training produced a loss, a gradient or a weight that is infinite or not a number.
     #[error(
-        "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or look at the input data",
+        "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or check the input data",
         layer.as_ref().map_or(String::new(), |layer| format!(", first in {layer}"))
     )]
     NonFinite {
@@ -177,13 +177,13 @@ pub enum Error {
         what: &'static str,
         /// The epoch, counted from 1.
         epoch: usize,
-        /// The first step of the epoch with such a value, counted from 1; of weights and gradients, which are checked once
-        /// an epoch, the epoch's last.
+        /// The first step of the epoch with such a value, counted from 1; of weights and gradients, which are checked
+        /// once an epoch, the epoch's last.
         step: usize,
         /// The learning rate of that step.
         lr: f64,
         /// The first tensor on the way from images to gradients that is not finite, such as "activation conv2 of step
-        /// 7", where the session can look for it.
+        /// 7", if the session records diagnostics.
         layer: Option<String>,
     },
 
@@ -196,9 +196,9 @@ pub enum Error {
     Interrupted {
         /// Epochs that were done.
         epochs: u64,
-        /// Batches that were done of the epoch behind them.
+        /// Completed batches of the epoch after those.
         batches: usize,
-        /// The checkpoint to go on from.
+        /// The checkpoint to resume from.
         saved: Option<PathBuf>,
     },
 }

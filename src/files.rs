@@ -1,5 +1,5 @@
-//! Files are written whole: to a temporary file beside the place, synced, then renamed. Whoever reads sees the old
-//! contents or the new ones, whatever happens in between. What is no file (standard output, a pipe, a device) is written
+//! Files are written whole: to a temporary file in the same folder, synced, then renamed. Readers see either the old or
+//! the new contents, whatever happens in between. What is no file (standard output, a pipe, a device) is written
 //! to as it is.
 
 use std::io::{self, Write};
@@ -37,8 +37,9 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to the process's own output where the path names it. Opening that path would begin at the start of a file that
-/// the output was redirected to, over what has been printed, and replacing it would leave the output without a name.
+/// Writes to the process's own output where the path names it. Opening that path would begin at the start of a file
+/// that the output was redirected to, over what has been printed, and replacing it would leave the output without a
+/// name.
 fn write_to_stream(path: &Path, bytes: &[u8]) -> Option<io::Result<()>> {
     let mut stream: Box<dyn Write> = match path.to_str()? {
         "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Box::new(io::stdout().lock()),
@@ -51,8 +52,8 @@ fn write_to_stream(path: &Path, bytes: &[u8]) -> Option<io::Result<()>> {
 /// Links that are followed before they count as a circle, as Linux has it.
 const MAX_LINKS: usize = 40;
 
-/// The path that symbolic links lead to, which need not exist. Only the last part of a path is looked at: links to
-/// folders need no help.
+/// The path that symbolic links lead to, which need not exist. Only the last component of a path is followed: links
+/// to folders need no treatment.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {

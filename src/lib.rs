@@ -15,8 +15,8 @@
 //! | 9 | measure, decide | metrics → best? stop? which learning rate? | [`train`] |
 //! | 10 | keep | weights, metrics, settings → a run's folder | [`run::folder`] |
 //!
-//! [`train::fit`] is the loop over 8 to 10. [`exec::verify`] holds a device to the f64 reference,
-//! [`gradcheck`] any computation's gradients to finite differences.
+//! [`train::fit`] is the loop over 8 to 10. [`exec::verify`] checks a device against the f64 reference,
+//! and [`gradcheck`] any computation's gradients against finite differences.
 
 pub mod data;
 pub mod exec;

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// The element type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// 32-bit float. The f64 CPU device widens it to 64 bits, which makes it the reference the others are held to.
+    /// 32-bit float. The f64 CPU device widens it to 64 bits, which makes it the reference for the others.
     F32,
     /// 32-bit unsigned integer: labels, indices, counts, permutations.
     U32,

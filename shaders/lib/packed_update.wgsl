@@ -30,7 +30,7 @@ struct Element {
     state_2: vec4<f32>,
 }
 
-// The gradient with weight decay added to it (an L2 penalty). Left alone without one, as 0 times infinity is NaN.
+// The gradient with weight decay added to it (an L2 penalty). Skipped if it is 0, because 0 times infinity is NaN.
 fn decayed(element: Element, weight_decay: f32) -> vec4<f32> {
     return select(element.grad + weight_decay * element.param, element.grad, weight_decay == 0.0);
 }

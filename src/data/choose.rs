@@ -1,4 +1,4 @@
-//! A few images of a data set, to look at.
+//! Selects a few images of a data set to show.
 
 use super::Dataset;
 use crate::rng::Stream;

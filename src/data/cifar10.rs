@@ -37,7 +37,7 @@ impl Source for Cifar10 {
         Some([50_000, 10_000])
     }
 
-    /// The deviation over all pixels, not the widely copied .2023 and so on, which is the mean of each image's own.
+    /// The standard deviation over all pixels. The widely copied .2023 is the mean of each image's own instead.
     fn stats(&self) -> Option<ChannelStats> {
         stats(&[0.4914, 0.4822, 0.4465], &[0.2470, 0.2435, 0.2616])
     }

@@ -23,7 +23,7 @@ pub struct Emnist {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EmnistSelection {
-    /// 47 classes with as many images each: digits, capital letters, and the small letters that look different.
+    /// 47 classes of equal size: digits, capital letters, and the small letters that differ from their capitals.
     #[default]
     Balanced,
     /// 62 classes: digits, capital and small letters.
@@ -75,7 +75,7 @@ impl EmnistSelection {
 impl Source for Emnist {
     fn class_names(&self, _: Option<&Path>) -> Result<Vec<String>> {
         let (digits, capitals, small) = ('0'..='9', 'A'..='Z', 'a'..='z');
-        // The small letters that do not look like their capitals (figure 2 of the paper).
+        // The small letters that differ from their capitals (figure 2 of the paper).
         let own = |letter: &char| "abdefghnqrt".contains(*letter);
         let names: Vec<char> = match self.selection {
             EmnistSelection::Digits | EmnistSelection::Mnist => digits.collect(),

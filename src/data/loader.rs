@@ -17,10 +17,10 @@ pub struct DataLoader {
     seed: u64,
 }
 
-/// A batch: places `start..start + len` of the epoch's order.
+/// A batch: positions `start..start + len` of the epoch's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The first place.
+    /// The first position.
     pub start: u32,
     /// The number of images, at least 1 and at most the batch size; smaller only in an epoch's last batch.
     pub len: u32,
@@ -109,7 +109,7 @@ impl DataLoader {
 }
 
 impl Batch {
-    /// The places as a range, to index the epoch's order with.
+    /// The positions as a range, to index the epoch's order.
     pub fn range(self) -> Range<usize> {
         // Two u32 of which the sum is at most `num_images`, a u32.
         self.start as usize..(self.start + self.len) as usize

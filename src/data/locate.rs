@@ -14,7 +14,7 @@ const SYSTEM_DIR: &str = "/usr/share/datasets";
 const MOST_LISTED: usize = 8;
 
 /// Loads a data set from `dir`, which is the folder of its files or has it inside, under the data set's name or
-/// torchvision's (`MNIST/raw`, `cifar-10-batches-bin`). Without `dir` it looks in `<cache>/<name>` (see
+/// torchvision's (`MNIST/raw`, `cifar-10-batches-bin`). Without `dir` it searches `<cache>/<name>` (see
 /// [`cache_dir`]), then in `/usr/share/datasets/<name>`; FashionMNIST falls back on the bundled subset.
 ///
 /// Files are those of the publishers, such as four IDX files, plain or gzip, or the six files of CIFAR-10's binary
@@ -59,18 +59,18 @@ pub(crate) fn blank(source: &DataSource, dir: Option<&Path>) -> Result<Splits> {
     Ok(Splits { train: blank(train, Split::Train), test: blank(test, Split::Test), source: "nowhere".to_owned() })
 }
 
-/// A place where there are files of a data set: at least one; [`Place::load`] says whether all.
+/// A location with at least one file of a data set; [`Place::load`] checks that all are there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The data set.
     pub source: DataSource,
-    /// What kind of place it is.
+    /// What kind of location it is.
     pub kind: PlaceKind,
     /// The folder that the files are in; `None` for those that come with the library.
     pub dir: Option<PathBuf>,
 }
 
-/// What kind of place files are in.
+/// The kind of a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaceKind {
     /// The folder that was asked for.
@@ -83,8 +83,8 @@ pub enum PlaceKind {
     Bundled,
 }
 
-/// The places that [`load`] looks in and finds files in, in its order of preference: it takes the first. A folder that
-/// lost a file is an error then, not a reason to train on something else.
+/// The locations in which [`load`] finds files, in order of preference. It uses the first. A missing file in that
+/// folder is an error, so that training never falls back silently on other data.
 pub fn places(source: &DataSource, dir: Option<&Path>) -> Vec<Place> {
     let place = |kind, dir| Place { source: source.clone(), kind, dir };
     if let Some(dir) = dir {
@@ -142,7 +142,7 @@ pub fn cache_dir() -> Option<PathBuf> {
     absolute("XDG_CACHE_HOME").or_else(|| Some(home()?.join(".cache"))).map(|cache| cache.join("wgrad"))
 }
 
-/// The folders to look in, with what they are.
+/// The folders to search, with their kinds.
 fn default_dirs(source: &DataSource) -> Vec<(PlaceKind, PathBuf)> {
     let cache = cache_dir().map(|cache| (PlaceKind::Cache, cache));
     let parents = cache.into_iter().chain([(PlaceKind::System, PathBuf::from(SYSTEM_DIR))]);
@@ -175,7 +175,7 @@ fn nowhere(source: &DataSource, dirs: &[(PlaceKind, PathBuf)]) -> Error {
         Some(_) => format!("; `lenet data fetch {}` downloads them", source.name()),
         None => String::new(),
     };
-    Error::setting("data", expected, format!("none, and there are none in {}{advice}", looked.join(" or ")))
+    Error::setting("data", expected, format!("none, and no such files in {}{advice}", looked.join(" or ")))
 }
 
 /// The error of a file that is not there, with what is.

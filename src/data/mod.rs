@@ -1,6 +1,6 @@
 //! Data sets: found on disk or bundled, read, checked, and kept as bytes. Stage 1 of the data flow; the pixels
-//! stay `u8` and planar until the device gathers and normalises a batch. Files are only downloaded when [`fetch`] is
-//! asked to; nothing here augments.
+//! stay `u8` and planar until the device gathers and normalises a batch. Only [`fetch`] downloads
+//! files; nothing here augments.
 //!
 //! A data set is one file with `impl Described` and `impl Source`, and its line in [`DataSource`].
 

@@ -1,5 +1,5 @@
-//! What a pixel becomes before the first layer: `(pixel / 255 − mean[c]) / std[c]`. The one place that knows the
-//! formula's constants: which they are ([`Normalize`]), and what follows from them on the host
+//! What a pixel becomes before the first layer: `(pixel / 255 − mean[c]) / std[c]`. This module alone knows the
+//! formula's constants: what they are ([`Normalize`]), and what follows from them on the host
 //! ([`ChannelStats::apply`]), on the device ([`ChannelStats::gather`], whose kernel computes it), in an ONNX file
 //! ([`ChannelStats::of_bytes`]) and for the black around an image ([`ChannelStats::black`]).
 

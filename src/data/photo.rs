@@ -23,8 +23,9 @@ pub struct Photo {
 /// How an image of another aspect ratio fills the network's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fit {
-    /// The image is scaled until its shorter side fits, and the middle of it is taken: torchvision's
-    /// `Resize(size)` and `CenterCrop(size)` on a PIL image, byte for byte (up to Pillow 12; 13 may differ by 1). The ends of the longer side are lost.
+    /// The image is scaled until its shorter side fits, and the middle of it is taken: torchvision's `Resize(size)` and
+    /// `CenterCrop(size)` on a PIL image, byte for byte (up to Pillow 12; 13 may differ by 1). The ends of the longer
+    /// side are lost.
     #[default]
     Crop,
     /// The whole image is scaled, and bars beside it have the colour of its border (the median of each channel).
@@ -44,8 +45,8 @@ impl Photo {
     /// Reads a PNG or JPEG file, whichever its first bytes say it is.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Data`] where it is of another format, cut off, damaged, or would
-    /// take more than 512 MiB in memory, which is found before it is decoded.
+    /// [`Error::Io`] where it cannot be read; [`Error::Data`] where it is of another format, truncated, damaged, or
+    /// would take more than 512 MiB in memory, which is found before it is decoded.
     pub fn read(path: &Path) -> Result<Photo> {
         let num_bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
         if num_bytes > MAX_BYTES {
@@ -177,8 +178,8 @@ fn over_white(image: DynamicImage) -> RgbImage {
     })
 }
 
-/// Scales until one side fits and the other is no shorter, rounding it down, and takes the middle; where it cannot be
-/// in the middle, it begins at the even pixel: torchvision rounds with Python's `round`.
+/// Scales until one side fits and the other is no shorter, rounding it down, and crops the centre. Where the centre is
+/// between two pixels, the crop starts at the even one: torchvision rounds with Python's `round`.
 fn crop(plane: &Plane, width: usize, height: usize) -> Plane {
     let (scaled_width, scaled_height) = if plane.width * height <= plane.height * width {
         (width, (plane.height * width / plane.width).max(height))
@@ -248,7 +249,7 @@ mod tests {
         assert_eq!(red, [[255; 16], [0; 16], [0; 16]].concat());
         // Red is 76 of 255 by BT.601.
         assert_eq!(flag().fitted([1, 4, 4], PhotoOptions::default()), [76; 16]);
-        // The filter is as wide as the scale: what was cut off colours the rest, as in torchvision.
+        // The filter is as wide as the scale, so cropped pixels contribute to the rest, as in torchvision.
         assert_eq!(flag().fitted([1, 2, 2], PhotoOptions::default()), [98, 67, 98, 67]);
         let inverted = flag().fitted([1, 4, 4], PhotoOptions { invert: true, ..PhotoOptions::default() });
         assert_eq!(inverted, [179; 16]);

@@ -1,5 +1,5 @@
-//! Whether a PNG or JPEG file is all there. Decoders show what they have of a file that was cut off, grey or black
-//! where the rest should be; a network would call that something.
+//! Detects truncated PNG and JPEG files. Decoders fill the missing part with grey or black, and a network would
+//! classify the result.
 
 use super::content::description;
 
@@ -50,7 +50,7 @@ fn jpeg_end(bytes: &[u8]) -> Option<bool> {
     let mut rest = bytes.get(2..)?;
     let mut is_progressive = false;
     loop {
-        // Whatever comes before a marker is padding or damage, which is the decoder's to judge.
+        // Whatever comes before a marker is padding or damage, which is left to the decoder.
         rest = rest.get(rest.iter().position(|&byte| byte == 0xff)?..)?;
         let marker = *rest.get(1)?;
         rest = match marker {

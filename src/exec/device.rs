@@ -12,9 +12,9 @@ use crate::{Error, Result};
 /// What a program is compiled for.
 #[derive(Clone)]
 pub enum Device {
-    /// The processor, in f32.
+    /// The CPU, in f32.
     Cpu,
-    /// The processor, in f64: the reference that other devices are held to.
+    /// The CPU, in f64: the reference that other devices are checked against.
     CpuF64,
     /// A wgpu adapter.
     Gpu(Arc<GpuDevice>),
@@ -25,7 +25,7 @@ pub enum Device {
 pub struct DeviceInfo {
     /// The name, such as "NVIDIA GeForce RTX 4090".
     pub name: String,
-    /// "discrete GPU", "integrated GPU", "virtual GPU", "software adapter", "other" or "processor".
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "software adapter", "other" or "CPU".
     pub kind: &'static str,
     /// The interface it is driven through: Vulkan, Metal, Dx12.
     pub backend: String,
@@ -41,7 +41,7 @@ pub struct DeviceInfo {
     pub is_auto: bool,
 }
 
-/// Everything that can be computed on: adapters in the order of preference, then the processor.
+/// All devices: adapters in order of preference, then the CPU.
 pub fn devices() -> Vec<DeviceInfo> {
     let mut infos = gpu::adapter_infos();
     let auto = infos.iter().position(|info| !info.is_software);
@@ -52,7 +52,7 @@ pub fn devices() -> Vec<DeviceInfo> {
 }
 
 impl Device {
-    /// Opens the device that `wanted` names: `auto` (a real GPU, else the processor), `cpu`, `cpu-f64`, `gpu` (the
+    /// Opens the device that `wanted` names: `auto` (a hardware GPU, else the CPU), `cpu`, `cpu-f64`, `gpu` (the
     /// best adapter, a software one if there is no other) or a part of an adapter's name. Also says why it was chosen.
     ///
     /// # Errors
@@ -109,8 +109,8 @@ impl Device {
         }
     }
 
-    /// The device that the environment variable `WGRAD_DEVICE` names, as [`Device::select`] takes it; the processor
-    /// where it is not set. Examples use this.
+    /// The device that the environment variable `WGRAD_DEVICE` names, as [`Device::select`] takes it, or the CPU if
+    /// it is not set. The examples use this.
     ///
     /// # Errors
     /// As [`Device::select`].
@@ -155,7 +155,7 @@ impl fmt::Debug for Device {
 fn cpu_info() -> DeviceInfo {
     DeviceInfo {
         name: "cpu".to_owned(),
-        kind: "processor",
+        kind: "CPU",
         backend: "wgrad's own kernels".to_owned(),
         driver: format!("{} threads, {}", Threads::current().num_threads(), isa::name()),
         limits: Vec::new(),

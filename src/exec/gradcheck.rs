@@ -17,7 +17,7 @@ const RTOL: f64 = 1e-3;
 /// An element whose gradient is not what finite differences say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GradMismatch {
-    /// The input's place among those given.
+    /// The input's index among those given.
     pub input: usize,
     /// The flat index of the element.
     pub index: usize,

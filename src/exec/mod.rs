@@ -1,6 +1,6 @@
-//! Running plans. A [`Program`] is one or more plans compiled for one device, sharing their states by name: a training
-//! step, the same step for a shorter last batch, an evaluation. Everything it needs is made when it is compiled;
-//! [`Program::run`] takes many steps at once and comes back when they are done.
+//! Execution of plans. A [`Program`] is one or more plans compiled for one device, sharing their states by name: a
+//! training step, the same step for a shorter last batch, an evaluation. All resources are created when it is compiled.
+//! [`Program::run`] runs many steps per call and returns when they are done.
 
 pub(crate) mod cpu;
 mod device;
@@ -37,8 +37,8 @@ use crate::{Error, Result};
 
 /// What a device does for a program. States, entries and steps are indices; names are the program's business.
 pub(crate) trait Executor: Send {
-    /// Runs an entry once for each row of scalars, telling `progress` the number of steps done so far; where that
-    /// breaks, comes back as soon as what is under way is done. Gives the number of steps done.
+    /// Runs an entry once for each row of scalars, reporting the number of steps done to `progress`. If that
+    /// breaks, returns once the steps in flight are done. Returns the number of steps done.
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize>;
     /// Runs one op of an entry under the first row of scalars.
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()>;
@@ -46,27 +46,27 @@ pub(crate) trait Executor: Send {
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
     /// Reads a value.
     fn read(&mut self, entry: usize, operand: &Operand) -> Result<Tensor>;
-    /// Fills an output with NaN and what lies behind it with a pattern, for [`verify`].
+    /// Fills an output with NaN and the guard after it with a canary pattern, for [`verify`].
     fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()>;
-    /// Whether the pattern behind an output is no longer there.
+    /// Whether the canary after an output was overwritten.
     fn has_overrun(&mut self, entry: usize, operand: &Operand) -> Result<bool>;
     /// Overwrites a state; the tensor has been checked to fit.
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
     /// Reads a state.
     fn read_state(&mut self, state: usize) -> Result<Tensor>;
-    /// Copies the given states aside, on the device.
+    /// Copies the given states to a backup on the device.
     fn keep(&mut self, states: &[usize]) -> Result<()>;
-    /// Copies the states kept last back, on the device.
+    /// Restores the last backup on the device.
     fn restore(&mut self, states: &[usize]) -> Result<()>;
-    /// Reads what was kept of a state.
+    /// Reads the backup of a state.
     fn read_kept(&mut self, state: usize) -> Result<Tensor>;
     /// Device objects (buffers, bind groups, pipelines) made so far; 0 on the CPU.
     fn num_objects(&self) -> u64;
-    /// Settles how many steps a submission takes; `None` leaves it to measured time. Nothing is submitted on the CPU.
+    /// Sets the number of steps per submission; `None` chooses it by measured time. The CPU ignores it.
     fn set_steps_per_submission(&mut self, _steps: Option<usize>) {}
 }
 
-/// Told now and then how many steps of a run are done; a break ends the run behind the steps that are under way.
+/// Called periodically with the number of completed steps; a break ends the run after the steps in flight.
 pub type Progress<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
 /// Plans compiled for a device. See the [module](self).
@@ -142,8 +142,8 @@ impl Program {
         self.run(entry, &StepTable::new(1))
     }
 
-    /// [`Program::run`], telling `progress` now and then how many steps are done, and stopping where it says so. Gives
-    /// the number of steps done: all of them, unless it was stopped.
+    /// [`Program::run`], periodically reporting to `progress` the number of steps done, and stopping if it breaks.
+    /// Returns the number of steps done: all of them, unless it was stopped.
     ///
     /// # Errors
     /// As [`Program::run`].
@@ -207,7 +207,7 @@ impl Program {
     /// Overwrites all states of some kinds.
     ///
     /// # Errors
-    /// [`Error::State`] where one is missing in `dict`, does not fit, or has no place here; nothing is written then.
+    /// [`Error::State`] if one is missing from `dict`, does not fit, or is unknown here; nothing is written then.
     pub fn load_state_dict(&mut self, dict: &StateDict, kinds: &[StateKind]) -> Result<()> {
         let indices = self.layout.of_kinds(kinds);
         self.check_fits(dict, &indices)?;

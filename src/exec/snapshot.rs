@@ -1,4 +1,4 @@
-//! All that running a program changes, taken out and put back: what a checkpoint holds of the device.
+//! Saving and restoring everything that running a program changes: the device's part of a checkpoint.
 
 use super::{MODEL_KINDS, Program, StateDict};
 use crate::Result;
@@ -36,7 +36,7 @@ impl Program {
     /// Puts a snapshot back, what was kept included.
     ///
     /// # Errors
-    /// [`Error::State`](crate::Error::State) where a tensor is missing, does not fit or has no place here; nothing is
+    /// [`Error::State`](crate::Error::State) if a tensor is missing, does not fit or is unknown here; nothing is
     /// written then. [`Error::UnknownName`](crate::Error::UnknownName) for `inputs` that do not exist.
     pub fn restore_snapshot(&mut self, snapshot: &Snapshot, inputs: &[String]) -> Result<()> {
         let (current, kept) = (self.changing(inputs)?, self.layout.of_kinds(&MODEL_KINDS));

@@ -14,7 +14,7 @@ pub(crate) struct StateLayout {
     pub specs: Vec<StateSpec>,
     /// The packs that hold states; every member is one.
     pub packs: Vec<Pack>,
-    /// For each state, its pack and its place there.
+    /// For each state, its pack and its index there.
     pub placed: Vec<Option<(usize, usize)>>,
     /// For each plan and each of its states, the index in `specs`.
     pub of_plan: Vec<Vec<usize>>,

@@ -1,5 +1,5 @@
-//! Which step of its optimizer a program has come to. Bias corrections and the like depend on it, so a table of steps is
-//! filled here, when it is run, and cannot be another optimizer's or start at another step.
+//! How many optimizer steps a program has run. Bias corrections depend on it, so a step table is filled here, when it
+//! is run. It cannot belong to another optimizer or start at another step.
 
 use std::collections::HashMap;
 

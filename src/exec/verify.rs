@@ -1,6 +1,6 @@
-//! Holding a device to the f64 reference: both run the same plan op by op, and every output is compared. After each
-//! op the reference takes over the device's values, so a difference is the fault of the op it shows up in and not of
-//! one before it.
+//! Checks a device against the f64 reference: both run the same plan op by op, and every output is compared. After each
+//! op the reference takes over the device's values, so that a difference is caused by the op that reports it and not by
+//! an earlier one.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::graph::plan::{Operand, Plan, Step};
 use crate::ops::{Op, Operation};
 use crate::tensor::{DType, Tensor};
 
-/// How an op came out.
+/// The result for one op.
 #[derive(Clone, Debug)]
 pub struct OpReport {
     /// The layer and the op.
@@ -22,7 +22,7 @@ pub struct OpReport {
 /// The first difference beyond what rounding explains.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// The place of the op in the plan.
+    /// The index of the op in the plan.
     pub step: usize,
     /// The layer and the op.
     pub label: String,
@@ -66,10 +66,10 @@ pub fn verify(device: &Device, plan: &Plan, states: &StateDict, table: &StepTabl
     verify_by(compare, [device, &Device::CpuF64], plan, (states, table, seed))
 }
 
-/// As [`verify`], but compares only what kind of number each result is: not a number, infinite of either sign, or finite.
-/// For operands that are not finite, beside which a tolerance says nothing. What is NaN in the reference has to be NaN on
-/// the device; convolutions, which multiply by zeros beyond an edge, and batch statistics, which merge means of slices,
-/// may also have a NaN where the reference has none.
+/// As [`verify`], but compares only what kind of number each result is: not a number, infinite of either sign, or
+/// finite. For operands that are not finite, beside which a tolerance says nothing. What is NaN in the reference has to
+/// be NaN on the device; convolutions, which multiply by zeros beyond an edge, and batch statistics, which merge means
+/// of slices, may also have a NaN where the reference has none.
 ///
 /// # Errors
 /// As [`verify`].

@@ -1,4 +1,4 @@
-//! Reverse-mode differentiation as a walk over the graph: gradients are ordinary nodes, appended behind the nodes
+//! Reverse-mode differentiation as a walk over the graph: gradients are ordinary nodes, appended after the nodes
 //! they belong to. Each op's rule stands in its own file (`vjp`, a vector-Jacobian product); this module only walks,
 //! checks shapes and adds up where a value was used more than once.
 

@@ -77,7 +77,7 @@ pub(crate) struct Node {
     pub guard: Option<String>,
 }
 
-/// A computation in the making. See the [module](self) for what it means.
+/// A computation under construction; see the [module](self).
 #[derive(Clone, Debug)]
 pub struct Graph {
     id: u32,
@@ -134,9 +134,10 @@ impl Graph {
         &self.name
     }
 
-    /// A learned tensor: [`Graph::backward`] gives its gradient, and it starts as `init` says. Its name is `name` within
-    /// the [`scope`](Graph::scope). Graphs of one program share parameters by name; within a graph each is declared once,
-    /// so that two layers of one name do not share weights unnoticed. [`Graph::share`] is for those that should.
+    /// A learned tensor: [`Graph::backward`] gives its gradient, and it starts as `init` says. Its name is `name`
+    /// within the [`scope`](Graph::scope). Graphs of one program share parameters by name; within a graph each is
+    /// declared once, so that two layers of one name do not share weights unnoticed. [`Graph::share`] is for those that
+    /// should.
     ///
     /// # Errors
     /// [`Error::NameClash`] where the name is taken.

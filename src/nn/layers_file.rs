@@ -23,7 +23,7 @@
 //! | `dropout` | `p` |
 //! | `residual` | `layers`; `shortcut`, a list for the other branch, which is the input itself without |
 //!
-//! Every layer may have a `name`, which takes the place of its number in the names of its weights.
+//! Every layer may have a `name`, which replaces its number in the names of its weights.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

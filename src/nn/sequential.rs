@@ -6,7 +6,7 @@ use super::{BatchNorm2d, Conv2d, Dropout, Linear, Mode, Model};
 use crate::ops::Activation;
 use crate::{Error, Graph, Result, Value};
 
-/// One layer after another (`torch.nn.Sequential`). Layers are called by their place in the list, as PyTorch calls them
+/// One layer after another (`torch.nn.Sequential`). Layers are named by their position in the list, as in PyTorch
 /// ("0.weight", "2.bias"), so that its files fit; [`Sequential::named`] gives one another name. A list can also be
 /// [read from a file](super::Network::from_file).
 ///
@@ -26,7 +26,7 @@ pub struct Sequential {
 /// An entry of the list.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Layer {
-    /// Instead of its place in the list.
+    /// Replaces its position in the list.
     pub name: Option<String>,
     pub kind: Kind,
 }
@@ -117,13 +117,13 @@ impl Sequential {
         self.with(Kind::Residual { layers, shortcut })
     }
 
-    /// A layer with options of its own. Its name, if it has one, takes the place of its number.
+    /// A layer with options of its own. Its name, if it has one, replaces its number.
     pub fn add(mut self, layer: impl Into<AnyLayer>) -> Self {
         self.layers.push(layer.into().0);
         self
     }
 
-    /// Gives the layer added last another name than its place: "fc1" for "fc1.weight" and "fc1.bias".
+    /// Names the layer added last, instead of numbering it: "fc1" for "fc1.weight" and "fc1.bias".
     pub fn named(mut self, name: &str) -> Self {
         if let Some(layer) = self.layers.last_mut() {
             layer.name = Some(name.to_owned());

@@ -111,7 +111,7 @@ pub struct ArrayMut<'a> {
     pub data: &'a mut [f64],
 }
 
-/// One launch of a user's own kernel.
+/// One dispatch of a user-defined kernel.
 #[derive(Clone, Debug)]
 pub struct CustomKernel {
     /// A whole WGSL module.
@@ -177,7 +177,7 @@ fn shapes(types: &[TensorType]) -> Vec<Shape> {
     types.iter().map(|ty| ty.shape.clone()).collect()
 }
 
-/// The launch of a user's kernel over all inputs and outputs.
+/// The dispatch of a user-defined kernel over all inputs and outputs.
 fn launch(
     op: &dyn CustomOp,
     kernel: Option<CustomKernel>,
@@ -202,7 +202,7 @@ fn launch(
         params: bytemuck::cast_slice(&params).to_vec(),
         bindings: inputs.chain(outputs).collect(),
         workgroups,
-        // Whoever writes a kernel of their own knows what it may loop over.
+        // The author of the kernel knows how long its loops may be.
         loop_iterations: None,
     };
     Ok(dispatch.into())

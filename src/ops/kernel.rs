@@ -69,8 +69,8 @@ impl Kernel {
         matches!(self.source, Cow::Owned(_))
     }
 
-    /// The module's text as the standard has it, opening with a comment that says which entry point this is and what its
-    /// `override` constants are set to.
+    /// The module's text as the standard has it, opening with a comment that says which entry point this is and what
+    /// its `override` constants are set to.
     pub fn standard_wgsl(&self) -> String {
         let values: Vec<String> = self.constants.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let constants = if values.is_empty() { "none".to_owned() } else { values.join(", ") };
@@ -84,7 +84,7 @@ impl Kernel {
     }
 }
 
-/// What stands behind one `@binding` of a kernel. Binding 0 is always `params`; these follow from 1 on.
+/// What one `@binding` of a kernel refers to. Binding 0 is always `params`; these follow from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
     /// A number that the entry point does not use.

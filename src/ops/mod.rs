@@ -48,7 +48,7 @@ pub(crate) trait Operation {
     /// Computes the outputs on the CPU.
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>);
 
-    /// The launches that compute the outputs on the GPU.
+    /// The dispatches that compute the outputs on the GPU.
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches>;
 
     /// Appends the gradients of the inputs to the graph: one for each input, `None` where there is none to give.
@@ -217,8 +217,8 @@ impl Op {
     }
 }
 
-/// Every shader module but those of optimizers ([`optim::shaders`](crate::optim::shaders)), for the tests that hold them
-/// against naga's validator and writers.
+/// Every shader module but those of optimizers ([`optim::shaders`](crate::optim::shaders)), for the tests that hold
+/// them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {
     let shaders: &[&[&Shader]] = &[
         &[&accumulate::SHADER],
@@ -273,7 +273,7 @@ pub(crate) mod check {
         ty.shape.dims().try_into().map_err(|_| Error::operand(op, format!("shape {dims}"), ty.shape.to_string()))
     }
 
-    /// Groups of operands that are alike, place by place: parameters, their gradients, their moments.
+    /// Groups of corresponding operands: parameters, their gradients, their moments.
     pub fn same_groups(op: &str, inputs: &[TensorType], ranges: &[std::ops::Range<usize>]) -> Result<()> {
         let end = ranges.last().map_or(0, |range| range.end);
         if inputs.len() != end || ranges.first().is_none_or(|range| range.is_empty()) {

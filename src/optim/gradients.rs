@@ -1,7 +1,7 @@
 //! What happens to gradients before the optimizer sees them: a list of transforms, each over all parameters at once.
 //!
-//! The order is that of a PyTorch loop that adds the penalty to the loss: gradients are summed over batches
-//! (accumulation), then come those of the L1 and L2 penalties, `clip_grad_value_` and `clip_grad_norm_`; an optimizer's
+//! The order is that of a PyTorch loop that adds L1 and L2 penalties to the loss: gradients are summed over batches
+//! (accumulation), then come the gradients of the penalties, `clip_grad_value_` and `clip_grad_norm_`; an optimizer's
 //! weight decay is part of its own rule, after all of them.
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub const GRADIENT_NORM: &str = "gradient_norm";
 
 /// What happens to gradients before the optimizer sees them, in the order of the fields. The default is nothing.
 ///
-/// The penalties l1·Σ|w| + l2·Σw² are part of the loss: the training loss that is reported is the one that is
+/// The L1 and L2 penalties l1·Σ|w| + l2·Σw² are part of the loss: the training loss that is reported is the one that is
 /// minimised, as a hand-written PyTorch loop prints it; validation and test losses are without. The sub-gradient of |w|
 /// at 0 is 0. With plain SGD `l2` is the same as a weight decay of 2·l2; adaptive optimizers divide the penalty's
 /// gradient as any other.
@@ -41,7 +41,7 @@ pub struct GradientOptions {
     pub l1: f64,
     /// Weight of the sum of squares in the loss.
     pub l2: f64,
-    /// Whether the penalties count parameters of fewer than two dimensions: biases, and the scales and shifts of batch
+    /// Whether l1 and l2 include parameters of fewer than two dimensions: biases, and the scales and shifts of batch
     /// norm.
     pub regularize_biases: bool,
     /// The largest magnitude of any element of a gradient (`torch.nn.utils.clip_grad_value_`).
@@ -99,7 +99,7 @@ impl GradientOptions {
         Ok(())
     }
 
-    /// Whether there is a penalty.
+    /// Whether there is L1 or L2 regularization.
     pub(super) fn is_regularized(&self) -> bool {
         self.l1 != 0.0 || self.l2 != 0.0
     }
@@ -118,7 +118,7 @@ impl GradientOptions {
         self.transforms().iter().try_for_each(|transform| transform.append(graph, chunks))
     }
 
-    /// The loss with the penalties on the weights as they are before the step.
+    /// The loss with the L1 and L2 penalties on the weights before the step.
     pub(super) fn regularized_loss(&self, graph: &mut Graph, loss: Value, chunks: &[Chunk]) -> Result<Value> {
         let regularized: Vec<&Chunk> = chunks.iter().filter(|chunk| chunk.is_regularized).collect();
         if regularized.is_empty() {
@@ -130,7 +130,7 @@ impl GradientOptions {
         graph.no_grad(|graph| graph.push1(Regularization { l1: self.l1, l2: self.l2, pack_lens }, &inputs))
     }
 
-    /// Adds the gradients to their sums over the batches of a step, which take their place from here on.
+    /// Adds the gradients to their sums over the batches of a step, which replace them from here on.
     pub(super) fn accumulate(graph: &mut Graph, chunk: &mut Chunk) -> Result<()> {
         let mut sums = Vec::new();
         for learned in &chunk.parameters {

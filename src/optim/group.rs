@@ -64,11 +64,11 @@ impl ParamGroup {
     }
 }
 
-/// Whether a name is the pattern, with any characters in the place of each `*`.
+/// Whether a name is the pattern, where each `*` stands for any characters.
 fn matches_pattern(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(name) = name.strip_prefix(start) else { return false };
-    // The earliest place of each part in between leaves the most for those behind it.
+    // The earliest match of each part in between leaves the most text for the parts after it.
     let mut name = name;
     let mut parts = rest.split('*').peekable();
     while let Some(part) = parts.next() {

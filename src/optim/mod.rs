@@ -95,7 +95,7 @@ impl Optimizer {
         self.get().validate()
     }
 
-    /// The learning rate for those who name none.
+    /// The default learning rate.
     pub fn default_lr(&self) -> f64 {
         self.get().default_lr()
     }
@@ -121,7 +121,7 @@ impl Optimizer {
     }
 
     /// Appends the gradients of a scalar `loss` and the update of every parameter by them: a training step in one line
-    /// (PyTorch's `zero_grad`, `backward` and `step`). Gives the gradients, for whoever wants to read them.
+    /// (PyTorch's `zero_grad`, `backward` and `step`). Returns the gradients.
     ///
     /// # Errors
     /// As [`Graph::backward`] and [`Optimizer::update`].

@@ -1,6 +1,6 @@
-//! What an optimizer is: the numbers of a step, the states it keeps, and its update of parameters. Most are elementwise:
-//! they say what becomes of one element, in Rust and in WGSL, and one op walks over all parameters with it. Others
-//! append whatever nodes they need, such as matrix products.
+//! What an optimizer is: the numbers of a step, the states it keeps, and its update of parameters. Most are
+//! elementwise: they say what becomes of one element, in Rust and in WGSL, and one op walks over all parameters with
+//! it. Others append whatever nodes they need, such as matrix products.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -34,13 +34,13 @@ pub struct StepRates {
     pub step: u64,
     /// The learning rate.
     pub lr: f64,
-    /// What a schedule that cycles it puts in the place of the momentum of SGD and RMSprop (unless that is 0) or of β1.
+    /// What a schedule that cycles the momentum substitutes for that of SGD and RMSprop (unless it is 0), or for β1.
     pub momentum: Option<f64>,
 }
 
 /// An optimizer's rule. An elementwise one implements `Elementwise` as well and hands `append` on to it; any other
-/// builds its update from ordinary nodes, with [`Graph::assign`] for the parameter and for each state, which it declares
-/// by [`Learned::state`]. Such nodes run on every device, and nothing else has to know of them.
+/// builds its update from ordinary nodes, with [`Graph::assign`] for the parameter and for each state, which it
+/// declares by [`Learned::state`]. Such nodes run on every device, and nothing else has to know of them.
 pub trait Rule: Debug + Send + Sync {
     /// Checks the settings.
     ///
@@ -98,7 +98,7 @@ pub(crate) trait Elementwise: Rule + Described + Clone + 'static {
     /// The rule in WGSL.
     fn kernel(&self) -> Kernel;
 
-    /// The states, each in the place that the rule reads it from; `None` where the settings do not need it.
+    /// The states, each at the index from which the rule reads it; `None` where the settings do not need it.
     fn states(&self) -> [Option<KeptState>; MAX_STATES];
 
     /// The rule in Rust, given the numbers of a step: what it makes of one element. Written as the WGSL is.
@@ -106,7 +106,8 @@ pub(crate) trait Elementwise: Rule + Described + Clone + 'static {
 }
 
 impl Learned {
-    /// The value of a state that an optimizer keeps for the parameter, of the same shape; named "conv1.weight.momentum".
+    /// The value of a state that an optimizer keeps for the parameter, of the same shape; named
+    /// "conv1.weight.momentum".
     ///
     /// # Errors
     /// [`Error::NameClash`] where the name means something else already.
@@ -157,7 +158,7 @@ fn walk_of<R: Elementwise, F: Float>(rule: &R) -> Walk<F> {
     Arc::new(move |scalars, tensors| walk(rule.rule(scalars), tensors))
 }
 
-/// Weight decay added to a gradient (an L2 penalty). Left alone without one, as 0 times infinity is not a number.
+/// Weight decay added to a gradient (an L2 penalty). Skipped if it is 0, because 0 times infinity is NaN.
 #[inline(always)]
 pub(crate) fn decayed<F: Float>(element: &Element<F>, weight_decay: F) -> F {
     if weight_decay == F::ZERO { element.grad } else { element.grad + weight_decay * element.param }

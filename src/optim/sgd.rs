@@ -21,7 +21,7 @@ pub struct Sgd {
     pub momentum: f64,
     /// Share of the gradient left out of the velocity, except in the first step.
     pub dampening: f64,
-    /// Whether to look ahead along the velocity.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
     /// Share of the weight added to its gradient.
     pub weight_decay: f64,
@@ -45,8 +45,8 @@ impl Described for Sgd {
     const ABOUT: &'static str = "Stochastic gradient descent with momentum";
     const SETTINGS: &'static [Setting] = &[
         Setting::new("momentum", Takes::Number, "Share of the velocity kept from step to step; 0 keeps no velocity"),
-        Setting::new("dampening", Takes::Number, "Share of the gradient left out of the velocity"),
-        Setting::new("nesterov", Takes::Switch, "Look ahead along the velocity (Nesterov, 1983)"),
+        Setting::new("dampening", Takes::Number, "Dampening of the momentum, skipped in the first step"),
+        Setting::new("nesterov", Takes::Switch, "Use Nesterov momentum (Nesterov, 1983)"),
         super::WEIGHT_DECAY,
     ];
 }

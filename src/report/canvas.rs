@@ -242,13 +242,13 @@ fn glyphs<'a>(font: &'a FontRef<'static>, text: &'a str) -> impl Iterator<Item =
     text.chars().map(|sign| font.glyph_id(sign))
 }
 
-/// A sheet in the making.
+/// A canvas under construction.
 pub(super) struct Canvas {
     image: RgbImage,
 }
 
 impl Canvas {
-    /// A white sheet of so many logical pixels.
+    /// A white canvas of this size in logical pixels.
     pub fn new(width: f32, height: f32) -> Canvas {
         let pixels = |length: f32| ((length * SCALE).round() as u32).max(1);
         Canvas { image: RgbImage::from_pixel(pixels(width), pixels(height), image::Rgb([255; 3])) }

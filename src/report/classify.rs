@@ -13,7 +13,7 @@ pub struct Confusion {
     counts: Vec<u64>,
 }
 
-/// Scores of one class.
+/// Metrics of one class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ClassScores {
     /// Of the images taken for this class, the share that are of it; `None` where none was.
@@ -73,7 +73,7 @@ impl Confusion {
         ratio(correct, self.total()).unwrap_or(0.0)
     }
 
-    /// The scores of each class.
+    /// The metrics of each class.
     pub fn scores(&self) -> Vec<ClassScores> {
         let class_scores = |class: usize| {
             let correct = self.count(class, class);
@@ -89,7 +89,7 @@ impl Confusion {
         (0..self.num_classes).map(class_scores).collect()
     }
 
-    /// Means over the classes that have the score, each class counting the same ("macro"); support is the sum.
+    /// Means over the classes for which the metric is defined, weighted equally (macro average); support is the sum.
     pub fn macro_average(&self) -> ClassScores {
         let scores = self.scores();
         let mean = |score: fn(&ClassScores) -> Option<f64>| {

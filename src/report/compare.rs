@@ -11,8 +11,8 @@ use crate::{Error, Result};
 pub struct DifferingSetting {
     /// Its dotted name.
     pub name: String,
-    /// What each run has it as: for a table, what differs between the runs that have it, or whether they have it. A dash
-    /// where a run has nothing of the kind.
+    /// What each run has it as: for a table, what differs between the runs that have it, or whether they have it. A
+    /// dash where a run has nothing of the kind.
     pub values: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ impl Comparison {
         rows
     }
 
-    /// The table in columns for a terminal: the settings that differ, then the scores at the best epoch.
+    /// The table in columns for a terminal: the settings that differ, then the metrics at the best epoch.
     pub fn table(&self) -> String {
         columns(&self.rows())
     }

@@ -44,7 +44,7 @@ pub fn training_curves(run: &History) -> Picture {
 }
 
 /// How training went inside the network, over the epochs: the norm of each weight's gradient, how much a step changes
-/// each weight, and the share of units that no image of a batch excites. `None` for a run without such numbers.
+/// each weight, and the share of dead units. `None` for a run without diagnostics.
 pub fn health_curves(run: &History) -> Option<Picture> {
     let first = &run.health.first()?.report;
     // Biases follow their layer's weights, and twice as many lines would be too many.
@@ -73,7 +73,7 @@ pub fn health_curves(run: &History) -> Option<Picture> {
         ..base.clone()
     };
     let dead_units = LinePlot {
-        title: "Units behind a ReLU that no image of a batch excites".to_owned(),
+        title: "Dead units: after a ReLU, 0 for every image of the batch".to_owned(),
         y_label: "share".to_owned(),
         series: names(HealthKind::Unit).map(dead).collect(),
         ..base

@@ -1,6 +1,6 @@
 //! `report.html`: one page with everything about a run, which needs no other file and no network. Pictures are inside
-//! it as data URIs; it follows the reader's choice of light or dark, and fits a telephone, where wide pictures and tables scroll
-//! sideways rather than shrink until nobody can read them.
+//! it as data URIs; it follows the reader's choice of light or dark, and fits a telephone, where wide pictures and
+//! tables scroll sideways rather than shrink until nobody can read them.
 
 use super::classify::{Confusion, percent};
 use super::plots::Picture;
@@ -56,7 +56,7 @@ pub fn report_html(run: &History, confusion: &Confusion, class_names: &[&str], f
     let mut page = String::new();
     page += &outcome(run, confusion);
     let mut figures = figures.iter();
-    // The curves come before the tables: they are what one looks at first.
+    // The curves come before the tables: readers want them first.
     page += &figures.next().map(figure).unwrap_or_default();
     page += &epochs(run);
     page += &classes(confusion, class_names);

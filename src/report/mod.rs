@@ -1,9 +1,8 @@
-//! What people look at when a run is over: pictures, `metrics.csv`, event files for TensorBoard and `report.html`.
-//! Everything here but [`write_report`] and [`EventWriter`] is a pure function from plain
-//! data; training needs none of it.
+//! The report of a run: pictures, `metrics.csv`, event files for TensorBoard and `report.html`. Everything here except
+//! [`write_report`] and [`EventWriter`] is a pure function of plain data. Training needs none of it.
 //!
-//! Pictures are drawn by a small canvas of our own over ab_glyph's rasteriser: plotters was looked at first, and its
-//! text without system fonts drops the space before letters, and its thick lines have rough edges.
+//! Pictures are drawn by a small canvas on top of ab_glyph's rasteriser. The crate plotters was considered first, but
+//! its text without system fonts drops the space before letters, and its thick lines have rough edges.
 
 mod axes;
 mod canvas;
@@ -37,7 +36,7 @@ use crate::train::History;
 use crate::train::predict::{Inspection, Prediction};
 use crate::{Result, files};
 
-/// Images on the grid of samples, and of those at most so many that were classified wrongly.
+/// Images on the grid of samples, and the most misclassified ones among them.
 const SAMPLES: usize = 40;
 
 /// What a report is made from.
@@ -47,7 +46,7 @@ pub struct ReportInput<'a> {
     pub history: &'a History,
     /// The test images.
     pub test: &'a Dataset,
-    /// What the network makes of each of them.
+    /// The network's prediction for each of them.
     pub predictions: &'a [Prediction],
     /// Activations and gradients on some of them.
     pub inspection: &'a Inspection,
@@ -97,7 +96,7 @@ fn write_histograms(events: &mut EventWriter, step: u64, weights: &StateDict, in
     Ok(())
 }
 
-/// The pictures and the test scores, at the best epoch.
+/// The pictures and the test metrics, at the best epoch.
 fn write_events(events: &mut EventWriter, run: &History, figures: &[Figure]) -> Result<()> {
     let step = run.best().epoch;
     for figure in figures {
@@ -122,7 +121,7 @@ fn figures(input: &ReportInput<'_>, confusion: &Confusion) -> Result<Vec<Figure>
         figure(
             "curves",
             "Curves",
-            "Training scores are means over the epoch while weights changed; validation is after it.",
+            "Training metrics are means over the epoch while the weights changed; validation follows it.",
             curves::training_curves(history),
         ),
         figure(
@@ -182,8 +181,8 @@ fn features(inspection: &Inspection) -> Picture {
     plots::histogram_rows("Features around batch normalisation", &rows)
 }
 
-/// Test images with what they were taken for: the first mistakes, up to half of them, and the first others, in the order
-/// of the data set.
+/// Test images with their predicted classes: the first mistakes, up to half of them, and the first others, in the
+/// order of the data set.
 pub fn samples(data: &Dataset, predictions: &[Prediction]) -> Result<Vec<ImageSample>> {
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
     for (index, prediction) in predictions.iter().enumerate() {

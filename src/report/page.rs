@@ -7,7 +7,7 @@ use super::canvas::Picture;
 use super::html::{Figure, document, escape, figure};
 use crate::{Result, files};
 
-/// A page in the making.
+/// A page under construction.
 #[derive(Clone, Debug)]
 pub struct Page {
     title: String,

@@ -1,4 +1,4 @@
-//! Parallel coordinates: a line for each run across an axis for each hyperparameter, to its score.
+//! Parallel coordinates: a line for each run across an axis for each hyperparameter, ending at its metric.
 
 use std::collections::BTreeSet;
 
@@ -23,13 +23,13 @@ pub enum AxisValues {
 /// An axis of parallel coordinates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParallelAxis {
-    /// The hyperparameter or score.
+    /// The hyperparameter or the metric.
     pub name: String,
     /// What each run has.
     pub values: AxisValues,
 }
 
-/// Which score is the best.
+/// Which metric value is the best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Best {
     /// The lowest, as with a loss.
@@ -44,9 +44,9 @@ pub enum Best {
 pub struct ParallelPlot {
     /// What stands above.
     pub title: String,
-    /// The hyperparameters, and as the last the score; a run whose score is not finite failed.
+    /// The hyperparameters, and last the metric; a run whose metric is not finite failed.
     pub axes: Vec<ParallelAxis>,
-    /// Which score is the best.
+    /// Which metric value is the best.
     pub best: Best,
 }
 
@@ -226,8 +226,8 @@ pub fn parallel_coordinates(plot: &ParallelPlot) -> Result<Picture> {
     Ok(canvas.finish())
 }
 
-/// How far from its place each run is drawn, downwards in logical pixels, so that runs of the same value lie side by
-/// side and not on each other: the higher the score the higher up.
+/// The vertical offset of each run in logical pixels, downwards, so that runs with the same value lie side by side
+/// instead of on top of each other: the higher the metric, the higher up.
 fn spread(shares: &[f64], scores: &[f64], band: f32) -> Vec<f32> {
     const APART: f32 = 4.0;
     let mut offsets = vec![0.0; shares.len()];

@@ -1,8 +1,8 @@
 //! Event files that TensorBoard reads: TFRecord frames around `Event` messages (tensorflow/core/util/event.proto and
 //! tensorflow/core/framework/summary.proto), encoded by hand, since five messages do not need a protobuf compiler.
 //!
-//! Unlike other files of a run they are appended to: TensorBoard follows an open file while training goes on, and its
-//! frames carry checksums, so that a torn end is recognised and left out.
+//! Unlike other files of a run they are appended to: TensorBoard follows an open file during training, and its
+//! frames carry checksums, so that a truncated end is recognised and skipped.
 
 use std::fs::File;
 use std::io::Write;
@@ -23,8 +23,7 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// A writer for a run that goes on from `step`: TensorBoard then leaves out what older files in the folder have from
-    /// there on.
+    /// A writer for a run that resumes at `step`: TensorBoard then ignores later steps in the folder's older files.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -56,7 +55,7 @@ impl EventWriter {
                 Err(error) => return Err(Error::io("create", &path)(error)),
             }
         }
-        unreachable!("attempts go on until one ends the loop")
+        unreachable!("attempts continue until one ends the loop")
     }
 
     /// The file.
@@ -123,8 +122,8 @@ impl EventWriter {
         scalars.into_iter().try_for_each(|(tag, value)| self.scalar(tag, report.epoch, value))
     }
 
-    /// What a look into the network found at the end of an epoch: gradient norms, update-to-weight ratios, shares of dead
-    /// units, means and deviations of activations; and where it has them, histograms of parameters and gradients.
+    /// The diagnostics at the end of an epoch: gradient norms, update-to-weight ratios, shares of dead units, means and
+    /// standard deviations of activations, and histograms of parameters and gradients if there are any.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -163,7 +162,7 @@ impl EventWriter {
     }
 
     fn append(&mut self, event: &Message) -> Result<()> {
-        // One write for a frame: whoever reads at the same time sees at most one that is cut.
+        // One write per frame: a concurrent reader sees at most one truncated frame.
         self.file.write_all(&record(&event.bytes)).map_err(Error::io("write", &self.path))
     }
 }
@@ -200,7 +199,7 @@ pub(super) fn crc32c(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
 }
 
-/// A protobuf message in the making.
+/// A protobuf message under construction.
 #[derive(Default)]
 struct Message {
     bytes: Vec<u8>,
@@ -254,13 +253,14 @@ impl Message {
 enum Field<'a> {
     /// What every file starts with.
     Version,
-    /// That a run goes on from this step.
+    /// The event that a run resumes at this step.
     SessionStart,
     /// A value under a tag.
     Summary(&'a str, Message),
 }
 
-/// `Event { wall_time = 1, step = 2, file_version = 3 | summary = 5 | session_log = 7 }`; a summary holds values (1), a value its tag (1).
+/// `Event { wall_time = 1, step = 2, file_version = 3 | summary = 5 | session_log = 7 }`; a summary holds values (1), a
+/// value its tag (1).
 fn event(wall_time: f64, step: u64, field: Field<'_>) -> Message {
     let mut event = Message::default();
     event.double(1, wall_time);
@@ -285,8 +285,8 @@ fn event(wall_time: f64, step: u64, field: Field<'_>) -> Message {
     event
 }
 
-/// `HistogramProto { min = 1, max = 2, num = 3, sum = 4, sum_squares = 5, bucket_limit = 6, bucket = 7 }` with 60 buckets
-/// of equal width: TensorBoard draws about 30 of its own from them.
+/// `HistogramProto { min = 1, max = 2, num = 3, sum = 4, sum_squares = 5, bucket_limit = 6, bucket = 7 }` with 60
+/// buckets of equal width: TensorBoard draws about 30 of its own from them.
 fn histogram(values: &[f32]) -> Option<Message> {
     const BUCKETS: usize = 60;
     let finite = || values.iter().filter(|value| value.is_finite()).map(|&value| f64::from(value));

@@ -6,7 +6,7 @@ use super::curve::{At, Curve, Steps};
 use super::{Interval, Schedule};
 use crate::registry::{Described, Setting};
 
-/// `base`: what a run has that asks for no schedule.
+/// `base`: the default schedule.
 ///
 /// | t | 0 | 1 | 2 |
 /// |---|---|---|---|

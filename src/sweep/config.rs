@@ -1,5 +1,5 @@
-//! What a sweep is asked to do: the file, and the trials that it comes to. Everything that can be wrong with a trial's
-//! settings is found here, before the first of them is trained.
+//! The configuration of a sweep: its file, and the trials that follow from it. All trials' settings are checked here,
+//! before the first one trains.
 
 use std::path::Path;
 
@@ -49,9 +49,10 @@ pub struct SearchOptions {
     /// `base.epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_epochs: Option<u64>,
-    /// Successive halving: one in so many goes on, so many times as far. Default 3.
+    /// Successive halving: at each rung one trial in this many is promoted, to this many times as many epochs. Default
+    /// 3.
     pub reduction_factor: usize,
-    /// Trials trained side by side. Default: one a core on the processor, one on a GPU.
+    /// Trials trained in parallel. Default: one per thread on the CPU, one on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<usize>,
 }
@@ -69,7 +70,7 @@ pub enum Method {
     Asha,
 }
 
-/// What trials are ranked by: a score of the epoch whose weights a trial keeps.
+/// What trials are ranked by: a metric of the epoch whose weights a trial keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -83,7 +84,7 @@ pub enum Metric {
 /// A sweep whose trials are known and checked.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// What was asked for.
+    /// The sweep's file.
     pub config: SweepConfig,
     /// The settings that are searched over.
     pub space: Space,
@@ -249,7 +250,7 @@ fn base(config: &SweepConfig) -> Result<RunConfig> {
         Error::setting("[base]", "the settings of a training run", first_line(&error))
     })?;
     base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
-    // Hundreds of runs are not looked into one by one.
+    // Nobody inspects hundreds of runs one by one.
     if !config.base.contains_key("health") {
         base.health = None;
     }
@@ -271,7 +272,7 @@ fn configure(base: &RunConfig, assignment: &Assignment) -> Result<RunConfig> {
     Ok(RunConfig { lr, ..config }.named())
 }
 
-/// Names the setting behind an error: the one that is wrong by itself, or else all of them together.
+/// Names the setting that caused an error: the one that is wrong by itself, or else all of them together.
 fn blame(base: &RunConfig, assignment: &Assignment, trial: usize, error: Error) -> Error {
     for (name, value) in &assignment.0 {
         let alone = configure(base, &Assignment(vec![(name.clone(), value.clone())]));
@@ -329,7 +330,7 @@ impl Metric {
         }
     }
 
-    /// The score of an epoch.
+    /// The metric's value in an epoch.
     pub fn of(self, report: &EpochReport) -> f64 {
         match self {
             Metric::ValLoss => report.val_loss,

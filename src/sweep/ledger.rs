@@ -1,5 +1,5 @@
-//! `trials.jsonl`: what became of each trial, a line each in the order in which they first started. It is written whole
-//! whenever a trial starts or ends, and is all that a sweep needs to go on after it was killed.
+//! `trials.jsonl`: the state of each trial, one line per trial in the order in which they first started. It is
+//! rewritten whenever a trial starts or ends, and is all that a killed sweep needs to resume.
 
 use std::path::{Path, PathBuf};
 
@@ -20,15 +20,15 @@ pub struct TrialRecord {
     /// The searched settings. They follow from the sweep's file, and so are not read back.
     #[serde(skip_deserializing)]
     pub settings: Assignment,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
-    /// Epochs behind it.
+    /// Completed epochs.
     pub epochs: u64,
-    /// The score it is ranked by; none before its first epoch, or where it failed.
+    /// The metric it is ranked by; none before its first epoch, or if it failed.
     pub metric: Option<f64>,
-    /// The epoch of that score, whose weights are kept.
+    /// The epoch of that metric, whose weights are kept.
     pub best_epoch: Option<u64>,
-    /// The score at each rung that it reached; none where it failed.
+    /// The metric at each rung that it reached; none if it failed.
     pub rungs: Vec<Option<f64>>,
     /// Why it failed or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,13 +38,13 @@ pub struct TrialRecord {
     pub test_accuracy: Option<f64>,
 }
 
-/// How a trial stands.
+/// The status of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It is being trained, or was when the sweep was cut off.
+    /// It is being trained, or was when the sweep was killed.
     Running,
-    /// Successive halving has not let it further.
+    /// Successive halving has not promoted it.
     Halved,
     /// It was trained to its end.
     Complete,
@@ -64,7 +64,7 @@ impl Status {
     }
 }
 
-/// What became of each trial that started.
+/// The state of each trial that started.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -124,7 +124,7 @@ impl Ledger {
         &self.records[trial].folder
     }
 
-    /// Notes that a trial goes on its way.
+    /// Records that a trial starts.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -147,7 +147,7 @@ impl Ledger {
         self.write()
     }
 
-    /// Notes how a trial stands.
+    /// Records the status of a trial.
     ///
     /// # Errors
     /// [`Error::Io`].

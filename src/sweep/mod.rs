@@ -1,4 +1,4 @@
-//! Hyperparameter search: many runs with settings drawn from a space, ranked by how they validate.
+//! Hyperparameter search: many runs with settings drawn from a space, ranked by a validation metric.
 //!
 //! | stage | from → to | where |
 //! | --- | --- | --- |
@@ -6,11 +6,11 @@
 //! | draw | seed and number → a trial's settings, all checked before the first is trained → [`Sweep`] | [`config`] |
 //! | decide | results → which trial to train next, and how far: grid, random, successive halving → [`Search`] | [`search`] |
 //! | train | a trial → its run folder | [`SweepFolder::run`] |
-//! | rank | scores → table, picture, page, `best.toml` | [`ranking`], [`write_results`] |
-//! | keep | what became of each → [`ledger`], from which a sweep goes on after a kill | [`ledger`] |
+//! | rank | metrics → table, picture, page, `best.toml` | [`ranking`], [`write_results`] |
+//! | keep | the state of each → [`ledger`], from which a killed sweep resumes | [`ledger`] |
 //!
-//! Trials are runs like any other: `lenet compare` and `lenet eval` work on their folders. Nothing here looks at test
-//! images to decide.
+//! Trials are runs like any other: `lenet compare` and `lenet eval` work on their folders. Test images decide
+//! nothing here.
 
 pub mod config;
 mod images;

@@ -1,4 +1,4 @@
-//! What a sweep leaves for people and for the next run: `best.toml`, `parallel.png` and `report.html`.
+//! The results of a sweep: `best.toml`, `parallel.png` and `report.html`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::report::html::{Figure, document, escape, figure, tile};
 use crate::{Result, files};
 
 /// Writes the best configuration, the picture and the page into the sweep's folder, and gives their paths. Without a
-/// trial that has a score there is no `best.toml`.
+/// trial that has a metric there is no `best.toml`.
 ///
 /// # Errors
 /// [`crate::Error::Io`].
@@ -33,10 +33,10 @@ pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
     write("parallel.png", &picture.png())?;
     let shown = Figure {
         name: "parallel",
-        heading: "Settings and score".to_owned(),
+        heading: "Settings and metric".to_owned(),
         caption:
-            "A line is a trial, from its settings on the left to its score on the right: the darker the better, and \
-                  the best in orange with its values below. Dashed grey lines failed."
+            "Each line is a trial, from its settings on the left to its metric on the right. Darker is better; the best \
+                  is orange, with its values below. Dashed grey lines failed."
                 .to_owned(),
         picture,
     };
@@ -79,7 +79,7 @@ fn how(search: &SearchOptions) -> String {
         Method::Random => format!("Random search (seed {}), each trial trained in full.", search.seed),
         Method::Asha => format!(
             "Random configurations (seed {}) under asynchronous successive halving (Li et al., 2020): one trial in {} \
-             goes on, {} times as many epochs.",
+             is promoted to {} times as many epochs.",
             search.seed, search.reduction_factor, search.reduction_factor
         ),
     };
@@ -106,7 +106,7 @@ fn trials(ranking: &Ranking<'_>) -> String {
         })
         .collect();
     format!(
-        "<h2>Trials</h2>\n<p>The score is that of the best epoch, whose weights are in the trial's folder.</p>\n\
+        "<h2>Trials</h2>\n<p>The metric is that of the best epoch, whose weights are in the trial's folder.</p>\n\
          <div class=\"wide\"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n{reasons}"
     )
 }

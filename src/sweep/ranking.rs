@@ -1,4 +1,4 @@
-//! Trials in the order of their scores: the table, and the picture of which settings made for which score.
+//! Trials ordered by their metric: the table, and the picture of which settings led to which metric.
 
 use super::config::{Metric, Sweep};
 use super::ledger::{Status, TrialRecord};
@@ -9,7 +9,7 @@ use crate::report::Picture;
 use crate::report::columns;
 use crate::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
 
-/// Trials, the best first; those without a score last.
+/// Trials, the best first; those without a metric last.
 #[derive(Clone, Debug)]
 pub struct Ranking<'a> {
     sweep: &'a Sweep,
@@ -35,7 +35,7 @@ impl<'a> Ranking<'a> {
         self.sweep.metric()
     }
 
-    /// The best trial; `None` where none has a score.
+    /// The best trial; `None` if none has a metric.
     pub fn best(&self) -> Option<&'a TrialRecord> {
         self.records.first().copied().filter(|record| record.metric.is_some())
     }
@@ -45,7 +45,7 @@ impl<'a> Ranking<'a> {
         self.records.iter().filter(|record| record.status == status).count()
     }
 
-    /// The table's head: rank, trial, the searched settings, the score, epochs, status.
+    /// The table's head: rank, trial, the searched settings, the metric, epochs, status.
     pub fn head(&self) -> Vec<String> {
         let mut head = vec!["rank".to_owned(), "trial".to_owned()];
         head.extend(self.sweep.space.settings().iter().map(|setting| setting.name.clone()));
@@ -73,7 +73,7 @@ impl<'a> Ranking<'a> {
         columns(&rows)
     }
 
-    /// A line for each trial across an axis for each searched setting, to its score.
+    /// A line for each trial across an axis for each searched setting, ending at its metric.
     ///
     /// # Errors
     /// As [`parallel_coordinates`].

@@ -1,5 +1,5 @@
-//! Running a sweep in its folder: one thread decides and writes the ledger, one thread a trial trains. What is written
-//! is enough to go on from after a kill.
+//! Runs a sweep in its folder: one thread decides and writes the ledger, and one thread per trial trains. The files are
+//! enough to resume after a kill.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -36,13 +36,13 @@ pub struct RunOptions<'a> {
     pub device: &'a Device,
     /// Trials side by side; see [`default_jobs`].
     pub jobs: usize,
-    /// Asked all the time whether to stop; then the trials at hand are saved as they are.
+    /// Polled for whether to stop; the running trials are then saved.
     pub stop: Stop<'a>,
 }
 
-/// Someone who watches a sweep; trials are counted from 1. Every method does nothing unless written otherwise.
+/// Receives events during a sweep; trials are counted from 1. By default every method does nothing.
 pub trait SweepObserver {
-    /// A trial is trained from now on until it has so many epochs behind it.
+    /// A trial starts to train, up to this many epochs in total.
     fn started(&mut self, trial: usize, epochs: u64) {
         let _ = (trial, epochs);
     }
@@ -57,7 +57,7 @@ pub trait SweepObserver {
         let _ = (trial, report);
     }
 
-    /// A trial came to its end, failed, or reached the epochs it was sent for.
+    /// A trial ended, failed, or reached its budget of epochs.
     ///
     /// # Errors
     /// An error ends the sweep, as being stopped would.
@@ -79,13 +79,13 @@ impl SweepObserver for () {}
 pub enum Finish {
     /// Every trial that was to be trained has been.
     Complete,
-    /// It was stopped; [`SweepFolder::open`] and [`SweepFolder::run`] go on.
+    /// It was stopped; [`SweepFolder::open`] and [`SweepFolder::run`] resume it.
     Stopped,
 }
 
-/// The trials to train side by side where nobody says: one a thread on the processor, where the steps of a small network
-/// are too short to share well (two LeNets at a time on two busy cores took less time than one after the other in seven
-/// rounds of seven, 1.03 to 1.34 times, median 1.21); one on a GPU.
+/// The default number of trials to train in parallel. On the CPU it is one per thread, because the steps of a small
+/// network are too short to parallelise well: two LeNets in parallel on two busy cores were faster than one after the
+/// other in seven of seven measurements, by 1.03 to 1.34 times (median 1.21). On a GPU it is one.
 pub fn default_jobs(device: &Device) -> usize {
     match device {
         Device::Cpu | Device::CpuF64 => Threads::current().num_threads(),
@@ -93,15 +93,15 @@ pub fn default_jobs(device: &Device) -> usize {
     }
 }
 
-/// What comes to the deciding thread.
+/// Messages to the deciding thread.
 enum Message {
     News(usize, News),
     Ended(usize, Result<Progress>),
 }
 
 impl SweepFolder {
-    /// Reads the images, builds what each trial would compute, and makes `<parent>/<time>-<name>` with `sweep.toml` and an
-    /// empty ledger.
+    /// Reads the images, builds what each trial would compute, and makes `<parent>/<time>-<name>` with `sweep.toml` and
+    /// an empty ledger.
     ///
     /// # Errors
     /// [`Error::Setting`] for a trial that cannot be trained on its images; [`Error::Data`]; [`Error::Io`].
@@ -118,11 +118,11 @@ impl SweepFolder {
         Ok(SweepFolder { path, sweep, ledger, images, _lock: lock })
     }
 
-    /// Opens a sweep's folder to go on.
+    /// Opens a sweep's folder to resume.
     ///
     /// # Errors
-    /// As [`SweepFolder::create`]; [`Error::Data`] where its files are damaged; [`Error::Setting`] where another process
-    /// works on it.
+    /// As [`SweepFolder::create`]; [`Error::Data`] where its files are damaged; [`Error::Setting`] where another
+    /// process works on it.
     pub fn open(path: &Path) -> Result<SweepFolder> {
         let sweep = Sweep::new(SweepConfig::load(&path.join("sweep.toml"))?)?;
         let lock = lock(path)?;
@@ -218,7 +218,7 @@ fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
     failure.get_or_insert(error);
 }
 
-/// What the deciding thread holds.
+/// The state of the deciding thread.
 struct Desk<'a> {
     sweep: &'a Sweep,
     ledger: &'a mut Ledger,
@@ -233,7 +233,7 @@ impl<'a> Desk<'a> {
             let trial = &self.sweep.trials[leg.trial];
             let ended = self.ledger.records().get(leg.trial).filter(|record| record.status == Status::Complete);
             if let Some(metric) = ended.and_then(|record| record.metric) {
-                // Early stopping was there first: further up it has the same score.
+                // Early stopping ended the trial before: at higher rungs it has the same metric.
                 self.ledger.update(leg.trial, |record| record.rungs.push(Some(metric)))?;
                 self.search.record(leg.trial, self.sweep.metric().cost(metric));
                 continue;

@@ -1,10 +1,10 @@
-//! Which trial to train next, and how far: a state machine that knows numbers only.
+//! Which trial to train next, and up to which epoch: a state machine over plain numbers.
 //!
-//! It is the asynchronous successive halving of Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2020),
-//! algorithm 2, with epochs as the resource. Rung k is reached after `min_epochs · η^k` epochs, the last after
-//! `max_epochs`. Whenever there is room for a trial, one of the best 1/η of those that reached a rung is promoted to the
-//! next, from the highest rung that has one to offer; if none has, a new trial starts. Nobody waits for a rung to fill.
-//! A grid or a random search is the same with a single rung.
+//! It is the asynchronous successive halving of Li et al., "A System for Massively Parallel Hyperparameter Tuning"
+//! (2020), algorithm 2, with epochs as the resource. Rung k is reached after `min_epochs · η^k` epochs, the last after
+//! `max_epochs`. Whenever there is room for a trial, one of the best 1/η of those that reached a rung is promoted to
+//! the next, from the highest rung that has one to offer; if none has, a new trial starts. No trial waits for a rung to
+//! fill. A grid or a random search is the same with a single rung.
 //!
 //! The state does not depend on the order in which results came: it is what each trial reached. So it can be restored
 //! from a list of trials. With one trial at a time all decisions follow from the results; with several, they also
@@ -12,7 +12,7 @@
 
 use crate::{Error, Result};
 
-/// Train a trial until it has so many epochs behind it.
+/// Train a trial up to this many epochs in total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
     /// The trial, counted from 0.
@@ -31,7 +31,7 @@ pub struct Search {
     trials: Vec<Climb>,
 }
 
-/// How far a trial is.
+/// The progress of a trial.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Climb {
     /// The cost at each rung it reached; infinite where it failed.
@@ -42,7 +42,7 @@ struct Climb {
 }
 
 impl Search {
-    /// A search over so many trials, each trained for `epochs`.
+    /// A search over `num_trials` trials, each trained for `epochs`.
     pub fn in_full(num_trials: usize, epochs: u64) -> Search {
         Search { rungs: vec![epochs], reduction_factor: 2, trials: vec![Climb::default(); num_trials] }
     }
@@ -80,7 +80,7 @@ impl Search {
     }
 
     /// Puts back what a trial reached: the cost at each rung, and how many rungs it had been sent to, one more than
-    /// costs if it was under way.
+    /// costs if it was running.
     pub fn restore(&mut self, trial: usize, costs: Vec<f64>, num_sent: usize) {
         self.trials[trial] = Climb { costs, num_sent, is_running: false };
     }
@@ -96,14 +96,14 @@ impl Search {
         Some(Leg { trial, rung, epochs: self.rungs[rung] })
     }
 
-    /// Takes in how a leg ended: its cost, less is better; not finite if the trial failed.
+    /// Records the cost at the end of a leg: lower is better; not finite if the trial failed.
     pub fn record(&mut self, trial: usize, cost: f64) {
         let climb = &mut self.trials[trial];
         climb.costs.push(if cost.is_finite() { cost } else { f64::INFINITY });
         climb.is_running = false;
     }
 
-    /// A trial that was under way when the search was restored.
+    /// A trial that was running when the search was restored.
     fn cut_off(&self) -> Option<usize> {
         self.trials.iter().position(|climb| !climb.is_running && climb.num_sent > climb.costs.len())
     }
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_late_trial_that_is_better_climbs_though_the_rung_has_sent_its_share() {
-        // Later ones are better: whoever is best of what is known goes, which is what being asynchronous costs.
+        // Later trials may be better: promoting the best of those known so far is the cost of being asynchronous.
         let legs = alone(&mut Search::halving(6, 1, 3, 3).unwrap(), |leg| -(leg.trial as f64));
         assert_eq!(legs, [(0, 1), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3), (4, 1), (4, 3), (5, 1), (5, 3)]);
     }

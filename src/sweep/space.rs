@@ -1,6 +1,6 @@
 //! What a sweep may try: each setting with its choices or its range, and the configurations drawn from them. A trial's
 //! configuration is a function of the seed and the trial's number alone, so it does not matter which trials ran before,
-//! or beside it.
+//! or in parallel.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -113,14 +113,14 @@ impl Space {
     }
 }
 
-/// Where in the range of a setting a trial lies, from 0 to below 1: a Latin hypercube (McKay, Beckman and Conover, 1979)
-/// of every eight trials in a row, so that a short search leaves no part of a range out by bad luck.
+/// Where in the range of a setting a trial lies, from 0 to below 1: a Latin hypercube (McKay, Beckman and Conover,
+/// 1979) of every eight trials in a row, so that a short search leaves no part of a range out by bad luck.
 fn share(seed: u64, name: &str, trial: u64) -> f64 {
     const BLOCK: u64 = 8;
     let order = |trial: u64| rng::uniform(seed, name, trial);
     let first = trial - trial % BLOCK;
     let before = (first..first + BLOCK).filter(|&other| order(other) < order(trial)).count();
-    // The random order's place is the eighth; where in it is another random number.
+    // The random order selects the eighth; another random number selects the position within it.
     (before as f64 + rng::uniform(seed, &format!("{name} within its eighth"), trial)) / BLOCK as f64
 }
 

@@ -277,9 +277,9 @@ fn halving_trains_to_max_epochs_or_the_bases() {
 }
 
 #[test]
-fn the_example_and_the_readmes_are_sweeps_whose_settings_keep_the_order_of_the_file() {
-    let readme = include_str!("../../README.md");
-    let (_, block) = readme.split_once("```toml\n[search]").unwrap();
+fn the_example_and_the_guides_are_sweeps_whose_settings_keep_the_order_of_the_file() {
+    let guide = include_str!("../../docs/sweeps.md");
+    let (_, block) = guide.split_once("```toml\n[search]").unwrap();
     let block = format!("[search]{}", block.split_once("```").unwrap().0);
     for text in [include_str!("../../examples/sweep.toml"), &block] {
         let sweep = sweep(text).unwrap();

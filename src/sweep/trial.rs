@@ -7,7 +7,7 @@ use crate::run::{Run, RunConfig, RunData, RunFolder, Saved, folder};
 use crate::train::{EpochReport, Observer, Outcome};
 use crate::{Error, Result};
 
-/// Asked all the time, from several threads, whether to stop.
+/// Polled from several threads for whether to stop.
 pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// A trial and its budget.
@@ -23,7 +23,7 @@ pub(super) struct Task<'a> {
     pub stop: Stop<'a>,
 }
 
-/// How far a trial has come.
+/// The progress of a trial.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// Epochs that are done.
@@ -51,7 +51,7 @@ pub(super) enum News {
     Warning(String),
 }
 
-/// Trains until the trial reaches its budget, comes to its end or is told to stop.
+/// Trains until the trial reaches its budget, ends or is told to stop.
 ///
 /// # Errors
 /// As [`Run::train`]; [`Error::Data`] where the folder's checkpoint is of other settings.

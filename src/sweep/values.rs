@@ -124,7 +124,7 @@ impl Range {
                 _ => Value::Float(self.rounded(at(index))),
             })
             .collect();
-        // A short range of whole numbers may have fewer than were asked for.
+        // A short range of integers may have fewer points than requested.
         points.dedup();
         Some(points)
     }

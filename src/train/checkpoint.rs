@@ -1,7 +1,7 @@
-//! A checkpoint: all that it takes to go on with a run as if it had never stopped, in one file.
+//! A checkpoint: everything needed to resume a run bit-identically, in one file.
 //!
-//! It is a safetensors file, so that other programs can look into it: tensors `current/…` are the model, the optimizer's
-//! states and what the epoch's batches were like so far, `best/…` is the best model so far. The rest (where the run
+//! It is a safetensors file, so other programs can read it: tensors `current/…` are the model, the optimizer's
+//! states and the metrics of the epoch's batches so far, `best/…` is the best model so far. The rest (where the run
 //! stands, what schedule and early stopping have seen, the run's settings) is JSON in the file's metadata, with a
 //! checksum over everything, since safetensors has none. Random numbers need no state: each is a function of the seed
 //! and of the number of the step.
@@ -29,7 +29,7 @@ const BEST: &str = "best/";
 pub struct CheckpointOptions {
     /// The file. It is written whole at the end of every epoch and when training is interrupted.
     pub path: PathBuf,
-    /// Within an epoch it is written again after so much time.
+    /// The interval between saves within an epoch.
     pub every: Duration,
     /// Anything to keep in the file, such as the run's settings as TOML; see [`Checkpoint::settings`].
     pub settings: String,
@@ -46,9 +46,9 @@ impl CheckpointOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
-    /// Epochs that are done.
+    /// Completed epochs.
     pub epochs: u64,
-    /// Batches that are done of the epoch behind them.
+    /// Completed batches of the epoch after those.
     pub batches: usize,
     /// How long those batches took, in seconds.
     pub train_seconds: f64,
@@ -63,7 +63,7 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// What is done, in words: "3 epochs and 2 batches".
+    /// Progress as text: "3 epochs and 2 batches".
     pub fn so_far(&self) -> String {
         crate::error::so_far(self.epochs, self.batches)
     }

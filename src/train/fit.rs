@@ -23,24 +23,24 @@ pub struct FitOptions {
     pub schedule: Schedule,
     /// When to stop early; `None` never does.
     pub early_stopping: Option<EarlyStopOptions>,
-    /// Where to save what it takes to go on after an interruption; `None` saves nothing.
+    /// Where to save checkpoints; `None` saves none.
     pub checkpoint: Option<CheckpointOptions>,
 }
 
-/// Trains until early stopping or the last epoch; then restores the best weights and evaluates the test images once.
+/// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
 ///
 /// # Errors
-/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session knows
-/// them, a gradient is not finite at the end of an epoch; [`Error::Interrupted`] where the observer asked to stop; after
-/// both the weights are those of the best epoch, if one was done; [`Error::Io`] where a checkpoint cannot be written;
-/// [`Error::DeviceLost`]; what the observer returns.
+/// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session
+/// knows them, a gradient is not finite at the end of an epoch; [`Error::Interrupted`] where the observer asked to
+/// stop; after both the weights are those of the best epoch, if one was done; [`Error::Io`] where a checkpoint cannot
+/// be written; [`Error::DeviceLost`]; what the observer returns.
 pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
     Fit::new(session, options, observer)?.run()
 }
 
-/// Goes on from a checkpoint of a run with the same session and options: on the same device to the same bytes as if it
-/// had never stopped. Only [`FitOptions::epochs`] and what early stopping waits for may have changed, for a longer run.
-/// A checkpoint of a run that had reached its end only brings back the best weights and judges the test images.
+/// Resumes from a checkpoint of a run with the same session and options. On the same device the result is bit-identical
+/// to that of an uninterrupted run. Only [`FitOptions::epochs`] and the patience of early stopping may change. If the
+/// run had ended, this restores the best weights and evaluates the test set.
 ///
 /// # Errors
 /// As [`fit`]; [`Error::State`] and [`Error::Setting`] where the checkpoint is of another run.
@@ -55,7 +55,7 @@ pub fn fit_from(
     fit.run()
 }
 
-/// A run under way.
+/// A run in progress.
 struct Fit<'a> {
     session: &'a mut Session,
     options: &'a FitOptions,
@@ -64,7 +64,7 @@ struct Fit<'a> {
     early_stopping: Option<EarlyStopping>,
     monitor: Monitor,
     best: BestSoFar,
-    /// Epochs that are done, batches of the next that are, and how long those took.
+    /// Completed epochs, completed batches of the next one, and how long those took.
     epochs: u64,
     batches: usize,
     train_time: Duration,
@@ -164,7 +164,7 @@ impl<'a> Fit<'a> {
         Ok(reason.map_or_else(|| format!("all {} epochs are done", self.epochs), |reason| reason.to_string()))
     }
 
-    /// Trains on the batches of an epoch that are not done yet, saving now and then, and judges the validation images.
+    /// Trains on the remaining batches of an epoch, saving periodically, and evaluates the validation set.
     fn epoch(&mut self) -> Result<EpochMetrics> {
         if self.batches == 0 {
             self.session.start_epoch(self.epochs)?;
@@ -309,8 +309,8 @@ fn rates(schedule: &Schedule, lr: f64, steps_per_epoch: u64) -> impl Fn(u64) -> 
 }
 
 impl FitOptions {
-    /// All of `epochs` at the learning rate `lr`, without early stopping or checkpoints; fields that are to be otherwise
-    /// can be set.
+    /// All of `epochs` at the learning rate `lr`, without early stopping or checkpoints; fields that are to be
+    /// otherwise can be set.
     pub fn new(epochs: u64, lr: f64) -> Self {
         FitOptions { epochs, lr, schedule: Schedule::constant(), early_stopping: None, checkpoint: None }
     }

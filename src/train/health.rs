@@ -1,9 +1,9 @@
-//! A look into a network: statistics of activations, gradients, parameters and updates of one batch, computed on the
-//! device by entries of their own and read as one table. A training step does not know of any of this.
+//! Diagnostics: statistics of activations, gradients, parameters and updates for one batch, computed on the device by
+//! separate entries and read back as one table. Training steps are unaffected.
 //!
-//! What a step changes (parameters, running statistics, the optimizer's states) is copied aside on the device first and
-//! brought back afterwards, so that looking changes nothing; the same copies, taken as an epoch begins, let the epoch
-//! be run again up to the step whose loss was not finite.
+//! What a step changes (parameters, running statistics, the optimizer's states) is copied on the device first and
+//! restored afterwards, so diagnostics have no side effects. The same copies, taken when an epoch begins, allow it to
+//! be rerun up to the step whose loss was not finite.
 
 use std::fmt;
 
@@ -19,14 +19,14 @@ use crate::graph::{Graph, NodeKind, StateKind, StateSpec, Value};
 use crate::ops::{Activation, HISTOGRAM_BINS, Op, Operation, STATS_COLUMNS};
 use crate::tensor::DType;
 
-/// What a look takes in.
+/// What the diagnostics include.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthOptions {
     /// Whether parameters and their gradients get a histogram.
     pub histograms: bool,
-    /// Whether to look at what goes into an activation function too, and not only at what comes out. A look then needs
-    /// kernels that training does not, since there the two are one.
+    /// Whether to include the inputs of activation functions, not only their outputs. This needs additional kernels,
+    /// since training fuses the activation into the op before it.
     pub pre_activations: bool,
 }
 
@@ -40,8 +40,8 @@ pub enum HealthKind {
     Images,
     /// The result of a layer.
     Activation,
-    /// The largest activation of each unit behind a ReLU over the batch, of each channel over batch and places: where
-    /// it is 0 the unit is dead, as far as this batch can tell.
+    /// The largest activation of each unit after a ReLU over the batch, or of each channel over batch and pixels. Where
+    /// it is 0, the unit is dead for this batch.
     Unit,
     /// The loss.
     Loss,
@@ -89,12 +89,12 @@ pub struct HealthRow {
     /// The statistics.
     #[serde(flatten)]
     pub summary: TensorSummary,
-    /// Counts between [`histogram_edges`](crate::ops::histogram_edges), where asked for.
+    /// Counts between [`histogram_edges`](crate::ops::histogram_edges), if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Vec<u64>>,
 }
 
-/// What a look at one batch found, in the order of computation: parameters, images, activations, loss, gradients from
+/// The diagnostics of one batch, in the order of computation: parameters, images, activations, loss, gradients from
 /// the last layer to the first, updates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthReport {
@@ -123,7 +123,7 @@ impl HealthReport {
         (weight > 0.0).then(|| update / weight)
     }
 
-    /// The share of units behind a ReLU that no image of the batch excites.
+    /// The share of units after a ReLU that are 0 for every image of the batch.
     pub fn dead_share(&self, layer: &str) -> Option<f64> {
         Some(self.get(HealthKind::Unit, layer)?.summary.zeros)
     }
@@ -188,7 +188,7 @@ struct RowSpec {
     histogram: Option<usize>,
 }
 
-/// The entries behind a look, and what their tables mean.
+/// The entries that compute diagnostics, and what their tables mean.
 #[derive(Clone)]
 pub(super) struct Health {
     rows: Vec<RowSpec>,
@@ -201,7 +201,7 @@ pub(super) struct Health {
 const TABLE: &str = "health.table";
 const HISTOGRAMS: &str = "health.histograms";
 
-/// What is copied aside for a look, and as an epoch begins.
+/// The states copied before diagnostics, and when an epoch begins.
 const SAVED: &str = "health.saved";
 const MARKED: &str = "health.marked";
 
@@ -215,7 +215,7 @@ impl Health {
     const SAVE: &'static str = "health.save";
     const RESTORE: &'static str = "health.restore";
 
-    /// The entries that look at a network whose training steps are `train`, on the graph of a batch of its images.
+    /// The entries for a network whose training steps are `train`, on the graph of a batch of its images.
     pub fn new(
         forward: Forward,
         batch_size: usize,
@@ -279,7 +279,7 @@ impl Health {
         Ok((Health { rows, num_histograms, batch_size, marks }, plans))
     }
 
-    /// Looks at a batch: copies aside, goes over it, takes a training step, compares, copies back, reads once.
+    /// Inspects a batch: saves the states, computes statistics, takes a training step, compares, restores, reads once.
     pub fn look(&self, program: &mut Program, train: &str, table: &StepTable, batch: u64) -> Result<HealthReport> {
         program.run_once(Health::SAVE)?;
         program.run(Health::ENTRY, table)?;
@@ -309,7 +309,7 @@ impl Health {
     }
 }
 
-/// The values to look at, in the order of computation.
+/// The values to inspect, in the order of computation.
 fn watch(forward: &mut Forward, options: &HealthOptions) -> Result<Vec<(HealthKind, String, Value)>> {
     let layers = layers(forward, options);
     let graph = &mut forward.graph;
@@ -321,7 +321,7 @@ fn watch(forward: &mut Forward, options: &HealthOptions) -> Result<Vec<(HealthKi
     for (name, value) in layers {
         watched.push((HealthKind::Activation, name.clone(), value));
         if is_relu(graph, value) {
-            // Over the batch and, in images, over places.
+            // Over the batch and, in images, over pixels.
             let axes: Vec<usize> = (0..graph.shape(value).rank()).filter(|&axis| axis != 1).collect();
             let largest = graph.no_grad(|graph| graph.amax(value, &axes, false))?;
             watched.push((HealthKind::Unit, name, largest));

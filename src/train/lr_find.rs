@@ -1,7 +1,7 @@
 //! The learning-rate range test (Smith, "Cyclical Learning Rates for Training Neural Networks", 2015, section 3.3): a
-//! short training whose rate grows from step to step, and the loss at each. Where the loss falls fastest a rate is well
-//! chosen; where it climbs the rate is too high. As fastai's `lr_find` has it, the rate grows exponentially and the loss
-//! is smoothed. Weights and the optimizer's states are afterwards what they were before.
+//! short training whose rate grows from step to step, and the loss at each. A good rate is where the loss
+//! falls fastest; where it rises, the rate is too high. As in fastai's `lr_find`, the rate grows exponentially and the
+//! loss is smoothed. Weights and optimizer states are restored afterwards.
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ pub struct LrFindOptions {
     pub num_steps: u64,
     /// The share of the running mean of the loss that is kept in each step; from 0 and below 1. Default 0.98.
     pub smoothing: f64,
-    /// The test ends where the smoothed loss is so many times the lowest; above 1. Default 4.
+    /// The test ends when the smoothed loss exceeds the lowest by this factor; above 1. Default 4.
     pub diverges_at: f64,
 }
 

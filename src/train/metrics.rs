@@ -7,11 +7,11 @@ use crate::ops::data::metrics::COLUMNS;
 pub struct Metrics {
     /// The mean loss an image: a short last batch counts by its size.
     pub loss: f64,
-    /// The share of images whose largest score is their label's, 0 to 1.
+    /// The share of images whose largest logit is their label's, 0 to 1.
     pub accuracy: f64,
-    /// Scores that were infinite or not a number.
+    /// Logits that were infinite or NaN.
     pub num_non_finite: u64,
-    /// The first batch, counted from 0, with such a score or loss.
+    /// The first batch, counted from 0, with such a logit or loss.
     pub first_non_finite: Option<usize>,
     /// Images seen.
     pub num_images: u64,

@@ -1,7 +1,6 @@
-//! Training: [`fit`] is the loop, one function that reads top to bottom. What it decides with ([`schedule`],
-//! [`early_stop`]) are pure state machines; what it drives is a [`Session`]; what it tells goes to an [`Observer`]; where
-//! it stands it saves as a [`Checkpoint`]. [`RunConfig`] describes a run as plain values, to keep in a file and run
-//! again.
+//! Training: [`fit`] is the loop. It drives a [`Session`], decides with pure state machines (the
+//! [schedule](crate::schedule) and [`early_stop`]), reports to an [`Observer`] and saves its state as a [`Checkpoint`].
+//! Files and settings of a whole run are in [`run`](crate::run).
 
 pub mod checkpoint;
 pub mod early_stop;

@@ -18,13 +18,13 @@ pub(crate) fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> 
 pub struct EpochReport {
     /// Counted from 1.
     pub epoch: u64,
-    /// Mean loss over the training images while the weights changed, with penalties and label smoothing where there
-    /// are any: what is minimised.
+    /// Mean loss over the training images while the weights changed, including L1 and L2 penalties and label
+    /// smoothing: what is minimised.
     #[serde(deserialize_with = "nan_if_null")]
     pub train_loss: f64,
     /// Share of training images classified correctly while the weights changed.
     pub train_accuracy: f64,
-    /// Mean loss over the validation images, without penalties or label smoothing.
+    /// Mean loss over the validation images, without L1 and L2 penalties and label smoothing.
     #[serde(deserialize_with = "nan_if_null")]
     pub val_loss: f64,
     /// Share of validation images classified correctly.

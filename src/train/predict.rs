@@ -1,6 +1,6 @@
-//! A trained network at work: the class and probabilities of images, and a look inside — what goes into and comes out
-//! of each batch normalisation, and the gradients of a batch. It has a program of its own, so that a [`Session`] that
-//! is made for training carries none of it.
+//! Inference: the class and probabilities of images, and the inspection of a trained network: inputs and outputs of
+//! each batch normalisation, and the gradients of a batch. It has a program of its own, so that a [`Session`] that is
+//! made for training carries none of it.
 //!
 //! [`Session`]: super::Session
 
@@ -39,9 +39,9 @@ pub struct PredictorOptions<'a> {
 pub struct Prediction {
     /// The image's class, as the data set has it.
     pub label: usize,
-    /// The class with the highest score; the first of them where several have it.
+    /// The class with the largest logit, the first one in a tie.
     pub predicted: usize,
-    /// The probability of that class: the softmax of the scores. Not a number where a score is not finite.
+    /// The probability of that class: the softmax of the logits. NaN where a logit is not finite.
     pub probability: f64,
     /// The probability of every class.
     pub probabilities: Vec<f64>,
@@ -156,7 +156,7 @@ impl Predictor {
         Ok(Inspection { normalized, gradients, parameters })
     }
 
-    /// Puts a batch on the device, filled up from its start, and says how many of its images are new.
+    /// Uploads a batch, padded with images from its start, and returns how many of its images are new.
     fn load(&mut self, data: &Dataset, first: usize) -> Result<usize> {
         if data.shape() != self.shape {
             let ([c, h, w], [got_c, got_h, got_w]) = (self.shape, data.shape());
@@ -174,7 +174,7 @@ impl Predictor {
     }
 }
 
-/// Appends the network; gives its scores and the batch's labels.
+/// Appends the network; returns its logits and the batch's labels.
 fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
     let (batch_size, [channels, height, width]) = (options.batch_size, options.shape);
     let images = [graph.input(IMAGES, TensorType::u8([batch_size, channels, height, width]))?];
@@ -228,7 +228,7 @@ fn channels(tensor: &Tensor) -> Vec<Vec<f32>> {
     (0..num_channels).map(of).collect()
 }
 
-/// What one row of logits says; the softmax is taken in f64.
+/// The prediction of one row of logits; the softmax is computed in f64.
 pub(super) fn prediction(logits: &[f32], label: u16) -> Prediction {
     let mut predicted = 0;
     for (class, logit) in logits.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The binary, as a user meets it: exit codes, what is printed, and what a run leaves behind. Runs are tiny and on the
-//! processor; the bundled FashionMNIST is read from the repository, so that no installed data set matters.
+//! The binary as a user sees it: exit codes, output, and the files of a run. Runs are tiny and on the CPU; the bundled
+//! FashionMNIST is read from the repository, so that no installed data set matters.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 

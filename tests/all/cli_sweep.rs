@@ -1,5 +1,5 @@
 //! `lenet sweep`, as a user meets it: what it prints and leaves behind, that a killed sweep comes to the same end, and
-//! what it refuses. Trials are tiny and on the processor.
+//! what it refuses. Trials are tiny and run on the CPU.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use wgrad::data::cifar::{self, Layout};
 use wgrad::rng::Stream;
 
-/// What the small examples are run on: the processor, and the best adapter there is, a software one if need be.
+/// The devices for the small examples: the CPU, and the best adapter, a software one if there is no other.
 const DEVICES: [&str; 2] = ["cpu", "gpu"];
 
 /// The folder of the built examples. Building them here keeps them from being older than the library under test, and

@@ -1,4 +1,4 @@
-//! `lenet compare`: sets runs side by side.
+//! `lenet compare`: compares runs.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! What a person or a script sees. Standard output gets the results, standard error what went wrong. A reader that has
-//! gone away (`lenet plan | head -1`) is no error: what it would have seen is dropped, and a run goes on to its end.
+//! Output for people and scripts: results on standard output, problems on standard error. A closed pipe
+//! (`lenet plan | head -1`) is not an error: further output is dropped, and a run continues to its end.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -33,7 +33,7 @@ pub fn json(object: &impl Serialize) -> Result<()> {
     line(text.map_err(|source| Error::Io { action: "write", path: "standard output".into(), source })?)
 }
 
-/// Prints a message on standard error; where that is closed too there is nobody to tell.
+/// Prints a message on standard error. Failure to do so is ignored.
 pub fn complain(kind: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{kind}: {message}");
 }

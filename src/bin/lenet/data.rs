@@ -1,4 +1,4 @@
-//! `lenet data`: which data sets are here, fetching them, looking at them.
+//! `lenet data`: lists, downloads and shows data sets.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub enum DataCommand {
 
 #[derive(Args)]
 pub struct ListOptions {
-    /// Look in this folder only
+    /// Search this folder only
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -37,7 +37,7 @@ pub struct FetchOptions {
     /// The data set
     #[arg(value_name = "NAME", value_parser = dataset_name())]
     name: DataSource,
-    /// Ask this server instead of the usual ones; file names are appended to the address, and checksums stay the same
+    /// Download from this server instead of the usual ones: file names are appended to the URL, checksums stay the same
     #[arg(long, value_name = "URL")]
     from: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `lenet export`: a trained network as a file that other programs run.
+//! `lenet export`: exports a trained network to ONNX.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -24,13 +24,13 @@ pub struct RangeTestOptions {
     /// The rate of the last step
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().end_lr)]
     end_lr: f64,
-    /// Steps of the optimizer, each with a rate of its own
+    /// Optimizer steps, each at its own rate
     #[arg(long, value_name = "N", default_value_t = LrFindOptions::default().num_steps)]
     steps: u64,
-    /// Share of the running mean of the loss that each step keeps
+    /// Smoothing factor of the running mean of the loss
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().smoothing)]
     smoothing: f64,
-    /// Stop where the smoothed loss is so many times the lowest
+    /// Stop when the smoothed loss exceeds the lowest by this factor
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().diverges_at)]
     diverges_at: f64,
     /// Draw the loss over the rate into this picture
@@ -70,7 +70,7 @@ pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A row for one step in so many, and the last.
+/// A row for every n-th step, and the last.
 fn table(found: &LrFind) -> String {
     let stride = found.points.len().div_ceil(ROWS).max(1);
     let mut text = format!("\n{:>5}  {:>13}  {:>10}  {:>10}\n", "step", "learning rate", "loss", "smoothed");

@@ -1,5 +1,5 @@
-//! `lenet`: trains LeNet-5 and looks at what training is made of. Each subcommand is a file; what they do is the
-//! library's, here is only how it is asked for and shown.
+//! `lenet`: the command line of wgrad. Each subcommand is one file that parses options and prints results; the library
+//! does the work.
 
 mod compare;
 mod console;
@@ -27,8 +27,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use options::{Cli, Command, as_flag};
 
-/// Mesa's drivers ask for this folder and print "error: XDG_RUNTIME_DIR is invalid or not set" where it is not named,
-/// which would look like an error of ours. Nothing is kept there that anybody needs.
+/// Mesa's drivers need this variable and print "error: XDG_RUNTIME_DIR is invalid or not set" without it, which users
+/// would take for an error of this program. Nothing needs to persist in the folder.
 fn name_runtime_folder() {
     const NAME: &str = "XDG_RUNTIME_DIR";
     if cfg!(target_os = "linux") && std::env::var_os(NAME).is_none() {
@@ -40,7 +40,7 @@ fn name_runtime_folder() {
     }
 }
 
-/// What the exit code says to scripts: how the command was called is wrong.
+/// The exit code of a usage error.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help for a reader that has gone is no error.
+            // A closed pipe is not an error.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }

@@ -15,8 +15,8 @@ pub struct ModelOptions {
     /// The folder of a run, for its best weights
     #[arg(long, value_name = "RUN", required_unless_present = "weights")]
     run: Option<PathBuf>,
-    /// The weights: a safetensors file with PyTorch's names. Where neither its metadata nor a config.toml beside it says
-    /// which network and data set they are of, --network and --dataset have to
+    /// The weights: a safetensors file with PyTorch's names. Where neither its metadata nor a config.toml beside it
+    /// says which network and data set they are of, --network and --dataset have to
     #[arg(long, value_name = "FILE", alias = "model", conflicts_with = "run")]
     weights: Option<PathBuf>,
     #[command(flatten)]
@@ -31,7 +31,7 @@ impl ModelOptions {
     }
 }
 
-/// Opens a model, and says what was changed as its file was read.
+/// Opens a model and prints notes about its file.
 pub fn open(path: PathBuf, given: &[(String, toml::Value)]) -> Result<SavedModel> {
     let model = SavedModel::open(&path, given)?;
     for note in &model.notes {

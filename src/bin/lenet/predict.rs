@@ -1,4 +1,4 @@
-//! `lenet predict`: what a trained network takes images for.
+//! `lenet predict`: classifies images.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
     let data = model.unlabelled(pixels)?;
     let class_names = data.class_names();
     let (device, reason) = Device::select(&config.device)?;
-    // The model is looked at even where no image could be read: both mistakes are then seen at once.
+    // The model is checked even if no image could be read, so that both mistakes are reported at once.
     let mut predicted = model.predict(&device, &data)?.into_iter();
     if !options.json {
         console::line(format!("device    {device}: {reason}"))?;

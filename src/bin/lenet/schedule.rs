@@ -125,7 +125,7 @@ pub fn in_words(schedule: &Schedule, lr: f64) -> String {
     }
 }
 
-/// The schedule in words, short enough for a heading.
+/// The schedule as text, short enough for a heading.
 fn title(schedule: &Schedule) -> String {
     let words = match schedule.warmup() {
         0 => schedule.to_string(),
@@ -135,7 +135,7 @@ fn title(schedule: &Schedule) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
-/// A row for each step, or on a terminal, where there are many, for one in so many and the last.
+/// A row for each step, or on a terminal with many steps, for every n-th and the last.
 fn table(rows: &[Row], unit: &str, is_terminal: bool) -> String {
     let stride = if is_terminal && rows.len() > MAX_ROWS { rows.len().div_ceil(MAX_ROWS - 1) } else { 1 };
     let cycles = rows.iter().any(|row| row.momentum.is_some());

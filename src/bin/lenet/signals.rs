@@ -1,4 +1,4 @@
-//! Ctrl-C and requests to end: the first lets the step under way finish and the run be saved, a second ends the program
+//! Ctrl-C and requests to end: the first lets the current step finish and saves the run, a second ends the program
 //! at once. The same signal within a second of the last is no second request: a wrapper such as `timeout` and the
 //! process group often both deliver it. A closed terminal (SIGHUP) is a request like any other, unless `nohup` or its
 //! like had it ignored.
@@ -17,7 +17,7 @@ const EXIT_BASE: i32 = 128;
 /// Up to this long after the last, the same signal belongs to the same request.
 const ONE_REQUEST: Duration = Duration::from_secs(1);
 
-/// The signal that asked for the end, if any.
+/// The signal that was received, if any.
 #[derive(Clone)]
 pub struct Signals {
     received: Arc<AtomicUsize>,
@@ -137,7 +137,7 @@ mod tests {
         use Answer::{EndNow, Finish, Same};
         // From `timeout` and from the process group.
         assert_eq!(answers(&[(SIGTERM, 0), (SIGTERM, 3)]), [Finish, Same]);
-        // Somebody holds Ctrl-C down, then means it.
+        // Ctrl-C is held down, then pressed again.
         assert_eq!(
             answers(&[(SIGINT, 0), (SIGINT, 900), (SIGINT, 1800), (SIGINT, 2900)]),
             [Finish, Same, Same, EndNow]

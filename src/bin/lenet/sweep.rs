@@ -21,11 +21,11 @@ use crate::signals::Signals;
 /// A search over settings.
 #[derive(Args)]
 pub struct SweepOptions {
-    /// What to search: a TOML file with tables search (method, num_trials, seed, metric, …), base (settings of all trials, as
-    /// in a run's config.toml) and space (settings with choices or ranges)
+    /// What to search: a TOML file with tables search (method, num_trials, seed, metric, …), base (settings of all
+    /// trials, as in a run's config.toml) and space (settings with choices or ranges)
     #[arg(value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
     file: Option<PathBuf>,
-    /// Go on with a sweep that was stopped or killed; gives the same ranking as if it had not been
+    /// Resume a sweep that was stopped or killed; the ranking is the same as without the interruption
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["method", "trials", "seed", "epochs", "device", "out"])]
     resume: Option<PathBuf>,
     /// Every combination, random ones, or random ones of which only the best are trained for long (asynchronous
@@ -41,11 +41,12 @@ pub struct SweepOptions {
     /// The most epochs of a trial [default: what the file says, or 30]
     #[arg(long, value_name = "N", help_heading = "Search")]
     epochs: Option<u64>,
-    /// Trials to train side by side, the processor's threads divided among them; which trials there are and what each
-    /// comes to stays the same [default: what the file says; a trial a thread on the processor, 1 on a GPU]
+    /// Trials to train in parallel; they share the CPU's threads. Neither the trials nor their results depend on it
+    /// [default: what the file says, or one per thread on the CPU and 1 on a GPU]
     #[arg(long, value_name = "N", help_heading = "Run")]
     jobs: Option<usize>,
-    /// What to compute on, as for `lenet train`; WGRAD_DEVICE is the default where the file says nothing [default: auto]
+    /// What to compute on, as for `lenet train`; WGRAD_DEVICE is the default where the file says nothing [default:
+    /// auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     device: Option<String>,
     /// The folder in which to make the sweep's folder
@@ -217,7 +218,7 @@ fn conclude(folder: &SweepFolder, detail: Detail) -> Result<ExitCode> {
 #[derive(Serialize)]
 struct Interrupted<'a> {
     interrupted: bool,
-    /// Trials that have been as far as they were sent.
+    /// Trials that reached their budget.
     done: usize,
     trials: usize,
     sweep: &'a Path,
@@ -235,14 +236,14 @@ struct FinalLine<'a> {
     sweep: &'a Path,
 }
 
-/// A line a trial, and on a terminal below them how far each trial at hand is.
+/// One line per trial, and on a terminal the progress of the running trials below.
 struct Show {
     detail: Detail,
     metric: Metric,
     bars: MultiProgress,
     /// How many trials are done; hidden unless standard output is a terminal.
     overall: ProgressBar,
-    /// The trials at hand, with the epochs that each goes to.
+    /// The running trials, with the epochs that each trains to.
     running: HashMap<usize, (ProgressBar, u64)>,
     /// The columns of the lines: head and width.
     columns: Vec<(String, usize)>,
@@ -277,7 +278,7 @@ impl Show {
         show
     }
 
-    /// Keeps the best score.
+    /// Keeps the best metric.
     fn weigh(&mut self, record: &TrialRecord) {
         let Some(score) = record.metric else { return };
         if self.best.is_none_or(|best| self.metric.cost(score) < self.metric.cost(best)) {

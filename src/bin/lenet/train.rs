@@ -1,4 +1,4 @@
-//! `lenet train`: trains, shows how it goes and leaves a run folder.
+//! `lenet train`: trains a network, prints its progress and writes a run folder.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Resu
     Ok(())
 }
 
-/// Says what is trained how; of a resumed run, which had so many epochs before, also what of its schedule changed.
+/// Prints the network and the settings; for a resumed run with another number of epochs, also how its schedule changed.
 fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u64>) -> Result<()> {
     let config = run.config();
     console.info(format!("network   {}", words::network(config, run.session().num_parameters())))?;
@@ -106,7 +106,7 @@ fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) 
     console::line(format!("evaluate  lenet eval {}", run.display()))
 }
 
-/// Says how to resume a run that did not come to its end.
+/// Prints how to resume a run that did not finish.
 fn cut_short(error: Error, watcher: &Watcher, run: &Path) -> Result<ExitCode> {
     let resume = format!("resume with: lenet train --resume {}", run.display());
     if let Error::NonFinite { epoch: 2.., .. } = &error {

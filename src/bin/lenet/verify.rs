@@ -1,4 +1,4 @@
-//! `lenet verify`: holds a whole training step on a device to the reference in f64.
+//! `lenet verify`: checks a whole training step on a device against the f64 reference.
 
 use std::process::ExitCode;
 

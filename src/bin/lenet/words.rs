@@ -1,4 +1,4 @@
-//! A run's settings in words, for the lines that `lenet train` begins with.
+//! A run's settings as text, for the first lines of `lenet train`.
 
 use wgrad::optim::GradientOptions;
 use wgrad::run::RunConfig;

@@ -1,5 +1,5 @@
-//! One file over HTTP: kept under a `.part` name until it is whole and its checksum is right, continued where an
-//! earlier attempt was cut off, from whichever mirror has it.
+//! Downloads one file over HTTP. It has a `.part` name until it is complete and its checksum is verified. Interrupted
+//! downloads resume, from any mirror.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -104,7 +104,7 @@ fn receive(
             StatusCode::PARTIAL_CONTENT if have > 0 && continues => false,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.truncate()?;
-                return Ok(Received::Nothing("the server does not go on where the download was cut off".to_owned()));
+                return Ok(Received::Nothing("the server cannot resume the interrupted download".to_owned()));
             }
             status => return Ok(Received::Failed(format!("the server answers {status}"))),
         };

@@ -1,6 +1,6 @@
 //! Fetching the published files of a data set into the cache folder. What is published, and its checksums, stand with
-//! each data set; `download` gets one file over HTTP, `unpack` takes CIFAR's archives apart. Nothing is fetched unless it is
-//! asked for: [`load`](super::load) only reads.
+//! each data set; `download` gets one file over HTTP, `unpack` takes CIFAR's archives apart. Nothing is fetched unless
+//! it is asked for: [`load`](super::load) only reads.
 
 mod download;
 mod unpack;
@@ -33,7 +33,7 @@ pub enum Event<'a> {
         /// Bytes of the whole file.
         of: u64,
     },
-    /// A mirror did not give the whole file; another attempt follows, or an error that has all of them.
+    /// A mirror did not deliver the whole file. Another attempt follows, or an error that lists all attempts.
     Failed {
         /// Its address.
         url: &'a str,
@@ -52,8 +52,8 @@ pub enum Event<'a> {
 /// instead of the usual mirrors; the checksums stay the same, so it need not be trusted.
 ///
 /// # Errors
-/// [`Error::Download`] with what every mirror said; [`Error::Io`]; [`Error::Setting`] where there is no cache folder, or
-/// nothing is published.
+/// [`Error::Download`] with what every mirror said; [`Error::Io`]; [`Error::Setting`] where there is no cache folder,
+/// or nothing is published.
 pub fn fetch(source: &DataSource, from: Option<&str>, watch: &mut dyn FnMut(Event<'_>)) -> Result<PathBuf> {
     let Some(cache) = cache_dir() else {
         return Err(Error::setting(

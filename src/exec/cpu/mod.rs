@@ -1,7 +1,8 @@
-//! The CPU device: runs a plan op by op with the CPU kernels of `ops/`, generic over the float. In f32 it is what a
-//! machine without a GPU trains on; in f64 it is the reference that every GPU kernel is held to.
+//! The CPU device: runs a plan op by op with the CPU kernels of `ops/`, generic over the float. In f32 it is the
+//! device for machines without a GPU; in f64 it is the reference that every kernel is checked against.
 //!
-//! All memory is made, and every operand's place in it found, when the program is compiled; a step allocates nothing.
+//! Memory is allocated, and the location of every operand computed, when the program is compiled; a step allocates
+//! nothing.
 
 mod memory;
 

@@ -39,7 +39,7 @@ pub struct GpuDevice {
 /// What went wrong outside of any call that could return it.
 #[derive(Clone, Debug)]
 enum Fault {
-    /// Something was asked for that cannot be, and not done; the device goes on.
+    /// An invalid request that was not carried out; the device is still usable.
     Refused(String),
     /// The device is gone.
     Lost(String),
@@ -257,7 +257,7 @@ impl GpuDevice {
         if matches!(*fault, Some(Fault::Lost(_))) { fault.clone() } else { fault.take() }
     }
 
-    /// The pipeline of a kernel under a layout of its bindings, made when it is first asked for.
+    /// The pipeline of a kernel under a layout of its bindings, created on first use.
     pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout]) -> Result<Pipeline> {
         let label = kernel.label();
         let mut key = format!("{label} {:?} {layout:?}", kernel.constants);
@@ -297,7 +297,7 @@ impl GpuDevice {
             entry_point: Some(&kernel.entry_point),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &kernel.constants,
-                // Every kernel writes workgroup memory before it reads it, and zeroing costs time in every launch.
+                // Every kernel writes workgroup memory before it reads it, and zeroing costs time in every dispatch.
                 zero_initialize_workgroup_memory: false,
             },
             cache: None,

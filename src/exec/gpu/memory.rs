@@ -15,8 +15,8 @@ pub(super) const TABLE_ROWS: usize = 1024;
 /// The staging buffer that reads go through, piece by piece.
 const STAGING_BYTES: u64 = 4 << 20;
 
-/// In debug builds, bytes behind every slot that belong to nobody: outputs are bound with them, so that the tests see
-/// a kernel that writes beyond the end of its output.
+/// In debug builds, unused guard bytes after every slot. Outputs are bound with them, so that tests detect a kernel
+/// that writes past the end of its output.
 const GUARD_BYTES: usize = if cfg!(debug_assertions) { 256 } else { 0 };
 
 /// Part of a buffer.
@@ -238,14 +238,14 @@ impl Memory {
         Region { size: size(ty), ..region.clone() }
     }
 
-    /// An operand's region and, behind a value in a slot, the guard.
+    /// An operand's region and, after a value in a slot, the guard.
     pub fn guarded(&self, entry: usize, operand: &Operand) -> Region {
         let region = self.region(entry, operand.storage, &operand.ty);
         let guard = if matches!(operand.storage, Storage::Slot(_)) { GUARD_BYTES as u64 } else { 0 };
         Region { size: region.size + guard, ..region }
     }
 
-    /// Writes rows of scalars from `first` on, as many as the table holds. Queued behind what was submitted before.
+    /// Writes rows of scalars from `first` on, as many as the table holds. Queued after earlier submissions.
     pub fn write_table(&self, gpu: &GpuDevice, entry: usize, table: &StepTable, first: usize) {
         let Some(buffer) = &self.entries[entry].table else { return };
         let words = (ALIGN_BYTES / 4) as usize;

@@ -20,10 +20,10 @@ const SUBMISSION_TARGET: Duration = Duration::from_millis(50);
 /// The most steps in one submission; recorded commands take memory too.
 const MAX_STEPS_PER_SUBMISSION: usize = 256;
 
-/// Submissions under way before the host waits: one runs while the next is recorded. More only adds latency.
+/// Submissions in flight before the host waits: one runs while the next is recorded. More only adds latency.
 const MAX_IN_FLIGHT: usize = 2;
 
-/// One launch, ready to be recorded.
+/// One dispatch, ready to be recorded.
 struct Launch {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
@@ -34,7 +34,7 @@ struct Launch {
 
 struct Entry {
     plan: Plan,
-    /// The launches of each step of the plan.
+    /// The dispatches of each step of the plan.
     steps: Vec<Vec<Launch>>,
 }
 
@@ -63,7 +63,7 @@ impl GpuExecutor {
         Ok(GpuExecutor { gpu: Arc::clone(gpu), memory, entries, steps_per_submission: 1, is_fixed: false })
     }
 
-    /// Records launches for row `row` of the table of scalars.
+    /// Records dispatches for row `row` of the table of scalars.
     fn record(&self, pass: &mut wgpu::ComputePass<'_>, entry: usize, launches: &[Launch], row: usize) {
         let offset = row as u64 * self.memory.row_bytes(entry);
         // The table is far below 4 GiB: TABLE_ROWS rows of a few hundred bytes.
@@ -106,7 +106,7 @@ impl GpuExecutor {
     }
 }
 
-/// Asks a step's op for its launches and checks that they can be made.
+/// Asks a step's op for its dispatches and checks them against the device's limits.
 fn describe_step(gpu: &GpuDevice, step: &Step) -> Result<Dispatches> {
     let dispatches = step.dispatches(gpu.traits())?;
     for dispatch in &dispatches.list {
@@ -274,7 +274,7 @@ impl Executor for GpuExecutor {
             last_done = Instant::now();
             done += count;
             if progress(done).is_break() {
-                // What was submitted cannot be taken back.
+                // Submitted work cannot be cancelled.
                 wanted = submitted;
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! | found | becomes |
 //! | --- | --- |
-//! | conv2d or matmul, then an activation that alone reads it | one op with the activation behind its sum |
+//! | conv2d or matmul, then an activation that alone reads it | one op with the activation fused after its sum |
 //! | gradient through max_pool2d, then through the ReLU before it | the ReLU's on the pooled gradient, which is smaller, then max_pool2d's |
 //! | gradient through max_pool2d, then conv2d's by weight and input | one op that knows where the gradient is 0 (`pooled_conv.rs`) |
 //!
@@ -32,7 +32,7 @@ pub(crate) fn fuse(graph: &Graph) -> Graph {
             continue;
         }
         if swapped.pool_backwards.contains(&index) {
-            // Appended where the ReLU's gradient stands, which is the only place that reads it.
+            // Appended in place of the ReLU's gradient, which is its only reader.
             continue;
         }
         if let Some(swap) = swapped.relu_backwards.get(&index) {
@@ -63,7 +63,7 @@ pub(crate) fn fuse(graph: &Graph) -> Graph {
     pooled_conv::fuse(&fused)
 }
 
-/// Gives what is known by name its place in a graph that was rewritten.
+/// Maps named values to their nodes in a rewritten graph.
 fn rename(graph: &mut Graph, moved: &HashMap<Value, Value>) {
     graph.outputs.values_mut().chain(graph.named.values_mut()).for_each(|value| *value = moved[value]);
 }

@@ -1,7 +1,7 @@
 //! Found: a max_pool2d_backward over windows that do not overlap, whose result only conv2d_grad_weight and, maybe,
 //! conv2d_grad_input read. Becomes: conv2d_pooled_backward, which gets the pooled gradient and where its cells are, and
-//! need not visit those whose gradient is 0. Equal up to rounding: the products left out are 0, since the op looks for
-//! factors that are not finite first, and the rest is summed in another order.
+//! need not visit those whose gradient is 0. Equal up to rounding: the skipped products are 0, because the op first
+//! checks for factors that are not finite, and the rest is summed in another order.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a plan asks of a GPU, without one: the kernels of its steps, for whoever wants to read or check them.
+//! The kernels that a plan dispatches, without a GPU, to be read or checked.
 
 use super::{Plan, Step};
 use crate::Result;

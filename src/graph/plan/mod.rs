@@ -137,7 +137,7 @@ struct Planner<'a> {
     graph: &'a Graph,
     /// Nodes that run, in order.
     live: Vec<usize>,
-    /// The place in `live` after which a value's memory is free.
+    /// The index in `live` after which a value's memory is free.
     last_use: HashMap<Value, usize>,
     storage: HashMap<Value, Storage>,
     /// The values of each of the plan's packs.
@@ -259,7 +259,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The place of a guard's scalar, which no op need read.
+    /// The index of a guard's scalar, which no op need read.
     fn scalar(&mut self, name: &str) -> usize {
         let scalars = &mut self.plan.scalars;
         scalars.iter().position(|(known, _)| known == name).unwrap_or_else(|| {

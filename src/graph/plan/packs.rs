@@ -1,4 +1,4 @@
-//! Packs: runs of tensors side by side in one buffer, so that one launch can walk over all of them.
+//! Packs: flat buffers of consecutive tensors, so that one dispatch can process all of them.
 
 use super::{Planner, Storage};
 use crate::graph::{NodeKind, Value};

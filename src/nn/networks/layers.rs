@@ -25,7 +25,7 @@ use crate::{Error, Graph, Result, Value};
 /// The kinds are `conv2d`, `linear`, `batch_norm2d`, `relu`, `sigmoid`, `tanh`, `gelu`, `silu`, `leaky_relu`,
 /// `log_softmax`, `max_pool2d`, `avg_pool2d`, `global_avg_pool2d`, `flatten`, `dropout` and `residual`; settings have
 /// the names and defaults that they have in PyTorch. A `linear` without `out_features` has the number of classes.
-/// Weights are called by the place in the list, as `torch.nn.Sequential` calls them, or by a layer's `name`.
+/// Weights are named by position in the list, as in `torch.nn.Sequential`, or by a layer's `name`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layers {

@@ -1,5 +1,5 @@
-//! Networks that are chosen by name. Each is one file with a type of its settings; the number of classes is the data
-//! set's and not among them. To add one, write its file and its line in the registry below.
+//! Networks that are chosen by name. Each is one file with a type for its settings. The number of classes belongs to
+//! the data set and is not a setting. To add a network, write its file and its line in the registry below.
 
 mod layers;
 mod lenet5;
@@ -51,8 +51,8 @@ impl Default for Network {
 }
 
 impl Network {
-    /// The network of this name, or the one in the file of layers that `name_or_file` is the path of: anything that ends
-    /// in `.toml`.
+    /// The network of this name, or the one in the file of layers that `name_or_file` is the path of: anything that
+    /// ends in `.toml`.
     ///
     /// # Errors
     /// [`Error::Setting`] where there is no such network; as [`Network::from_file`].
@@ -131,7 +131,7 @@ impl Model for Classifier {
     }
 }
 
-/// A network that can be chosen, and what it comes to.
+/// A network that can be chosen, with its size and cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NetworkRow {
     /// The name it is chosen by.
@@ -155,7 +155,7 @@ pub fn table(shape: [usize; 3], num_classes: usize) -> Vec<NetworkRow> {
     Network::ENTRIES.iter().filter_map(row).collect()
 }
 
-/// Checks that a probability of dropout leaves something.
+/// Checks a dropout probability.
 fn check_dropout(dropout: f64) -> Result<()> {
     if (0.0..1.0).contains(&dropout) {
         Ok(())

@@ -1,8 +1,7 @@
-//! A model as an ONNX file, for other runtimes: the evaluation graph with its weights, from raw pixels to logits.
-//! Normalisation is inside, so that the file is complete, and the number of images is free.
+//! Export to ONNX: the evaluation graph with its weights, from raw pixels to logits. Normalisation is part of the
+//! graph, so the file is complete, and the batch size is free.
 //!
-//! It has what networks for images are built of; a graph with another op is refused by the op's name, never written
-//! with something left out.
+//! The ops of image networks are supported. A graph with any other op is an error that names the op.
 
 mod attributes;
 mod ops;
@@ -129,7 +128,7 @@ fn unsupported(op: &str, reason: &str) -> Error {
     Error::Unsupported { op: op.to_owned(), device: "an ONNX file".to_owned(), reason: reason.to_owned() }
 }
 
-/// An ONNX graph in the making.
+/// An ONNX graph under construction.
 struct Writer<'a> {
     /// The graph for one image, of which the file is written.
     one: &'a Graph,

@@ -14,7 +14,7 @@ pub(crate) struct Memory {
 }
 
 #[expect(unsafe_code, reason = "kernels on several threads see one memory")]
-// SAFETY: a `Memory` is an address; whoever makes references from it (`CpuContext::new`) answers for them.
+// SAFETY: a `Memory` is an address; the code that makes references from it (`CpuContext::new`) ensures their validity.
 unsafe impl Send for Memory {}
 #[expect(unsafe_code, reason = "kernels on several threads see one memory")]
 // SAFETY: as above.

@@ -80,7 +80,7 @@ macro_rules! impl_float {
 
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
-                // Rounding to the type at hand is the point.
+                // The rounding is intentional.
                 value as $float
             }
             #[inline(always)]

@@ -1,4 +1,4 @@
-//! Matrix products on the CPU: a safe door to the `gemm` crate, which picks its kernel by the processor at hand.
+//! Matrix products on the CPU: a safe interface to the `gemm` crate, which selects its kernel for the CPU.
 
 use super::Float;
 

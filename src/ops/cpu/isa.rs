@@ -1,15 +1,15 @@
-//! The instruction set that CPU kernels are compiled for, chosen once as the program runs: AVX-512, AVX2 with FMA, NEON,
-//! or what every processor has. Kernels are one text, either plain loops within [`simd`], which the compiler vectorises
-//! for each set, or functions generic over [`pulp::Simd`] called by [`dispatch`].
+//! The instruction set that CPU kernels are compiled for, chosen once as the program runs: AVX-512, AVX2 with FMA,
+//! NEON, or the portable baseline. Kernels are one text, either plain loops within [`simd`], which the compiler
+//! vectorises for each set, or functions generic over [`pulp::Simd`] called by [`dispatch`].
 //!
-//! `WGRAD_CPU` = `portable`, `avx2` or `avx512` takes a lesser set than the processor has, for tests and comparisons.
-//! One that the processor lacks is ignored, and so is any other word.
+//! `WGRAD_CPU` = `portable`, `avx2` or `avx512` selects a smaller set than the CPU has, for tests and comparisons. A
+//! set that the CPU lacks is ignored, and so is any other value.
 
 use std::sync::OnceLock;
 
 use pulp::WithSimd;
 
-/// What the processor computes with.
+/// The instruction set in use.
 #[derive(Clone, Copy, Debug)]
 enum Isa {
     #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,6 @@
 //! exp and tanh in f32 as plain arithmetic without branches, so that loops over them become vector loops; the standard
 //! library's are calls, element by element. Every element is computed in the same way wherever it lies in a vector.
-//! Multiplication and addition are kept apart, since a fused one is a call itself where the processor has none.
+//! Multiplication and addition are kept apart, since a fused one is a function call on CPUs without the instruction.
 //!
 //! The polynomials and the split of ln 2 are those of Cephes (`expf.c`, `tanhf.c`); errors are at most 2 units in the
 //! last place, which the tests below go over.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// two tasks, far shorter than anything a person or another program would notice.
 const SPIN: Duration = Duration::from_micros(60);
 
-/// Looks at the ticket between two looks at the clock.
+/// Polls of the ticket between two reads of the clock.
 const LOOKS: usize = 64;
 
 /// Bits of a ticket for the next task and for the number of tasks; the rest counts jobs.
@@ -269,7 +269,7 @@ impl Shared {
                 }
             }
         }
-        // Counted before the last look, while a submitter publishes its job before it looks at the count: one of the
+        // Counted before the last poll, while a submitter publishes its job before it reads the count: one of the
         // two sees the other.
         self.num_parked.fetch_add(1, Ordering::SeqCst);
         while !is_over() {
@@ -290,9 +290,10 @@ impl Shared {
             let (data, call) = (self.data.load(Ordering::Relaxed), self.call.load(Ordering::Relaxed));
             IN_TASK.set(true);
             #[expect(unsafe_code, reason = "a job's closure is known to the workers by address only")]
-            // SAFETY: the ticket says that task `index` of the job under way was not taken, so its submitter is still in
-            // `Pool::run`, waiting for it to be counted below: `data` and `call` are of that job (they were stored before
-            // the ticket, which was read with acquire), the closure lives, and `call` was made from a `Call` there.
+            // SAFETY: the ticket says that task `index` of the job under way was not taken, so its submitter is still
+            // in `Pool::run`, waiting for it to be counted below: `data` and `call` are of that job (they were stored
+            // before the ticket, which was read with acquire), the closure lives, and `call` was made from a `Call`
+            // there.
             let result = catch_unwind(AssertUnwindSafe(|| unsafe {
                 std::mem::transmute::<*mut (), Call>(call)(data, index as usize);
             }));

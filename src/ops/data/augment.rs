@@ -1,7 +1,7 @@
 //! Random changes to a batch of images: crop with padding, horizontal flip, rotation, shift
 //! (`torchvision.transforms`: `RandomCrop`, `RandomHorizontalFlip`, `RandomAffine`). What happens to an image is a pure
-//! function of seed, step and its row in the batch, so CPU and GPU draw the same bits and a resumed run goes on as if
-//! it had never stopped. No gradient flows through it: images are data.
+//! function of seed, step and its row in the batch, so CPU and GPU draw the same bits and a resumed run is
+//! bit-identical. No gradient flows through it: images are data.
 
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -57,7 +57,7 @@ const SAMPLE_COST: usize = 16;
 /// Random changes to images. The default changes nothing; each part is on where its number is above 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augment {
-    /// The image is padded by this many pixels on each side, and a piece of its old size is cut out at a random place.
+    /// The image is padded by this many pixels on each side, and cropped to its old size at a random position.
     pub crop_padding: usize,
     /// The probability of a horizontal flip, in [0, 1].
     pub flip_probability: f64,
@@ -263,7 +263,7 @@ impl Operation for AugmentImages {
     }
 
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
-        // An error of an epsilon in a place, relative to the longer side, moves the result by that share of the
+        // An error of an epsilon in a position, relative to the longer side, moves the result by that share of the
         // difference of two neighbours: the bound grows with the side itself, and this number counts by its root.
         if self.augment.interpolates() {
             inputs[0].shape.dims()[2..].iter().max().map_or(1, |side| side * side)
@@ -273,7 +273,7 @@ impl Operation for AugmentImages {
     }
 
     fn ulps(&self) -> f64 {
-        // The place: angle, its sine and cosine through two doublings, two products and a sum, each of about an
+        // The position: angle, its sine and cosine through two doublings, two products and a sum, each of about an
         // epsilon; then the four weights. Nothing of this happens where pixels are only copied.
         if self.augment.interpolates() { 32.0 } else { 1.0 }
     }
@@ -338,7 +338,7 @@ fn sample_plane<F: Float>(y: &mut [F], x: &[F], [height, width]: [usize; 2], dra
             let (at_y, at_x) = (center_y + dx * sin + dy * cos + from_y, flipped_x + from_x);
             let (floor_y, floor_x) = (at_y.floor(), at_x.floor());
             let (part_y, part_x) = (F::from_f64(at_y - floor_y), F::from_f64(at_x - floor_x));
-            // Places lie within a few sides of the image, far from the integers' ends.
+            // Positions lie within a few sides of the image, far from the integers' ends.
             let (top, left) = (floor_y as isize, floor_x as isize);
             let [a, b, c, d] = if top >= 0 && left >= 0 && top < last_y && left < last_x {
                 let at = top as usize * width + left as usize;
@@ -360,7 +360,7 @@ impl Graph {
     ///
     /// All of it is one resampling, where torchvision's chain makes several: a corner that the crop cut off and the
     /// rotation brings back is there again, and nothing is interpolated twice. Without rotation and shift, pixels are
-    /// copied and bits stay as they are. No gradient flows back to `x`, as behind [`Graph::detach`].
+    /// copied and bits stay as they are. No gradient flows back to `x`, as with [`Graph::detach`].
     ///
     /// # Errors
     /// [`Error::Operand`] where `x` has another rank, a number is out of its range, the border's fill does not match

@@ -247,12 +247,13 @@ impl Graph {
     /// A batch out of a resident data set: `(images (B, C, H, W), labels (B))`, where row i is the image
     /// `permutation[start + i]`, normalised to `(byte / 255 − mean) / std`. No gradient flows through it.
     ///
-    /// Positions beyond the permutation, or images beyond the data set, are held at the last one; whoever fills the
-    /// step table sees to it that `start + batch_size` stays within.
+    /// Positions beyond the permutation, or images beyond the data set, are clamped to the last one; the caller that
+    /// fills the step table keeps `start + batch_size` in range.
     ///
     /// # Errors
     /// [`Error::Operand`] where there are not one or two shards of one image shape with a label for each image, where
-    /// the constants do not match the channels or the deviations are not above 0, or where `start` is not a scalar.
+    /// the constants do not match the channels or the standard deviations are not above 0, or where `start` is not a
+    /// scalar.
     pub fn gather_batch(&mut self, normalize: GatherBatch, source: BatchSource<'_>) -> Result<(Value, Value)> {
         let BatchSource { images, labels, permutation, start, batch_size } = source;
         let (first, second) = match *images {

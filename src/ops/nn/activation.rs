@@ -60,7 +60,7 @@ impl Activation {
         }
     }
 
-    /// The gradient before the activation, from the gradient behind it and the output.
+    /// The gradient before the activation, from the gradient after it and the output.
     pub(crate) fn vjp(self, vjp: &mut Vjp<'_>) -> Result<Value> {
         let (grad, output) = (vjp.grad_output(), vjp.outputs[0]);
         match self.function() {

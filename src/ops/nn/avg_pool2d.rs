@@ -356,7 +356,7 @@ fn scales<F: Float>(averages: &Averages, vertical: &[Window], horizontal: &[Wind
 impl Graph {
     /// The mean of each window: (N, C, H, W) gives (N, C, H', W') with
     /// `H' = ⌊(H + 2·padding − kernel_size) / stride⌋ + 1`, rounded up under `ceil_mode` unless the last window would
-    /// then start behind the input (`torch.nn.functional.avg_pool2d`).
+    /// then start after the input (`torch.nn.functional.avg_pool2d`).
     ///
     /// # Errors
     /// [`Error::Operand`] where `x` is not a float of that rank, an attribute is 0 that must not be, the padding

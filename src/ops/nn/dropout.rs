@@ -36,7 +36,7 @@ const WORKGROUP_SIZE: u32 = 64;
 /// Words that one counter gives.
 const WORDS: usize = 4;
 
-/// Simple operations that an element's share of Philox comes to, about.
+/// Approximate simple operations of Philox per element.
 const COST: usize = 16;
 
 /// Elements set to 0 at random, the others scaled up so that the expected value stays.
@@ -130,7 +130,8 @@ const PIECE_ELEMS: usize = 2048 * WORDS;
 impl Graph {
     /// `x` with each element dropped (set to 0) with probability `p` and the others scaled by `1 / (1 − p)`
     /// (`torch.nn.functional.dropout` in training; an evaluation leaves the layer out). At `p` 0 it is `x` itself, at
-    /// `p` 1 all zeros. It is a product with 0 that drops: what is not finite becomes NaN and is not hidden. `step` is a u32 scalar ([`Graph::scalar`]): every step draws a new mask.
+    /// `p` 1 all zeros. It is a product with 0 that drops: what is not finite becomes NaN and is not hidden. `step` is
+    /// a u32 scalar ([`Graph::scalar`]): every step draws a new mask.
     ///
     /// # Errors
     /// [`Error::Operand`] where `p` is not in [0, 1], `x` is not a float, or `step` not a u32 scalar.

@@ -81,7 +81,7 @@ impl MaxPool2d {
         self.is_plain_2x2([height, width], plane(output)) && width % 4 == 0 && height % 2 == 0
     }
 
-    /// The launch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
+    /// The dispatch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
     fn launch(
         &self,
         [general, paired]: [&'static str; 2],
@@ -164,7 +164,7 @@ fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F
     }
 }
 
-/// Whether any value is not a number; looks at all of them, since a loop without a way out is a vector loop.
+/// Whether any value is NaN. Checks all of them, because a loop without an early exit vectorises.
 #[inline(always)]
 fn has_nan<F: Float>(x: &[F]) -> bool {
     x.iter().fold(false, |any, x| any | x.is_nan())
@@ -327,7 +327,7 @@ fn for_plane_pairs<F: Float>(
 impl Graph {
     /// The largest value of each window: (N, C, H, W) gives (N, C, H', W') with
     /// `H' = ⌊(H + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, rounded up under `ceil_mode` unless the
-    /// last window would then start behind the input (`torch.nn.functional.max_pool2d`).
+    /// last window would then start after the input (`torch.nn.functional.max_pool2d`).
     ///
     /// # Errors
     /// [`Error::Operand`](crate::Error::Operand) where `x` is not a float of that rank, an attribute is 0 that must not

@@ -14,7 +14,7 @@ pub(super) fn plane(shape: &Shape) -> [usize; 2] {
     [shape[2], shape[3]]
 }
 
-/// Windows along one axis of the input, as kernels of pooling and convolution place them.
+/// Windows along one axis of the input, as pooling and convolution position them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Windows {
     pub kernel_size: usize,
@@ -31,7 +31,7 @@ impl Windows {
     }
 
     /// The number of windows over an axis of `input` cells. With `ceil_mode` a last window may reach beyond the
-    /// padding, but not start in the padding behind the input (PyTorch's `pooling_output_shape`).
+    /// padding, but not start in the padding after the input (PyTorch's `pooling_output_shape`).
     pub fn count(&self, op: &str, input: usize) -> Result<usize> {
         let Windows { kernel_size, stride, padding, dilation, ceil_mode } = *self;
         if kernel_size == 0 || stride == 0 || dilation == 0 {

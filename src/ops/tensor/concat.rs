@@ -1,4 +1,4 @@
-//! Tensors one behind the other along an axis (`torch.cat`).
+//! Concatenation along an axis (`torch.cat`).
 
 use super::copy::SliceRange;
 use crate::graph::{Graph, Value, Vjp};
@@ -26,7 +26,7 @@ pub(crate) static SHADER: Shader = Shader {
 
 const WORKGROUP_SIZE: u32 = 64;
 
-/// The inputs one behind the other along an axis.
+/// Concatenates the inputs along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Concat {
     pub axis: usize,
@@ -128,7 +128,7 @@ impl Operation for Concat {
 }
 
 impl Graph {
-    /// Values one behind the other along `axis`; their other extents are equal (`torch.cat`).
+    /// Concatenates values along `axis`; their other extents are equal (`torch.cat`).
     ///
     /// # Errors
     /// [`Error::Operand`] where there is none, the axis is not in `0..rank`, or shapes do not match.

@@ -57,8 +57,8 @@ const PLAIN_THREADS: u32 = 64;
 /// Below this many multiplications a product is not worth a tile.
 const MIN_TILED: usize = 512;
 
-/// Rows of the result that one thread of the CPU computes at a time, where there are few: enough pieces to share LeNet's
-/// 64 rows among two threads.
+/// Rows of the result that one thread of the CPU computes at a time, where there are few: enough pieces to share
+/// LeNet's 64 rows among two threads.
 const CPU_ROWS: usize = 32;
 
 /// Rows of the result that one thread of the CPU computes at a time. The more there are, the more are worth packing the
@@ -78,7 +78,7 @@ pub struct Matmul {
     pub trans_a: bool,
     /// Whether the second operand is stored (…, N, K).
     pub trans_b: bool,
-    /// What is applied to the result, behind the bias.
+    /// The activation fused after the bias.
     pub activation: Activation,
 }
 
@@ -167,7 +167,7 @@ impl Matmul {
             Variant::Tiled => ("tiled", tiles(SHARED_TILE), sizes.k.div_ceil(16) * (1 + 4 + 4 + 16)),
         };
         let shader = if gpu.has_shuffles { &BY_SUBGROUP } else { &BY_WORKGROUP };
-        // Without a bias the first operand stands in its place and is not read.
+        // Without a bias the first operand is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 0 });
         let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
         Dispatch::new(shader, entry_point, &params, bindings, groups.iterations(iterations))

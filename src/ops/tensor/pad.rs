@@ -118,7 +118,7 @@ impl Operation for Pad {
 }
 
 impl Graph {
-    /// `x` with zeros around it: as many before and behind it along each axis as `padding` says
+    /// `x` with zeros around it: as many before and after it along each axis as `padding` says
     /// (`torch.nn.functional.pad`, which lists axes from the last to the first).
     ///
     /// # Errors

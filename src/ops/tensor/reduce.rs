@@ -43,7 +43,7 @@ const MAX_THREAD_ELEMS: usize = 256;
 const MANY_OUTPUTS: usize = 4096;
 
 /// up to this many elements each: longer ones are split whatever their number, because rounding errors of a single
-/// running sum grow with its length, and because llvmpipe ends loops that go on too long.
+/// running sum grow with its length, and because llvmpipe stops long loops.
 const MAX_WHOLE_ELEMS: usize = 4096;
 
 /// Elements that one workgroup reduces: enough to outweigh its tree.
@@ -207,7 +207,7 @@ impl Operation for Reduce {
             let groups = grid(num_outputs, 1);
             return Ok(launch("slice", &kept, &reduced, num_reduced, SLICE_ELEMS, scale, io, groups).into());
         }
-        // Partials are (num_slices, num_outputs): the second launch walks down the slices of each output.
+        // Partials are (num_slices, num_outputs): the second dispatch walks down the slices of each output.
         let outputs = Strided { shape: vec![num_outputs], strides: [vec![1]] };
         let slices = Strided { shape: vec![num_slices], strides: [vec![num_outputs]] };
         let groups = grid(num_outputs * num_slices, 1);

@@ -1,4 +1,4 @@
-//! Values under another shape or cut off from gradients. Both share their input's memory and compute nothing.
+//! Values under another shape or detached from gradients. Both share their input's memory and compute nothing.
 
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::{CpuContext, Float};
@@ -113,7 +113,7 @@ impl Graph {
         self.reshape(x, shape)
     }
 
-    /// The same value, cut off from gradients (`torch.Tensor.detach`).
+    /// The same value, detached from gradients (`torch.Tensor.detach`).
     ///
     /// # Errors
     /// [`Error::Operand`] where the value belongs to another graph.

@@ -1,5 +1,5 @@
-//! What a tensor looks like, written to a row of a table on the device: mean, deviation, extremes, norm, zeros,
-//! elements that are not finite, and a histogram. Read now and then for a look at a network's health.
+//! Statistics of a tensor, written to a row of a table on the device: mean, standard deviation, extremes, norm, zeros,
+//! elements that are not finite, and a histogram. Used for diagnostics of a network.
 
 use crate::graph::Init;
 use crate::graph::{Graph, StateKind, StateSpec, Value};
@@ -37,7 +37,8 @@ const SLICE_ELEMS: usize = 4096;
 /// Numbers that a slice leaves.
 const PARTIAL: usize = 8;
 
-/// Columns of the table: mean, deviation, min, max, L2 norm, zeros, elements that are not finite, finite elements.
+/// Columns of the table: mean, standard deviation, min, max, L2 norm, zeros, elements that are not finite, finite
+/// elements.
 pub const STATS_COLUMNS: usize = 8;
 
 /// Bins of a histogram: 120 of either sign, four to a factor of two from 2⁻²⁰ to 2¹⁰, and one for what is smaller
@@ -48,9 +49,9 @@ const SIDE_BINS: usize = 120;
 const BINS_PER_OCTAVE: usize = 4;
 const FIRST_EXPONENT: i32 = -20;
 
-/// Bits of an f32 behind those that choose a bin: 2 of the mantissa's 23 count.
+/// Bits of an f32 below those that choose a bin: 2 of the mantissa's 23 count.
 const IGNORED_BITS: u32 = 21;
-/// The exponent's bits and the first two behind them, at 2⁻²⁰.
+/// The exponent's bits and the two highest of the mantissa, at 2⁻²⁰.
 const FIRST_BIN: u32 = (127 - 20) << 2;
 
 /// Inputs: a float tensor, and the table (rows, 8), which is updated in row `row`.
@@ -223,7 +224,7 @@ impl Operation for TensorStats {
     }
 
     fn ulps(&self) -> f64 {
-        // Two divisions and a root behind the sums.
+        // Two divisions and a root after the sums.
         8.0
     }
 

@@ -14,13 +14,13 @@ pub(super) const WORKGROUP_SIZE: u32 = 64;
 /// vec4s of a pack that one workgroup reduces: enough to outweigh its tree.
 pub(super) const SLICE_VEC4: usize = 1024;
 
-/// The places among an op's inputs of `num_roles` packs of `num_params` tensors each, after `num_scalars` scalars.
+/// The indices among an op's inputs of `num_roles` packs of `num_params` tensors each, after `num_scalars` scalars.
 pub(super) fn ranges(num_scalars: usize, num_params: usize, num_roles: usize) -> Vec<Range<usize>> {
     let range = |role: usize| num_scalars + role * num_params..num_scalars + (role + 1) * num_params;
     (0..num_roles).map(range).collect()
 }
 
-/// The places among an op's inputs of packs of these lengths, side by side from place `first` on.
+/// The indices among an op's inputs of packs of these lengths, consecutive from index `first` on.
 pub(super) fn ranges_of(first: usize, lens: &[usize]) -> Vec<Range<usize>> {
     let mut start = first;
     let range = |&len: &usize| {
@@ -30,7 +30,7 @@ pub(super) fn ranges_of(first: usize, lens: &[usize]) -> Vec<Range<usize>> {
     lens.iter().map(range).collect()
 }
 
-/// All places but those of the gradients, the second role: what an optimizer updates.
+/// All indices except those of the gradients, the second role: what an optimizer updates.
 pub(super) fn all_but_gradients(ranges: Vec<Range<usize>>) -> Vec<usize> {
     ranges.into_iter().enumerate().filter(|(role, _)| *role != 1).flat_map(|(_, range)| range).collect()
 }
@@ -55,7 +55,7 @@ pub(super) struct Slices {
     pub num_slices: usize,
 }
 
-/// The slices of the packs at these places among an op's inputs, and how many there are in all.
+/// The slices of the packs at these indices among an op's inputs, and how many there are in all.
 pub(super) fn slices(inputs: &[TensorType], ranges: Vec<Range<usize>>) -> (Vec<Slices>, usize) {
     let mut num_partials = 0;
     let slices_of = |range: Range<usize>| {

@@ -133,7 +133,7 @@ impl PackedRule {
 }
 
 impl PackedUpdate {
-    /// The places of parameters, gradients and states among the inputs.
+    /// The indices of parameters, gradients and states among the inputs.
     fn ranges(&self) -> Vec<Range<usize>> {
         let num_states = self.rule.has_state.iter().filter(|has| **has).count();
         packed::ranges(self.rule.num_scalars, self.num_params, 2 + num_states)

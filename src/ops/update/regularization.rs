@@ -1,4 +1,4 @@
-//! Penalties on the size of weights: what L1 and L2 regularisation add to the loss, and to its gradient.
+//! L1 and L2 regularisation of weights: what it adds to the loss and to its gradient.
 
 use std::ops::Range;
 
@@ -127,7 +127,7 @@ impl Operation for Regularization {
     }
 }
 
-/// Adds the penalty's gradient l1·sign(w) + 2·l2·w to gradients. Inputs: a pack of weights, then one of their
+/// Adds the regularization gradient l1·sign(w) + 2·l2·w to gradients. Inputs: a pack of weights, then one of their
 /// gradients, which is updated in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RegularizationGradient {

@@ -50,7 +50,7 @@ impl Part {
     }
 }
 
-/// A batch of so many images out of a part.
+/// A batch of this many images from a part.
 pub(super) struct Entry<'a> {
     pub(super) name: &'a str,
     pub(super) part: &'a Part,

@@ -1,4 +1,4 @@
-//! A model on a device, with the data it is trained and judged on: the graphs of a training step and of evaluation,
+//! A model on a device, with the data for training and evaluation: the graphs of a training step and of evaluation,
 //! compiled together so that they share the weights, and the data sets resident beside them.
 //!
 //! A last batch that is shorter has graphs of its own, of exactly its size. So every op means what it says (a mean is
@@ -44,7 +44,7 @@ pub struct SessionOptions<'a> {
     pub train: &'a Dataset,
     /// The images that decide which weights are best; `None` takes the test images.
     pub validation: Option<&'a Dataset>,
-    /// The images to judge the result by.
+    /// The images for the final evaluation.
     pub test: &'a Dataset,
     /// Images in a step.
     pub batch_size: usize,
@@ -54,20 +54,20 @@ pub struct SessionOptions<'a> {
     pub normalize: ChannelStats,
     /// How parameters follow their gradients.
     pub optimizer: Optimizer,
-    /// What happens to gradients before: penalties, clipping, accumulation; and groups of parameters. The default is
-    /// nothing.
+    /// Gradient transforms before the update (regularization, clipping, accumulation), and parameter groups. Default:
+    /// none.
     pub update: UpdateOptions,
-    /// The share of the target that is spread over all classes in training (`label_smoothing` of
-    /// `torch.nn.CrossEntropyLoss`), from 0 to below 1. Losses of evaluation are without it, and so comparable.
+    /// The share of the target distributed uniformly over all classes in training (`label_smoothing` of
+    /// `torch.nn.CrossEntropyLoss`), from 0 to below 1. Evaluation does not use it, so its losses are comparable.
     pub label_smoothing: f64,
     /// Whether every epoch has an order of its own.
     pub shuffle: bool,
     /// The key of initial weights, orders, dropout and augmentation.
     pub seed: u64,
-    /// Random changes to training images, behind their normalisation; evaluation sees them as they are.
+    /// Random changes to training images, applied after normalisation; evaluation does not use them.
     pub augment: Option<Augment>,
-    /// Whether [`Session::health`] can look into the network, and what at. Training steps are the same either way; it
-    /// costs two copies of what an optimizer changes, one more of it an epoch, and a graph to compile.
+    /// What [`Session::health`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
+    /// of the states that the optimizer changes, one more copy per epoch, and a graph to compile.
     pub health: Option<HealthOptions>,
 }
 
@@ -212,7 +212,7 @@ impl Session {
         Session::sharded(device, options, MAX_SHARD_BYTES)
     }
 
-    /// A session whose data sets lie in two bindings where they have more than so many bytes.
+    /// A session that splits data sets larger than this many bytes over two bindings.
     fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
         let parts = Parts::new(options)?;
         let (plans, health) = parts.plans(options, max_shard_bytes)?;
@@ -229,7 +229,7 @@ impl Session {
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
     /// are images of their own, "validation", each the evaluation of a batch; and of each the ".tail" for a last batch
-    /// that is shorter; behind them those of [`Session::health`], if asked for.
+    /// that is shorter; then those of [`Session::health`], if requested.
     ///
     /// # Errors
     /// As [`Session::new`], but for the device's limits.
@@ -237,8 +237,8 @@ impl Session {
         Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES)?.0)
     }
 
-    /// Holds a first training step, with the first images in their own order, op by op to the f64 reference. `weights`
-    /// go in the place of initial ones where given.
+    /// Checks a first training step, on the first images in their own order, op by op against the f64 reference.
+    /// `weights`, if given, replace the initial ones.
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::State`] where `weights` are not the model's.
@@ -260,7 +260,7 @@ impl Session {
         verify::verify(device, &plan, &states, &table, options.seed)
     }
 
-    /// Trains on all images once and judges the validation images; one readback. `rates` is asked for every step,
+    /// Trains on all images once and evaluates the validation set, with one readback. `rates` is asked for every step,
     /// counted over all epochs from 0, and `progress` is told the number of training images done.
     ///
     /// # Errors
@@ -291,7 +291,7 @@ impl Session {
     }
 
     /// Trains on some batches, counted within the epoch that was started last. `progress` is told the number of the
-    /// epoch's images that are done, and where it breaks, training ends behind the steps under way. Gives the number of
+    /// epoch's images that are done, and if it breaks, training ends after the steps in flight. Returns the number of
     /// the epoch's batches that are done.
     ///
     /// # Errors
@@ -321,8 +321,8 @@ impl Session {
         Ok(done)
     }
 
-    /// Trains on the batches of some of the optimizer's steps, counted within the epoch that was started last. Gives the
-    /// mean loss of each step's batches.
+    /// Trains on the batches of some of the optimizer's steps, counted within the epoch that was started last. Gives
+    /// the mean loss of each step's batches.
     pub(super) fn train_steps(&mut self, epoch: u64, steps: Range<u64>, rates: Rates<'_>) -> Result<Vec<f64>> {
         let (accumulate, num_batches) = (self.update.accumulate(), self.batches_per_epoch());
         // Steps of an epoch are no more than its batches, a usize.
@@ -334,7 +334,7 @@ impl Session {
         Ok(steps.map(|step| mean(&losses[first_batch(step)..first_batch(step + 1)])).collect())
     }
 
-    /// Judges the validation images and reads what the epoch's batches were like. `train_time` is only handed on.
+    /// Evaluates the validation set and reads the metrics of the epoch's batches. `train_time` is passed through.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -358,8 +358,8 @@ impl Session {
         self.program.snapshot(&inputs)
     }
 
-    /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and perhaps
-    /// some of its batches; training goes on to the same bits as if it had never stopped.
+    /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and
+    /// perhaps some of its batches; training resumes bit-identically.
     ///
     /// # Errors
     /// [`Error::State`] where the snapshot is of another session: another model, optimizer, number of images or batch
@@ -394,10 +394,10 @@ impl Session {
         })
     }
 
-    /// Looks into the network: what activations, gradients and parameters of a batch are like, and what training on
-    /// it would do to the parameters under its learning rate (nothing, where gradients go on accumulating). Gradients
-    /// are those of the batch's loss, before penalties and clipping. Weights, optimizer and running statistics are
-    /// afterwards what they were before. `batch` is counted over all epochs from 0; its images are taken from the order
+    /// Diagnostics of a batch: statistics of activations, gradients and parameters, and of the parameter update that
+    /// training on it would make at its learning rate (none while gradients accumulate). Gradients are those of the
+    /// batch's loss, before regularization and clipping. Weights, optimizer states and running statistics are
+    /// unchanged afterwards. `batch` is counted over all epochs from 0; its images are taken from the order
     /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
     /// it.
     ///
@@ -422,7 +422,7 @@ impl Session {
     }
 
     /// The first tensor that is not finite, after an epoch in which `batch`, counted within it, was the first with such
-    /// a loss; without one the last batch is looked at. The epoch is run again from its beginning up to there, which
+    /// a loss; without one the last batch is inspected. The epoch is rerun from its beginning up to that batch, which
     /// gives the same bits. Afterwards the weights are those of that batch.
     pub(super) fn first_non_finite(
         &mut self,
@@ -450,7 +450,8 @@ impl Session {
         Ok(None)
     }
 
-    /// The first tensor of the model with an element that is infinite or not a number, such as "parameter conv1.weight".
+    /// The first tensor of the model with an element that is infinite or not a number, such as "parameter
+    /// conv1.weight".
     pub(super) fn first_non_finite_weight(&mut self) -> Result<Option<String>> {
         let model = self.model()?;
         let broken = model.iter().find(|(_, tensor)| !tensor.to_f64_vec().iter().all(|x| x.is_finite()));
@@ -514,7 +515,7 @@ impl Session {
         self.train.loader.num_visited() as usize
     }
 
-    /// Losses of the batches of the last epoch, each the mean of its batch, with penalties.
+    /// Losses of the batches of the last epoch, each the mean of its batch, including L1 and L2 penalties.
     ///
     /// # Errors
     /// [`Error::DeviceLost`].
@@ -549,7 +550,7 @@ impl Session {
         self.program.load_state_dict(model, &MODEL_KINDS)
     }
 
-    /// The program behind it.
+    /// The compiled program.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
     }

@@ -88,7 +88,7 @@ impl Part {
     }
 }
 
-/// Images in each binding that the data set is spread over.
+/// Images in each binding that the data set is split over.
 pub(super) fn shards(data: &Dataset, max_shard_bytes: usize) -> Result<Vec<usize>> {
     let per_shard = max_shard_bytes / data.image_len_bytes().max(1);
     match data.len().div_ceil(per_shard.max(1)) {

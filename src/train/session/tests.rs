@@ -1,4 +1,4 @@
-//! Data sets in two bindings, augmentation in training alone, and looks into a network that change nothing.
+//! Data sets in two bindings, augmentation in training alone, and diagnostics without side effects.
 
 use super::*;
 use crate::data::Split;
@@ -174,7 +174,7 @@ fn batch_statistics_before_and_after_batch_norm() -> Result<()> {
     let mut session = Session::new(&Device::Cpu, &with_health(&data))?;
     let report = session.health(0, RATES)?;
     let of = |name| report.get(HealthKind::Activation, name).expect("listed").summary;
-    // Every channel has mean 0 and deviation 1 as long as weight and bias are 1 and 0.
+    // Every channel has mean 0 and standard deviation 1 as long as weight and bias are 1 and 0.
     assert!(of("bn1").mean.abs() < 1e-5 && (of("bn1").std - 1.0).abs() < 1e-2, "{:?}", of("bn1"));
     assert!((of("conv1").std - 1.0).abs() > 0.05, "{:?}", of("conv1"));
     Ok(())

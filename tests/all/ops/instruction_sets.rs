@@ -1,4 +1,4 @@
-//! The CPU's kernels in f32 on every instruction set that this processor has, against the f64 reference.
+//! The CPU's kernels in f32 on every instruction set that this CPU has, against the f64 reference.
 
 use crate::cases;
 use crate::harness::check_cpu;

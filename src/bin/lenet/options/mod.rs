@@ -1,5 +1,5 @@
-//! The command line: subcommands and the options that several of them share. Flags that set something about a run are made
-//! from the library's settings ([`settings`]); what is not given keeps its default or what `--config` says.
+//! The command line: subcommands and the options that several of them share. Flags that set something about a run are
+//! made from the library's settings ([`settings`]); what is not given keeps its default or what `--config` says.
 
 mod settings;
 
@@ -79,13 +79,13 @@ pub struct TrainOptions {
     /// Settings to start from: the config.toml of a run, or a part of one; options given here override it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
-    /// Resume an interrupted run: its folder. Only --epochs, early stopping's patience and min-delta, --name, --data and
-    /// --device can be changed
+    /// Resume the interrupted run in this folder. Only --epochs, early stopping's patience and min-delta, --name, --data
+    /// and --device can be changed
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["config", "out"])]
     resume: Option<PathBuf>,
 }
 
-/// What `lenet train` was asked for.
+/// What `lenet train` does.
 pub struct TrainRequest {
     pub config: RunConfig,
     pub output: OutputOptions,
@@ -118,7 +118,7 @@ pub struct StepOptions {
 pub struct ProfileOptions {
     #[command(flatten)]
     pub step: StepOptions,
-    /// Estimate the times on a GPU that need not be here instead of measuring them: `h100`, `4090` or `m2`
+    /// Estimate the times on another GPU instead of measuring them: `h100`, `4090` or `m2`
     #[cfg(feature = "sanitize")]
     #[arg(long, value_name = "GPU", help_heading = "Run")]
     pub estimate: Option<String>,
@@ -144,7 +144,7 @@ pub struct OutputOptions {
     /// Print the result only
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
-    /// Print a JSON object a line, one for each epoch and one for the result, and nothing else
+    /// Print only JSON: one object per line for each epoch, and one for the result
     #[arg(long)]
     pub json: bool,
     /// Leave out report.html, the pictures, metrics.csv and TensorBoard's event files
@@ -214,7 +214,7 @@ pub fn alternatives(names: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// Reads a number of things.
+/// Parses a count.
 pub fn at_least_1(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),

@@ -79,8 +79,8 @@ struct Block<'a> {
 impl WithSimd for Block<'_> {
     type Output = ();
 
-    /// Chooses a tile by the output's width and the number of registers: at 16 or 28 accumulators loads of weights and
-    /// the loop's own work hide behind the products. Each tile's loops are a function of their own, since the compiler
+    /// Chooses a tile by the output's width and the number of registers: with 16 or 28 accumulators, the products hide
+    /// the loads of weights and the loop overhead. Each tile's loops are a function of their own, since the compiler
     /// gives up inlining within one that is too long.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {

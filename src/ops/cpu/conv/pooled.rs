@@ -2,8 +2,8 @@
 //! a gradient, so only those are visited, each with one window of the image. Images lie with their channels last here,
 //! where the elements that a row of the kernel meets are contiguous.
 //!
-//! What is left out is products with a gradient of 0. Those are 0 unless the other factor is infinite or not a number,
-//! which callers look for first.
+//! The skipped products have a gradient of 0. They are 0 unless the other factor is infinite or NaN, which callers
+//! check first.
 
 use pulp::{Simd, WithSimd};
 
@@ -42,7 +42,7 @@ struct Rows {
     layer: Layer,
     /// Elements of a row of the padded image.
     row_elems: usize,
-    /// Vectors that hold a row of the kernel, the last with elements that no one looks at.
+    /// Vectors that hold a row of the kernel, the last with unused elements.
     row_vectors: usize,
     lanes: usize,
 }
@@ -166,7 +166,7 @@ impl WithSimd for GradWeight<'_> {
         let num_windows = grads.len();
         let channels = grad.chunks_exact(num_windows).zip(indices.chunks_exact(num_windows));
         for ((grad, indices), sums) in channels.zip(sums.chunks_exact_mut(rows.kernel_elems())) {
-            // Gradients of 0 are left out where that saves more than it takes to look for them.
+            // Gradients of 0 are skipped where that saves more than finding them costs.
             let skips_zeros = starts.len() >= FEW_VECTORS;
             let mut count = 0;
             for (&grad, &index) in grad.iter().zip(indices) {
@@ -203,7 +203,7 @@ fn gather<S: Simd, const V: usize>(
     let out: &mut [S::f32s; V] = out.first_chunk_mut().expect("there are V vectors left");
     let mut sums = [simd.splat_f32s(0.0); V];
     unroll!(v in 0..V, up to 16 => { sums[v] = out[v]; });
-    // So that only the window's place is checked for each gradient.
+    // So that only the window's position is checked for each gradient.
     let span = starts[V - 1] as usize + S::F32_LANES;
     assert!(starts.iter().all(|&start| start as usize + S::F32_LANES <= span), "vectors are in order");
     for (&grad, &place) in grads.iter().zip(places) {
@@ -348,7 +348,7 @@ struct GradInput<'a> {
 impl WithSimd for GradInput<'_> {
     type Output = ();
 
-    /// Channels that chose the same cell of a window add to the same place, so they are summed in registers first.
+    /// Channels that chose the same cell of a window add to the same address, so they are summed in registers first.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let GradInput { rows, pooled, grad, indices, weights, starts, windows, cells, image, out } = self;

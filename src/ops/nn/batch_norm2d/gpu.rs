@@ -1,5 +1,5 @@
-//! The launches of batch normalisation: slices of each channel, merged by one invocation a channel, then one invocation
-//! an element.
+//! The dispatches of batch normalisation: slices of each channel, merged by one invocation per channel, then one
+//! invocation per element.
 
 use super::{BatchNorm2d, BatchNormBackward, BatchNormEval, BatchNormTrain, Planes, Statistics};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};

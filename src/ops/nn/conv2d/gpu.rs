@@ -1,4 +1,4 @@
-//! The launches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
+//! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
 //! channels; eight threads share the filters that they load.
 
 use super::Geometry;
@@ -70,8 +70,8 @@ const STRIP: usize = 4;
 const CHANNELS: usize = 8;
 /// The widest kernel whose row the vec4 kernels keep in registers.
 const MAX_VEC4_KERNEL: usize = 5;
-/// Threads of a workgroup, in strips. On a software adapter large enough to spread the cost of a workgroup; on a real
-/// GPU two subgroups of 32.
+/// Threads of a workgroup, in strips. On a software adapter enough to amortise the cost of a workgroup; on a
+/// hardware GPU two subgroups of 32.
 const STRIPS_SOFTWARE: u32 = 32;
 const STRIPS_GPU: u32 = 64;
 /// Threads of a workgroup of the weight gradient's first pass: more leave lanes idle on small kernels.
@@ -82,7 +82,7 @@ const SUM_THREADS: u32 = 64;
 /// second pass stays short.
 const TARGET_GROUPS_SOFTWARE: usize = 64;
 const TARGET_GROUPS_GPU: usize = 1024;
-/// Rounds of a slice's loops: well below what ends loops on llvmpipe.
+/// Iterations of a slice's loops: well below llvmpipe's limit.
 const MAX_SLICE_ITERATIONS: usize = 32_768;
 
 fn pick(pair: &'static [Shader; 2], gpu: GpuTraits) -> &'static Shader {
@@ -134,7 +134,7 @@ fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
 }
 
-/// Rounds over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
+/// Iterations over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
 fn kernel_iterations(geometry: &Geometry, channels: usize) -> usize {
     let [height, width] = geometry.kernel;
     channels * (1 + height * (1 + width.div_ceil(STRIP)))
@@ -151,7 +151,7 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
     let entry_point = if is_vec4(geometry) { "strips_vec4" } else { "strips" };
     let iterations = kernel_iterations(geometry, geometry.group_in());
     let work = strip_grid(geometry, geometry.output, geometry.group_out(), gpu).iterations(iterations);
-    // Without a bias the weight stands in its place and is not read.
+    // Without a bias the weight is bound instead, and not read.
     let bias = Binding::Input(if has_bias { 2 } else { 1 });
     let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
     let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &params(geometry), bindings, work)

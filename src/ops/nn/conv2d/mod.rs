@@ -27,7 +27,7 @@ pub struct Conv2d {
     pub dilation: [usize; 2],
     /// Groups of channels that are convolved apart.
     pub groups: usize,
-    /// What is applied to the result, behind the bias.
+    /// The activation fused after the bias.
     pub activation: Activation,
 }
 

@@ -1,7 +1,7 @@
 //! The gradients of a convolution whose output goes straight into max-pooling, as one op: of every window only the cell
 //! that was chosen has a gradient, and a kernel that knows of it visits a quarter of the cells or fewer. `graph/fuse`
 //! makes it from max_pool2d's gradient and conv2d's. In f32 on the CPU the kernels of `ops/cpu/conv/pooled.rs` compute
-//! it; elsewhere the gradient is spread over its plane first and goes the same way as without pooling.
+//! it; elsewhere the pooled gradient is scattered over its plane first and then handled as without pooling.
 
 use super::{Conv2d, Geometry, check_grad, cpu, gpu};
 use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, Pooled};
@@ -43,7 +43,7 @@ impl Conv2dPooledBackward {
         self.conv.geometry(input, &self.weight).expect("infer checked the shapes")
     }
 
-    /// The place of the gradient by the input among the outputs.
+    /// The index of the gradient by the input among the outputs.
     fn input_output(&self) -> usize {
         1 + usize::from(self.has_bias)
     }
@@ -169,7 +169,7 @@ fn append(all: &mut Dispatches, more: Dispatches, inputs: &[Binding], outputs: &
     all.scratch_elems.extend(more.scratch_elems);
 }
 
-/// Whether products with 0 are 0; looks at all of them, since a loop without a way out is a vector loop.
+/// Whether products with 0 are 0. Checks all elements, because a loop without an early exit vectorises.
 fn all_finite<F: Float>(values: &[F]) -> bool {
     parallel::simd(|| values.iter().fold(true, |all, x| all & x.is_finite()))
 }

@@ -3,7 +3,7 @@
 use super::{ClassLoss, Reduction, Scores};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 
-/// Scores that a piece of work on the CPU reads, rounded up to whole rows.
+/// Logits that a task on the CPU reads, rounded up to whole rows.
 const CPU_CHUNK_ELEMS: usize = 4096;
 
 /// Roughly what an exponential costs in simple operations.
@@ -49,7 +49,7 @@ fn rows_per_chunk(num_classes: usize) -> usize {
     CPU_CHUNK_ELEMS.div_ceil(num_classes.max(1))
 }
 
-/// A row's scores s give log-probabilities `s − max − ln(sum)`.
+/// A row's logits s give log-probabilities `s − max − ln(sum)`.
 #[derive(Clone, Copy)]
 struct RowScale<F> {
     max: F,

@@ -1,4 +1,4 @@
-//! The launches of the losses: all in one where a workgroup can reduce the batch, else slices of rows and a merge.
+//! The dispatches of the losses: a single one if a workgroup can reduce the batch, else slices of rows and a merge.
 
 use super::{ClassLoss, Reduction, Scores, dims};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
@@ -27,11 +27,11 @@ pub static SHADER: Shader = Shader {
 
 const WORKGROUP_SIZE: u32 = 64;
 
-/// Rows that a workgroup reduces, if they have few enough classes; up to as many it does everything in one launch.
+/// Rows that a workgroup reduces, if they have few enough classes; up to this many, one dispatch does everything.
 const SLICE_ROWS: usize = 1024;
 
 /// With more classes than this a workgroup takes one row for each invocation: there is work enough, and the walks over
-/// classes stay short enough for llvmpipe, which ends loops that go on too long.
+/// classes stay short enough for llvmpipe, which stops long loops.
 const MANY_CLASSES: usize = 512;
 
 pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
@@ -56,7 +56,7 @@ pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
 pub fn backward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     use Binding::{Input, Output};
     let dims = dims(&ctx.inputs[0]);
-    // The kernel reads the sum of the weights for the mean alone; else another input fills its place.
+    // The kernel reads the sum of the weights for the mean only; otherwise another input is bound instead.
     let total_weight = if op.is_mean() { Input(4) } else { Input(3) };
     let bindings = [Input(0), Input(1), Input(2), Input(3), total_weight, Output(0)];
     op.launch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE)).into()

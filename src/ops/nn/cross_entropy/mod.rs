@@ -1,6 +1,6 @@
 //! Losses over class indices: cross-entropy, which fuses the logarithm of the softmax with the choice of the class
 //! (`torch.nn.functional.cross_entropy`), and the same from log-probabilities (`nll_loss`). One op computes both; an
-//! attribute says what its scores are.
+//! attribute says whether its input is logits or log-probabilities.
 //!
 //! Labels are checked where data is loaded, not here: a row whose label is no class counts as ignored, on every
 //! device, and nothing is read out of bounds.
@@ -36,7 +36,7 @@ pub struct CrossEntropy {
     pub reduction: Reduction,
     /// A label whose rows do not count.
     pub ignore_index: Option<u32>,
-    /// The share ε of the target that is spread evenly over all classes, in [0, 1].
+    /// The share ε of the target distributed uniformly over all classes, in [0, 1].
     pub label_smoothing: f64,
 }
 
@@ -49,14 +49,14 @@ pub struct NllLoss {
     pub ignore_index: Option<u32>,
 }
 
-/// What the scores of a row are.
+/// What the input holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scores {
     Logits,
     LogProbs,
 }
 
-/// The loss of (scores (N, C), labels (N), class weights (C)): the loss, of shape () or (N), and unless each row's loss
+/// The loss of (input (N, C), labels (N), class weights (C)): the loss, of shape () or (N), and unless each row's loss
 /// stays apart, the sum of the rows' weights, which the gradient of the mean needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ClassLoss {
@@ -64,7 +64,7 @@ pub(crate) struct ClassLoss {
     pub attributes: CrossEntropy,
 }
 
-/// The gradient by the scores, from (scores, labels, class weights, grad) and, for the mean, the sum of the weights.
+/// The gradient by the input, from (input, labels, class weights, grad) and, for the mean, the sum of the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ClassLossBackward(pub ClassLoss);
 
