@@ -83,7 +83,7 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Reads a file such as [`RunFolder::write_config`](super::run_folder::RunFolder::write_config) writes; what it
+    /// Reads a file such as [`RunFolder::write_config`](super::RunFolder::write_config) writes; what it
     /// does not set has its default.
     ///
     /// # Errors

@@ -256,6 +256,10 @@ impl Settings {
             *table = Value::Table(Table::new());
         }
         if let Value::Table(table) = table {
+            if name == "schedule.warmup" && value.as_integer() == Some(0) {
+                // The factor of a warm-up that is taken away goes with it.
+                table.remove("warmup_factor");
+            }
             table.insert(inner.to_owned(), value);
         }
         Ok(())

@@ -143,7 +143,7 @@ fn what_is_asked_for_is_said_and_kept() {
     ];
     let stdout = succeeds(place.train(&[&asked[..], &["--no-report"]].concat()));
     for part in [
-        "adam, amsgrad, learning rate 0.001, steps of 2 batches of 50",
+        "adam, betas 0.8 and 0.99, amsgrad, learning rate 0.001, steps of 2 batches of 50",
         "L1 penalty 0.00001 (biases too), L2 penalty 0.0001 (biases too)",
         "gradients clipped to elements of 0.5, gradients clipped to norm of 1.5, label smoothing 0.1",
         "without a better validation accuracy",
@@ -201,7 +201,7 @@ fn every_option_of_training_has_an_effect() {
             &[],
             &["--label-smoothing=0.2", "--dampening=0.5", "--crop-padding=2", "--flip=0.5", "--rotate=20", "--shift=2"],
         ),
-        (&["--l1=1e-3"], &["--regularize-biases", "--gradients-regularize-biases"]),
+        (&["--l1=1e-3"], &["--regularize-biases"]),
         (&["--optimizer=adam"], &["--betas=0.5,0.9", "--amsgrad"]),
         (&["--optimizer=rmsprop", "--lr=0.001"], &["--alpha=0.5", "--centered"]),
         (&["--optimizer=adagrad"], &["--lr-decay=0.5"]),
@@ -235,7 +235,7 @@ fn options_that_cannot_be_or_have_no_effect_are_refused_before_data_is_read() {
     let cases: [(&[&str], &str); 33] = [
         (&["--l1", "-1"], "--l1: "),
         (&["--l2", "inf"], "--l2: "),
-        (&["--regularize-biases"], "--regularize-biases: expected to be used only with --l1 or --l2"),
+        (&["--regularize-biases"], "--regularize-biases: expected l1 or l2 above 0"),
         (&["--clip-norm", "0"], "--clip-norm: "),
         (&["--clip-value", "-1"], "--clip-value: "),
         (&["--accumulate", "0"], "--accumulate: "),

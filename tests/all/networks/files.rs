@@ -33,7 +33,7 @@ fn the_example_learns() -> Result<()> {
     let outcome = fit(&mut session, &config.fit_options(), &mut losses)?;
     assert!(losses.0[2] < 0.7 * losses.0[0], "{:?}", losses.0);
     // Chance is one in ten.
-    assert!(outcome.test_accuracy > 0.4, "{outcome:?}");
+    assert!(outcome.test_accuracy > 0.3, "{outcome:?}");
     Ok(())
 }
 
