@@ -69,7 +69,7 @@ fn find(graph: &Graph) -> Vec<Match> {
         for &reader in readers {
             let node = &graph.nodes[reader];
             match &node.kind {
-                _ if node.inputs[0] != value || node.inputs[1] == value => {}
+                _ if node.inputs[0] != value || node.inputs.get(1) == Some(&value) => {}
                 NodeKind::Op(Op::Conv2dGradWeight(Conv2dGradWeight { conv, .. })) => {
                     grad_weight = Some((reader, *conv))
                 }
