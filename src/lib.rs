@@ -17,6 +17,21 @@
 //!
 //! [`train::fit`] is the loop over 8 to 10. [`exec::verify`] checks a device against the f64 reference,
 //! and [`gradcheck`] any computation's gradients against finite differences.
+//!
+//! ## Features
+//!
+//! All are on by default. With `default-features = false` the crate is the engine and the trainer, runs and sweeps
+//! included; nothing in it draws, downloads or reads a command line.
+//!
+//! | feature | adds | crates it brings |
+//! | --- | --- | --- |
+//! | `report` | [`report`]: pictures, a run's and a sweep's `report.html`, `metrics.csv`, TensorBoard's events | ab_glyph |
+//! | `fetch` | [`data::fetch`]: downloads of data sets | ureq, rustls, sha2, tar |
+//! | `onnx` | [`nn::onnx`] and [`run::SavedModel::export_onnx`] | prost |
+//! | `sanitize` | [`sanitize`]: an interpreter of WGSL that finds races, and estimates of a kernel's speed | naga, which wgpu has too |
+//! | `cli` | with the first three, the program `lenet`; the examples | clap, indicatif, signal-hook |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod data;
 pub mod exec;
@@ -25,6 +40,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod registry;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod rng;
 pub mod run;
@@ -34,6 +50,7 @@ pub mod schedule;
 pub mod sweep;
 pub mod train;
 
+mod columns;
 mod error;
 mod files;
 mod tensor;

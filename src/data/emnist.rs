@@ -105,7 +105,7 @@ impl Source for Emnist {
         let files = IdxFiles::with_stems("EMNIST", &format!("emnist-{name}-train"), &format!("emnist-{name}-test"));
         // Labels of letters count from 1.
         let first_label = u8::from(self.selection == EmnistSelection::Letters);
-        let files = files.from_page("https://www.nist.gov/itl/products-and-services/emnist-dataset");
+        let files = files.offered_at("https://www.nist.gov/itl/products-and-services/emnist-dataset");
         Box::new(files.also_in("gzip").counting_from(first_label).transposed())
     }
 }

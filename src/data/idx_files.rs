@@ -44,7 +44,7 @@ impl IdxFiles {
     }
 
     /// The same, which this page offers.
-    pub fn from_page(self, page: &'static str) -> IdxFiles {
+    pub fn offered_at(self, page: &'static str) -> IdxFiles {
         IdxFiles { page: Some(page), ..self }
     }
 

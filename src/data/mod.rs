@@ -13,6 +13,7 @@ mod content;
 mod dataset;
 mod emnist;
 mod fashion_mnist;
+#[cfg(feature = "fetch")]
 pub mod fetch;
 mod folder;
 pub mod idx;

@@ -220,7 +220,7 @@ fn compare_kinds(step: &Step, _: f64, got: &Tensor, want: &Tensor) -> std::resul
             }
             (got, want) => got == want,
         };
-        !same && !(may_spread && got.is_nan())
+        !(same || may_spread && got.is_nan())
     };
     match got.to_f64_vec().iter().zip(&want.to_f64_vec()).position(differs) {
         Some(index) => Err((index, 0.0)),

@@ -7,6 +7,7 @@
 mod layers;
 mod layers_file;
 pub mod networks;
+#[cfg(feature = "onnx")]
 pub mod onnx;
 mod sequential;
 mod settings;

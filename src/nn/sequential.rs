@@ -118,6 +118,7 @@ impl Sequential {
     }
 
     /// A layer with options of its own. Its name, if it has one, replaces its number.
+    #[expect(clippy::should_implement_trait, reason = "a layer is added to a list, not to a number")]
     pub fn add(mut self, layer: impl Into<AnyLayer>) -> Self {
         self.layers.push(layer.into().0);
         self

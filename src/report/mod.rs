@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 pub use canvas::Picture;
 pub use classify::Confusion;
 pub use compare::Comparison;
-pub(super) use compare::columns;
 use grids::ImageSample;
 use html::Figure;
 pub use page::Page;

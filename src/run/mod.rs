@@ -19,6 +19,8 @@
 pub mod config;
 mod data;
 mod drive;
+#[cfg(feature = "onnx")]
+mod export;
 pub mod folder;
 mod keep;
 mod recorder;

@@ -9,12 +9,11 @@ use super::setup::EVAL_BATCH_SIZE;
 use super::{RunConfig, Settings, folder};
 use crate::data::{ChannelStats, DataSource, Dataset};
 use crate::exec::{Device, StateDict};
-use crate::nn::onnx::{self, OnnxOptions};
 use crate::nn::weights::{self, ModelFile};
 use crate::nn::{Classifier, Network};
 use crate::train::predict::{Prediction, Predictor, PredictorOptions};
 use crate::train::{EvalOptions, Evaluation, evaluate};
-use crate::{Error, Result, files};
+use crate::{Error, Result};
 
 /// A model file and what it is of.
 #[derive(Clone, Debug)]
@@ -123,34 +122,6 @@ impl SavedModel {
     /// [`Error::Operand`] where the bytes are not a whole number of images.
     pub fn unlabelled(&self, pixels: Vec<u8>) -> Result<Dataset> {
         Dataset::from_arrays(Vec::new(), Vec::new(), self.classes.iter().cloned(), self.shape)?.with_unlabelled(pixels)
-    }
-
-    /// Writes it to `to` as an ONNX file, and makes the folder where it is missing; see [`onnx`](onnx::onnx). The file's
-    /// metadata has the data set, the names of the classes in their order, separated by commas, and the network's settings
-    /// as JSON. Gives the file's length in bytes.
-    ///
-    /// # Errors
-    /// As [`onnx`](onnx::onnx); [`Error::Io`]; [`Error::Data`] where the model file is of another network.
-    pub fn export_onnx(&self, to: &Path) -> Result<usize> {
-        let network = serde_json::to_string(&self.config.network)
-            .map_err(|error| Error::setting("network", "settings that JSON can hold", error))?;
-        let options = OnnxOptions {
-            model: &self.network,
-            weights: &self.weights,
-            normalize: &self.normalize,
-            shape: self.shape,
-            metadata: &[
-                ("dataset", self.config.dataset.to_string()),
-                ("classes", self.classes.join(",")),
-                ("network", network),
-            ],
-        };
-        let bytes = onnx::onnx(&options).map_err(weights::in_file(&self.file))?;
-        if let Some(folder) = to.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
-        files::write_whole(to, &bytes)?;
-        Ok(bytes.len())
     }
 }
 

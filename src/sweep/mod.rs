@@ -15,8 +15,12 @@
 pub mod config;
 mod images;
 pub mod ledger;
+#[cfg(feature = "report")]
 mod page;
+#[cfg(feature = "report")]
+mod picture;
 pub mod ranking;
+mod results;
 mod run;
 pub mod search;
 pub mod space;
@@ -25,8 +29,8 @@ mod values;
 
 pub use config::{Method, Metric, SearchOptions, Sweep, SweepConfig, Trial};
 pub use ledger::{Status, TrialRecord};
-pub use page::write_results;
 pub use ranking::Ranking;
+pub use results::write_results;
 pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};
 pub use space::{Assignment, Setting, Space, Values};

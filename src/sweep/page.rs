@@ -1,4 +1,4 @@
-//! The results of a sweep: `best.toml`, `parallel.png` and `report.html`.
+//! The results of a sweep for people to read: `parallel.png` and `report.html`.
 
 use std::path::PathBuf;
 
@@ -9,28 +9,16 @@ use super::run::SweepFolder;
 use crate::report::html::{Figure, document, escape, figure, tile};
 use crate::{Result, files};
 
-/// Writes the best configuration, the picture and the page into the sweep's folder, and gives their paths. Without a
-/// trial that has a metric there is no `best.toml`.
+/// Writes the picture and the page into the sweep's folder, and gives their paths; `best_toml` is shown on the page.
 ///
 /// # Errors
 /// [`crate::Error::Io`].
-pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
+pub(super) fn write(folder: &SweepFolder, ranking: &Ranking<'_>, best_toml: Option<&str>) -> Result<[PathBuf; 2]> {
     let sweep = folder.sweep();
-    let ranking = Ranking::of(sweep, folder.records());
-    let mut written = Vec::new();
-    let mut write = |name: &str, bytes: &[u8]| {
-        written.push(folder.path().join(name));
-        files::write_whole(&folder.path().join(name), bytes)
-    };
-    let mut best_toml = None;
-    if let Some(best) = ranking.best() {
-        let text = sweep.settings(best.trial - 1).to_toml()?;
-        write("best.toml", text.as_bytes())?;
-        best_toml = Some(text);
-    }
     let name = folder.path().file_name().map_or("sweep".to_owned(), |name| name.to_string_lossy().into_owned());
     let picture = ranking.picture(&format!("{} trials of {name}", folder.records().len()))?;
-    write("parallel.png", &picture.png())?;
+    let written = ["parallel.png", "report.html"].map(|name| folder.path().join(name));
+    files::write_whole(&written[0], &picture.png())?;
     let shown = Figure {
         name: "parallel",
         heading: "Settings and metric".to_owned(),
@@ -40,15 +28,15 @@ pub fn write_results(folder: &SweepFolder) -> Result<Vec<PathBuf>> {
                 .to_owned(),
         picture,
     };
-    let body = outcome(&ranking, sweep.trials.len())
+    let body = outcome(ranking, sweep.trials.len())
         + &how(&sweep.config.search)
         + &figure(&shown)
-        + &trials(&ranking)
+        + &trials(ranking)
         + &best_toml
-            .map(|text| texts("Best configuration", "best.toml, for lenet train --config.", &text))
+            .map(|text| texts("Best configuration", "best.toml, for lenet train --config.", text))
             .unwrap_or_default()
         + &texts("What was asked", "sweep.toml.", &toml::to_string_pretty(&sweep.config).unwrap_or_default());
-    write("report.html", document(&name, &body).as_bytes())?;
+    files::write_whole(&written[1], document(&name, &body).as_bytes())?;
     Ok(written)
 }
 

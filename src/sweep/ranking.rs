@@ -1,13 +1,9 @@
-//! Trials ordered by their metric: the table, and the picture of which settings led to which metric.
+//! Trials ordered by their metric, and their table.
 
 use super::config::{Metric, Sweep};
 use super::ledger::{Status, TrialRecord};
-use super::space::{Setting, Values};
-use super::values::{as_number, in_words};
-use crate::Result;
-use crate::report::Picture;
-use crate::report::columns;
-use crate::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
+use super::values::in_words;
+use crate::columns::columns;
 
 /// Trials, the best first; those without a metric last.
 #[derive(Clone, Debug)]
@@ -23,6 +19,11 @@ impl<'a> Ranking<'a> {
         let cost = |record: &TrialRecord| record.metric.map_or(f64::INFINITY, |metric| sweep.metric().cost(metric));
         records.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.trial.cmp(&b.trial)));
         Ranking { sweep, records }
+    }
+
+    /// What was searched.
+    pub fn sweep(&self) -> &'a Sweep {
+        self.sweep
     }
 
     /// The trials in order.
@@ -72,37 +73,6 @@ impl<'a> Ranking<'a> {
         rows.extend(self.rows());
         columns(&rows)
     }
-
-    /// A line for each trial across an axis for each searched setting, ending at its metric.
-    ///
-    /// # Errors
-    /// As [`parallel_coordinates`].
-    pub fn picture(&self, title: &str) -> Result<Picture> {
-        let metric = self.sweep.metric();
-        let mut axes: Vec<ParallelAxis> =
-            self.sweep.space.settings().iter().map(|setting| self.axis(setting)).collect();
-        let scores: Vec<f64> = self.records.iter().map(|record| record.metric.unwrap_or(f64::NAN)).collect();
-        let finite = || scores.iter().copied().filter(|score| score.is_finite() && *score > 0.0);
-        let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(0.0, f64::max));
-        // One bad loss would press all others together.
-        let is_log = metric == Metric::ValLoss && high > 4.0 * low;
-        axes.push(ParallelAxis {
-            name: metric.monitor().to_string(),
-            values: AxisValues::Numbers { values: scores, is_log },
-        });
-        let best = if metric == Metric::ValLoss { Best::Lowest } else { Best::Highest };
-        parallel_coordinates(&ParallelPlot { title: title.to_owned(), axes, best })
-    }
-
-    fn axis(&self, setting: &Setting) -> ParallelAxis {
-        let values: Vec<_> = self.records.iter().filter_map(|record| record.settings.get(&setting.name)).collect();
-        let numbers: Option<Vec<f64>> = values.iter().map(|value| as_number(value)).collect();
-        let values = match numbers {
-            Some(values) => AxisValues::Numbers { is_log: is_log(&setting.values), values },
-            None => AxisValues::Names(values.into_iter().map(in_words).collect()),
-        };
-        ParallelAxis { name: setting.name.clone(), values }
-    }
 }
 
 /// The cells of a trial from its number on, as in the table's head.
@@ -114,18 +84,4 @@ pub fn cells(record: &TrialRecord, metric: Metric) -> Vec<String> {
     row.push(record.epochs.to_string());
     row.push(record.status.word().to_owned());
     row
-}
-
-/// Whether a setting's values are told apart better by their factors than by their differences.
-fn is_log(values: &Values) -> bool {
-    match values {
-        Values::Range(range) => range.is_log(),
-        Values::Choices(choices) => {
-            let numbers: Vec<f64> = choices.iter().filter_map(as_number).collect();
-            let (low, high) =
-                numbers.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), &x| (low.min(x), high.max(x)));
-            // 32, 64, 128, 256 are meant as doublings.
-            low > 0.0 && high >= 8.0 * low
-        }
-    }
 }

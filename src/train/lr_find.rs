@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn losses_are_smoothed_without_bias_until_they_diverge() {
         // (losses, smoothing, what they become, how many are before the divergence, why)
-        let cases: [(&[f64], f64, &[f64], usize, &str); 5] = [
+        type Case<'a> = (&'a [f64], f64, &'a [f64], usize, &'a str);
+        let cases: [Case; 5] = [
             (&[2.0, 2.0, 2.0], 0.98, &[2.0, 2.0, 2.0], 3, "a constant stays, from the first step on"),
             (&[2.0, 1.0, 3.0], 0.0, &[2.0, 1.0, 3.0], 3, "without smoothing each stands for itself"),
             (&[3.0, 0.0], 0.5, &[3.0, 1.0], 2, "weights 1 : 2, the older the less"),

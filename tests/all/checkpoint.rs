@@ -33,7 +33,7 @@ impl Setting {
         let mut splits = bundled::fashion_mnist().unwrap();
         splits.train.limit(70);
         splits.test.limit(40);
-        let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.3, ..LeNet5::default() }, 10);
+        let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.3 }, 10);
         Setting { model, train: splits.train, test: splits.test, optimizer: Optimizer::sgd_momentum(0.9) }
     }
 

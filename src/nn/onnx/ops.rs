@@ -194,7 +194,7 @@ fn avg_pool_attributes(averages: &Averages, extents: [usize; 2]) -> Result<Vec<A
     let AvgPool2d { kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override } = match *averages {
         Averages::Fixed(pool) => pool,
         Averages::Adaptive(output) => {
-            if (0..2).any(|axis| output[axis] == 0 || extents[axis] % output[axis] != 0) {
+            if (0..2).any(|axis| output[axis] == 0 || !extents[axis].is_multiple_of(output[axis])) {
                 return Err(unsupported("adaptive_avg_pool2d", "its windows are not all of one size"));
             }
             AvgPool2d::new([extents[0] / output[0], extents[1] / output[1]])

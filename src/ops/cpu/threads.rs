@@ -176,7 +176,7 @@ impl<'a, T> Chunks<'a, T> {
         self.len.div_ceil(self.chunk_len)
     }
 
-    #[expect(unsafe_code, clippy::mut_from_ref, reason = "threads write to different chunks of one slice")]
+    #[expect(unsafe_code, reason = "threads write to different chunks of one slice")]
     fn get(&self, index: usize) -> &'a mut [T] {
         let first = index * self.chunk_len;
         assert!(first < self.len, "chunk {index} of {}", self.count());

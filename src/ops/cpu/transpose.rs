@@ -14,6 +14,7 @@ pub(crate) fn transpose_tile<S: Simd>(simd: S, tile: &mut [[f32; TILE]; TILE]) {
     if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
         return transpose_avx512(simd, tile);
     }
+    #[expect(clippy::needless_range_loop, reason = "both indices are a row and a column")]
     for i in 0..TILE {
         for j in 0..i {
             (tile[i][j], tile[j][i]) = (tile[j][i], tile[i][j]);

@@ -155,6 +155,7 @@ impl Machine<'_> {
             Unary::Round => self.float(d, a, f32::round_ties_even),
             Unary::Trunc => self.float(d, a, f32::trunc),
             Unary::Fract => self.float(d, a, |x| x - x.floor()),
+            #[expect(clippy::manual_clamp, reason = "of NaN the result is 0, as drivers have it; clamp would keep it")]
             Unary::Saturate => self.float(d, a, |x| x.max(0.0).min(1.0)),
             Unary::Sqrt => self.float(d, a, f32::sqrt),
             Unary::InverseSqrt => self.float(d, a, |x| 1.0 / x.sqrt()),

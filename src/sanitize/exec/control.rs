@@ -42,11 +42,7 @@ impl Machine<'_> {
                 let range = self.range(c);
                 self.masks.break_where(&self.regs[range]);
             }
-            Op::Repeat { head } => {
-                if self.masks.active() > 0 {
-                    return Some(head);
-                }
-            }
+            Op::Repeat { head } if self.masks.active() > 0 => return Some(head),
             Op::EndLoop => {
                 self.masks.end_loop();
                 self.loop_counts.pop();

@@ -194,8 +194,8 @@ impl Masks {
     /// Takes those out of the loop whose `c` is not 0.
     pub fn break_where(&mut self, c: &[Block]) {
         for (block, c) in c.iter().enumerate() {
-            for lane in 0..WIDTH {
-                let leaves = self.active[block][lane] & if c[lane] != 0 { u32::MAX } else { 0 };
+            for (lane, &c) in c.iter().enumerate() {
+                let leaves = self.active[block][lane] & if c != 0 { u32::MAX } else { 0 };
                 self.in_loop[block][lane] &= !leaves;
             }
         }

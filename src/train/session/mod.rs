@@ -7,6 +7,7 @@
 mod graphs;
 mod part;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests;
 
 use std::ops::{ControlFlow, Range};

@@ -21,11 +21,9 @@ fn long_loop(module: &Module, entry_point: &str) -> Option<String> {
     while let Some(function) = functions.pop() {
         let mut found = None;
         walk(&function.body, &mut |statement| match statement {
-            Statement::Loop { body, .. } => {
-                if !ends_soon(module, function, body) {
-                    let name = function.name.as_deref().unwrap_or(entry_point);
-                    found = Some(format!("a loop in {name} ends by more than constants and numbers of dimensions"));
-                }
+            Statement::Loop { body, .. } if !ends_soon(module, function, body) => {
+                let name = function.name.as_deref().unwrap_or(entry_point);
+                found = Some(format!("a loop in {name} ends by more than constants and numbers of dimensions"));
             }
             Statement::Call { function, .. } if seen.insert(function.index()) => {
                 functions.push(&module.functions[*function]);

@@ -1,32 +1,20 @@
-//! The report of a run, where the crate is built with it: TensorBoard's events while it trains, the page and its
-//! pictures at the end.
+//! TensorBoard's events while a run trains, the page and its pictures at the end.
 
 use std::path::{Path, PathBuf};
 
-use super::{RunConfig, RunData};
+use super::Ended;
 use crate::Result;
-use crate::exec::{Device, StateDict};
 use crate::report::tensorboard::EventWriter;
 use crate::report::{ReportInput, write_report};
 use crate::train::predict::{Predictor, PredictorOptions};
-use crate::train::{EpochReport, HealthReport, History, Outcome};
+use crate::train::{EpochReport, HealthReport};
 
 /// Test images that the activations and gradients in a report are of, at most.
 const INSPECTED: usize = 256;
 
 /// Where a report's events go while a run trains; nowhere for a run without a report.
-pub(super) struct Events {
+pub struct Events {
     writer: Option<EventWriter>,
-}
-
-/// What a run has come to, for its report.
-pub(super) struct Ended<'a> {
-    pub config: &'a RunConfig,
-    pub device: &'a Device,
-    pub data: &'a RunData,
-    pub weights: &'a StateDict,
-    pub outcome: &'a Outcome,
-    pub history: &'a History,
 }
 
 impl Events {
