@@ -273,7 +273,7 @@ impl Settings {
         for choice in SECTIONS.iter().flat_map(|section| section.choices) {
             // Each by itself first: its errors name settings, which those of a whole table do not.
             if let Some(value) = self.table.get(choice.name) {
-                check_choice(choice.name, value.clone()).map_err(|error| within(choice.name, error))?;
+                check_choice(choice.name, value.clone()).map_err(|error| within(choice.name, value, error))?;
             }
         }
         let config: RunConfig = self.table.try_into().map_err(|error: toml::de::Error| {
@@ -376,8 +376,8 @@ fn all() -> impl Iterator<Item = String> {
 /// That there is no such setting, with those that it may have been meant for.
 fn unknown(name: &str) -> Error {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let mut similar: Vec<String> = all().filter(|known| known.rsplit('.').next() == Some(last)).collect();
-    similar.dedup();
+    let is_similar = |known: &String| known.rsplit('.').next().is_some_and(|end| crate::registry::is_name(last, end));
+    let mut similar: Vec<String> = all().filter(is_similar).collect();
     similar.sort_unstable();
     similar.dedup();
     let expected = match similar.as_slice() {
@@ -404,8 +404,22 @@ fn absolute(name: &str, value: Value) -> Result<Value> {
 }
 
 /// Calls a setting of a choice by its dotted name.
-fn within(choice: &str, error: Error) -> Error {
+fn within(choice: &str, value: &Value, error: Error) -> Error {
+    let is_wrong_alone = |name: &String, inner: &Value| {
+        let kind = value.get("kind").cloned().unwrap_or_else(|| "".into());
+        let alone = Table::from_iter([("kind".to_owned(), kind), (name.clone(), inner.clone())]);
+        let error = check_choice(choice, alone.into());
+        matches!(error, Err(Error::Setting { setting, .. }) if setting == choice)
+    };
     match error {
+        // What cannot be read names no setting; the one that cannot be read by itself is it.
+        Error::Setting { setting, expected, got } if setting == choice => {
+            let inner = value.as_table().and_then(|table| {
+                table.iter().find(|(name, inner)| *name != "kind" && is_wrong_alone(name, inner)).map(|(name, _)| name)
+            });
+            let setting = inner.map_or(setting, |name| format!("{choice}.{name}"));
+            Error::Setting { setting, expected, got }
+        }
         Error::Setting { setting, expected, got }
             if setting != choice && !setting.starts_with(&format!("{choice}.")) =>
         {

@@ -51,7 +51,8 @@ fn slice(writer: &mut Writer<'_>, node: usize, ranges: &[SliceRange]) -> Result<
     let cut: Vec<usize> = (0..ranges.len())
         .filter(|&axis| !(is_whole(&ranges[axis], one[axis]) && is_whole(&of_two[axis], two[axis])))
         .collect();
-    if cut.iter().any(|&axis| ranges[axis] != of_two[axis]) {
+    // A cut of the images themselves means something else for every number of them.
+    if cut.iter().any(|&axis| ranges[axis] != of_two[axis] || one[axis] != two[axis]) {
         return Err(unsupported("slice", "a range depends on the number of images"));
     }
     let mut integers = |part: &str, of: &dyn Fn(usize) -> usize| {

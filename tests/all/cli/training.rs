@@ -245,7 +245,7 @@ fn options_that_cannot_be_or_have_no_effect_are_refused_before_data_is_read() {
         (&["--dampening", "0.1", "--nesterov"], "--nesterov: "),
         (&["--dampening", "0.1", "--optimizer", "lion"], "--dampening: expected to be used only with --optimizer sgd"),
         (&["--betas", "0.9,0.99"], "--betas: expected to be used only with --optimizer adam, adamw, nadam or lion"),
-        (&["--betas", "0.9", "--optimizer", "adam"], "two numbers"),
+        (&["--betas", "0.9", "--optimizer", "adam"], "--betas: "),
         (&["--betas", "0.9,1", "--optimizer", "adam"], "--betas: "),
         (
             &["--amsgrad", "--optimizer", "rmsprop"],
