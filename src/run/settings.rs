@@ -376,7 +376,9 @@ fn all() -> impl Iterator<Item = String> {
 /// That there is no such setting, with those that it may have been meant for.
 fn unknown(name: &str) -> Error {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let is_similar = |known: &String| known.rsplit('.').next().is_some_and(|end| crate::registry::is_name(last, end));
+    let is_close =
+        |end: &str| crate::registry::is_name(last, end) || (end.len() > 3 && strsim::osa_distance(last, end) < 3);
+    let is_similar = |known: &String| known.rsplit('.').next().is_some_and(is_close);
     let mut similar: Vec<String> = all().filter(is_similar).collect();
     similar.sort_unstable();
     similar.dedup();
@@ -507,7 +509,8 @@ mod tests {
         assert!(set("momentum").contains("optimizer.momentum"), "{}", set("momentum"));
         assert!(set("optimizer.amsgrad").contains("only with optimizer adam"), "{}", set("optimizer.amsgrad"));
         assert!(set("optimizer.depth").contains("network.depth"), "{}", set("optimizer.depth"));
-        assert!(set("batchsize").contains("config.toml"), "{}", set("batchsize"));
+        assert!(set("batchsize").contains("batch_size"), "{}", set("batchsize"));
+        assert!(set("nothing.like.it").contains("config.toml"), "{}", set("nothing.like.it"));
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn every_trial_is_checked_and_the_setting_at_fault_is_named() {
         ("lr.high = { choices = [1] }", "space.lr.high:", ""),
         ("device = { choices = [\"cpu\", \"gpu\"] }", "space.device:", "[base]"),
         ("epochs = { choices = [1, 2] }", "space.epochs:", "[base]"),
-        ("optimizer = { choices = [\"adam\"] }\noptimizer_x = { choices = [1] }", "space.optimizer_x:", "unknown"),
+        ("optimizer = { choices = [\"adam\"] }\noptimizer_x = { choices = [1] }", "space.optimizer_x:", "optimizer"),
         (
             "optimizer = { choices = [\"adam\"] }\n\"optimizer.momentum\" = { choices = [0.5] }",
             "[space]:",
