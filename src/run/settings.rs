@@ -376,8 +376,9 @@ fn all() -> impl Iterator<Item = String> {
 /// That there is no such setting, with those that it may have been meant for.
 fn unknown(name: &str) -> Error {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let is_close =
-        |end: &str| crate::registry::is_name(last, end) || (end.len() > 3 && strsim::osa_distance(last, end) < 3);
+    let is_close = |end: &str| {
+        crate::registry::is_name(last, end) || (last.len().min(end.len()) > 4 && strsim::osa_distance(last, end) < 3)
+    };
     let is_similar = |known: &String| known.rsplit('.').next().is_some_and(is_close);
     let mut similar: Vec<String> = all().filter(is_similar).collect();
     similar.sort_unstable();
