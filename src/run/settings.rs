@@ -196,8 +196,16 @@ pub const RUN: Section = Section {
     tables: &[(
         "health",
         &[
-            Setting::new("histograms", Takes::Switch, "Diagnostics include histograms of parameters and gradients"),
-            Setting::new("pre_activations", Takes::Switch, "Diagnostics include what goes into activation functions"),
+            Setting::new(
+                "histograms",
+                Takes::Switch,
+                "Include histograms of parameters and gradients in the diagnostics",
+            ),
+            Setting::new(
+                "pre_activations",
+                Takes::Switch,
+                "Include what goes into activation functions in the diagnostics",
+            ),
         ],
     )],
 };

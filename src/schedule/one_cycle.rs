@@ -144,7 +144,7 @@ impl Described for OneCycle {
         Setting::new("total_steps", Takes::Count, "Steps of the cycle; without it, those of the run"),
         Setting::new("pct_start", Takes::Number, "Share of the cycle in which the rate rises"),
         Setting::new("anneal_strategy", Takes::Word(&["cos", "linear"]), "Shape of rise and fall"),
-        Setting::new("cycle_momentum", Takes::Switch, "Whether the momentum (Adam: the first beta) cycles too"),
+        Setting::new("cycle_momentum", Takes::Switch, "Cycle the momentum (Adam: the first beta) too"),
         Setting::new("base_momentum", Takes::Number, "Momentum at the highest rate"),
         Setting::new("max_momentum", Takes::Number, "Momentum at the ends"),
         Setting::new("div_factor", Takes::Number, "The highest rate over the first"),

@@ -224,7 +224,7 @@ fn plain_flag(setting: &Setting, path: String, defaults: &BTreeMap<String, Strin
         // A table that can be switched off is on.
         let is_on = default.is_none_or(|default| default == "true");
         let name = if is_on { format!("no-{name}") } else { name };
-        let help = if is_on { format!("Do not: {}", lower_first(setting.help)) } else { setting.help.to_owned() };
+        let help = if is_on { format!("Turn off: {}", lower_first(setting.help)) } else { setting.help.to_owned() };
         flags.push(Flag { name, setting: *setting, path, help, turns: Some(!is_on) });
         return;
     }
@@ -259,14 +259,17 @@ fn choice_flags(choice: &Choice, flags: &mut Vec<Flag>) {
             with.map(|entry| (entry.name, entry.defaults().get(setting.name).cloned())).collect();
         let names: Vec<&str> = with.iter().map(|(name, _)| *name).collect();
         let path = format!("{}.{}", choice.name, setting.name);
-        let (name, only) = (flag_name(&path), alternatives(&names));
+        let (name, only) = (flag_name(&path), alternatives(&names).replace('_', "-"));
         if setting.takes == Takes::Switch {
             // Both ways, where some have it on and others off.
-            for (to, name, not) in [(true, name.clone(), ""), (false, format!("no-{name}"), "do not: ")] {
+            for (to, name, not) in [(true, name.clone(), ""), (false, format!("no-{name}"), "turn off: ")] {
                 let names: Vec<&str> =
                     with.iter().filter(|(_, on)| on != &Some(to.into())).map(|(name, _)| *name).collect();
                 if !names.is_empty() {
-                    let help = format!("{}: {not}{}", alternatives(&names), lower_first(setting.help));
+                    let of_first = choice.entries.iter().find(|entry| entry.name == names[0]);
+                    let own = of_first.and_then(|entry| entry.settings.iter().find(|own| own.name == setting.name));
+                    let what = lower_first(own.unwrap_or(setting).help);
+                    let help = format!("{}: {not}{what}", alternatives(&names).replace('_', "-"));
                     flags.push(Flag { name, setting: *setting, path: path.clone(), help, turns: Some(to) });
                 }
             }
@@ -302,8 +305,13 @@ fn defaults_text(with: &[(&str, Option<toml::Value>)]) -> String {
         [] => String::new(),
         [(value, _)] => format!(" [default: {value}]"),
         several => {
-            let each: Vec<String> =
-                several.iter().map(|(value, names)| format!("{value} with {}", names.join(" and "))).collect();
+            // What most have needs no list of them.
+            let most = several.iter().max_by_key(|(_, names)| names.len()).filter(|(_, names)| names.len() > 3);
+            let is_most = |value: &String| most.is_some_and(|(other, _)| other == value);
+            let named = several.iter().filter(|(value, _)| !is_most(value));
+            let mut each: Vec<String> =
+                named.map(|(value, names)| format!("{value} with {}", names.join(" and "))).collect();
+            each.extend(most.map(|(value, _)| format!("else {value}")));
             format!(" [default: {}]", each.join(", "))
         }
     }
