@@ -51,7 +51,13 @@ impl Transforms {
         within("crop_padding", self.crop_padding as f64, longer_side)?;
         within("flip_probability", self.flip_probability, 1.0)?;
         within("max_rotation_degrees", self.max_rotation_degrees, 180.0)?;
-        within("max_shift", self.max_shift, longer_side)
+        within("max_shift", self.max_shift, longer_side)?;
+        let shows_border = self.crop_padding > 0 || self.max_rotation_degrees > 0.0 || self.max_shift > 0.0;
+        if self.border == BorderColor::Edge && !shows_border {
+            let expected = "crop_padding, max_rotation_degrees or max_shift above 0 with it";
+            return Err(Error::setting("border", expected, "none of them"));
+        }
+        Ok(())
     }
 
     /// The op's settings for images normalised so; `None` where nothing is changed.
