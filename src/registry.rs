@@ -1,5 +1,5 @@
 //! Things that are chosen by name: networks, optimizers, schedules, data sets. Each is one file with a type that holds
-//! its settings; [`registry!`] makes the enum of them. A list of [`Setting`]s describes what can be set, once: flags,
+//! its settings; `registry!` makes the enum of them. A list of [`Setting`]s describes what can be set, once: flags,
 //! `config.toml`, the spaces of a sweep, help and errors all derive from it.
 //!
 //! In a file a choice is a table with its `kind` and what differs from the defaults, or just the name:

@@ -45,7 +45,7 @@ pub struct RunConfig {
     /// The key of initial weights, held-out images, orders and dropout; below 2^63, which is as far as TOML counts.
     /// Default 0.
     pub seed: u64,
-    /// What to compute on, as [`Device::select`] takes it. Default "auto".
+    /// What to compute on, as [`Device::select`](crate::Device::select) takes it. Default "auto".
     pub device: String,
     /// The network: a name, or a table with its `kind` and settings. Default: LeNet-5.
     pub network: Network,

@@ -53,7 +53,7 @@ impl RunData {
     /// Images of the right number and shape, all black: enough to plan with.
     ///
     /// # Errors
-    /// As [`data::blank`] and [`RunData::divide`].
+    /// As the data set's description and [`RunData::divide`].
     pub fn blank(config: &RunConfig) -> Result<RunData> {
         RunData::divide(config, data::blank(&config.dataset, config.data.as_deref())?)
     }

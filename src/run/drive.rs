@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// As [`setup::session`] and [`RunFolder::create`]; no folder is left behind then.
     pub fn create(config: RunConfig, device: &'a Device, data: &'a RunData, parent: &Path) -> Result<Run<'a>> {
-        let session = setup::session(&config, device, data)?;
+        let session = set_up(&config, device, data)?;
         let folder = RunFolder::create(parent, &config.run_name())?;
         Run::new(config, device, data, session, folder)
     }
@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// As [`Run::create`].
     pub fn at(config: RunConfig, device: &'a Device, data: &'a RunData, folder: &Path) -> Result<Run<'a>> {
-        let session = setup::session(&config, device, data)?;
+        let session = set_up(&config, device, data)?;
         Run::new(config, device, data, session, RunFolder::at(folder)?)
     }
 
@@ -63,7 +63,7 @@ impl<'a> Run<'a> {
     /// [`RunFolder::open`].
     pub fn resume(config: RunConfig, device: &'a Device, data: &'a RunData, saved: Saved) -> Result<Run<'a>> {
         saved.check(&config)?;
-        let session = setup::session(&config, device, data)?;
+        let session = set_up(&config, device, data)?;
         let folder = RunFolder::open(&saved.folder, saved.checkpoint.state.epochs)?;
         Ok(Run { from: Some(saved), ..Run::new(config, device, data, session, folder)? })
     }
@@ -149,6 +149,13 @@ impl<'a> Run<'a> {
         };
         Ok(Finished { outcome, model, report, epochs: history.epochs })
     }
+}
+
+/// A session, for a schedule whose length fits it: what is wrong is found before there is a folder.
+fn set_up(config: &RunConfig, device: &Device, data: &RunData) -> Result<Session> {
+    let session = setup::session(config, device, data)?;
+    config.schedule.for_run(config.epochs, session.steps_per_epoch() as u64)?;
+    Ok(session)
 }
 
 fn train(

@@ -118,7 +118,7 @@ pub trait Observer {
     }
 
     /// Whether to stop: asked all the time. Where it says so, and keeps saying so, training ends after the steps under
-    /// way, is saved if [`FitOptions::checkpoint`] says where, and returns
+    /// way, is saved if [`FitOptions::checkpoint`](super::FitOptions::checkpoint) says where, and returns
     /// [`Error::Interrupted`](crate::Error::Interrupted).
     fn should_stop(&mut self) -> bool {
         false

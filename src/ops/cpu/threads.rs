@@ -29,7 +29,7 @@ const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 /// larger job is run in parts.
 const MAX_TASKS: usize = 1 << (INDEX_BITS - 1);
 
-/// A number of threads that CPU kernels share their work among. See the [module](self).
+/// A number of threads that CPU kernels share their work among. See the module.
 #[derive(Clone)]
 pub struct Threads(Arc<Pool>);
 
