@@ -48,7 +48,7 @@ registry! {
     ///
     /// let optimizer: Optimizer = Adam { betas: [0.9, 0.98], ..Adam::default() }.into();
     /// assert_eq!(optimizer, Optimizer::named("adam")?.with("betas", vec![0.9, 0.98])?);
-    /// # wgrad::Result::Ok(())
+    /// # Ok::<(), wgrad::Error>(())
     /// ```
     pub enum Optimizer("optimizer"): Rule {
         Sgd(Sgd),
