@@ -249,9 +249,10 @@ pub(crate) fn so_far(epochs: u64, batches: usize) -> String {
     }
 }
 
-/// "adam, adamw or lion".
-pub(crate) fn alternatives(names: &[&str]) -> String {
-    match names {
+/// Names as a choice between them: "adam, adamw or lion".
+pub fn alternatives(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.as_slice() {
         [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
         _ => names.concat(),
     }

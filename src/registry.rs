@@ -14,6 +14,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::error::alternatives;
 use crate::{Error, Result};
 
 /// What values a setting takes.

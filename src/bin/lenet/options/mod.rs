@@ -205,15 +205,6 @@ fn changed_on_resume(error: Error) -> Error {
     }
 }
 
-/// "adam, adamw or lion".
-pub fn alternatives(names: &[impl AsRef<str>]) -> String {
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    match names.as_slice() {
-        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
-        _ => names.concat(),
-    }
-}
-
 /// Parses a count.
 pub fn at_least_1(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -8,12 +8,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use wgrad::optim::Optimizer;
-use wgrad::registry::{Setting, Takes};
+use wgrad::registry::{Setting, Takes, alternatives};
 use wgrad::run::settings::{Choice, SECTIONS, Section, Settings};
 use wgrad::run::{RunConfig, settings};
 use wgrad::{Error, Result};
-
-use super::alternatives;
 
 /// Settings whose flag is not the last part of their name.
 const FLAGS: [(&str, &str); 9] = [
