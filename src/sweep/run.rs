@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use super::config::{Sweep, SweepConfig, Trial};
 use super::images::Images;
-use super::ledger::{Ledger, Status, TrialRecord};
+use super::ledger::{Ledger, Status, TrialRecord, trial_folder};
 use super::search::{Leg, Search};
 use super::trial::{self, End, News, Progress, Stop, Task};
 use crate::exec::{Device, Threads};
@@ -21,12 +21,12 @@ use crate::{Error, Result, files};
 /// A sweep in its folder. While it lives no other process can work on the folder.
 #[derive(Debug)]
 pub struct SweepFolder {
-    path: PathBuf,
-    sweep: Sweep,
-    ledger: Ledger,
-    images: Images,
+    pub(super) path: PathBuf,
+    pub(super) sweep: Sweep,
+    pub(super) ledger: Ledger,
+    pub(super) images: Images,
     /// Locked until it is dropped, however the process ends.
-    _lock: File,
+    pub(super) _lock: File,
 }
 
 /// How a sweep is run. Nothing here changes what comes out, but for successive halving with several jobs.
@@ -110,11 +110,9 @@ impl SweepFolder {
         check(&sweep, &mut images)?;
         let path = unique_folder(parent, name)?;
         let lock = lock(&path)?;
-        let text = toml::to_string_pretty(&sweep.config)
-            .map_err(|error| Error::setting("sweep", "settings that TOML can hold", error))?;
         // The ledger first: a folder with a sweep.toml can be resumed.
         let ledger = Ledger::create(&path)?;
-        files::write_whole(&path.join("sweep.toml"), text.as_bytes())?;
+        write_config(&path, &sweep.config)?;
         Ok(SweepFolder { path, sweep, ledger, images, _lock: lock })
     }
 
@@ -169,7 +167,7 @@ impl SweepFolder {
                 while num_running < jobs && !is_stopping() {
                     let launched = desk.next_leg(images).map(|next| {
                         next.map(|(leg, trial, data)| {
-                            let (folder, sender) = (path.join(desk.ledger.folder(leg.trial)), sender.clone());
+                            let (folder, sender) = (path.join(trial_folder(leg.trial)), sender.clone());
                             let is_stopping = &is_stopping;
                             scope.spawn(move || {
                                 let mut tell = |news| {
@@ -213,6 +211,13 @@ impl SweepFolder {
     }
 }
 
+/// Writes `sweep.toml`.
+pub(super) fn write_config(folder: &Path, config: &SweepConfig) -> Result<()> {
+    let text = toml::to_string_pretty(config)
+        .map_err(|error| Error::setting("sweep", "settings that TOML can hold", error))?;
+    files::write_whole(&folder.join("sweep.toml"), text.as_bytes())
+}
+
 fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
     halt.store(true, Ordering::Relaxed);
     failure.get_or_insert(error);
@@ -231,7 +236,7 @@ impl<'a> Desk<'a> {
     fn next_leg(&mut self, images: &mut Images) -> Result<Option<(Leg, &'a Trial, Arc<RunData>)>> {
         while let Some(leg) = self.search.next_leg() {
             let trial = &self.sweep.trials[leg.trial];
-            let ended = self.ledger.records().get(leg.trial).filter(|record| record.status == Status::Complete);
+            let ended = self.ledger.of(leg.trial).filter(|record| record.status == Status::Complete);
             if let Some(metric) = ended.and_then(|record| record.metric) {
                 // Early stopping ended the trial before: at higher rungs it has the same metric.
                 self.ledger.update(leg.trial, |record| record.rungs.push(Some(metric)))?;
