@@ -68,6 +68,8 @@ struct Fit<'a> {
     epochs: u64,
     batches: usize,
     train_time: Duration,
+    /// How long all epochs of this process took to train.
+    total_time: Duration,
     saved_at: Instant,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Fit<'a> {
             epochs: 0,
             batches: 0,
             train_time: Duration::ZERO,
+            total_time: Duration::ZERO,
             saved_at: Instant::now(),
         })
     }
@@ -109,6 +112,10 @@ impl<'a> Fit<'a> {
             self.observer.event(&Event::WeightsRestored { epoch, monitor: self.monitor, value });
         }
         let test = self.session.test()?;
+        if self.session.num_ranks() > 1 {
+            let times = self.session.rank_times(self.total_time)?;
+            self.observer.event(&Event::RanksDone { times });
+        }
         let best_epoch = best.map_or(0, |best| best.epoch);
         let (test_loss, test_accuracy) = (test.metrics.loss, test.metrics.accuracy);
         Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped, test: Some(test) })
@@ -193,6 +200,7 @@ impl<'a> Fit<'a> {
         };
         self.batches = self.session.train_batches(self.epochs, self.batches..num_batches, &rates, &mut follow)?;
         self.train_time += started.elapsed();
+        self.total_time += started.elapsed();
         Ok(())
     }
 
@@ -263,14 +271,19 @@ impl<'a> Fit<'a> {
             best: self.best.clone(),
             images: self.session.images_in_a_word().to_owned(),
         };
-        Checkpoint { state, snapshot: self.session.snapshot()?, settings: settings.clone() }.save(path)?;
+        self.session.share_metrics()?;
+        if self.session.is_first_rank() {
+            let snapshot = self.session.snapshot_after(self.batches)?;
+            Checkpoint { state, snapshot, settings: settings.clone() }.save(path)?;
+        }
         self.saved_at = Instant::now();
         Ok(())
     }
 
     /// Call it right after [`Fit::save`].
     fn stop_if_asked(&mut self) -> Result<()> {
-        if !self.observer.should_stop() {
+        let should_stop = self.observer.should_stop();
+        if !self.session.answer_of_first(should_stop)? {
             return Ok(());
         }
         self.restore_best()?;

@@ -22,4 +22,4 @@ pub use history::{EpochDiagnostics, History};
 pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
 pub use observer::{EpochReport, Event, Observer, Outcome};
-pub use session::{EpochMetrics, Session, SessionOptions};
+pub use session::{EpochMetrics, RankTime, Session, SessionOptions};
