@@ -240,9 +240,7 @@ impl Sweep {
                 return Err(Error::setting("search.method", expected, format!("asha, for the share {share}")));
             }
             (Method::Grid | Method::Random, _) => Search::in_full(self.trials.len(), self.base.epochs),
-            (Method::Asha, None) => {
-                Search::halving(self.trials.len(), min_epochs, self.base.epochs, reduction_factor)?
-            }
+            (Method::Asha, None) => Search::halving(self.trials.len(), min_epochs, self.base.epochs, reduction_factor)?,
         };
         Ok(match only {
             Some(share) => search.limited_to(|trial| share.has(trial)),

@@ -22,6 +22,7 @@ mod page;
 #[cfg(feature = "report")]
 mod picture;
 pub mod ranking;
+mod ranks;
 mod results;
 mod run;
 pub mod search;
@@ -33,6 +34,7 @@ mod values;
 pub use config::{Method, Metric, SearchOptions, Sweep, SweepConfig, Trial};
 pub use ledger::{Status, TrialRecord};
 pub use ranking::Ranking;
+pub use ranks::work;
 pub use results::write_results;
 pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};

@@ -94,7 +94,7 @@ pub fn default_jobs(device: &Device) -> usize {
 }
 
 /// Messages to the deciding thread.
-enum Message {
+pub(super) enum Message {
     News(usize, News),
     Ended(usize, Result<Progress>),
 }
@@ -205,8 +205,7 @@ impl SweepFolder {
         });
         match failure {
             Some(error) => Err(error),
-            None if is_stopping() && desk.search.next_leg().is_some() => Ok(Finish::Stopped),
-            None => Ok(Finish::Complete),
+            None => Ok(desk.finish(is_stopping())),
         }
     }
 }
@@ -224,16 +223,23 @@ fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
 }
 
 /// The state of the deciding thread.
-struct Desk<'a> {
-    sweep: &'a Sweep,
-    ledger: &'a mut Ledger,
-    search: Search,
-    observer: &'a mut dyn SweepObserver,
+pub(super) struct Desk<'a> {
+    pub sweep: &'a Sweep,
+    pub ledger: &'a mut Ledger,
+    pub search: Search,
+    pub observer: &'a mut dyn SweepObserver,
 }
 
 impl<'a> Desk<'a> {
-    /// The next leg to train, noted in the ledger.
+    /// The next leg to train, with its trial and images, noted in the ledger.
     fn next_leg(&mut self, images: &mut Images) -> Result<Option<(Leg, &'a Trial, Arc<RunData>)>> {
+        let Some(leg) = self.start_leg()? else { return Ok(None) };
+        let trial = &self.sweep.trials[leg.trial];
+        Ok(Some((leg, trial, images.of(&trial.config)?)))
+    }
+
+    /// The next leg to train, noted in the ledger.
+    pub fn start_leg(&mut self) -> Result<Option<Leg>> {
         while let Some(leg) = self.search.next_leg() {
             let trial = &self.sweep.trials[leg.trial];
             let ended = self.ledger.of(leg.trial).filter(|record| record.status == Status::Complete);
@@ -245,12 +251,19 @@ impl<'a> Desk<'a> {
             }
             self.ledger.start(leg, &trial.assignment)?;
             self.observer.started(leg.trial + 1, leg.epochs);
-            return Ok(Some((leg, trial, images.of(&trial.config)?)));
+            return Ok(Some(leg));
         }
         Ok(None)
     }
 
-    fn take(&mut self, message: Message) -> Result<()> {
+    /// How a run ended in which all that was under way has ended.
+    pub fn finish(&mut self, was_stopped: bool) -> Finish {
+        let is_cut_off = |record: &TrialRecord| record.status == Status::Running;
+        let has_rest = self.ledger.records().iter().any(is_cut_off) || self.search.next_leg().is_some();
+        if was_stopped && has_rest { Finish::Stopped } else { Finish::Complete }
+    }
+
+    pub fn take(&mut self, message: Message) -> Result<()> {
         match message {
             Message::News(trial, News::Progress { epoch, images_done, images }) => {
                 self.observer.progress(trial + 1, epoch, images_done, images);
@@ -294,7 +307,7 @@ impl<'a> Desk<'a> {
         self.observer.ended(record)
     }
 
-    fn failed(&mut self, trial: usize, reason: String) -> Result<()> {
+    pub fn failed(&mut self, trial: usize, reason: String) -> Result<()> {
         let record = self.ledger.update(trial, |record| {
             record.status = Status::Failed;
             record.metric = None;
@@ -308,7 +321,7 @@ impl<'a> Desk<'a> {
 }
 
 /// Whether an error is about this trial's settings and says nothing about the others.
-fn is_the_trials_own(error: &Error) -> bool {
+pub(super) fn is_the_trials_own(error: &Error) -> bool {
     matches!(
         error,
         Error::NonFinite { .. }

@@ -23,9 +23,11 @@ mod optim;
 mod optim_more;
 mod optim_steps;
 mod properties;
+mod ranks;
 mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;
 mod shaders;
 mod special;
+mod sweep_ranks;
 mod train;

@@ -16,6 +16,7 @@ use wgrad::train::EpochReport;
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Detail};
+use crate::ranks::Ranks;
 use crate::signals::Signals;
 
 /// A search over settings.
@@ -75,37 +76,67 @@ enum MethodName {
 }
 
 pub fn run(options: SweepOptions) -> Result<ExitCode> {
+    if !options.merge.is_empty() || options.only.is_some() {
+        // Processes that divide a sweep this way know nothing of each other, whatever started them.
+        return search(options, &mut Ranks::alone());
+    }
+    let mut ranks = Ranks::join()?;
+    let searched = search(options, &mut ranks);
+    ranks.conclude(searched)
+}
+
+/// A rank that trains what the first hands out.
+fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
+    // The first rank opens or makes the folder, and says which device.
+    ranks.all_ok(Ok(()))?;
+    let device = ranks.text_of_first("")?;
+    let (device, _) = ranks.all_ok(Device::select(&device))?;
+    // Here the signal of a closed terminal is the first rank's to act on.
+    let _signals = Signals::listen()?;
+    wgrad::sweep::work(ranks.comm().as_mut(), &device, options.jobs.unwrap_or(1))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
+    if options.jobs == Some(0) {
+        return Err(usage("--jobs", "at least 1", "0"));
+    }
+    if !ranks.is_first() {
+        return work(&options, ranks);
+    }
     let detail = match (options.quiet, options.json) {
         (true, _) => Detail::Quiet,
         (_, true) => Detail::Json,
         _ => Detail::Full,
     };
     let jobs = options.jobs;
-    if jobs == Some(0) {
-        return Err(usage("--jobs", "at least 1", "0"));
-    }
     if !options.merge.is_empty() {
         let folder = SweepFolder::merge(&options.out, &options.merge)?;
         write_results(&folder)?;
         tell_missing(&folder, detail)?;
         return conclude(&folder, detail);
     }
-    let mut folder = match &options.resume {
-        Some(folder) => SweepFolder::open(folder)?,
-        None => create(&options)?,
-    };
-    let (device, reason) = Device::select(&folder.sweep().base.device)?;
+    let mut folder = ranks.all_ok(match &options.resume {
+        Some(folder) => SweepFolder::open(folder),
+        None => create(&options),
+    })?;
+    ranks.text_of_first(&folder.sweep().base.device)?;
+    let (device, reason) = ranks.all_ok(Device::select(&folder.sweep().base.device))?;
     let jobs = jobs.or(folder.sweep().config.search.jobs).unwrap_or_else(|| default_jobs(&device));
     let jobs = jobs.min(folder.sweep().num_own_trials()).max(1);
     if detail == Detail::Full {
         console::line(format!("device    {device}: {reason}"))?;
-        introduce(folder.sweep(), jobs, folder.records())?;
+        introduce(folder.sweep(), jobs, ranks.size(), folder.records())?;
         console::line(format!("folder    {}\n", folder.path().display()))?;
     }
     let sweep = folder.sweep().clone();
     let mut show = Show::new(detail, &sweep, folder.records());
     let signals = Signals::listen()?;
-    let finish = folder.run(RunOptions { device: &device, jobs, stop: &|| signals.any() }, &mut show)?;
+    let stop = || signals.any();
+    let finish = match ranks.size() {
+        1 => folder.run(RunOptions { device: &device, jobs, stop: &stop }, &mut show)?,
+        _ => folder.run_among(ranks.comm().as_mut(), &stop, &mut show)?,
+    };
     show.finish();
     if finish == Finish::Stopped {
         let num_done = folder.records().iter().filter(|record| record.status != Status::Running).count();
@@ -124,10 +155,17 @@ pub fn run(options: SweepOptions) -> Result<ExitCode> {
     conclude(&folder, detail)
 }
 
+/// The share that `--only` names.
+fn share(text: &str) -> Result<Share> {
+    text.parse().map_err(|error| match error {
+        Error::Setting { expected, got, .. } => usage("--only", &expected, &got),
+        other => other,
+    })
+}
+
 /// Says which trials a merged sweep lacks.
 fn tell_missing(folder: &SweepFolder, detail: Detail) -> Result<()> {
-    let is_done =
-        |trial: usize| folder.records().iter().any(|r| r.trial == trial && r.status != Status::Running);
+    let is_done = |trial: usize| folder.records().iter().any(|r| r.trial == trial && r.status != Status::Running);
     let missing: Vec<String> =
         (1..=folder.sweep().trials.len()).filter(|&trial| !is_done(trial)).map(|trial| trial.to_string()).collect();
     if !missing.is_empty() && detail != Detail::Json {
@@ -155,7 +193,7 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     search.num_trials = options.trials.or(search.num_trials);
     search.seed = options.seed.unwrap_or(search.seed);
     search.jobs = options.jobs.or(search.jobs);
-    search.only = options.only.as_deref().map(str::parse).transpose()?.or(search.only);
+    search.only = options.only.as_deref().map(share).transpose()?.or(search.only);
     if let Some(epochs) = options.epochs {
         search.max_epochs = None;
         let epochs =
@@ -179,7 +217,7 @@ fn usage(option: &str, expected: &str, got: &str) -> Error {
     Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
-fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> {
+fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecord]) -> Result<()> {
     let (search, num_trials, epochs) = (&sweep.config.search, sweep.trials.len(), sweep.base.epochs);
     let how = match search.method {
         Method::Grid => format!("every combination: {num_trials} trials of at most {epochs} epochs"),
@@ -190,7 +228,13 @@ fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> 
             format!("successive halving: {num_trials} trials, 1 in {share} goes on after epochs {}", rungs.join(", "))
         }
     };
-    let side = if jobs > 1 { format!(", {jobs} at a time") } else { String::new() };
+    let side = if let Some(workers) = num_ranks.checked_sub(1).filter(|workers| *workers > 0) {
+        format!(", trained by {workers} other ranks")
+    } else if jobs > 1 {
+        format!(", {jobs} at a time")
+    } else {
+        String::new()
+    };
     let own = search.only.map_or(String::new(), |share| format!(", of which {} ({share})", sweep.num_own_trials()));
     console::line(format!("search    {how}{own}, by {}{side}", sweep.metric().monitor()))?;
     for (index, Setting { name, values }) in sweep.space.settings().iter().enumerate() {
