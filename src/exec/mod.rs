@@ -92,6 +92,10 @@ impl Program {
                 return Err(Error::NameClash { name: plan.name.clone(), first, second });
             }
         }
+        let plans = match device {
+            Device::Cpu | Device::CpuF64 => plans,
+            Device::Gpu(gpu) => plans.iter().map(|plan| plan.for_gpu(gpu.traits())).collect::<Result<_>>()?,
+        };
         let layout = StateLayout::new(&plans)?;
         let executor: Box<dyn Executor> = match device {
             Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)),
@@ -267,7 +271,7 @@ impl Program {
         self.executor.set_steps_per_submission(steps);
     }
 
-    /// The plans it was compiled from.
+    /// The plans it runs: those it was compiled from, as the device has them ([`Plan::for_gpu`]).
     pub fn plans(&self) -> &[Plan] {
         &self.plans
     }
