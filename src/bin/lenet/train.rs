@@ -23,7 +23,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
         _ => Detail::Full,
     };
     let console = Console::new(detail, config.epochs);
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     console.info(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;
     introduce_data(&console, &config, &data)?;
