@@ -28,6 +28,7 @@ pub struct FitOptions {
 }
 
 /// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
+/// `observer` is told about every epoch: [`PrintEpochs`](super::PrintEpochs) prints them, `()` keeps silent.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session

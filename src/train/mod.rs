@@ -12,6 +12,7 @@ pub mod lr_find;
 pub mod metrics;
 mod observer;
 pub mod predict;
+mod print;
 pub mod session;
 
 pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};
@@ -22,4 +23,5 @@ pub use history::{EpochHealth, History};
 pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
 pub use observer::{EpochReport, Event, Observer, Outcome};
+pub use print::PrintEpochs;
 pub use session::{EpochMetrics, Session, SessionOptions};
