@@ -293,6 +293,12 @@ impl<'a> Fit<'a> {
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
             stopping.restore(state.clone());
         }
+        if *batches > 0 && *epochs >= self.options.epochs {
+            let done = crate::error::so_far(*epochs, *batches);
+            self.observer.warn(&format!(
+                "the run was saved after {done}; it ends with epoch {epochs} now, and those batches are left out"
+            ));
+        }
         self.session.restore(&checkpoint.snapshot, *epochs)?;
         (self.epochs, self.batches, self.best) = (*epochs, *batches, best.clone());
         // A number of seconds that is none would be an altered file, which its checksum tells.
