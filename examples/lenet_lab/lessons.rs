@@ -10,7 +10,7 @@ use wgrad::run::{RunConfig, setup};
 use wgrad::schedule::{Plateau, Schedule};
 use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
-use wgrad::train::{HealthKind, History, LrFindOptions, lr_find};
+use wgrad::train::{DiagnosticKind, History, LrFindOptions, lr_find};
 
 use crate::{Lab, patience_of_5};
 
@@ -56,7 +56,7 @@ impl Lab {
             rate(found.minimum_over_10)
         ));
         self.page.figure("Learning-rate range test", "Loss by learning rate.", curves::lr_find_plot(&found));
-        if let Some(picture) = tenth.first().and_then(curves::health_curves) {
+        if let Some(picture) = tenth.first().and_then(curves::diagnostic_curves) {
             let caption = "Gradients, changes and dead units of the first run at 0.1.";
             self.page.figure("Inside the network at 0.1", caption, picture);
         }
@@ -167,8 +167,8 @@ impl Lab {
 
 /// The first epoch at whose end a layer was 0 for every inspected image, and the layer.
 fn first_dead(run: &History) -> Option<(u64, &str)> {
-    run.health.iter().find_map(|at| {
-        let dead = at.report.of_kind(HealthKind::Unit).find(|row| row.summary.zeros == 1.0)?;
+    run.diagnostics.iter().find_map(|at| {
+        let dead = at.report.of_kind(DiagnosticKind::Unit).find(|row| row.summary.zeros == 1.0)?;
         Some((at.epoch, dead.name.as_str()))
     })
 }
