@@ -158,7 +158,7 @@ fn compare(device: &Device, problem: &Problem, settings: &[Setting], iterations:
     for &setting in settings {
         let losses = descend(device, problem, setting, iterations)?;
         let name = match setting {
-            Setting { momentum, lr } if momentum == 0.0 => format!("no momentum, lr {lr}"),
+            Setting { momentum: 0.0, lr } => format!("no momentum, lr {lr}"),
             Setting { momentum, lr } => format!("momentum {momentum}, lr {lr}"),
         };
         // Within 1 % of the way from the first loss to the lowest, for good: momentum swings past and back.

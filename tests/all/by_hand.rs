@@ -18,7 +18,7 @@ fn cpu_program(model: &dyn Model, shape: &[usize], mode: Option<u64>) -> Result<
     };
     let y = model.logits(&mut graph, x, mode)?;
     graph.output("y", y)?;
-    Program::from_graphs(&Device::Cpu, &[&graph], 3)
+    Program::from_graphs(&Device::Cpu, [&graph], 3)
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn one_line_of_training_equals_its_parts() -> Result<()> {
             let grads = graph.backward(loss)?;
             optimizer.update(&mut graph, &grads)?;
         }
-        let mut program = Program::from_graphs(&Device::Cpu, &[&graph], 0)?;
+        let mut program = Program::from_graphs(&Device::Cpu, [&graph], 0)?;
         for count in 0..3 {
             program.run("step", &if in_one { optimizer.steps(1, 0.1) } else { optimizer.step(count, 0.1) })?;
         }
