@@ -2,6 +2,7 @@
 //! [schedule](crate::schedule) and [`early_stop`]), reports to an [`Observer`] and saves its state as a [`Checkpoint`].
 //! Files and settings of a whole run are in [`run`](crate::run).
 
+mod activations;
 pub mod checkpoint;
 pub mod early_stop;
 mod evaluate;
@@ -14,6 +15,7 @@ mod observer;
 pub mod predict;
 pub mod session;
 
+pub use activations::{Activations, activations};
 pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};
 pub use evaluate::{EvalOptions, Evaluation, evaluate};
 pub use fit::{FitOptions, fit, fit_from};
@@ -21,5 +23,5 @@ pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
 pub use history::{EpochHealth, History};
 pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
-pub use observer::{EpochReport, Event, Observer, Outcome};
+pub use observer::{EpochReport, Event, LatestBatches, Observer, Outcome};
 pub use session::{EpochMetrics, Session, SessionOptions};
