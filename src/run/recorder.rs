@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::RunFolder;
 use super::keep::Events;
 use crate::Result;
-use crate::train::{EpochHealth, EpochReport, Event, HealthKind, HealthReport, LatestBatches, Observer, Session};
+use crate::train::{
+    DiagnosticKind, DiagnosticsReport, EpochDiagnostics, EpochReport, Event, LatestBatches, Observer, Session,
+};
 
 /// Records a run in its folder, and passes everything on.
 pub(super) struct Recorder<'a> {
@@ -15,7 +17,7 @@ pub(super) struct Recorder<'a> {
     pub events: Events,
     /// What was recorded, epochs before a resume included.
     pub epochs: Vec<EpochReport>,
-    pub health: Vec<EpochHealth>,
+    pub diagnostics: Vec<EpochDiagnostics>,
     /// Layers that were found dead.
     dead: BTreeSet<String>,
     observer: &'a mut dyn Observer,
@@ -23,7 +25,7 @@ pub(super) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub fn new(folder: RunFolder, events: Events, observer: &'a mut dyn Observer) -> Self {
-        Recorder { folder, events, epochs: Vec::new(), health: Vec::new(), dead: BTreeSet::new(), observer }
+        Recorder { folder, events, epochs: Vec::new(), diagnostics: Vec::new(), dead: BTreeSet::new(), observer }
     }
 }
 
@@ -47,11 +49,11 @@ impl Observer for Recorder<'_> {
         self.observer.epoch(report)
     }
 
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
-        self.folder.add_health(epoch, report)?;
-        self.events.health(epoch, report)?;
-        self.health.push(EpochHealth { epoch, report: report.clone() });
-        for row in report.of_kind(HealthKind::Unit).filter(|row| row.summary.zeros == 1.0) {
+    fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
+        self.folder.add_diagnostics(epoch, report)?;
+        self.events.diagnostics(epoch, report)?;
+        self.diagnostics.push(EpochDiagnostics { epoch, report: report.clone() });
+        for row in report.of_kind(DiagnosticKind::Unit).filter(|row| row.summary.zeros == 1.0) {
             if self.dead.insert(row.name.clone()) {
                 self.observer.warn(&format!(
                     "after epoch {epoch} every unit of {} is dead: its output is 0 for every image, so no layer before it \
@@ -60,7 +62,7 @@ impl Observer for Recorder<'_> {
                 ));
             }
         }
-        self.observer.health(epoch, report)
+        self.observer.diagnostics(epoch, report)
     }
 
     fn should_stop(&mut self) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::early_stop::{Monitor, four_decimals};
 use super::metrics::Metrics;
-use super::{Evaluation, HealthReport, Session};
+use super::{DiagnosticsReport, Evaluation, Session};
 use crate::Result;
 
 /// Reads null, which serde_json writes for a number that JSON cannot hold, as NaN.
@@ -143,7 +143,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// An error ends the run.
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+    fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
         let _ = (epoch, report);
         Ok(())
     }
