@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{RunConfig, folder};
 use crate::train::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A saved run.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Saved {
     /// [`Error::Setting`] where nothing was saved in it; [`Error::Io`], [`Error::Data`] where the checkpoint cannot be read.
     pub fn read(folder: &Path) -> Result<Saved> {
         let file = folder::checkpoint_in(folder);
-        if folder.is_dir() && !file.exists() {
+        if files::is_dir(folder) && !files::exists(&file) {
             let expected = "the folder of a run that was saved, with a file \"checkpoint\"";
             return Err(Error::setting("resume", expected, format!("{}, which has none", folder.display())));
         }
