@@ -1,7 +1,7 @@
 //! One sweep's folder out of those of its shares.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::config::{Sweep, SweepConfig};
@@ -9,14 +9,14 @@ use super::images::Images;
 use super::ledger::{Ledger, TrialRecord, trial_folder};
 use super::run::{SweepFolder, write_config};
 use crate::run::folder::{lock, unique_folder};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A share's folder, which no other process works on meanwhile.
 struct Part {
     path: PathBuf,
     config: SweepConfig,
     records: Vec<TrialRecord>,
-    _lock: File,
+    _lock: files::Lock,
 }
 
 impl Part {

@@ -22,6 +22,7 @@ mod ops;
 mod optim;
 mod optim_more;
 mod optim_steps;
+mod plan;
 mod properties;
 mod ranks;
 mod report;

@@ -90,7 +90,7 @@ fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     // The first rank opens or makes the folder, and says which device.
     ranks.all_ok(Ok(()))?;
     let device = ranks.text_of_first("")?;
-    let (device, _) = ranks.all_ok(Device::select(&device))?;
+    let (device, _) = ranks.all_ok(Device::select_with_reason(&device))?;
     // Here the signal of a closed terminal is the first rank's to act on.
     let _signals = Signals::listen()?;
     wgrad::sweep::work(ranks.comm().as_mut(), &device, options.jobs.unwrap_or(1))?;
@@ -121,7 +121,7 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
         None => create(&options),
     })?;
     ranks.text_of_first(&folder.sweep().base.device)?;
-    let (device, reason) = ranks.all_ok(Device::select(&folder.sweep().base.device))?;
+    let (device, reason) = ranks.all_ok(Device::select_with_reason(&folder.sweep().base.device))?;
     let jobs = jobs.or(folder.sweep().config.search.jobs).unwrap_or_else(|| default_jobs(&device));
     let jobs = jobs.min(folder.sweep().num_own_trials()).max(1);
     if detail == Detail::Full {
@@ -208,7 +208,7 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     let suffix = config.search.only.map_or(String::new(), Share::suffix);
     let sweep = Sweep::new(config)?;
     // Before there is a folder, so that a mistyped device leaves none.
-    Device::select(&sweep.base.device)?;
+    Device::select_with_reason(&sweep.base.device)?;
     let name = file.file_stem().map_or("sweep".to_owned(), |stem| stem.to_string_lossy().into_owned());
     SweepFolder::create(&options.out, &format!("{name}{suffix}"), sweep)
 }

@@ -11,7 +11,7 @@
 //! Rows of metrics are exchanged once an epoch, and when a checkpoint is written. All ranks hold all images.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 use super::graphs::FOLLOW;
 use super::part::{batches, batches_at};

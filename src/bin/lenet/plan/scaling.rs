@@ -43,7 +43,7 @@ pub fn run(options: PlanOptions, ranks: usize) -> Result<ExitCode> {
 
 /// Times a step op by op on black images, and divides it into what each image costs and what each sum does.
 fn measure(config: &RunConfig) -> Result<Machine> {
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let mut data = RunData::blank(config)?;
     data.train.limit(2 * config.batch_size);
