@@ -24,6 +24,8 @@ const page = {
   device: null,
   /// The files of the run that was trained last, by name.
   files: {},
+  /// Settled when what was to be kept is.
+  keeping: Promise.resolve(),
   given: () => JSON.stringify(settings()),
   show: showError,
 };
@@ -89,7 +91,7 @@ async function openDevice(wanted) {
   const canUseGpu = hasJspi && hasGpu;
   const device = await page.trainer.call("open_device", canUseGpu ? wanted : "cpu");
   page.device = device;
-  $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind}, WebGPU)` : `${text("cpu")} (${device.driver})`;
+  $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind}, WebGPU)` : text("cpu");
   $("device-reason").textContent = canUseGpu ? device.reason : "";
   $("device-dot").className = `dot ${device.is_gpu ? "gpu" : "cpu"}`;
   $("device-limits").replaceChildren(...device.limits.flatMap(([name, value]) => [term("dt", name), term("dd", number(value))]));
@@ -187,6 +189,7 @@ async function run(prepare, call) {
     live.finish(result);
     take.update();
     status("finished", percent(result.outcome.test_accuracy, 2));
+    await page.keeping;
     await storage.discard();
   } catch (failure) {
     if (failure.interrupted) {
@@ -196,7 +199,7 @@ async function run(prepare, call) {
       const isMarked = page.form.mark(failure);
       showError(failure);
       status(failure.lost ? "lost" : isMarked ? "settingWrong" : "failed");
-      if (failure.lost) await recover();
+      if (failure.lost || failure.fatal) await recover();
     }
     take.update();
   } finally {
@@ -205,7 +208,7 @@ async function run(prepare, call) {
   }
 }
 
-/// A device that is lost stays so, with the worker that has it.
+/// A device that is lost stays so, with the worker that has it; and a program that failed is of no more use.
 async function recover() {
   await restartTrainer();
   await offerKept();
@@ -244,7 +247,12 @@ async function resume(files, epochs = 0) {
 page.resume = resume;
 page.restartTrainer = restartTrainer;
 
+function keep(files) {
+  page.keeping = page.keeping.then(() => storage.keep(files));
+}
+
 async function offerKept() {
+  await page.keeping;
   const files = await storage.kept();
   if (!files.checkpoint) return;
   try {
@@ -306,12 +314,12 @@ function onEvent(event) {
     case "saved":
       page.files = event.files;
       take.update();
-      storage.keep(event.files);
+      keep(event.files);
       break;
     case "files":
       page.files = event.files;
       if (event.files["model.safetensors"]) useModel(event.files["model.safetensors"]);
-      if (page.state === "stopping") storage.keep(event.files);
+      if (page.state === "stopping") keep(event.files);
       break;
     case "paused":
       setState("paused");

@@ -11,7 +11,7 @@ if (!hasJspi) {
 }
 
 const program = await import("./wgrad_web.js");
-await program.default();
+await program.default({ module_or_path: new URL("wgrad_web_bg.wasm", import.meta.url) });
 
 // Messages get through while the program waits for a promise; on the CPU it never does but for this one.
 const YIELD_EVERY_MS = 40;
