@@ -102,6 +102,15 @@ async function openDevice(wanted) {
   return device;
 }
 
+/// Opens the device that the form asks for, where it is another one.
+async function useDevice() {
+  const wanted = page.form.device.value;
+  if (wanted !== page.opened) await openDevice(wanted);
+  page.opened = wanted;
+}
+
+page.useDevice = useDevice;
+
 function term(tag, content) {
   return Object.assign(document.createElement(tag), { textContent: content });
 }
@@ -181,9 +190,7 @@ async function run(prepare, call) {
     status("loadingData");
     const data = await prepare();
     live.setData(data);
-    const wanted = page.form.device.value;
-    if (wanted !== page.opened) await openDevice(wanted);
-    page.opened = wanted;
+    await useDevice();
     status("preparing");
     const result = await call();
     live.finish(result);
