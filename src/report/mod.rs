@@ -8,6 +8,7 @@ mod axes;
 mod canvas;
 pub mod classify;
 pub mod compare;
+mod contours;
 pub mod csv;
 pub mod curves;
 pub mod grids;

@@ -41,16 +41,22 @@ impl Saved {
         RunConfig::parse(&self.checkpoint.settings, &folder::checkpoint_in(&self.folder))
     }
 
-    /// Checks that only what may change has changed: another network or optimizer has no use for what was saved.
+    /// Checks that only what may change has changed: another network or optimizer has no use for what was saved. The
+    /// epochs cannot be fewer than are done.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first setting that may not change.
+    /// [`Error::Setting`] naming the first setting that may not change so.
     pub fn check(&self, config: &RunConfig) -> Result<()> {
         for (setting, before, now) in self.config()?.differences(&config.named())? {
             if !CHANGEABLE.contains(&setting.as_str()) {
                 let expected = format!("{before}, as the run began; start a new run for another");
                 return Err(Error::setting(setting, expected, now));
             }
+        }
+        let done = self.checkpoint.state.epochs;
+        if config.epochs < done {
+            let expected = format!("at least {done}, which the run has done");
+            return Err(Error::setting("epochs", expected, config.epochs));
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ pub struct FitOptions {
 }
 
 /// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
+/// `observer` is told about every epoch: [`PrintEpochs`](super::PrintEpochs) prints them, `()` keeps silent.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session
@@ -320,6 +321,12 @@ impl<'a> Fit<'a> {
         self.schedule.restore_plateau_states(plateaus)?;
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
             stopping.restore(state.clone());
+        }
+        if *batches > 0 && *epochs >= self.options.epochs {
+            let done = crate::error::so_far(*epochs, *batches);
+            self.observer.warn(&format!(
+                "the run was saved after {done}; it ends with epoch {epochs} now, and those batches are left out"
+            ));
         }
         self.session.restore(&checkpoint.snapshot, *epochs)?;
         (self.epochs, self.batches, self.best) = (*epochs, *batches, best.clone());

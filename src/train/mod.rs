@@ -13,6 +13,7 @@ pub mod lr_find;
 pub mod metrics;
 mod observer;
 pub mod predict;
+mod print;
 pub mod session;
 
 pub use activations::{Activations, activations};
@@ -24,4 +25,5 @@ pub use history::{EpochDiagnostics, History};
 pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
 pub use observer::{EpochReport, Event, LatestBatches, Observer, Outcome};
+pub use print::PrintEpochs;
 pub use session::{EpochMetrics, Session, SessionOptions};

@@ -15,7 +15,7 @@ pub(crate) fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> 
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// What is known at the end of an epoch; a line of `metrics.jsonl`.
+/// What is known at the end of an epoch; a line of `metrics.jsonl`. As text, a row under [`EpochReport::HEADER`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Counted from 1.
@@ -108,6 +108,7 @@ impl fmt::Display for Event {
 }
 
 /// Receives events during a run. Every method does nothing unless written otherwise.
+/// [`PrintEpochs`](super::PrintEpochs) is one that prints them.
 pub trait Observer {
     /// Some of the epoch's training images are done.
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
@@ -166,4 +167,5 @@ pub trait Observer {
     }
 }
 
+/// Keeps silent.
 impl Observer for () {}

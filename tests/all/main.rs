@@ -21,6 +21,7 @@ mod ops;
 mod optim;
 mod optim_more;
 mod optim_steps;
+mod plan;
 mod properties;
 mod report;
 #[cfg(feature = "sanitize")]

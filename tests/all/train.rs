@@ -346,7 +346,7 @@ fn runs_on_the_gpu_are_the_same_however_they_are_cut() {
 #[test]
 fn nothing_is_made_after_the_first_epoch() {
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let (device, _) = Device::select(&wanted).unwrap();
+    let device = Device::select(&wanted).unwrap();
     let (train, test) = images(8 * 4 + 1, 20);
     let mut session = Session::new(&device, &options(&EVERYTHING, &train, &test, 8)).unwrap();
     session.run_epoch(0, &|_| (LR, None), &mut |_| ()).unwrap();
