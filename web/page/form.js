@@ -162,6 +162,7 @@ export class Form {
 
   #networkField() {
     this.layers = element("textarea", { id: "layers-file", placeholder: text("networkFilePlaceholder"), spellcheck: false });
+    this.layers.setAttribute("aria-label", text("networkFile"));
     return element("details", { className: "field" }, element("summary", { textContent: text("networkFile") }), this.layers);
   }
 

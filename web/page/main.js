@@ -87,18 +87,18 @@ function setUpTabs() {
 // ---- the device
 
 async function openDevice(wanted) {
-  const { hasJspi, hasGpu } = await page.trainer.ready;
-  const canUseGpu = hasJspi && hasGpu;
+  const { hasJspi, hasGpu, hasAdapter } = await page.trainer.ready;
+  const canUseGpu = hasJspi && hasAdapter;
   const device = await page.trainer.call("open_device", canUseGpu ? wanted : "cpu");
   page.device = device;
-  $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind}, WebGPU)` : text("cpu");
+  $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind})` : text("cpu");
   $("device-reason").textContent = canUseGpu ? device.reason : "";
   $("device-dot").className = `dot ${device.is_gpu ? "gpu" : "cpu"}`;
   $("device-limits").replaceChildren(...device.limits.flatMap(([name, value]) => [term("dt", name), term("dd", number(value))]));
   $("device-limits").append(term("dt", text("deviceWhy").features), term("dd", device.features.join(", ") || text("deviceWhy").none));
   $("device-details").hidden = !device.is_gpu;
   $("device-notice").hidden = canUseGpu;
-  $("device-notice").textContent = canUseGpu ? "" : text(hasGpu ? "noJspi" : "noGpu");
+  $("device-notice").textContent = canUseGpu ? "" : text(hasAdapter ? "noJspi" : hasGpu ? "noAdapter" : "noGpu");
   return device;
 }
 

@@ -111,4 +111,7 @@ onmessage = ({ data }) => {
   });
 };
 
-postMessage({ ready: true, hasJspi, hasGpu: "gpu" in navigator });
+// A browser may offer WebGPU and have no adapter for it.
+const hasGpu = "gpu" in navigator;
+const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+postMessage({ ready: true, hasJspi, hasGpu, hasAdapter: Boolean(adapter) });
