@@ -24,9 +24,11 @@ mod optim_more;
 mod optim_steps;
 mod plan;
 mod properties;
+mod ranks;
 mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;
 mod shaders;
 mod special;
+mod sweep_ranks;
 mod train;
