@@ -30,6 +30,14 @@ impl Ranks {
         let world = dist::mpi::World::join()?;
         let comm = world.as_ref().map(dist::mpi::World::comm);
         let (rank, size) = comm.map_or((0, 1), |comm| (comm.rank(), comm.size()));
+        if size > 1 {
+            // Unwinding would shut MPI down in order, which waits for the others, which wait for this rank.
+            let report = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                report(panic);
+                std::process::abort();
+            }));
+        }
         Ok(Ranks { world, rank, size, is_shared: false })
     }
 
