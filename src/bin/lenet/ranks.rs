@@ -24,7 +24,7 @@ impl Ranks {
     /// Joins the ranks that the program was started as.
     ///
     /// # Errors
-    /// [`Error::Setting`] where they cannot reach each other: the program was built without MPI, or for another one.
+    /// [`Error::Unsupported`] where they cannot reach each other: the program was built without MPI, or for another one.
     #[cfg(feature = "mpi")]
     pub fn join() -> Result<Ranks> {
         let world = dist::mpi::World::join()?;
@@ -44,13 +44,13 @@ impl Ranks {
     /// Joins the ranks that the program was started as.
     ///
     /// # Errors
-    /// [`Error::Setting`] where they cannot reach each other: the program was built without MPI, or for another one.
+    /// [`Error::Unsupported`] where they cannot reach each other: the program was built without MPI, or for another one.
     #[cfg(not(feature = "mpi"))]
     pub fn join() -> Result<Ranks> {
         match dist::launched_ranks() {
             Some(size @ 2..) => {
-                let expected = "a build with MPI (cargo build --release --features mpi) to be started by mpirun";
-                Err(crate::options::usage("ranks", expected, &format!("{size} processes of a build without")))
+                let reason = "it is without MPI; build it with: cargo build --release --features mpi".to_owned();
+                Err(dist::not_together(size, "this build", reason))
             }
             _ => Ok(Ranks { rank: 0, size: 1, is_shared: false }),
         }
