@@ -154,6 +154,46 @@ refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}
 refused "at least 9 batches a step" "${mpirun[@]}" -n 9 "$lenet" "${train[@]}"
 refused "each of them is alone" env PMI_SIZE=3 "$lenet" "${train[@]}"
 
+# Two hosts: network namespaces that reach each other by TCP alone. It takes root and iproute2.
+hosts_down() {
+    local number
+    for number in 1 2; do ip netns del "wgrad-$number" 2>/dev/null || true; done
+    ip link del wgrad-bridge 2>/dev/null || true
+}
+hosts_up() {
+    local number
+    ip link add wgrad-bridge type bridge && ip link set wgrad-bridge up || return 1
+    for number in 1 2; do
+        ip netns add "wgrad-$number" &&
+            ip link add "wgrad-veth$number" type veth peer name eth0 netns "wgrad-$number" &&
+            ip link set "wgrad-veth$number" master wgrad-bridge up &&
+            ip -n "wgrad-$number" addr add "10.77.0.$number/24" dev eth0 &&
+            ip -n "wgrad-$number" link set eth0 up && ip -n "wgrad-$number" link set lo up || return 1
+    done
+}
+echo "Two hosts that reach each other by TCP:"
+if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && mpirun --version 2>/dev/null | grep -q 'Open MPI' && hosts_up 2>/dev/null; then
+    trap 'hosts_down; rm -rf "$place"' EXIT
+    # What mpirun starts its daemons with, in place of ssh.
+    cat >"$place/agent" <<'AGENT'
+#!/bin/sh
+host="$1"
+shift
+exec ip netns exec "wgrad-${host##*.}" sh -c "$*"
+AGENT
+    chmod +x "$place/agent"
+    network=(--mca btl tcp,self --mca btl_tcp_if_include 10.77.0.0/24 --mca oob_tcp_if_include 10.77.0.0/24)
+    hosts=(ip netns exec wgrad-1 "${mpirun[@]}" --mca plm_rsh_agent "$place/agent" "${network[@]}" --host 10.77.0.1:2,10.77.0.2:2)
+    timeout 120 "${hosts[@]}" -n 4 -x WGRAD_THREADS "$lenet" train "${data[@]}" "${tiny[@]}" --device cpu --out "$place/hosts" \
+        >"$place/out" 2>&1 || { cat "$place/out"; fail "training on two hosts"; }
+    digest "$(run_in "$place/hosts")" | diff "$place/plain" - || fail "two hosts of two ranks differ from one process"
+    hosts_down
+    echo "  two hosts of two ranks: the bytes of one process"
+else
+    hosts_down 2>/dev/null || true
+    echo "  not tested: it takes root, iproute2 and Open MPI"
+fi
+
 echo "Sweeps over ranks:"
 cat >"$place/space.toml" <<TOML
 [search]
