@@ -8,7 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 quick="${1:-}"
 
-has_mpi() { command -v mpicc mpirun >/dev/null && { [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || ldconfig -p | grep -q libclang; }; }
+has_libclang() { [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || ldconfig -p | grep -q libclang; }
+has_mpi() { command -v mpicc >/dev/null && command -v mpirun >/dev/null && has_libclang; }
 
 if ! has_mpi; then
     if ! command -v apt-get >/dev/null; then
