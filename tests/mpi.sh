@@ -4,6 +4,8 @@
 # and libclang with apt-get where they are missing, and ends with 77 where it cannot.
 #
 #   tests/mpi.sh [quick]     quick leaves out the GPU and most kills
+#
+# WGRAD_LENET names a build with the feature `mpi` to test in place of making one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 quick="${1:-}"
@@ -30,8 +32,11 @@ if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
 fi
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}" WGRAD_THREADS=1
 
-cargo build --quiet --features mpi --bin lenet
-lenet="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lenet"
+lenet="${WGRAD_LENET:-}"
+if [ -z "$lenet" ]; then
+    cargo build --quiet --features mpi --bin lenet
+    lenet="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lenet"
+fi
 place="$(mktemp -d)"
 trap 'rm -rf "$place"' EXIT
 # A copy, so that a build in between changes nothing.
