@@ -44,7 +44,9 @@ cp "$lenet" "$place/lenet"
 lenet="$place/lenet"
 data=(--data "$PWD/data/fashion-mnist")
 # 300 images: four steps of 8 batches of 8, and one of 6 of which the last is short.
-tiny=(--train-limit 300 --val-limit 120 --test-limit 90 --batch-size 8 --accumulate 8 --epochs 2 --seed 3 --lr 0.05 --no-report --quiet)
+base=(--val-limit 120 --test-limit 90 --batch-size 8 --accumulate 8 --seed 3 --no-report --quiet)
+images=(--train-limit 300)
+tiny=("${base[@]}" "${images[@]}" --epochs 2 --lr 0.05)
 
 fail() {
     echo "FAILED: $*" >&2
@@ -71,32 +73,33 @@ digest() {
 same() {
     local name="$1" counts="$2" number
     shift 2
-    ranks 0 train "${data[@]}" "${tiny[@]}" "$@" --out "$place/$name-0" >/dev/null
+    ranks 0 train "${data[@]}" "${base[@]}" "$@" --out "$place/$name-0" >/dev/null
     digest "$(run_in "$place/$name-0")" >"$place/$name"
     for number in $counts; do
-        ranks "$number" train "${data[@]}" "${tiny[@]}" "$@" --out "$place/$name-$number" >"$place/out" 2>&1 || { cat "$place/out"; fail "$name on $number ranks"; }
+        ranks "$number" train "${data[@]}" "${base[@]}" "$@" --out "$place/$name-$number" >"$place/out" 2>&1 || { cat "$place/out"; fail "$name on $number ranks"; }
         digest "$(run_in "$place/$name-$number")" | diff "$place/$name" - || fail "$name: $number ranks differ from one process"
     done
     echo "  $name: $counts ranks, the bytes of one process"
 }
 
 echo "The same bytes on any number of ranks:"
-same plain "1 2 3 4 8" --device cpu
-same everything "2 3 8" --device cpu --batch-norm --dropout 0.3 --shift 2 --clip-norm 0.5 --clip-value 0.05 --l1 1e-4 --l2 1e-3
-same plateau "2 4" --device cpu --scheduler plateau --plateau-patience 0 --plateau-threshold 0.5 --optimizer adam
-same resnet "3" --device cpu --model resnet20 --dataset fashion-mnist --train-limit 64 --epochs 1
+short=("${images[@]}" --epochs 2 --lr 0.05)
+same plain "1 2 3 4 8" --device cpu "${short[@]}"
+same everything "2 3 8" --device cpu "${short[@]}" --batch-norm --dropout 0.3 --shift 2 --clip-norm 0.5 --clip-value 0.05 --l1 1e-4 --l2 1e-3
+same plateau "2 4" --device cpu "${images[@]}" --epochs 3 --lr 0.002 --scheduler plateau --patience 0 --threshold 0.5 --optimizer adam
+same resnet "3" --device cpu --network resnet20 --train-limit 64 --epochs 1
 if [ "$quick" != quick ]; then
-    same gpu "2 3" --device gpu --batch-norm --dropout 0.3 --clip-norm 0.5
+    same gpu "2 3" --device gpu "${short[@]}" --batch-norm --dropout 0.3 --clip-norm 0.5
 fi
 
 echo "A killed rank ends all, and the run resumes with another number of ranks:"
-long=(--device cpu --batch-norm --dropout 0.3 --epochs 14 --no-early-stopping)
+long=(--device cpu "${images[@]}" --lr 0.05 --batch-norm --dropout 0.3 --epochs 14 --no-early-stopping)
 same long "" "${long[@]}"
 kills=$([ "$quick" = quick ] && echo 2 || echo 5)
 RANDOM=11
 for kill in $(seq "$kills"); do
     out="$place/kill-$kill"
-    "${mpirun[@]}" -n 3 "$lenet" train "${data[@]}" "${tiny[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
+    "${mpirun[@]}" -n 3 "$lenet" train "${data[@]}" "${base[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
     job=$!
     sleep "$((RANDOM % 3)).$((RANDOM % 10))"
     mapfile -t processes < <(pgrep -f "^$lenet train .*--out $out" || true)
@@ -119,7 +122,7 @@ done
 
 echo "A stopped run is saved, and a slow rank only waited for:"
 out="$place/stopped"
-"${mpirun[@]}" -n 2 "$lenet" train "${data[@]}" "${tiny[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
+"${mpirun[@]}" -n 2 "$lenet" train "${data[@]}" "${base[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
 job=$!
 until [ -e "$(run_in "$out")checkpoint" ]; do sleep 0.05; done
 kill -TERM "$(pgrep -f "^$lenet train .*--out $out" | head -1)" 2>/dev/null || true
