@@ -87,7 +87,7 @@ short=("${images[@]}" --epochs 2 --lr 0.05)
 same plain "1 2 3 4 8" --device cpu "${short[@]}"
 same everything "2 3 8" --device cpu "${short[@]}" --batch-norm --dropout 0.3 --shift 2 --clip-norm 0.5 --clip-value 0.05 --l1 1e-4 --l2 1e-3
 same plateau "2 4" --device cpu "${images[@]}" --epochs 3 --lr 0.002 --scheduler plateau --patience 0 --threshold 0.5 --optimizer adam
-same resnet "3" --device cpu --network resnet20 --train-limit 64 --epochs 1
+same resnet "3" --device cpu --network resnet --train-limit 48 --epochs 1
 if [ "$quick" != quick ]; then
     same gpu "2 3" --device gpu "${short[@]}" --batch-norm --dropout 0.3 --clip-norm 0.5
 fi
