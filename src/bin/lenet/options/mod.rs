@@ -2,6 +2,7 @@
 //! made from the library's settings ([`settings`]); what is not given keeps its default or what `--config` says.
 
 mod settings;
+pub mod tips;
 
 use std::path::PathBuf;
 
