@@ -41,7 +41,7 @@ impl Lab {
              of 1 would without momentum. Where the loss curves more than two over that rate, steps overshoot the valley by \
              more than they gain, and the loss jumps. A jump can push every unit of a layer to where its ReLU gives 0 for \
              every image. Then no gradient comes back, the logits are the same for all images, and the loss stays at ln 10 = \
-             2.303 for good: the network is dead. Whether that happens is a matter of the seed; PyTorch does the same at these \
+             2.303 for good: the network is dead. When that happens is a matter of the seed; PyTorch does the same at these \
              settings. What shows it early: the validation loss, which is at its lowest after a few epochs and far above \
              that of the smaller rate; the share of dead units, which grows from epoch to epoch (diagnostics.jsonl and \
              the report have it); the warning; and the range test below, which takes seconds.",
