@@ -79,7 +79,7 @@ same() {
         ranks "$number" train "${data[@]}" "${base[@]}" "$@" --out "$place/$name-$number" >"$place/out" 2>&1 || { cat "$place/out"; fail "$name on $number ranks"; }
         digest "$(run_in "$place/$name-$number")" | diff "$place/$name" - || fail "$name: $number ranks differ from one process"
     done
-    echo "  $name: $counts ranks, the bytes of one process"
+    [ -z "$counts" ] || echo "  $name: $counts ranks, the bytes of one process"
 }
 
 echo "The same bytes on any number of ranks:"

@@ -30,5 +30,4 @@ mod report;
 mod sanitize;
 mod shaders;
 mod special;
-mod sweep_ranks;
 mod train;
