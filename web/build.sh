@@ -24,7 +24,9 @@ use_debian() {
     dpkg -s "${packages[@]}" >/dev/null 2>&1 ||
         { as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends "${packages[@]}"; } ||
         return 1
-    linker="$(command -v wasm-ld)" || return 1
+    # rustup's own linker is the one that this was tried with; Debian's is older.
+    linker="$(find "$(rustc --print sysroot)" -name rust-lld -type f 2>/dev/null | head -n1)"
+    linker="${linker:-$(command -v wasm-ld)}"
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$linker"
     cargo=(/usr/bin/cargo)
