@@ -30,4 +30,5 @@ mod report;
 mod sanitize;
 mod shaders;
 mod special;
+mod sweep_ranks;
 mod train;
