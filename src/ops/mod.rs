@@ -5,6 +5,7 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases/`.
 
+pub(crate) mod batch;
 pub(crate) mod cpu;
 mod custom;
 pub(crate) mod data;
@@ -30,6 +31,7 @@ pub use tensor::tensor_stats::{HISTOGRAM_BINS, STATS_COLUMNS, histogram_edges};
 use crate::graph::Vjp;
 use crate::tensor::TensorType;
 use crate::{Error, Result, Value};
+use batch::BatchForm;
 use cpu::{CpuContext, Float};
 use data::{augment, gather, metrics};
 use kernel::{Cost, DispatchContext, Dispatches, Shader};
@@ -58,6 +60,11 @@ pub(crate) trait Operation {
             "an operation with a gradient",
             format!("{} inputs to differentiate by", vjp.inputs.len()),
         ))
+    }
+
+    /// How the op acts along the batch axis; `None` where it needs all of the batch at once, or nobody has said.
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        None
     }
 
     /// Floating-point operations of one run.
@@ -181,6 +188,9 @@ impl Operation for Op {
     }
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
         delegate!(self, op => op.vjp(vjp))
+    }
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        delegate!(self, op => op.batch_form(inputs, outputs))
     }
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         delegate!(self, op => op.flops(inputs, outputs))

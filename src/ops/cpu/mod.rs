@@ -14,5 +14,5 @@ pub(crate) mod threads;
 pub(crate) mod transpose;
 pub(crate) mod unroll;
 
-pub(crate) use context::{CpuContext, Memory, Operands};
+pub(crate) use context::{CpuContext, Memory, Operands, elem_bytes};
 pub use float::Float;

@@ -56,8 +56,8 @@ pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Ve
 /// The sums of `count` rows of partial sums as long as `total`: `body(index, partial)` adds row `index` to zeros, in
 /// parallel, and rows are added up in order.
 pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize, &mut [F]) + Send + Sync) {
-    total.fill(F::ZERO);
     if count <= 1 {
+        total.fill(F::ZERO);
         return (0..count).for_each(|index| simd(|| body(index, total)));
     }
     scratch::with(count * total.len(), |partials: &mut [F]| {
@@ -67,11 +67,19 @@ pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize
                 body(index, partial);
             });
         });
-        simd(|| {
-            for partial in partials.chunks_exact(total.len()) {
-                total.iter_mut().zip(partial).for_each(|(total, &partial)| *total += partial);
-            }
-        });
+        sum_rows(partials, total);
+    });
+}
+
+/// `total` = the sum of the rows of `partials`, added in order.
+pub fn sum_rows<F: Float>(partials: &[F], total: &mut [F]) {
+    let (len, rows) = (total.len(), partials.len() / total.len().max(1));
+    for_chunks(total, CHUNK_ELEMS, rows, |index, total| {
+        let first = index * CHUNK_ELEMS;
+        total.copy_from_slice(&partials[first..first + total.len()]);
+        for row in partials.chunks_exact(len).skip(1) {
+            total.iter_mut().zip(&row[first..]).for_each(|(total, &partial)| *total += partial);
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! Batches out of a data set that lies on the device as bytes, normalised on the way.
 
 use crate::graph::{Graph, NodeKind, Value};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -147,10 +148,11 @@ impl Operation for Gather {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (first, second) = (ctx.u8(0), ctx.u8(1));
         let (labels, permutation, start) = (ctx.u32(2), ctx.u32(3), ctx.u32(4)[0] as usize);
+        let first_row = ctx.first_row;
         let (batch, batch_labels) = (ctx.output(0), ctx.output_u32(1));
         let source = self.source(&ctx.inputs[0], &ctx.inputs[1]);
         let image_of = |row: usize| {
-            let position = (start.min(permutation.len()) + row).min(permutation.len() - 1);
+            let position = (start.min(permutation.len()) + first_row + row).min(permutation.len() - 1);
             (permutation[position] as usize).min(source.num_images - 1)
         };
         for (row, label) in batch_labels.iter_mut().enumerate() {
@@ -173,6 +175,10 @@ impl Operation for Gather {
                 }
             }
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new(vec![Along::Whole; inputs.len()], vec![Along::Rows; outputs.len()])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -2,6 +2,7 @@
 //! never stored, the backward draws it again, and CPU and GPU draw the same bits.
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -77,21 +78,30 @@ impl Operation for Dropout {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, step, y) = (ctx.float(0), ctx.u32(1)[0], ctx.output(0));
+        let first = ctx.first_elem(0);
         let (keep_below, scale) = (self.keep_below(), F::from_f64(self.scale()));
         let key = key(self.seed);
         parallel::for_chunks(y, PIECE_ELEMS, COST, |piece, y| {
             let start = piece * PIECE_ELEMS;
-            // The shader counts in u32, as all sizes on a device are.
-            let blocks = (0u32..).map(|block| (start / WORDS) as u32 + block);
-            let elements = y.chunks_mut(WORDS).zip(x[start..].chunks(WORDS));
-            for (block, (y, x)) in blocks.zip(elements) {
-                let words = philox4x32([block, self.layer, step, 0], key);
-                for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
+            let (mut y, mut x, mut at) = (y, &x[start..], first + start);
+            while !y.is_empty() {
+                // Where rows are short, the first words of a block may be of rows before.
+                let (block, skipped) = (at / WORDS, at % WORDS);
+                // The shader counts in u32, as all sizes on a device are.
+                let words = philox4x32([block as u32, self.layer, step, 0], key);
+                let len = (WORDS - skipped).min(y.len());
+                let (block, rest) = y.split_at_mut(len);
+                for ((y, &x), &word) in block.iter_mut().zip(x).zip(&words[skipped..]) {
                     // A product in either case: an element that is not finite is not hidden by being dropped.
                     *y = x * if word < keep_below { scale } else { F::ZERO };
                 }
+                (y, x, at) = (rest, &x[len..], at + len);
             }
         });
+    }
+
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new([Along::Rows, Along::Whole], [Along::Rows])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -3,6 +3,7 @@
 use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
 use crate::Result;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -206,6 +207,10 @@ impl Operation for MaxPool2d {
         });
     }
 
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let (input, output) = (&ctx.inputs[0].shape, &ctx.outputs[0].shape);
         let (params, entry_point) = self.launch(["forward", "forward_2x2"], input, output, output.num_elems());
@@ -285,6 +290,10 @@ impl Operation for MaxPool2dBackward {
         let (grad, indices, out) = (ctx.float(0), ctx.u32(1), ctx.output(0));
         let [_, _, rows, columns] = ctx.dims(0);
         self.spread(grad, indices, rows * columns, out);
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

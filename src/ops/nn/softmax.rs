@@ -3,6 +3,7 @@
 //! For a loss over class indices use [`Graph::cross_entropy`], which fuses the logarithm with the choice of the class.
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -234,6 +235,10 @@ impl Operation for Softmax {
         });
     }
 
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[0].shape, self.axis);
         Ok(rows.dispatch(self.function, ["rows", "groups"], &[Binding::Input(0), Binding::Output(0)]).into())
@@ -292,6 +297,10 @@ impl Operation for SoftmaxBackward {
                 backward_slab(function, rows, grad, y, grad_input);
             }
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

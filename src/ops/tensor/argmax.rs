@@ -1,6 +1,7 @@
 //! Where the largest value along an axis is (`torch.argmax`): predictions from logits.
 
 use crate::graph::{Graph, Value};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -79,6 +80,10 @@ impl Operation for Argmax {
                 *y = to_u32(best_at);
             }
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

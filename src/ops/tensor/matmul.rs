@@ -3,6 +3,7 @@
 
 use super::strided::Strided;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::gemm::{Matrix, Store, gemm};
 use crate::ops::cpu::skinny::{self, Skinny};
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -246,6 +247,22 @@ impl Operation for Matmul {
                 }
             }
         });
+    }
+
+    /// A product of two matrices whose first operand is transposed sums over the batch: a weight's gradient.
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let output = &outputs[0].shape;
+        let is_plain = inputs.len() == 2 && self.activation == Activation::None && !self.trans_b;
+        match (output.rank(), self.trans_a) {
+            (2, false) => {
+                let along = [Along::Rows, Along::Whole, Along::Whole];
+                BatchForm::new(&along[..inputs.len()], [Along::Rows])
+            }
+            (2, true) if is_plain => BatchForm::new([Along::Rows; 2], [Along::Sum]),
+            (2, true) => None,
+            // The bias has one dimension, so it is the same for all matrices.
+            _ => BatchForm::broadcast(inputs, outputs),
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -2,6 +2,7 @@
 
 use super::strided::{MAX_RANK, Strided};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -164,6 +165,14 @@ impl Operation for Reduce {
                 *y = self.combine(x, base, &reduced, 0..num_reduced) * scale;
             }
         });
+    }
+
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        match (self.axes.contains(&0), self.function) {
+            (false, _) => BatchForm::new([Along::Rows], [Along::Rows]),
+            (true, ReduceFunction::Sum) => BatchForm::new([Along::Rows], [Along::Sum]),
+            (true, ReduceFunction::Mean | ReduceFunction::Max) => None,
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

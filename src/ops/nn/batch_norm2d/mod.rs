@@ -8,6 +8,7 @@ mod gpu;
 pub(crate) use gpu::SHADER;
 
 use crate::graph::{Graph, NodeKind, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
@@ -211,6 +212,12 @@ impl Operation for BatchNormEval {
         cpu::eval(self, ctx);
     }
 
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let mut along = vec![Along::Whole; inputs.len()];
+        along[0] = Along::Rows;
+        BatchForm::new(along, [Along::Rows])
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         Ok(gpu::eval(self, ctx))
     }
@@ -253,6 +260,16 @@ impl Operation for BatchNormBackward {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         cpu::backward(self, ctx);
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let mut along = vec![Along::Whole; inputs.len()];
+        along[..2].fill(Along::Rows);
+        match self.statistics {
+            // The gradient by an image needs sums over all.
+            Statistics::Batch => None,
+            Statistics::Running => BatchForm::new(along, [Along::Rows, Along::Sum, Along::Sum]),
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -4,6 +4,7 @@
 //! it; elsewhere the pooled gradient is scattered over its plane first and then handled as without pooling.
 
 use super::{Conv2d, Geometry, check_grad, cpu, gpu};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, Pooled};
 use crate::ops::cpu::{CpuContext, Float, parallel, scratch};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
@@ -105,6 +106,15 @@ impl Operation for Conv2dPooledBackward {
                 cpu::grad_input(&geometry, full, weight, grad_input);
             }
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let along = [Along::Rows, Along::Rows, Along::Rows, Along::Whole];
+        let mut by_output = vec![Along::Sum; outputs.len()];
+        if self.has_input {
+            by_output[self.input_output()] = Along::Rows;
+        }
+        BatchForm::new(&along[..inputs.len()], by_output)
     }
 
     /// The pooling's dispatch into scratch, then the convolution's from there.

@@ -11,6 +11,7 @@ mod gpu;
 pub(crate) use gpu::SHADER;
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
@@ -119,6 +120,16 @@ impl Operation for ClassLoss {
         cpu::forward(self, ctx);
     }
 
+    fn batch_form(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let inputs = [Along::Rows, Along::Rows, Along::Whole];
+        match self.attributes.reduction {
+            Reduction::None => BatchForm::new(inputs, [Along::Rows]),
+            Reduction::Sum => BatchForm::new(inputs, vec![Along::Sum; outputs.len()]),
+            // Divides by what is known when all rows have been seen.
+            Reduction::Mean => None,
+        }
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         Ok(gpu::forward(self, ctx))
     }
@@ -176,6 +187,12 @@ impl Operation for ClassLossBackward {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         cpu::backward(&self.0, ctx);
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let grad = if self.0.attributes.reduction == Reduction::None { Along::Rows } else { Along::Whole };
+        let along = [Along::Rows, Along::Rows, Along::Whole, grad, Along::Whole];
+        BatchForm::new(&along[..inputs.len()], [Along::Rows])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

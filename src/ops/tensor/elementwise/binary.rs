@@ -3,6 +3,7 @@
 use super::BinaryFunction::{self, *};
 use super::{Side, launch};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
 use crate::ops::tensor::strided::{MAX_RANK, Strided};
@@ -45,6 +46,10 @@ impl Operation for Binary {
                 }
             });
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::broadcast(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -105,6 +110,10 @@ impl Operation for BinaryBackward {
                 }
             });
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::broadcast(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

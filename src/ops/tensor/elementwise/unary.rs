@@ -3,6 +3,7 @@
 use super::UnaryFunction::{self, *};
 use super::launch;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
 use crate::ops::tensor::strided::Strided;
@@ -57,6 +58,10 @@ impl Operation for Unary {
                 *y = function.value(x);
             }
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -127,6 +132,10 @@ impl Operation for UnaryBackward {
             Relu => for_gradients(operands, |grad, at| Relu.gradient(grad, at)),
             function => for_gradients(operands, |grad, at| function.gradient(grad, at)),
         }
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

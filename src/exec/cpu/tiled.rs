@@ -1,0 +1,404 @@
+//! A plan laid out to run in stages (`schedule.rs`): where each value lies, and the run of a segment.
+//!
+//! A value that only one segment knows lies in working memory of the thread that computes it, for as many images as
+//! are computed at a time. Others have memory of their own, which they share with values of other stages. A sum over
+//! images has a partial sum for each group of images; they are added up in the groups' order when all are there, so the
+//! number of threads does not matter.
+
+use std::collections::HashMap;
+
+use super::memory::Block;
+use super::op::{ReadyOp, check_apart};
+use super::schedule::{Home, Homes, MOST_OPERANDS, Segment, Stage, stages};
+use super::{Shared, Sources};
+use crate::exec::StepTable;
+use crate::graph::plan::{Operand, Plan, Step, Storage};
+use crate::ops::batch::{Along, BatchForm};
+use crate::ops::cpu::{CpuContext, Float, Memory, Operands, elem_bytes, parallel, scratch, threads};
+use crate::ops::{Op, Operation};
+use crate::tensor::{DType, TensorType};
+
+/// A plan in stages.
+pub(super) struct Tiled {
+    stages: Vec<ReadyStage>,
+    /// Memory of values that more than one stage knows.
+    blocks: Vec<Block>,
+    /// Where a plan's slots are in the end.
+    slots: HashMap<usize, usize>,
+    /// Owns the partial sums.
+    _partials: Vec<Block>,
+}
+
+enum ReadyStage {
+    Op(Box<ReadyOp>),
+    Segment(ReadySegment),
+}
+
+struct ReadySegment {
+    ops: Vec<TiledOp>,
+    batch_size: usize,
+    /// Images at a time.
+    images: usize,
+    /// Bytes of working memory that a thread needs.
+    scratch_bytes: usize,
+    sums: Vec<PartialSums>,
+}
+
+/// An op in a segment, with the types it has on a whole group of images and on the last one.
+struct TiledOp {
+    op: Op,
+    types: [(Vec<TensorType>, Vec<TensorType>); 2],
+    inputs: Vec<Place>,
+    outputs: Vec<Place>,
+}
+
+/// Where an operand lies.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The same for all images.
+    Whole(Memory),
+    /// Rows of a value of the whole batch, of so many elements each.
+    Rows(Memory, usize),
+    /// In the thread's working memory, from a byte on, rows of so many elements.
+    Local { start: usize, row_elems: usize, dtype: DType },
+    /// A row of partial sums of so many elements for each group.
+    Partial(Memory, usize),
+}
+
+/// A sum over groups of images.
+struct PartialSums {
+    partials: Memory,
+    total: Memory,
+}
+
+impl Tiled {
+    /// `None` where there is nothing to run image by image.
+    pub fn new<F: Float>(plan: &Plan, shared: &Shared, most_images: Option<usize>) -> Option<Tiled> {
+        let steps = &plan.steps;
+        let homes = Homes::of(steps);
+        let stages = stages(steps, &homes);
+        if !stages.iter().any(|stage| matches!(stage, Stage::Segment(_))) {
+            return None;
+        }
+        let lives = Lives::of(plan, &homes, &stages);
+        let (blocks, block_of) = place_blocks::<F>(steps, &lives);
+        let slots = homes.last.iter().filter_map(|(&slot, home)| Some((slot, *block_of.get(home)?))).collect();
+        let layout = Layout { steps, homes: &homes, shared, lives: &lives, blocks: &blocks, block_of: &block_of };
+        let mut partials = Vec::new();
+        let ready = |(index, stage): (usize, Stage)| match stage {
+            Stage::Op(step) => ReadyStage::Op(Box::new(ReadyOp::new::<F>(step, &steps[step], &layout))),
+            Stage::Segment(segment) => {
+                ReadyStage::Segment(layout.segment::<F>(index, &segment, most_images, &mut partials))
+            }
+        };
+        let stages = stages.into_iter().enumerate().map(ready).collect();
+        Some(Tiled { stages, blocks, slots, _partials: partials })
+    }
+
+    /// The block of what a slot of the plan holds after a run, where other than one segment knows it.
+    pub fn slot(&mut self, slot: usize) -> Option<&mut Block> {
+        self.slots.get(&slot).map(|&block| &mut self.blocks[block])
+    }
+
+    /// Runs the plan once, under row `row` of the table.
+    ///
+    /// # Safety
+    /// As [`ReadyOp::run`], for all operands.
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    pub unsafe fn run<F: Float>(&mut self, table: &StepTable, row: usize) {
+        for stage in &mut self.stages {
+            match stage {
+                ReadyStage::Op(op) if !table.is_on(op.guard, row) => {}
+                // SAFETY: by the contract.
+                ReadyStage::Op(op) => unsafe { op.run::<F>() },
+                // SAFETY: by the contract.
+                ReadyStage::Segment(segment) => unsafe { segment.run::<F>() },
+            }
+        }
+    }
+}
+
+impl ReadySegment {
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    /// # Safety
+    /// As [`Tiled::run`].
+    unsafe fn run<F: Float>(&self) {
+        threads::run(self.batch_size.div_ceil(self.images), |group| {
+            scratch::with(self.scratch_bytes.div_ceil(size_of::<scratch::Line>()), |lines: &mut [scratch::Line]| {
+                let room = Memory::room(lines);
+                for op in &self.ops {
+                    // SAFETY: by the contract; other groups use other rows and other partial sums, and other threads
+                    // other working memory.
+                    unsafe { op.run::<F>(self, group, room) };
+                }
+            });
+        });
+        for sums in &self.sums {
+            // SAFETY: all tasks are done, and the two are of this executor and apart.
+            let (partials, total) = unsafe { (sums.partials.read::<F>(), sums.total.write::<F>()) };
+            parallel::sum_rows(partials, total);
+        }
+    }
+}
+
+impl TiledOp {
+    #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+    /// # Safety
+    /// No other thread runs this group meanwhile, and `room` is this thread's alone.
+    unsafe fn run<F: Float>(&self, segment: &ReadySegment, group: usize, room: Memory) {
+        let first_row = group * segment.images;
+        let rows = segment.images.min(segment.batch_size - first_row);
+        let (input_types, output_types) = &self.types[usize::from(rows < segment.images)];
+        let at = |place: &Place| match *place {
+            Place::Whole(memory) => memory,
+            Place::Rows(memory, row_elems) => memory.part::<F>(first_row * row_elems, rows * row_elems),
+            Place::Local { start, row_elems, dtype } => room.carve::<F>(start, rows * row_elems, dtype),
+            Place::Partial(memory, elems) => memory.part::<F>(group * elems, elems),
+        };
+        let mut memory = [room; 2 * MOST_OPERANDS];
+        let (inputs, outputs) = memory.split_at_mut(MOST_OPERANDS);
+        let (inputs, outputs) = (&mut inputs[..self.inputs.len()], &mut outputs[..self.outputs.len()]);
+        inputs.iter_mut().zip(&self.inputs).for_each(|(memory, place)| *memory = at(place));
+        outputs.iter_mut().zip(&self.outputs).for_each(|(memory, place)| *memory = at(place));
+        let mut taken = [false; MOST_OPERANDS];
+        let operands = Operands { input_types, output_types, inputs, outputs, updates: &[], first_row };
+        // SAFETY: by the contract; values of a segment that live at a time lie apart.
+        let mut ctx = unsafe { CpuContext::<F>::new(operands, &mut taken[..self.outputs.len()]) };
+        self.op.run(&mut ctx);
+    }
+}
+
+/// The stages in which values are known.
+struct Lives {
+    /// The first and the last stage of each value, the last being `usize::MAX` for what a run gives.
+    stages: HashMap<Home, (usize, usize)>,
+    /// Values in the order in which they are made.
+    order: Vec<(Home, TensorType)>,
+    /// The values that lie in one segment's working memory.
+    local: HashMap<Home, usize>,
+}
+
+impl Lives {
+    fn of(plan: &Plan, homes: &Homes, stages: &[Stage]) -> Lives {
+        let mut lives = Lives { stages: HashMap::new(), order: Vec::new(), local: HashMap::new() };
+        for (index, stage) in stages.iter().enumerate() {
+            for &step in stage.steps() {
+                for (output, &home) in homes.outputs[step].iter().enumerate() {
+                    if let Home::Value { .. } = home {
+                        lives.stages.insert(home, (index, index));
+                        lives.order.push((home, plan.steps[step].outputs[output].ty.clone()));
+                    }
+                }
+                for home in &homes.inputs[step] {
+                    if let Some((_, last)) = lives.stages.get_mut(home) {
+                        *last = index;
+                    }
+                }
+            }
+        }
+        for operand in plan.outputs.values() {
+            if let Storage::Slot(slot) = operand.storage
+                && let Some((_, last)) = lives.stages.get_mut(&homes.last[&slot])
+            {
+                *last = usize::MAX;
+            }
+        }
+        for (index, stage) in stages.iter().enumerate() {
+            let Stage::Segment(segment) = stage else { continue };
+            for &step in &segment.steps {
+                let form = form(&plan.steps[step]);
+                let local = homes.outputs[step].iter().zip(&form.outputs).filter(|(home, along)| {
+                    **along == Along::Rows && lives.stages.get(home) == Some(&(index, index))
+                });
+                lives.local.extend(local.map(|(&home, _)| (home, index)));
+            }
+        }
+        lives
+    }
+}
+
+impl Stage {
+    fn steps(&self) -> &[usize] {
+        match self {
+            Stage::Op(step) => std::slice::from_ref(step),
+            Stage::Segment(segment) => &segment.steps,
+        }
+    }
+}
+
+fn form(step: &Step) -> BatchForm {
+    step.op.batch_form(&step.input_types(), &step.output_types()).expect("steps in segments have a form")
+}
+
+/// Memory for the values that are not local, shared by those whose stages do not meet.
+fn place_blocks<F: Float>(steps: &[Step], lives: &Lives) -> (Vec<Block>, HashMap<Home, usize>) {
+    /// Memory to be, and the last stage that uses it so far.
+    struct Room {
+        dtype: DType,
+        num_elems: usize,
+        last: usize,
+    }
+    let (mut rooms, mut block_of): (Vec<Room>, _) = (Vec::new(), HashMap::new());
+    debug_assert!(lives.order.len() <= steps.iter().map(|step| step.outputs.len()).sum());
+    for (home, ty) in lives.order.iter().filter(|(home, _)| !lives.local.contains_key(home)) {
+        let ((first, last), num_elems) = (lives.stages[home], ty.shape.num_elems());
+        let free = rooms.iter().enumerate().filter(|(_, room)| room.dtype == ty.dtype && room.last < first);
+        let fitting = free.min_by_key(|(_, room)| (room.num_elems < num_elems, room.num_elems.abs_diff(num_elems)));
+        let block = match fitting {
+            Some((block, _)) => block,
+            None => {
+                rooms.push(Room { dtype: ty.dtype, num_elems: 0, last: 0 });
+                rooms.len() - 1
+            }
+        };
+        rooms[block].num_elems = rooms[block].num_elems.max(num_elems);
+        rooms[block].last = last;
+        block_of.insert(*home, block);
+    }
+    let blocks = rooms.iter().map(|room| Block::zeros::<F>(room.dtype, room.num_elems)).collect();
+    (blocks, block_of)
+}
+
+/// What the places of operands follow from.
+struct Layout<'a> {
+    steps: &'a [Step],
+    homes: &'a Homes,
+    shared: &'a Shared<'a>,
+    lives: &'a Lives,
+    blocks: &'a [Block],
+    block_of: &'a HashMap<Home, usize>,
+}
+
+impl Layout<'_> {
+    /// The memory of an operand that is not local.
+    fn memory(&self, home: Home, operand: &Operand) -> Memory {
+        let memory = match home {
+            Home::Storage(storage) => self.shared.memory(storage),
+            Home::Value { .. } => self.blocks[self.block_of[&home]].memory(),
+        };
+        memory.first(operand.ty.shape.num_elems())
+    }
+
+    fn segment<F: Float>(
+        &self,
+        index: usize,
+        segment: &Segment,
+        most_images: Option<usize>,
+        partials: &mut Vec<Block>,
+    ) -> ReadySegment {
+        let of_image = self.place_locals::<F>(index, segment, 1).1;
+        let images = most_images.map_or_else(|| segment.images(self.steps, of_image), |most| most.min(segment.batch_size));
+        let (local, scratch_bytes) = self.place_locals::<F>(index, segment, images);
+        let num_groups = segment.batch_size.div_ceil(images);
+        let rest = segment.batch_size - (num_groups - 1) * images;
+        let mut sums = Vec::new();
+        let mut ops = Vec::new();
+        for &index in &segment.steps {
+            let (step, form) = (&self.steps[index], form(&self.steps[index]));
+            let place = |home: Home, operand: &Operand, along: Along| {
+                let row_elems = operand.ty.shape.num_elems() / segment.batch_size;
+                match (local.get(&home), along) {
+                    (Some(&start), _) => Place::Local { start, row_elems, dtype: operand.ty.dtype },
+                    (None, Along::Rows) => Place::Rows(self.memory(home, operand), row_elems),
+                    (None, _) => Place::Whole(self.memory(home, operand)),
+                }
+            };
+            let homes = &self.homes.inputs[index];
+            let inputs = homes.iter().zip(&step.inputs).zip(&form.inputs);
+            let inputs: Vec<Place> = inputs.map(|((&home, operand), &along)| place(home, operand, along)).collect();
+            let homes = &self.homes.outputs[index];
+            let outputs = homes.iter().zip(&step.outputs).zip(&form.outputs);
+            let outputs = outputs.map(|((&home, operand), &along)| {
+                let whole = place(home, operand, along);
+                let (Place::Whole(total), true) = (whole, num_groups > 1) else { return whole };
+                let elems = operand.ty.shape.num_elems();
+                let block = Block::zeros::<F>(operand.ty.dtype, num_groups * elems);
+                sums.push(PartialSums { partials: block.memory(), total });
+                partials.push(block);
+                Place::Partial(sums[sums.len() - 1].partials, elems)
+            });
+            let outputs: Vec<Place> = outputs.collect();
+            check_whole::<F>(step, &inputs, &outputs);
+            let types = [images, rest].map(|rows| {
+                (types_of(&step.input_types(), &form.inputs, rows), types_of(&step.output_types(), &form.outputs, rows))
+            });
+            ops.push(TiledOp { op: step.op.clone(), types, inputs, outputs });
+        }
+        ReadySegment { ops, batch_size: segment.batch_size, images, scratch_bytes, sums }
+    }
+
+    /// Where in working memory each local value of a segment begins, for so many images, and the bytes in all. Values
+    /// whose lives do not meet share memory.
+    fn place_locals<F: Float>(&self, index: usize, segment: &Segment, images: usize) -> (HashMap<Home, usize>, usize) {
+        let mut last_use: HashMap<Home, usize> = HashMap::new();
+        for &step in &segment.steps {
+            last_use.extend(self.homes.inputs[step].iter().chain(&self.homes.outputs[step]).map(|&home| (home, step)));
+        }
+        let (mut starts, mut taken): (_, Vec<(usize, usize, usize)>) = (HashMap::new(), Vec::new());
+        let mut total = 0;
+        for &step in &segment.steps {
+            taken.retain(|&(_, _, last)| last >= step);
+            for (home, operand) in self.homes.outputs[step].iter().zip(&self.steps[step].outputs) {
+                if self.lives.local.get(home) != Some(&index) {
+                    continue;
+                }
+                let row_elems = operand.ty.shape.num_elems() / segment.batch_size;
+                let bytes = (images * row_elems * elem_bytes::<F>(operand.ty.dtype))
+                    .next_multiple_of(size_of::<scratch::Line>());
+                let start = first_gap(&mut taken, bytes);
+                taken.push((start, start + bytes, last_use[home]));
+                total = total.max(start + bytes);
+                starts.insert(*home, start);
+            }
+        }
+        (starts, total)
+    }
+}
+
+/// The start of the first gap of so many bytes between ranges.
+fn first_gap(taken: &mut [(usize, usize, usize)], bytes: usize) -> usize {
+    taken.sort_unstable();
+    let mut start = 0;
+    for &(from, to, _) in taken.iter() {
+        if start + bytes <= from {
+            break;
+        }
+        start = start.max(to);
+    }
+    start
+}
+
+/// Types with another number of rows.
+fn types_of(types: &[TensorType], along: &[Along], rows: usize) -> Vec<TensorType> {
+    let of = |(ty, along): (&TensorType, &Along)| match along {
+        Along::Rows => {
+            let mut dims = ty.shape.dims().to_vec();
+            dims[0] = rows;
+            TensorType { shape: dims.into(), dtype: ty.dtype }
+        }
+        Along::Whole | Along::Sum => ty.clone(),
+    };
+    types.iter().zip(along).map(of).collect()
+}
+
+/// Checks that what an op writes to memory of the whole batch overlaps nothing else of its operands.
+fn check_whole<F: Float>(step: &Step, inputs: &[Place], outputs: &[Place]) {
+    let whole = |places: &[Place]| -> Vec<Memory> {
+        let of = |place: &Place| match place {
+            Place::Whole(memory) | Place::Rows(memory, _) | Place::Partial(memory, _) => Some(*memory),
+            Place::Local { .. } => None,
+        };
+        places.iter().filter_map(of).collect()
+    };
+    check_apart::<F>(step, &whole(inputs), &whole(outputs), &[]);
+}
+
+impl Sources for Layout<'_> {
+    fn input(&self, step: usize, input: usize) -> Memory {
+        self.memory(self.homes.inputs[step][input], &self.steps[step].inputs[input])
+    }
+
+    fn output(&self, step: usize, output: usize) -> Memory {
+        self.memory(self.homes.outputs[step][output], &self.steps[step].outputs[output])
+    }
+}
