@@ -116,9 +116,7 @@ fn state(graph: &mut Graph, name: &str, dims: &[usize]) -> Result<Value> {
 fn backward(graph: &mut Graph, y: Value, operands: &[Value]) -> Result<Value> {
     let dims = graph.shape(y).dims().to_vec();
     let grad = input(graph, "grad", &dims)?;
-    let product = graph.mul(y, grad)?;
-    let loss = graph.sum_all(product)?;
-    let grads = graph.backward(loss)?;
+    let grads = graph.backward_from(y, grad)?;
     for (index, &operand) in operands.iter().enumerate() {
         if let Some(grad) = grads.get(operand) {
             graph.output(&format!("grad {index}"), grad)?;

@@ -20,12 +20,12 @@ pub fn for_pieces<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Send 
 /// `cost` is roughly how many simple operations an element takes.
 pub fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, cost: usize, body: impl Fn(usize, &mut [T]) + Send + Sync) {
     let chunk_len = chunk_len.max(1);
+    // Called in one place, since a body that is not inlined is not compiled for the instruction set.
+    let vectorized = |index: usize, chunk: &mut [T]| simd(|| body(index, chunk));
     if out.len() <= chunk_len || out.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
-        for (index, chunk) in out.chunks_mut(chunk_len).enumerate() {
-            simd(|| body(index, chunk));
-        }
+        out.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| vectorized(index, chunk));
     } else {
-        threads::for_chunks(out, chunk_len, |index, chunk| simd(|| body(index, chunk)));
+        threads::for_chunks(out, chunk_len, vectorized);
     }
 }
 
@@ -37,12 +37,12 @@ pub fn for_chunk_pairs<T: Send, U: Send>(
     cost: usize,
     body: impl Fn(usize, &mut [T], &mut [U]) + Send + Sync,
 ) {
+    let vectorized = |index: usize, a: &mut [T], b: &mut [U]| simd(|| body(index, a, b));
     if first.0.len() <= first.1 || first.0.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
-        for (index, (a, b)) in first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1)).enumerate() {
-            simd(|| body(index, a, b));
-        }
+        let chunks = first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1));
+        chunks.enumerate().for_each(|(index, (a, b))| vectorized(index, a, b));
     } else {
-        threads::for_chunk_pairs(first, second, |index, a, b| simd(|| body(index, a, b)));
+        threads::for_chunk_pairs(first, second, vectorized);
     }
 }
 
@@ -56,17 +56,17 @@ pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Ve
 /// The sums of `count` rows of partial sums as long as `total`: `body(index, partial)` adds row `index` to zeros, in
 /// parallel, and rows are added up in order.
 pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize, &mut [F]) + Send + Sync) {
+    let vectorized = |index: usize, partial: &mut [F]| {
+        simd(|| {
+            partial.fill(F::ZERO);
+            body(index, partial);
+        });
+    };
     if count <= 1 {
-        total.fill(F::ZERO);
-        return (0..count).for_each(|index| simd(|| body(index, total)));
+        return if count == 0 { total.fill(F::ZERO) } else { vectorized(0, total) };
     }
     scratch::with(count * total.len(), |partials: &mut [F]| {
-        threads::for_chunks(partials, total.len(), |index, partial| {
-            simd(|| {
-                partial.fill(F::ZERO);
-                body(index, partial);
-            });
-        });
+        threads::for_chunks(partials, total.len(), vectorized);
         sum_rows(partials, total);
     });
 }
@@ -81,6 +81,22 @@ pub fn sum_rows<F: Float>(partials: &[F], total: &mut [F]) {
             total.iter_mut().zip(&row[first..]).for_each(|(total, &partial)| *total += partial);
         }
     });
+}
+
+/// The largest of `term(i)` over `0..count`, NaN where one is; −∞ of none.
+#[inline(always)]
+pub fn max<F: Float>(count: usize, term: impl Fn(usize) -> F) -> F {
+    let mut lanes = [-F::INFINITY; LANES];
+    let whole = count - count % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, largest) in lanes.iter_mut().enumerate() {
+            *largest = term(start + lane).max(*largest);
+        }
+    }
+    for index in whole..count {
+        lanes[index - whole] = term(index).max(lanes[index - whole]);
+    }
+    lanes.into_iter().fold(-F::INFINITY, |max, x| x.max(max))
 }
 
 /// Partial sums that [`sum`] keeps side by side: as many as the widest vector unit has lanes for f32.

@@ -42,9 +42,6 @@ const PIXELS: usize = 4;
 /// Channels that the shader has constants for.
 const MAX_CHANNELS: usize = 4;
 
-/// The values of a byte.
-const NUM_BYTES: usize = 256;
-
 /// How images are normalised: `(byte / 255 − mean) / std`, one pair for each channel
 /// (`torchvision.transforms.ToTensor` followed by `Normalize`).
 #[derive(Clone, Debug, PartialEq)]
@@ -158,20 +155,18 @@ impl Operation for Gather {
         for (row, label) in batch_labels.iter_mut().enumerate() {
             *label = labels[image_of(row)];
         }
-        // All values that a byte can become, so that an element costs one load.
-        let constants = self.normalize.mean.iter().zip(&self.normalize.std);
-        let tables: Vec<[F; NUM_BYTES]> = constants
-            .map(|(mean, std)| std::array::from_fn(|byte| F::from_f64((byte as f64 / 255.0 - mean) / std)))
-            .collect();
+        let constants = || self.normalize.mean.iter().zip(&self.normalize.std);
         parallel::for_chunks(batch, source.image_elems, 1, |row, batch| {
             let image = image_of(row);
             let (shard, at) =
                 if image < source.num_first { (first, image) } else { (second, image - source.num_first) };
             let bytes = &shard[at * source.image_elems..][..source.image_elems];
             let planes = batch.chunks_exact_mut(source.plane_elems).zip(bytes.chunks_exact(source.plane_elems));
-            for ((plane, bytes), table) in planes.zip(&tables) {
+            for ((plane, bytes), (mean, std)) in planes.zip(constants()) {
+                // As the shader does it.
+                let (scale, shift) = (F::from_f64(1.0 / (255.0 * std)), F::from_f64(-mean / std));
                 for (y, &byte) in plane.iter_mut().zip(bytes) {
-                    *y = table[usize::from(byte)];
+                    *y = F::from_f64(f64::from(byte)) * scale + shift;
                 }
             }
         });

@@ -154,8 +154,9 @@ impl Rows {
 }
 
 /// One contiguous row.
+#[inline(always)]
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
-    let max = x.iter().fold(-F::INFINITY, |max, &x| x.max(max));
+    let max = parallel::max(x.len(), |i| x[i]);
     if function == PlainSoftmax {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (x - max).exp();
@@ -169,6 +170,7 @@ fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
 }
 
 /// A slab of rows side by side: walks along `inner`, which is contiguous.
+#[inline(always)]
 fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mut [F]) {
     rows.for_blocks(|first, len| {
         let (mut max, mut sum, mut log_sum) = ([-F::INFINITY; CPU_BLOCK], [F::ZERO; CPU_BLOCK], [F::ZERO; CPU_BLOCK]);
@@ -191,6 +193,7 @@ fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mu
     });
 }
 
+#[inline(always)]
 fn backward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, grad: &[F], y: &[F], grad_input: &mut [F]) {
     rows.for_blocks(|first, len| {
         let mut sum = [F::ZERO; CPU_BLOCK];

@@ -139,8 +139,11 @@ impl Operation for Copy {
         let (offset, walk) = self.walk(&ctx.inputs[0].shape, &ctx.outputs[0].shape);
         parallel::for_pieces(y, |start, piece| {
             walk.for_rows(start..start + piece.len(), |at, [x_at], [step], len| {
-                for (i, y) in piece[at - start..at - start + len].iter_mut().enumerate() {
-                    *y = x[offset + x_at + i * step];
+                let (x, y) = (&x[offset + x_at..], &mut piece[at - start..at - start + len]);
+                match step {
+                    0 => y.fill(x[0]),
+                    1 => y.copy_from_slice(&x[..len]),
+                    _ => y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = x),
                 }
             });
         });

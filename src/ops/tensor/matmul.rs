@@ -102,6 +102,9 @@ impl Matmul {
         let ([a_batch @ .., a_rows, a_cols], [b_batch @ .., b_rows, b_cols]) = (a, b) else { return None };
         let (m, k) = if self.trans_a { (*a_cols, *a_rows) } else { (*a_rows, *a_cols) };
         let (b_k, n) = if self.trans_b { (*b_cols, *b_rows) } else { (*b_rows, *b_cols) };
+        if a_batch.is_empty() && b_batch.is_empty() {
+            return (k == b_k).then_some(Sizes { batch: 1, m, n, k, a_stride: 0, b_stride: 0 });
+        }
         let (a_batch, b_batch) = (Shape::from(a_batch), Shape::from(b_batch));
         let batch = a_batch.broadcast(&b_batch)?;
         let walk = Strided::broadcast(&batch, [&a_batch, &b_batch]);

@@ -53,6 +53,13 @@ const SLICE_ELEMS: usize = 4096;
 /// Elements that one thread of the CPU sums before partial sums are combined.
 const CPU_SLICE_ELEMS: usize = 32 * 1024;
 
+/// Elements of a row from which on rows are added as a whole.
+const MIN_COLUMNS: usize = 8;
+
+/// Columns of a sum of rows that one thread of the CPU computes at a time, and rows in a block.
+const ROW_CHUNK: usize = 512;
+const ROW_BLOCK: usize = 64;
+
 /// How elements are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReduceFunction {
@@ -98,6 +105,13 @@ impl Reduce {
         if self.function == ReduceFunction::Mean { 1.0 / self.num_reduced(input) as f64 } else { 1.0 }
     }
 
+    /// Whether it is a sum of rows that lie one after the other, long enough to fill a vector.
+    fn sums_rows(&self, shape: &Shape) -> bool {
+        let is_leading = self.axes.iter().enumerate().all(|(place, &axis)| place == axis);
+        let columns: usize = shape.dims()[self.axes.len()..].iter().product();
+        is_leading && self.function != ReduceFunction::Max && columns >= MIN_COLUMNS
+    }
+
     /// Combines the elements of `range` of the reduced walk, from `base` on.
     fn combine<F: Float>(&self, x: &[F], base: usize, walk: &Strided<1>, range: std::ops::Range<usize>) -> F {
         let mut result = if self.function == ReduceFunction::Max { -F::INFINITY } else { F::ZERO };
@@ -114,6 +128,25 @@ impl Reduce {
         });
         result
     }
+}
+
+/// `y = scale · (the sum of rows as long as y)`, over blocks of rows, so that rounding errors grow less with their number.
+fn sum_rows<F: Float>(x: &[F], y: &mut [F], scale: F) {
+    let len = y.len();
+    parallel::for_chunks(y, ROW_CHUNK, x.len() / len, |index, y| {
+        let columns = index * ROW_CHUNK..index * ROW_CHUNK + y.len();
+        let mut block_sum = [F::ZERO; ROW_CHUNK];
+        let block_sum = &mut block_sum[..y.len()];
+        y.fill(F::ZERO);
+        for block in x.chunks(ROW_BLOCK * len) {
+            block_sum.fill(F::ZERO);
+            for row in block.chunks_exact(len) {
+                block_sum.iter_mut().zip(&row[columns.clone()]).for_each(|(sum, &x)| *sum += x);
+            }
+            y.iter_mut().zip(&*block_sum).for_each(|(y, &sum)| *y += sum);
+        }
+        y.iter_mut().for_each(|y| *y *= scale);
+    });
 }
 
 impl Operation for Reduce {
@@ -157,6 +190,9 @@ impl Operation for Reduce {
             let row = Strided { shape: vec![partials.len()], strides: [vec![1]] };
             y[0] = self.combine(&partials, 0, &row, 0..partials.len()) * scale;
             return;
+        }
+        if self.sums_rows(shape) {
+            return sum_rows(x, y, scale);
         }
         let outputs_per_chunk = (CPU_SLICE_ELEMS / num_reduced).max(1);
         parallel::for_chunks(y, outputs_per_chunk, num_reduced, |index, chunk| {

@@ -1,8 +1,10 @@
 //! Batch normalisation on the CPU. Statistics are of fixed slices of whole images, merged in order, so threads never
 //! change a result.
 
+use std::ops::Range;
+
 use super::{BatchNormBackward, BatchNormEval, BatchNormTrain, Planes, Statistics};
-use crate::ops::cpu::{CpuContext, Float, parallel};
+use crate::ops::cpu::{CpuContext, Float, parallel, scratch};
 
 /// Values in a piece of work on the CPU, rounded to whole planes.
 const CPU_CHUNK_ELEMS: usize = 8192;
@@ -18,17 +20,20 @@ pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
         (None, Some(counter)) => F::ONE / (**counter + F::ONE),
         (None, None) => panic!("infer asks for a count where there is no momentum"),
     };
-    let slices = planes.map_slices(|channel, images| Moments::of(planes, x, channel, images));
     let n = F::from_f64(planes.num_values() as f64);
-    for channel in 0..planes.num_channels {
-        let of_channel = slices.iter().skip(channel).step_by(planes.num_channels).copied();
-        let moments = of_channel.reduce(Moments::merge).expect("infer asks for values");
-        mean[channel] = moments.mean;
-        invstd[channel] = inverse_std(moments.squares / n, op.attributes.eps);
-        let follow = |running: &mut F, of_batch: F| *running = (F::ONE - factor) * *running + factor * of_batch;
-        follow(&mut running_mean[channel], moments.mean);
-        follow(&mut running_var[channel], moments.squares / (n - F::ONE));
-    }
+    planes.with_slices(
+        |channel, images| Moments::of(planes, x, channel, images).pair(),
+        |slices| {
+            for channel in 0..planes.num_channels {
+                let moments = Moments::merged(planes, slices, channel);
+                mean[channel] = moments.mean;
+                invstd[channel] = inverse_std(moments.squares / n, op.attributes.eps);
+                let follow = |running: &mut F, of_batch: F| *running = (F::ONE - factor) * *running + factor * of_batch;
+                follow(&mut running_mean[channel], moments.mean);
+                follow(&mut running_var[channel], moments.squares / (n - F::ONE));
+            }
+        },
+    );
     if let Some(counter) = counter {
         *counter += F::ONE;
     }
@@ -37,15 +42,19 @@ pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
 
 pub fn eval<F: Float>(op: &BatchNormEval, ctx: &mut CpuContext<'_, F>) {
     let (x, weight, bias, mean) = (ctx.float(0), ctx.float(1), ctx.float(2), ctx.float(3));
-    let invstd: Vec<F> = ctx.float(4).iter().map(|&var| inverse_std(var, op.eps)).collect();
-    normalize(Planes::of(&ctx.inputs[0]), x, ctx.output(0), [mean, &invstd, weight, bias]);
+    let (var, y) = (ctx.float(4), ctx.output(0));
+    scratch::with(var.len(), |invstd: &mut [F]| {
+        invstd.iter_mut().zip(var).for_each(|(invstd, &var)| *invstd = inverse_std(var, op.eps));
+        normalize(Planes::of(&ctx.inputs[0]), x, y, [mean, invstd, weight, bias]);
+    });
 }
 
 pub fn backward<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
     let (grad, x, weight, mean, spread) = (ctx.float(0), ctx.float(1), ctx.float(2), ctx.float(3), ctx.float(4));
     let (grad_x, grad_weight, grad_bias) = (ctx.output(0), ctx.output(1), ctx.output(2));
     let planes = Planes::of(&ctx.inputs[1]);
-    let slices = planes.map_slices(|channel, images| {
+    let n = F::from_f64(planes.num_values() as f64);
+    let sums_of = |channel: usize, images: Range<usize>| {
         let mut sums = [F::ZERO; 2];
         for image in images {
             let (grad, x) = (planes.plane(grad, image, channel), planes.plane(x, image, channel));
@@ -54,39 +63,61 @@ pub fn backward<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
             sums[1] += parallel::sum(grad.len(), |i| grad[i] * (x[i] - mean));
         }
         sums
-    });
-    let n = F::from_f64(planes.num_values() as f64);
+    };
     // Of each channel: weight·invstd, grad_bias/n, invstd·grad_weight/n.
-    let mut coefficients = Vec::with_capacity(planes.num_channels);
-    for channel in 0..planes.num_channels {
-        let of_channel = slices.iter().skip(channel).step_by(planes.num_channels);
-        let sums = of_channel.fold([F::ZERO; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]]);
-        let (invstd, share) = match op.statistics {
-            Statistics::Batch => (spread[channel], F::ONE / n),
-            Statistics::Running => (inverse_std(spread[channel], op.eps), F::ZERO),
-        };
-        grad_bias[channel] = sums[0];
-        grad_weight[channel] = invstd * sums[1];
-        coefficients.push([weight[channel] * invstd, share * sums[0], share * invstd * invstd * sums[1]]);
-    }
-    planes.for_planes(grad_x, |channel, start, grad_x| {
-        let ([scale, of_bias, of_weight], mean) = (coefficients[channel], mean[channel]);
-        let range = start..start + planes.plane;
-        for (grad_x, (&grad, &x)) in grad_x.iter_mut().zip(grad[range.clone()].iter().zip(&x[range])) {
-            *grad_x = scale * (grad - of_bias - (x - mean) * of_weight);
-        }
+    scratch::with(3 * planes.num_channels, |coefficients: &mut [F]| {
+        planes.with_slices(sums_of, |slices| {
+            for (channel, of_channel) in coefficients.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                let sums = slices.iter().skip(channel).step_by(planes.num_channels);
+                let sums = sums.fold([F::ZERO; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]]);
+                let (invstd, share) = match op.statistics {
+                    Statistics::Batch => (spread[channel], F::ONE / n),
+                    Statistics::Running => (inverse_std(spread[channel], op.eps), F::ZERO),
+                };
+                grad_bias[channel] = sums[0];
+                grad_weight[channel] = invstd * sums[1];
+                *of_channel = [weight[channel] * invstd, share * sums[0], share * invstd * invstd * sums[1]];
+            }
+        });
+        let coefficients = coefficients.as_chunks::<3>().0;
+        planes.for_planes(grad_x, |channel, start, grad_x| {
+            let ([scale, of_bias, of_weight], mean) = (coefficients[channel], mean[channel]);
+            let range = start..start + planes.plane;
+            for (grad_x, (&grad, &x)) in grad_x.iter_mut().zip(grad[range.clone()].iter().zip(&x[range])) {
+                *grad_x = scale * (grad - of_bias - (x - mean) * of_weight);
+            }
+        });
     });
 }
 
 impl Planes {
-    /// Computes `body(channel, images)` for slices of whole images of every channel, in parallel, and gives the
-    /// results slice by slice, channel by channel within.
-    fn map_slices<T: Send>(self, body: impl Fn(usize, std::ops::Range<usize>) -> T + Send + Sync) -> Vec<T> {
-        let images = (CPU_CHUNK_ELEMS / self.plane.max(1)).max(1);
-        parallel::map(self.num_images.div_ceil(images) * self.num_channels, |unit| {
-            let first = unit / self.num_channels * images;
-            body(unit % self.num_channels, first..self.num_images.min(first + images))
-        })
+    /// Images of a slice.
+    fn slice_images(self) -> usize {
+        (CPU_CHUNK_ELEMS / self.plane.max(1)).max(1)
+    }
+
+    /// The images of a slice.
+    fn images(self, slice: usize) -> Range<usize> {
+        let images = self.slice_images();
+        slice * images..self.num_images.min((slice + 1) * images)
+    }
+
+    /// Computes two numbers for slices of whole images of every channel, in parallel, and calls `use_slices` with them,
+    /// slice by slice, channel by channel within.
+    fn with_slices<F: Float>(
+        self,
+        of_slice: impl Fn(usize, Range<usize>) -> [F; 2] + Send + Sync,
+        use_slices: impl FnOnce(&[[F; 2]]),
+    ) {
+        let num_slices = self.num_images.div_ceil(self.slice_images());
+        scratch::with(2 * num_slices * self.num_channels, |slices: &mut [F]| {
+            let cost = self.plane * self.slice_images() / 2;
+            parallel::for_chunks(slices, 2, cost, |unit, slice| {
+                let pair = of_slice(unit % self.num_channels, self.images(unit / self.num_channels));
+                slice.copy_from_slice(&pair);
+            });
+            use_slices(slices.as_chunks::<2>().0);
+        });
     }
 
     /// Calls `body(channel, start, plane)` for every plane of `out`, which begins at element `start`.
@@ -119,7 +150,7 @@ struct Moments<F> {
 impl<F: Float> Moments<F> {
     /// Of one channel in some images, in two passes.
     #[inline(always)]
-    fn of(planes: Planes, x: &[F], channel: usize, images: std::ops::Range<usize>) -> Self {
+    fn of(planes: Planes, x: &[F], channel: usize, images: Range<usize>) -> Self {
         let count = images.len() * planes.plane;
         let mut sum = F::ZERO;
         for image in images.clone() {
@@ -133,6 +164,21 @@ impl<F: Float> Moments<F> {
             squares += parallel::sum(plane.len(), |i| (plane[i] - mean) * (plane[i] - mean));
         }
         Moments { count, mean, squares }
+    }
+
+    /// Mean and squares, from which [`Moments::merged`] knows the rest.
+    fn pair(self) -> [F; 2] {
+        [self.mean, self.squares]
+    }
+
+    /// Of one channel in all images, from those of slices.
+    fn merged(planes: Planes, slices: &[[F; 2]], channel: usize) -> Self {
+        let of_channel = slices.iter().skip(channel).step_by(planes.num_channels).enumerate();
+        let moments = of_channel.map(|(slice, &[mean, squares])| {
+            let count = planes.images(slice).len() * planes.plane;
+            Moments { count, mean, squares }
+        });
+        moments.reduce(Moments::merge).expect("infer asks for values")
     }
 
     /// Of both sets of values (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing

@@ -10,7 +10,7 @@ use crate::ops::cpu::{Float, isa, parallel, scratch};
 use crate::ops::nn::activation::Activation;
 
 /// Images whose weight gradients are summed before the groups are.
-pub(super) const IMAGES_PER_GROUP: usize = 8;
+pub(super) const IMAGES_PER_GROUP: usize = 16;
 
 /// `out = activation(conv(input, weight) + bias)`.
 pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {

@@ -20,11 +20,13 @@ pub fn forward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
         });
         return;
     }
-    let add = |sum: [F; 2], term: [F; 2]| [sum[0] + term[0], sum[1] + term[1]];
-    let partials = parallel::map(num_rows.div_ceil(rows), |chunk| {
-        (chunk * rows..num_rows.min((chunk + 1) * rows)).map(row_loss).fold([F::ZERO; 2], add)
+    let mut sums = [F::ZERO; 2];
+    parallel::sum_partials(&mut sums, num_rows.div_ceil(rows), |chunk, sums| {
+        for row in chunk * rows..num_rows.min((chunk + 1) * rows) {
+            sums.iter_mut().zip(row_loss(row)).for_each(|(sum, term)| *sum += term);
+        }
     });
-    let [sum, total_weight] = partials.into_iter().fold([F::ZERO; 2], add);
+    let [sum, total_weight] = sums;
     loss[0] = if op.is_mean() { sum / total_weight } else { sum };
     ctx.output(1)[0] = total_weight;
 }
@@ -75,7 +77,7 @@ impl ClassLoss {
         match self.scores {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
             Scores::Logits => {
-                let max = row.iter().fold(-F::INFINITY, |max, &x| x.max(max));
+                let max = parallel::max(row.len(), |c| row[c]);
                 RowScale { max, sum: parallel::sum(row.len(), |c| (row[c] - max).exp()) }
             }
         }
