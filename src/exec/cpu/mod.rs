@@ -16,11 +16,13 @@ mod schedule;
 mod tests;
 mod tiled;
 
+use std::time::{Duration, Instant};
+
 use by_op::ByOp;
 use memory::Block;
 use tiled::Tiled;
 
-use super::{Executor, Progress, StateLayout, StepTable};
+use super::{Executor, Progress, StageTime, StateLayout, StepTable};
 use crate::Result;
 use crate::graph::plan::{Operand, Plan, Storage};
 use crate::ops::cpu::{Float, Memory};
@@ -111,7 +113,7 @@ impl<F: Float> CpuExecutor<F> {
         // SAFETY: the operands are those of blocks of this executor, which live and stay where they are, and which
         // nothing else uses while it is borrowed mutably.
         match (tiled, by_op) {
-            (Some(tiled), _) => unsafe { tiled.run::<F>(table, row) },
+            (Some(tiled), _) => unsafe { tiled.run::<F>(table, row, |_| ()) },
             (None, Some(by_op)) => unsafe { by_op.run::<F>(table, row) },
             (None, None) => panic!("an entry that is not tiled runs op by op"),
         }
@@ -184,6 +186,27 @@ impl<F: Float> Executor for CpuExecutor<F> {
             }
         }
         Ok(table.num_steps())
+    }
+
+    fn time_stages(&mut self, entry: usize, table: &StepTable) -> Option<Vec<StageTime>> {
+        self.set_scalars(entry, table, 0);
+        let tiled = self.entries[entry].tiled.as_mut()?;
+        let (mut ends, started) = (Vec::new(), Instant::now());
+        #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+        // SAFETY: as in `run_once`.
+        unsafe {
+            tiled.run::<F>(table, 0, |_| ends.push(started.elapsed()));
+        }
+        let starts = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
+        let times = ends.iter().zip(starts).map(|(end, start)| end.saturating_sub(start));
+        let of_stage = |((steps, images), time): ((&[usize], Option<usize>), Duration)| StageTime {
+            steps: steps.to_vec(),
+            images,
+            time,
+        };
+        let times: Vec<StageTime> = tiled.stages().zip(times).map(of_stage).collect();
+        self.entries[entry].is_by_op = false;
+        Some(times)
     }
 
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {

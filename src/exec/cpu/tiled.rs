@@ -21,6 +21,8 @@ use crate::tensor::{DType, TensorType};
 /// A plan in stages.
 pub(super) struct Tiled {
     stages: Vec<ReadyStage>,
+    /// The steps of each stage.
+    steps: Vec<Vec<usize>>,
     /// Memory of values that more than one stage knows.
     blocks: Vec<Block>,
     /// Where a plan's slots are in the end.
@@ -91,8 +93,9 @@ impl Tiled {
                 ReadyStage::Segment(layout.segment::<F>(index, &segment, most_images, &mut partials))
             }
         };
+        let steps_of = stages.iter().map(|stage| stage.steps().to_vec()).collect();
         let stages = stages.into_iter().enumerate().map(ready).collect();
-        Some(Tiled { stages, blocks, slots, _partials: partials })
+        Some(Tiled { stages, steps: steps_of, blocks, slots, _partials: partials })
     }
 
     /// The block of what a slot of the plan holds after a run, where other than one segment knows it.
@@ -100,13 +103,21 @@ impl Tiled {
         self.slots.get(&slot).map(|&block| &mut self.blocks[block])
     }
 
-    /// Runs the plan once, under row `row` of the table.
+    /// The steps of each stage, and for how many images at a time they run where it is a segment.
+    pub fn stages(&self) -> impl Iterator<Item = (&[usize], Option<usize>)> {
+        self.steps.iter().zip(&self.stages).map(|(steps, stage)| match stage {
+            ReadyStage::Op(_) => (steps.as_slice(), None),
+            ReadyStage::Segment(segment) => (steps.as_slice(), Some(segment.images)),
+        })
+    }
+
+    /// Runs the plan once, under row `row` of the table, and calls `after` with the index of each stage after it.
     ///
     /// # Safety
     /// As [`ReadyOp::run`], for all operands.
     #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
-    pub unsafe fn run<F: Float>(&mut self, table: &StepTable, row: usize) {
-        for stage in &mut self.stages {
+    pub unsafe fn run<F: Float>(&mut self, table: &StepTable, row: usize, mut after: impl FnMut(usize)) {
+        for (index, stage) in self.stages.iter_mut().enumerate() {
             match stage {
                 ReadyStage::Op(op) if !table.is_on(op.guard, row) => {}
                 // SAFETY: by the contract.
@@ -114,6 +125,7 @@ impl Tiled {
                 // SAFETY: by the contract.
                 ReadyStage::Segment(segment) => unsafe { segment.run::<F>() },
             }
+            after(index);
         }
     }
 }

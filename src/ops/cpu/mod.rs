@@ -8,6 +8,7 @@ pub(crate) mod gemm;
 pub(crate) mod isa;
 mod math;
 pub(crate) mod parallel;
+pub(crate) mod peak;
 pub(crate) mod scratch;
 pub(crate) mod skinny;
 pub(crate) mod threads;

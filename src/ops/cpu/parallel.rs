@@ -83,24 +83,67 @@ pub fn sum_rows<F: Float>(partials: &[F], total: &mut [F]) {
     });
 }
 
-/// The largest of `term(i)` over `0..count`, NaN where one is; −∞ of none.
+/// Partial sums that [`sum`] keeps side by side: as many as the widest vector unit has lanes for f32.
+pub const LANES: usize = 16;
+
+/// A row in blocks of [`LANES`], the last one filled up with `fill`: short rows, such as those of ten classes, take as
+/// long as one vector then.
 #[inline(always)]
-pub fn max<F: Float>(count: usize, term: impl Fn(usize) -> F) -> F {
-    let mut lanes = [-F::INFINITY; LANES];
-    let whole = count - count % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, largest) in lanes.iter_mut().enumerate() {
-            *largest = term(start + lane).max(*largest);
-        }
+pub fn for_blocks<F: Float>(row: &[F], fill: F, mut body: impl FnMut([F; LANES])) {
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    blocks.iter().for_each(|block| body(*block));
+    if !rest.is_empty() {
+        body(padded(rest, fill));
     }
-    for index in whole..count {
-        lanes[index - whole] = term(index).max(lanes[index - whole]);
-    }
-    lanes.into_iter().fold(-F::INFINITY, |max, x| x.max(max))
 }
 
-/// Partial sums that [`sum`] keeps side by side: as many as the widest vector unit has lanes for f32.
-const LANES: usize = 16;
+/// Fewer elements than a block, filled up.
+#[inline(always)]
+fn padded<F: Float>(rest: &[F], fill: F) -> [F; LANES] {
+    let mut block = [fill; LANES];
+    block.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+    block
+}
+
+/// `to = value(from)`, element by element; `value` is also called with zeros.
+#[inline(always)]
+pub fn map_row<F: Float>(from: &[F], to: &mut [F], value: impl Fn(F) -> F) {
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<LANES>(), to.as_chunks_mut::<LANES>());
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.map(&value);
+    }
+    if !to_rest.is_empty() {
+        let block = padded(from_rest, F::ZERO).map(&value);
+        to_rest.copy_from_slice(&block[..to_rest.len()]);
+    }
+}
+
+/// The largest element, NaN where one is; −∞ of none.
+#[inline(always)]
+pub fn max_of<F: Float>(row: &[F]) -> F {
+    let mut lanes = [-F::INFINITY; LANES];
+    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = x.max(*max)));
+    reduce_lanes(lanes, |a, b| a.max(b))
+}
+
+/// The sum of e to the power of `x − max`.
+#[inline(always)]
+pub fn exp_sum<F: Float>(row: &[F], max: F) -> F {
+    let mut lanes = [F::ZERO; LANES];
+    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(sum, x)| *sum += (x - max).exp()));
+    reduce_lanes(lanes, |a, b| a + b)
+}
+
+/// Combines lanes in pairs.
+#[inline(always)]
+fn reduce_lanes<F: Float>(mut lanes: [F; LANES], combine: impl Fn(F, F) -> F) -> F {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
+        }
+    }
+    lanes[0]
+}
 
 /// The sum of `term(i)` over `0..count` in a fixed order: `LANES` partial sums side by side, then those in turn.
 #[inline(always)]

@@ -70,14 +70,22 @@ struct Columns<'a> {
 impl WithSimd for Columns<'_> {
     type Output = ();
 
-    /// Six rows of four vectors are 24 accumulators; three of three are nine, for 16 registers.
+    /// Six rows of four vectors are 24 accumulators, eight of three as many, and eight of two enough to hide the latency
+    /// of a product: of these the one that computes least twice. Three rows of three are nine, for 16 registers.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let vectors = self.sizes.n / S::F32_LANES;
+        let Skinny { m, n, .. } = self.sizes;
+        let vectors = n / S::F32_LANES;
         let many = S::REGISTER_COUNT >= 32;
+        let computed = |rows: usize, width: usize| {
+            m.next_multiple_of(rows) * n.div_ceil(S::F32_LANES).next_multiple_of(width)
+        };
+        let best = computed(6, 4).min(computed(8, 3)).min(computed(8, 2));
         match vectors {
-            4.. if many && self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 4>(self)),
-            2.. if many && self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 2>(self)),
+            4.. if many && m >= 6 && computed(6, 4) == best => simd.vectorize(Tiles::<6, 4>(self)),
+            3.. if many && m >= 8 && computed(8, 3) == best => simd.vectorize(Tiles::<8, 3>(self)),
+            2.. if many && m >= 8 => simd.vectorize(Tiles::<8, 2>(self)),
+            2.. if many && m >= 6 => simd.vectorize(Tiles::<6, 2>(self)),
             4.. if many => simd.vectorize(Tiles::<1, 4>(self)),
             3.. if self.sizes.m >= 3 => simd.vectorize(Tiles::<3, 3>(self)),
             _ if self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 1>(self)),

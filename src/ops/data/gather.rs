@@ -218,6 +218,12 @@ impl Operation for Gather {
         2 * outputs[0].shape.num_elems() as u64
     }
 
+    /// Of the data set only what goes into the batch: a byte for each pixel, a label and a position for each image.
+    fn bytes(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        let written: usize = outputs.iter().map(TensorType::size_bytes).sum();
+        (written + outputs[0].shape.num_elems() + 2 * outputs[1].size_bytes()) as u64
+    }
+
     fn ulps(&self) -> f64 {
         // value · scale + shift with rounded constants, where the two nearly cancel for values near the mean.
         8.0

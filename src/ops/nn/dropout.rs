@@ -6,7 +6,7 @@ use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
-use crate::rng::{key, philox4x32};
+use crate::rng::{key, philox4x32, philox4x32_blocks};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};
 
@@ -37,8 +37,11 @@ const WORKGROUP_SIZE: u32 = 64;
 /// Words that one counter gives.
 const WORDS: usize = 4;
 
+/// Blocks of words that are drawn side by side on the CPU: as many as the widest vectors have lanes.
+const BLOCKS: usize = 16;
+
 /// Approximate simple operations of Philox per element.
-const COST: usize = 16;
+const COST: usize = 8;
 
 /// Elements set to 0 at random, the others scaled up so that the expected value stays.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,17 +86,26 @@ impl Operation for Dropout {
         let key = key(self.seed);
         parallel::for_chunks(y, PIECE_ELEMS, COST, |piece, y| {
             let start = piece * PIECE_ELEMS;
-            let (mut y, mut x, mut at) = (y, &x[start..], first + start);
+            let (mut x, mut y, mut at) = (&x[start..][..y.len()], y, first + start);
+            // A product in either case: an element that is not finite is not hidden by being dropped.
+            let drop = |x: F, word: u32| x * if word < keep_below { scale } else { F::ZERO };
+            while at % WORDS == 0 && y.len() >= BLOCKS * WORDS {
+                let (many, rest) = y.split_at_mut(BLOCKS * WORDS);
+                // The shader counts in u32, as all sizes on a device are.
+                let words = philox4x32_blocks::<BLOCKS>((at / WORDS) as u32, [self.layer, step, 0], key);
+                for ((y, &x), &word) in many.iter_mut().zip(x).zip(words.as_flattened()) {
+                    *y = drop(x, word);
+                }
+                (y, x, at) = (rest, &x[BLOCKS * WORDS..], at + BLOCKS * WORDS);
+            }
             while !y.is_empty() {
                 // Where rows are short, the first words of a block may be of rows before.
                 let (block, skipped) = (at / WORDS, at % WORDS);
-                // The shader counts in u32, as all sizes on a device are.
                 let words = philox4x32([block as u32, self.layer, step, 0], key);
                 let len = (WORDS - skipped).min(y.len());
                 let (block, rest) = y.split_at_mut(len);
                 for ((y, &x), &word) in block.iter_mut().zip(x).zip(&words[skipped..]) {
-                    // A product in either case: an element that is not finite is not hidden by being dropped.
-                    *y = x * if word < keep_below { scale } else { F::ZERO };
+                    *y = drop(x, word);
                 }
                 (y, x, at) = (rest, &x[len..], at + len);
             }

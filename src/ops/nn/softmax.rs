@@ -156,15 +156,13 @@ impl Rows {
 /// One contiguous row.
 #[inline(always)]
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
-    let max = parallel::max(x.len(), |i| x[i]);
+    let max = parallel::max_of(x);
     if function == PlainSoftmax {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - max).exp();
-        }
+        parallel::map_row(x, y, |x| (x - max).exp());
         let inverse = F::ONE / parallel::sum(y.len(), |i| y[i]);
         y.iter_mut().for_each(|y| *y *= inverse);
     } else {
-        let log_sum = parallel::sum(x.len(), |i| (x[i] - max).exp()).ln();
+        let log_sum = parallel::exp_sum(x, max).ln();
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
     }
 }

@@ -179,9 +179,12 @@ impl Operation for Reduce {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let shape = &ctx.inputs[0].shape;
+        let scale = F::from_f64(self.scale(shape));
+        if self.sums_rows(shape) {
+            return sum_rows(x, y, scale);
+        }
         let (kept, reduced) = self.walks(shape);
         let num_reduced = self.num_reduced(shape);
-        let scale = F::from_f64(self.scale(shape));
         if y.len() == 1 && num_reduced > CPU_SLICE_ELEMS {
             let partials = parallel::map(num_reduced.div_ceil(CPU_SLICE_ELEMS), |slice| {
                 let start = slice * CPU_SLICE_ELEMS;
@@ -190,9 +193,6 @@ impl Operation for Reduce {
             let row = Strided { shape: vec![partials.len()], strides: [vec![1]] };
             y[0] = self.combine(&partials, 0, &row, 0..partials.len()) * scale;
             return;
-        }
-        if self.sums_rows(shape) {
-            return sum_rows(x, y, scale);
         }
         let outputs_per_chunk = (CPU_SLICE_ELEMS / num_reduced).max(1);
         parallel::for_chunks(y, outputs_per_chunk, num_reduced, |index, chunk| {

@@ -77,8 +77,8 @@ impl ClassLoss {
         match self.scores {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
             Scores::Logits => {
-                let max = parallel::max(row.len(), |c| row[c]);
-                RowScale { max, sum: parallel::sum(row.len(), |c| (row[c] - max).exp()) }
+                let max = parallel::max_of(row);
+                RowScale { max, sum: parallel::exp_sum(row, max) }
             }
         }
     }
@@ -113,9 +113,14 @@ impl ClassLoss {
             }
             Scores::Logits => {
                 let scale = self.row_scale(row);
-                let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
-                for ((out, &x), &weight) in out.iter_mut().zip(row).zip(weights) {
-                    *out = grad * ((x - scale.max).exp() / scale.sum * of_all - each * weight);
+                if self.attributes.label_smoothing == 0.0 {
+                    let factor = grad * of_label / scale.sum;
+                    parallel::map_row(row, out, |x| (x - scale.max).exp() * factor);
+                } else {
+                    let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
+                    for ((out, &x), &weight) in out.iter_mut().zip(row).zip(weights) {
+                        *out = grad * ((x - scale.max).exp() / scale.sum * of_all - each * weight);
+                    }
                 }
             }
         }
