@@ -7,7 +7,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::transpose::{TILE, transpose_tile};
+use super::transpose::{TILE, transpose_tile, turn};
 use super::unroll::unroll;
 use super::{isa, scratch};
 
@@ -227,29 +227,6 @@ fn features<S: Simd, const F: usize>(simd: S, x: &[S::f32s], b: &[f32], out: &mu
     let out: &mut [S::f32s; F] = out.first_chunk_mut().expect("there are F columns left");
     unroll!(f in 0..F, up to 28 => { out[f] = sums[f]; });
     F
-}
-
-/// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
-#[inline(always)]
-fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {
-    let lanes = S::F32_LANES;
-    let mut first = 0;
-    while lanes == TILE && first + TILE <= k {
-        let mut tile = [[0.0; TILE]; TILE];
-        for (row, tile) in tile[..rows].iter_mut().enumerate() {
-            tile.copy_from_slice(&from[row * stride + first..][..TILE]);
-        }
-        transpose_tile(simd, &mut tile);
-        to[first * TILE..][..TILE * TILE].copy_from_slice(tile.as_flattened());
-        first += TILE;
-    }
-    for at in first..k {
-        let to = &mut to[at * lanes..(at + 1) * lanes];
-        to[rows..].fill(0.0);
-        for (row, to) in to[..rows].iter_mut().enumerate() {
-            *to = from[row * stride + at];
-        }
-    }
 }
 
 /// (n, lanes) as (rows, n).
