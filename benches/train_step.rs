@@ -36,7 +36,7 @@ fn session(device: &Device, batch_size: usize) -> wgrad::Result<Session> {
             shuffle: true,
             seed: 0,
             augment: None,
-            health: None,
+            diagnostics: None,
         },
     )
 }

@@ -19,7 +19,7 @@ use wgrad::run::{Run, RunConfig, RunData};
 use wgrad::schedule::{Plateau, Schedule};
 use wgrad::sweep::{Ranking, RunOptions, Sweep, SweepConfig, SweepFolder, default_jobs, write_results};
 use wgrad::train::early_stop::EarlyStopOptions;
-use wgrad::train::{EpochReport, HealthKind, History, Observer, Outcome};
+use wgrad::train::{DiagnosticKind, EpochReport, History, Observer, Outcome};
 use wgrad::{Device, Result};
 
 /// The FashionMNIST exercise, from inspecting the data to hyperparameter search.
@@ -165,7 +165,7 @@ impl Lab {
         );
         let picture = runs.curves();
         self.page.figure("Three seeds at 0.1, and 0.01", "A line at 2.303 is a network that has died.", picture);
-        if let Some(picture) = curves::health_curves(&tenth[0]) {
+        if let Some(picture) = curves::diagnostic_curves(&tenth[0]) {
             let caption = "Gradients, changes and dead units of the first run at 0.1.";
             self.page.figure("Inside the network at 0.1", caption, picture);
         }
@@ -315,8 +315,8 @@ impl Lab {
 
 /// Whether a layer was 0 for every inspected image when the run ended.
 fn is_dead(run: &History) -> bool {
-    let last = run.health.last();
-    last.is_some_and(|last| last.report.of_kind(HealthKind::Unit).any(|row| row.summary.zeros == 1.0))
+    let last = run.diagnostics.last();
+    last.is_some_and(|last| last.report.of_kind(DiagnosticKind::Unit).any(|row| row.summary.zeros == 1.0))
 }
 
 const SEARCH: &str = r#"

@@ -177,7 +177,7 @@ fn training(network: Network, train: Dataset, batch_size: usize) -> Result<Work>
         shuffle: true,
         seed: 0,
         augment: None,
-        health: None,
+        diagnostics: None,
     };
     let mut session = Session::new(&Device::Cpu, &options)?;
     let batches = NUM_IMAGES / batch_size;

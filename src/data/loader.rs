@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::rng::{Stream, key, philox4x32};
+use crate::rng::{Domain, Stream, key, random_words};
 use crate::{Error, Result};
 
 /// The options of `torch.utils.data.DataLoader` that decide about batches. The order of an epoch is a function of seed
@@ -66,7 +66,7 @@ impl DataLoader {
             return (0..self.num_images).collect();
         }
         let [low, high] = key(epoch);
-        let [a, b, ..] = philox4x32([low, high, 0, ORDER_DOMAIN], key(self.seed));
+        let [a, b, ..] = random_words([low, high, 0], Domain::EpochOrder, key(self.seed));
         Stream::new((u64::from(a) << 32) | u64::from(b), 0).permutation(self.num_images)
     }
 
@@ -115,10 +115,6 @@ impl Batch {
         self.start as usize..(self.start + self.len) as usize
     }
 }
-
-/// The fourth counter word of the blocks that turn seed and epoch into a permutation's seed; other uses have other
-/// words.
-const ORDER_DOMAIN: u32 = 2;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]

@@ -76,7 +76,7 @@ pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWr
     }
     let html = html::report_html(history, &confusion, &test.class_names(), &figures);
     files::write_whole(&page, html.as_bytes())?;
-    if history.health.is_empty() {
+    if history.diagnostics.is_empty() {
         write_histograms(events, history.best().epoch, input.weights, input.inspection)?;
     }
     write_events(events, history, &figures)?;
@@ -136,10 +136,10 @@ fn figures(input: &ReportInput<'_>, confusion: &Confusion) -> Result<Vec<Figure>
             grids::sample_grid("Test images", &samples(test, predictions)?, 8),
         ),
     ];
-    if let Some(picture) = curves::health_curves(history) {
+    if let Some(picture) = curves::diagnostic_curves(history) {
         let caption = "From a look into the network on each epoch's last batch. Steps that change a weight by about a \
                        thousandth are healthy; gradients that grow or vanish, and units that stay dead, are not.";
-        figures.push(figure("health", "Health", caption, picture));
+        figures.push(figure("diagnostics", "Diagnostics", caption, picture));
     }
     // The first convolution, whose filters can be seen as pictures.
     let first = inspection.parameters.iter().find_map(|name| Some((name, weights.get(name)?)));

@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
         if epochs_before > 0 {
             let history = folder::read_history(recorder.folder.path())?;
             recorder.epochs = history.epochs.into_iter().filter(|report| report.epoch <= epochs_before).collect();
-            recorder.health = history.health.into_iter().filter(|line| line.epoch <= epochs_before).collect();
+            recorder.diagnostics = history.diagnostics.into_iter().filter(|line| line.epoch <= epochs_before).collect();
         }
         let metadata = config.metadata(&data.train)?;
         let trained = train(&mut session, &config, from.as_ref(), &mut recorder);
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
             name: recorder.folder.name(),
             settings: config.flat_settings()?,
             epochs: std::mem::take(&mut recorder.epochs),
-            health: std::mem::take(&mut recorder.health),
+            diagnostics: std::mem::take(&mut recorder.diagnostics),
             outcome: Some(outcome.clone()),
         };
         let ended = Ended { config: &config, device, data, weights: &weights, outcome: &outcome, history: &history };

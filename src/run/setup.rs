@@ -87,7 +87,7 @@ fn session_options<'a>(config: &RunConfig, model: &'a Classifier, data: &'a RunD
         shuffle: config.shuffle,
         seed: config.seed,
         augment,
-        health: config.health.clone(),
+        diagnostics: config.diagnostics.clone(),
     })
 }
 

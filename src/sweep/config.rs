@@ -218,8 +218,8 @@ impl Sweep {
     /// The settings of a trial, counted from 0, as a run by itself has them.
     pub fn settings(&self, trial: usize) -> RunConfig {
         let mut config = self.trials[trial].config.clone();
-        if !self.config.base.contains_key("health") {
-            config.health = RunConfig::default().health;
+        if !self.config.base.contains_key("diagnostics") {
+            config.diagnostics = RunConfig::default().diagnostics;
         }
         config
     }
@@ -251,8 +251,8 @@ fn base(config: &SweepConfig) -> Result<RunConfig> {
     })?;
     base.epochs = config.search.max_epochs.unwrap_or(base.epochs);
     // Nobody inspects hundreds of runs one by one.
-    if !config.base.contains_key("health") {
-        base.health = None;
+    if !config.base.contains_key("diagnostics") {
+        base.diagnostics = None;
     }
     // Early stopping and the weights that are kept go by what trials are ranked by, unless told otherwise.
     if let (Some(EarlyStopOptions { monitor, .. }), false) = (&mut base.early_stopping, names_monitor) {

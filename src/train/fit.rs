@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
 use super::early_stop::{Best, BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use super::metrics::Metrics;
-use super::{EpochMetrics, EpochReport, Event, HealthKind, Observer, Outcome, Session};
+use super::{DiagnosticKind, EpochMetrics, EpochReport, Event, Observer, Outcome, Session};
 use crate::schedule::{Interval, Mode, Schedule};
 use crate::{Error, Result};
 
@@ -151,7 +151,7 @@ impl<'a> Fit<'a> {
                 images_per_second: self.session.images_per_epoch() as f64 / train_time.as_secs_f64(),
                 is_best,
             })?;
-            self.observe_health(epoch, lr)?;
+            self.observe_diagnostics(epoch, lr)?;
             self.observe_plateau(epoch, &validation);
             if let Some(stopping) = &mut self.early_stopping {
                 stopping.observe(epoch, monitored);
@@ -214,15 +214,15 @@ impl<'a> Fit<'a> {
     }
 
     /// Shows the observer what the network is like on the epoch's last batch.
-    fn observe_health(&mut self, epoch: u64, lr: f64) -> Result<()> {
-        if !self.session.has_health() {
+    fn observe_diagnostics(&mut self, epoch: u64, lr: f64) -> Result<()> {
+        if !self.session.has_diagnostics() {
             return Ok(());
         }
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let last = epoch * self.session.batches_per_epoch() as u64 - 1;
-        let report = self.session.health(last, &rates)?;
-        self.observer.health(epoch, &report)?;
-        if report.of_kind(HealthKind::Gradient).all(|row| row.summary.num_non_finite == 0) {
+        let report = self.session.diagnose(last, &rates)?;
+        self.observer.diagnostics(epoch, &report)?;
+        if report.of_kind(DiagnosticKind::Gradient).all(|row| row.summary.num_non_finite == 0) {
             return Ok(());
         }
         let layer = report.first_non_finite().map(|row| format!("{} {}", row.kind, row.name));

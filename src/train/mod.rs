@@ -3,10 +3,10 @@
 //! Files and settings of a whole run are in [`run`](crate::run).
 
 pub mod checkpoint;
+pub mod diagnostics;
 pub mod early_stop;
 mod evaluate;
 mod fit;
-pub mod health;
 mod history;
 pub mod lr_find;
 pub mod metrics;
@@ -15,10 +15,10 @@ pub mod predict;
 pub mod session;
 
 pub use checkpoint::{Checkpoint, CheckpointOptions, RunState};
+pub use diagnostics::{DiagnosticKind, DiagnosticRow, DiagnosticsOptions, DiagnosticsReport};
 pub use evaluate::{EvalOptions, Evaluation, evaluate};
 pub use fit::{FitOptions, fit, fit_from};
-pub use health::{HealthKind, HealthOptions, HealthReport, HealthRow};
-pub use history::{EpochHealth, History};
+pub use history::{EpochDiagnostics, History};
 pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
 pub use observer::{EpochReport, Event, Observer, Outcome};

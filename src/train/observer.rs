@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::early_stop::{Monitor, four_decimals};
-use super::{Evaluation, HealthReport};
+use super::{DiagnosticsReport, Evaluation};
 use crate::Result;
 
 /// Reads null, which serde_json writes for a number that JSON cannot hold, as NaN.
@@ -112,7 +112,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// An error ends the run.
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+    fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
         let _ = (epoch, report);
         Ok(())
     }

@@ -112,7 +112,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     let number: usize = line.split(':').next().unwrap().parse().unwrap();
     let losses = read_history(&folder.join(format!("trial-{number:03}"))).unwrap().epochs;
     assert_eq!(again[1]["val_loss"].as_f64(), Some(losses[1].val_loss));
-    assert!(RunConfig::load(&best).unwrap().health.is_some(), "by itself it is looked into as any run");
+    assert!(RunConfig::load(&best).unwrap().diagnostics.is_some(), "by itself it is looked into as any run");
 }
 
 #[test]

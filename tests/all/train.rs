@@ -47,7 +47,7 @@ fn options<'a>(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, batc
         update: Default::default(),
         label_smoothing: 0.0,
         augment: None,
-        health: None,
+        diagnostics: None,
     }
 }
 

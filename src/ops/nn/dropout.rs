@@ -6,7 +6,7 @@ use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
-use crate::rng::{key, philox4x32, philox4x32_blocks};
+use crate::rng::{Domain, key, random_blocks, random_words};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};
 
@@ -92,7 +92,7 @@ impl Operation for Dropout {
             while at % WORDS == 0 && y.len() >= BLOCKS * WORDS {
                 let (many, rest) = y.split_at_mut(BLOCKS * WORDS);
                 // The shader counts in u32, as all sizes on a device are.
-                let words = philox4x32_blocks::<BLOCKS>((at / WORDS) as u32, [self.layer, step, 0], key);
+                let words = random_blocks::<BLOCKS>([(at / WORDS) as u32, self.layer, step], Domain::Dropout, key);
                 for ((y, &x), &word) in many.iter_mut().zip(x).zip(words.as_flattened()) {
                     *y = drop(x, word);
                 }
@@ -101,7 +101,7 @@ impl Operation for Dropout {
             while !y.is_empty() {
                 // Where rows are short, the first words of a block may be of rows before.
                 let (block, skipped) = (at / WORDS, at % WORDS);
-                let words = philox4x32([block as u32, self.layer, step, 0], key);
+                let words = random_words([block as u32, self.layer, step], Domain::Dropout, key);
                 let len = (WORDS - skipped).min(y.len());
                 let (block, rest) = y.split_at_mut(len);
                 for ((y, &x), &word) in block.iter_mut().zip(x).zip(&words[skipped..]) {

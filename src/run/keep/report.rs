@@ -7,7 +7,7 @@ use crate::Result;
 use crate::report::tensorboard::EventWriter;
 use crate::report::{ReportInput, write_report};
 use crate::train::predict::{Predictor, PredictorOptions};
-use crate::train::{EpochReport, HealthReport};
+use crate::train::{DiagnosticsReport, EpochReport};
 
 /// Test images that the activations and gradients in a report are of, at most.
 const INSPECTED: usize = 256;
@@ -37,8 +37,8 @@ impl Events {
         self.writer.as_mut().map_or(Ok(()), |writer| writer.epoch(report))
     }
 
-    pub fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.health(epoch, report))
+    pub fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.diagnostics(epoch, report))
     }
 
     /// Writes the report and gives the path of its page; nothing for a run without.

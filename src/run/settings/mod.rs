@@ -282,7 +282,7 @@ mod tests {
         }
         for section in &SECTIONS {
             for setting in section.settings.iter().filter(|setting| setting.name.ne("early_stopping")) {
-                if setting.name == "health" {
+                if setting.name == "diagnostics" {
                     continue;
                 }
                 let mut settings = Settings::of(&RunConfig::default()).unwrap();

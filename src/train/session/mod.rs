@@ -14,7 +14,7 @@ use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use super::Evaluation;
-use super::health::{Health, HealthOptions, HealthReport};
+use super::diagnostics::{DiagnosticEntries, DiagnosticsOptions, DiagnosticsReport};
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, Dataset, Normalize};
 use crate::exec::profile::{OpTime, StageProfile};
@@ -67,9 +67,9 @@ pub struct SessionOptions<'a> {
     pub seed: u64,
     /// Random changes to training images, applied after normalisation; evaluation does not use them.
     pub augment: Option<Augment>,
-    /// What [`Session::health`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
+    /// What [`Session::diagnose`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
     /// of the states that the optimizer changes, one more copy per epoch, and a graph to compile.
-    pub health: Option<HealthOptions>,
+    pub diagnostics: Option<DiagnosticsOptions>,
 }
 
 /// Learning rate and, where a schedule cycles it, momentum of a step.
@@ -100,7 +100,7 @@ pub struct Session {
     validation: Part,
     test: Part,
     update: Update,
-    health: Option<Health>,
+    diagnostics: Option<DiagnosticEntries>,
     /// What the training images are told from others by.
     images: String,
 }
@@ -139,7 +139,7 @@ impl<'a> SessionOptions<'a> {
             shuffle: true,
             seed: 0,
             augment: None,
-            health: None,
+            diagnostics: None,
         }
     }
 
@@ -174,7 +174,11 @@ impl Parts {
         self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows())
     }
 
-    fn plans(&self, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<(Vec<Plan>, Option<Health>)> {
+    fn plans(
+        &self,
+        options: &SessionOptions<'_>,
+        max_shard_bytes: usize,
+    ) -> Result<(Vec<Plan>, Option<DiagnosticEntries>)> {
         let recipe = Recipe {
             model: options.model,
             normalize: &options.normalize,
@@ -193,13 +197,13 @@ impl Parts {
             let objective = (part.name == self.train.name).then_some(&objective);
             plans.extend(part.plans(data, &recipe, objective)?);
         }
-        let Some(health) = &options.health else { return Ok((plans, None)) };
+        let Some(diagnostics) = &options.diagnostics else { return Ok((plans, None)) };
         let batch_size = self.train.entries()[0].1;
-        let entry = Entry { name: Health::ENTRY, part: &self.train, data: options.train, batch_size };
+        let entry = Entry { name: DiagnosticEntries::ENTRY, part: &self.train, data: options.train, batch_size };
         let forward = forward(&entry, &recipe, Some(&objective))?;
-        let (health, more) = Health::new(forward, batch_size, &plans[0], health)?;
+        let (diagnostics, more) = DiagnosticEntries::new(forward, batch_size, &plans[0], diagnostics)?;
         plans.extend(more);
-        Ok((plans, Some(health)))
+        Ok((plans, Some(diagnostics)))
     }
 }
 
@@ -216,7 +220,7 @@ impl Session {
     /// A session that splits data sets larger than this many bytes over two bindings.
     fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
         let parts = Parts::new(options)?;
-        let (plans, health) = parts.plans(options, max_shard_bytes)?;
+        let (plans, diagnostics) = parts.plans(options, max_shard_bytes)?;
         let mut program = Program::compile(device, plans, options.seed)?;
         for (part, data) in parts.sets(options) {
             part.upload(&mut program, data, max_shard_bytes)?;
@@ -225,12 +229,12 @@ impl Session {
         program.keep_model()?;
         let Parts { train, validation, test } = parts;
         let images = in_a_word(options.train);
-        Ok(Session { program, train, validation, test, update: options.update()?, health, images })
+        Ok(Session { program, train, validation, test, update: options.update()?, diagnostics, images })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
     /// are images of their own, "validation", each the evaluation of a batch; and of each the ".tail" for a last batch
-    /// that is shorter; then those of [`Session::health`], if requested.
+    /// that is shorter; then those of [`Session::diagnose`], if requested.
     ///
     /// # Errors
     /// As [`Session::new`], but for the device's limits.
@@ -285,8 +289,8 @@ impl Session {
     pub fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         let order = self.train.loader.order(epoch);
         self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
-        if self.health.is_some() {
-            self.program.run(Health::MARK, &StepTable::new(1))?;
+        if self.diagnostics.is_some() {
+            self.program.run(DiagnosticEntries::MARK, &StepTable::new(1))?;
         }
         Ok(())
     }
@@ -373,7 +377,7 @@ impl Session {
     }
 
     fn changing_inputs(&self) -> Vec<String> {
-        let marks = self.health.iter().flat_map(|health| &health.marks).cloned();
+        let marks = self.diagnostics.iter().flat_map(|diagnostics| &diagnostics.marks).cloned();
         [TABLE.to_owned()].into_iter().chain(marks).collect()
     }
 
@@ -403,15 +407,15 @@ impl Session {
     /// it.
     ///
     /// # Errors
-    /// [`Error::Setting`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
-    pub fn health(&mut self, batch: u64, rates: Rates<'_>) -> Result<HealthReport> {
-        let Some(health) = self.health.clone() else {
-            return Err(Error::setting("health", "a session that was made with health statistics", "one without"));
+    /// [`Error::Setting`] where [`SessionOptions::diagnostics`] did not ask for it; [`Error::DeviceLost`].
+    pub fn diagnose(&mut self, batch: u64, rates: Rates<'_>) -> Result<DiagnosticsReport> {
+        let Some(diagnostics) = self.diagnostics.clone() else {
+            return Err(Error::setting("diagnostics", "a session that was made with diagnostics", "one without"));
         };
         let batches_per_epoch = u64::from(self.train.loader.num_batches());
         // Less than the number of batches, a u32.
         let (epoch, in_epoch) = (batch / batches_per_epoch, (batch % batches_per_epoch) as usize);
-        let last_start = self.train.loader.num_images() as usize - health.batch_size;
+        let last_start = self.train.loader.num_images() as usize - diagnostics.batch_size;
         let start = (in_epoch * self.train.loader.batch_size() as usize).min(last_start);
         // No row of the metrics table: this is no batch of the epoch's.
         let table = self
@@ -419,7 +423,7 @@ impl Session {
             .constant("start", start as f64)
             .constant("row", f64::from(u32::MAX));
         let train_entry = self.train.entries()[0].0.clone();
-        health.look(&mut self.program, &train_entry, &table, batch)
+        diagnostics.run(&mut self.program, &train_entry, &table, batch)
     }
 
     /// The first tensor that is not finite, after an epoch in which `batch`, counted within it, was the first with such
@@ -431,10 +435,10 @@ impl Session {
         batch: Option<usize>,
         rates: Rates<'_>,
     ) -> Result<Option<String>> {
-        if self.health.is_none() {
+        if self.diagnostics.is_none() {
             return Ok(None);
         }
-        self.program.run(Health::REWIND, &StepTable::new(1))?;
+        self.program.run(DiagnosticEntries::REWIND, &StepTable::new(1))?;
         let batch = batch.unwrap_or(self.train.num_rows() - 1);
         let batches_before = epoch * u64::from(self.train.loader.num_batches());
         // A finite loss can have gradients that are not: the batch before is the first suspect.
@@ -442,7 +446,7 @@ impl Session {
         let mut go_on = |_| ControlFlow::Continue(());
         self.train_batches(epoch, 0..suspect, rates, &mut go_on)?;
         for batch in suspect..=batch {
-            let report = self.health(batches_before + batch as u64, rates)?;
+            let report = self.diagnose(batches_before + batch as u64, rates)?;
             if let Some(row) = report.first_non_finite() {
                 return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
             }
@@ -536,9 +540,9 @@ impl Session {
         Ok(rows.chunks_exact(COLUMNS).take(self.train.num_rows()).map(|row| row[0] / row[3]).collect())
     }
 
-    /// Whether [`Session::health`] can be asked.
-    pub fn has_health(&self) -> bool {
-        self.health.is_some()
+    /// Whether [`Session::diagnose`] can be asked.
+    pub fn has_diagnostics(&self) -> bool {
+        self.diagnostics.is_some()
     }
 
     /// The training images, told from others by their number and a checksum of pixels and labels.

@@ -176,7 +176,7 @@ impl TrainOptions {
 impl StepOptions {
     /// A run with these options, for a step of it on `device` unless they name another.
     pub fn config(&self, device: &str) -> Result<RunConfig> {
-        self.settings.apply(&RunConfig { device: device.to_owned(), health: None, ..RunConfig::default() })
+        self.settings.apply(&RunConfig { device: device.to_owned(), diagnostics: None, ..RunConfig::default() })
     }
 
     /// Whether a setting was given.
