@@ -25,6 +25,27 @@ pub(crate) struct BatchForm {
     pub outputs: Vec<Along>,
 }
 
+/// A part of an op that needs the whole batch, but not in all that it does. Parts run one after the other and each has
+/// its own operands; what one writes, the next may read.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub inputs: Vec<PartInput>,
+    /// Of the op's outputs, those that the part writes.
+    pub outputs: Vec<usize>,
+    /// Of the part's inputs, those that it updates in place.
+    pub updates: Vec<usize>,
+    pub form: Option<BatchForm>,
+}
+
+/// An operand that a part reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartInput {
+    /// An input of the op.
+    Input(usize),
+    /// What an earlier part wrote.
+    Output(usize),
+}
+
 impl BatchForm {
     pub fn new(inputs: impl Into<Vec<Along>>, outputs: impl Into<Vec<Along>>) -> Option<BatchForm> {
         Some(BatchForm { inputs: inputs.into(), outputs: outputs.into() })

@@ -2,7 +2,7 @@
 
 use super::memory::Block;
 use super::op::ReadyOp;
-use super::{Shared, Sources};
+use super::{Shared, Sources, unit};
 use crate::exec::StepTable;
 use crate::graph::plan::{Operand, Plan, Storage};
 use crate::ops::cpu::{Float, Memory};
@@ -18,7 +18,7 @@ impl ByOp {
         let slots: Vec<Block> =
             plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems)).collect();
         let layout = Layout { plan, shared, slots: &slots };
-        let ops = plan.steps.iter().enumerate().map(|(index, step)| ReadyOp::new::<F>(index, step, &layout)).collect();
+        let ops = unit::ops(plan).iter().enumerate().map(|(index, op)| ReadyOp::new::<F>(index, op, &layout)).collect();
         ByOp { slots, ops }
     }
 

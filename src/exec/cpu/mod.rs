@@ -15,6 +15,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 mod tiled;
+mod unit;
 
 use std::time::{Duration, Instant};
 
@@ -28,10 +29,10 @@ use crate::graph::plan::{Operand, Plan, Storage};
 use crate::ops::cpu::{Float, Memory};
 use crate::tensor::{Tensor, TensorType};
 
-/// Where the operands of a plan's steps lie.
+/// Where the operands of units lie.
 trait Sources {
-    fn input(&self, step: usize, input: usize) -> Memory;
-    fn output(&self, step: usize, output: usize) -> Memory;
+    fn input(&self, unit: usize, input: usize) -> Memory;
+    fn output(&self, unit: usize, output: usize) -> Memory;
 }
 
 /// What one entry computes with.

@@ -1,14 +1,13 @@
-//! One op on its operands in memory.
+//! A unit on the whole batch, with its operands in memory.
 
 use super::Sources;
-use crate::graph::plan::Step;
+use super::unit::{Kernel, Unit};
 use crate::ops::cpu::{CpuContext, Float, Memory, Operands};
-use crate::ops::{Op, Operation};
 use crate::tensor::TensorType;
 
-/// A step with its operands in memory.
+/// A unit with its operands in memory.
 pub(super) struct ReadyOp {
-    op: Op,
+    kernel: Kernel,
     input_types: Vec<TensorType>,
     output_types: Vec<TensorType>,
     inputs: Vec<Memory>,
@@ -20,26 +19,24 @@ pub(super) struct ReadyOp {
 }
 
 impl ReadyOp {
-    /// The step with the index `index` of a plan.
-    pub fn new<F: Float>(index: usize, step: &Step, sources: &dyn Sources) -> ReadyOp {
-        let mut updates = step.op.updates();
-        updates.sort_unstable();
-        let inputs: Vec<Memory> = (0..step.inputs.len()).map(|input| sources.input(index, input)).collect();
-        let outputs: Vec<Memory> = (0..step.outputs.len()).map(|output| sources.output(index, output)).collect();
-        check_apart::<F>(step, &inputs, &outputs, &updates);
+    /// The unit with the index `index`.
+    pub fn new<F: Float>(index: usize, unit: &Unit, sources: &dyn Sources) -> ReadyOp {
+        let inputs: Vec<Memory> = (0..unit.inputs.len()).map(|input| sources.input(index, input)).collect();
+        let outputs: Vec<Memory> = (0..unit.outputs.len()).map(|output| sources.output(index, output)).collect();
+        check_apart::<F>(unit, &inputs, &outputs);
         ReadyOp {
-            op: step.op.clone(),
-            input_types: step.input_types(),
-            output_types: step.output_types(),
-            taken: vec![false; outputs.len() + updates.len()],
+            kernel: unit.kernel.clone(),
+            input_types: unit.input_types(),
+            output_types: unit.output_types(),
+            taken: vec![false; outputs.len() + unit.updates.len()],
             inputs,
             outputs,
-            updates,
-            guard: step.guard,
+            updates: unit.updates.clone(),
+            guard: unit.guard,
         }
     }
 
-    /// Runs the op.
+    /// Runs the unit.
     ///
     /// # Safety
     /// While it runs, what its operands' addresses lead to lives and is used by nothing else.
@@ -52,21 +49,22 @@ impl ReadyOp {
             outputs: &self.outputs,
             updates: &self.updates,
             first_row: 0,
+            batch_size: None,
         };
-        // SAFETY: by the contract; `check_apart` saw that what the op writes overlaps nothing else of it.
+        // SAFETY: by the contract; `check_apart` saw that what is written overlaps no other operand.
         let mut ctx = unsafe { CpuContext::<F>::new(operands, &mut self.taken) };
-        self.op.run(&mut ctx);
+        self.kernel.run(&mut ctx);
     }
 }
 
-/// Checks that what an op writes overlaps nothing else of its operands.
-pub(super) fn check_apart<F: Float>(step: &Step, inputs: &[Memory], outputs: &[Memory], updates: &[usize]) {
+/// Checks that what a unit writes to these places overlaps nothing else of its operands.
+pub(super) fn check_apart<F: Float>(unit: &Unit, inputs: &[Memory], outputs: &[Memory]) {
     let (updated, read): (Vec<usize>, Vec<usize>) =
-        (0..inputs.len()).partition(|input| updates.binary_search(input).is_ok());
+        (0..inputs.len()).partition(|input| unit.updates.binary_search(input).is_ok());
     let written: Vec<Memory> = outputs.iter().copied().chain(updated.into_iter().map(|input| inputs[input])).collect();
     for (place, &memory) in written.iter().enumerate() {
-        let others = read.iter().map(|&input| inputs[input]).chain(written[..place].iter().copied());
-        let is_alone = others.into_iter().all(|other| !memory.overlaps::<F>(other));
-        assert!(is_alone, "{} writes to another of its operands", step.label());
+        let mut others = read.iter().map(|&input| inputs[input]).chain(written[..place].iter().copied());
+        let is_alone = others.all(|other| !memory.overlaps::<F>(other));
+        assert!(is_alone, "{} writes to another of its operands", unit.label);
     }
 }

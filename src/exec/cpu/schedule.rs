@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use crate::graph::plan::{Operand, Step, Storage};
-use crate::ops::Operation;
+use super::unit::Unit;
+use crate::graph::plan::{Operand, Storage};
 use crate::ops::batch::{Along, BatchForm};
 
 /// The most images that a segment is run for at a time: as many as the widest vectors have lanes.
@@ -30,23 +30,23 @@ const CACHE_BYTES: usize = 512 * 1024;
 /// What runs at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// One op on the whole batch.
+    /// One unit on the whole batch.
     Op(usize),
-    /// Ops image by image.
+    /// Units image by image.
     Segment(Segment),
 }
 
-/// Steps of a plan that run one after the other for some images at a time.
+/// Units that run one after the other for some images at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    pub steps: Vec<usize>,
+    pub units: Vec<usize>,
     pub batch_size: usize,
 }
 
 impl Segment {
     /// Images that it is run for at a time: by the sizes of the work alone, since sums over images depend on it.
-    pub fn images(&self, steps: &[Step], bytes_per_image: usize) -> usize {
-        let flops: u64 = self.steps.iter().map(|&step| steps[step].cost().flops).sum();
+    pub fn images(&self, units: &[Unit], bytes_per_image: usize) -> usize {
+        let flops: u64 = self.units.iter().map(|&unit| units[unit].flops).sum();
         let for_work = LEAST_FLOPS.div_ceil((flops / self.batch_size as u64).max(1));
         // More than a batch has would do as well.
         let for_work = usize::try_from(for_work).unwrap_or(MOST_IMAGES);
@@ -55,16 +55,16 @@ impl Segment {
     }
 }
 
-/// The value of an operand within a run, which no other shares: what a step gave, or a storage that outlives it.
+/// The value of an operand within a run, which no other shares: what a unit gave, or a storage that outlives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Home {
     /// A state, a scalar, a constant or a member of a pack.
     Storage(Storage),
-    /// An output of a step that is in a slot in the plan.
-    Value { step: usize, output: usize },
+    /// An output of a unit that is in a slot in the plan.
+    Value { unit: usize, output: usize },
 }
 
-/// The homes of the operands of every step.
+/// The homes of the operands of every unit.
 pub(super) struct Homes {
     pub inputs: Vec<Vec<Home>>,
     pub outputs: Vec<Vec<Home>>,
@@ -73,19 +73,19 @@ pub(super) struct Homes {
 }
 
 impl Homes {
-    pub fn of(steps: &[Step]) -> Homes {
+    pub fn of(units: &[Unit]) -> Homes {
         let mut homes = Homes { inputs: Vec::new(), outputs: Vec::new(), last: HashMap::new() };
-        for (index, step) in steps.iter().enumerate() {
+        for (index, unit) in units.iter().enumerate() {
             let home = |operand: &Operand| match operand.storage {
                 Storage::Slot(slot) => homes.last[&slot],
                 storage => Home::Storage(storage),
             };
-            let inputs = step.inputs.iter().map(home).collect();
+            let inputs = unit.inputs.iter().map(home).collect();
             let mut outputs = Vec::new();
-            for (output, operand) in step.outputs.iter().enumerate() {
+            for (output, operand) in unit.outputs.iter().enumerate() {
                 outputs.push(match operand.storage {
                     Storage::Slot(slot) => {
-                        let home = Home::Value { step: index, output };
+                        let home = Home::Value { unit: index, output };
                         homes.last.insert(slot, home);
                         home
                     }
@@ -99,60 +99,65 @@ impl Homes {
     }
 }
 
-/// What a step has to wait for.
+/// What a unit has to wait for.
 struct Need {
-    step: usize,
+    unit: usize,
     /// Whether images of the other's result are all that an image of this one needs.
     is_by_rows: bool,
 }
 
+/// How a unit acts along the batch axis, and the batch's size.
+type Form = (BatchForm, usize);
+
 /// The stages of a plan.
-pub(super) fn stages(steps: &[Step], homes: &Homes) -> Vec<Stage> {
-    let forms: Vec<Option<(BatchForm, usize)>> = steps.iter().map(tiled_form).collect();
-    let needs = needs(steps, homes, &forms);
-    let (mut stages, mut is_done) = (Vec::new(), vec![false; steps.len()]);
+pub(super) fn stages(units: &[Unit], homes: &Homes) -> Vec<Stage> {
+    let forms: Vec<Option<Form>> = units.iter().map(tiled_form).collect();
+    let needs = needs(units, homes, &forms);
+    let (mut stages, mut is_done) = (Vec::new(), vec![false; units.len()]);
     while is_done.contains(&false) {
         let segment = next_segment(&forms, &needs, &is_done);
-        for &step in &segment.steps {
-            is_done[step] = true;
+        for &unit in &segment.units {
+            is_done[unit] = true;
         }
-        match *segment.steps.as_slice() {
+        match *segment.units.as_slice() {
             [] => {}
-            [step] => stages.push(Stage::Op(step)),
+            [unit] => stages.push(Stage::Op(unit)),
             _ => stages.push(Stage::Segment(segment)),
         }
-        for step in 0..steps.len() {
-            if !is_done[step] && forms[step].is_none() && needs[step].iter().all(|need| is_done[need.step]) {
-                is_done[step] = true;
-                stages.push(Stage::Op(step));
+        for unit in 0..units.len() {
+            if !is_done[unit] && forms[unit].is_none() && needs[unit].iter().all(|need| is_done[need.unit]) {
+                is_done[unit] = true;
+                stages.push(Stage::Op(unit));
             }
         }
     }
     stages
 }
 
-/// How a step acts along the batch axis, and the batch's size, where it is worth running image by image.
-fn tiled_form(step: &Step) -> Option<(BatchForm, usize)> {
-    let (inputs, outputs) = (step.input_types(), step.output_types());
-    let form = step.op.batch_form(&inputs, &outputs)?;
-    let batch_size = form.batch_size(&inputs, &outputs).filter(|&size| size > 0)?;
+/// The form of a unit that is worth running image by image.
+fn tiled_form(unit: &Unit) -> Option<Form> {
+    let form = unit.form.clone()?;
+    let batch_size = form.batch_size(&unit.input_types(), &unit.output_types()).filter(|&size| size > 0)?;
     // A sum over images that is larger than what it is computed from takes longer to store and add than it saves.
     let of = |operands: &[Operand], all: &[Along], which: Along| -> usize {
         let sizes = operands.iter().zip(all).filter(|(_, along)| **along == which);
         sizes.map(|(operand, _)| operand.ty.shape.num_elems()).sum()
     };
     let images = MOST_IMAGES.min(batch_size);
-    let read = of(&step.inputs, &form.inputs, Along::Rows) / batch_size * images;
-    let is_small = of(&step.outputs, &form.outputs, Along::Sum) <= read;
-    let is_short = step.inputs.len().max(step.outputs.len()) <= MOST_OPERANDS;
-    (step.guard.is_none() && step.op.updates().is_empty() && is_small && is_short).then_some((form, batch_size))
+    let read = of(&unit.inputs, &form.inputs, Along::Rows) / batch_size * images;
+    let is_small = of(&unit.outputs, &form.outputs, Along::Sum) <= read;
+    let is_short = unit.inputs.len().max(unit.outputs.len()) <= MOST_OPERANDS;
+    (unit.guard.is_none() && is_small && is_short).then_some((form, batch_size))
 }
 
-/// For each step, those that it has to come after.
-fn needs(steps: &[Step], homes: &Homes, forms: &[Option<(BatchForm, usize)>]) -> Vec<Vec<Need>> {
-    let along = |step: usize, operand: usize, is_input: bool| {
-        let (form, _) = forms[step].as_ref()?;
-        if is_input { form.inputs.get(operand) } else { form.outputs.get(operand) }.copied()
+/// For each unit, those that it has to come after.
+fn needs(units: &[Unit], homes: &Homes, forms: &[Option<Form>]) -> Vec<Vec<Need>> {
+    let reads_rows = |unit: usize, input: usize| {
+        forms[unit].as_ref().is_some_and(|(form, _)| form.inputs.get(input) == Some(&Along::Rows))
+    };
+    let writes_rows = |unit: usize, output: Option<usize>| match (&forms[unit], output) {
+        (Some((form, _)), Some(output)) => form.outputs.get(output) == Some(&Along::Rows),
+        _ => false,
     };
     /// Who wrote to a home last, as which output, and who has read it since.
     #[derive(Default)]
@@ -162,23 +167,22 @@ fn needs(steps: &[Step], homes: &Homes, forms: &[Option<(BatchForm, usize)>]) ->
     }
     let mut uses: HashMap<Home, Use> = HashMap::new();
     let mut needs = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
+    for (index, unit) in units.iter().enumerate() {
         let mut need = Vec::new();
         for (input, &home) in homes.inputs[index].iter().enumerate() {
             let used = uses.entry(home).or_default();
             if let Some((writer, output)) = used.writer {
-                let of_writer = output.and_then(|output| along(writer, output, false));
-                let is_by_rows = of_writer == Some(Along::Rows) && along(index, input, true) == Some(Along::Rows);
-                need.push(Need { step: writer, is_by_rows });
+                let is_by_rows = writes_rows(writer, output) && reads_rows(index, input);
+                need.push(Need { unit: writer, is_by_rows });
             }
             used.readers.push(index);
         }
-        let updated = step.op.updates().into_iter().map(|input| (homes.inputs[index][input], None));
+        let updated = unit.updates.iter().map(|&input| (homes.inputs[index][input], None));
         let outputs = homes.outputs[index].iter().enumerate().map(|(output, &home)| (home, Some(output)));
         for (home, output) in updated.chain(outputs) {
             let used = uses.entry(home).or_default();
             let before = used.readers.drain(..).chain(used.writer.map(|(writer, _)| writer));
-            need.extend(before.filter(|&step| step != index).map(|step| Need { step, is_by_rows: false }));
+            need.extend(before.filter(|&unit| unit != index).map(|unit| Need { unit, is_by_rows: false }));
             used.writer = Some((index, output));
         }
         needs.push(need);
@@ -186,17 +190,17 @@ fn needs(steps: &[Step], homes: &Homes, forms: &[Option<(BatchForm, usize)>]) ->
     needs
 }
 
-/// The steps that can run image by image now, one after the other.
-fn next_segment(forms: &[Option<(BatchForm, usize)>], needs: &[Vec<Need>], is_done: &[bool]) -> Segment {
-    let (mut segment, mut is_in) = (Segment { steps: Vec::new(), batch_size: 0 }, vec![false; forms.len()]);
-    for (step, form) in forms.iter().enumerate() {
+/// The units that can run image by image now, one after the other.
+fn next_segment(forms: &[Option<Form>], needs: &[Vec<Need>], is_done: &[bool]) -> Segment {
+    let (mut segment, mut is_in) = (Segment { units: Vec::new(), batch_size: 0 }, vec![false; forms.len()]);
+    for (unit, form) in forms.iter().enumerate() {
         let Some((_, batch_size)) = form else { continue };
-        let fits = segment.steps.is_empty() || *batch_size == segment.batch_size;
-        let is_ready = |need: &Need| is_done[need.step] || is_in[need.step] && need.is_by_rows;
-        if !is_done[step] && fits && needs[step].iter().all(is_ready) {
-            segment.steps.push(step);
+        let fits = segment.units.is_empty() || *batch_size == segment.batch_size;
+        let is_ready = |need: &Need| is_done[need.unit] || is_in[need.unit] && need.is_by_rows;
+        if !is_done[unit] && fits && needs[unit].iter().all(is_ready) {
+            segment.units.push(unit);
             segment.batch_size = *batch_size;
-            is_in[step] = true;
+            is_in[unit] = true;
         }
     }
     segment

@@ -10,12 +10,12 @@ use std::collections::HashMap;
 use super::memory::Block;
 use super::op::{ReadyOp, check_apart};
 use super::schedule::{Home, Homes, MOST_OPERANDS, Segment, Stage, stages};
+use super::unit::{self, Kernel, Unit};
 use super::{Shared, Sources};
 use crate::exec::StepTable;
-use crate::graph::plan::{Operand, Plan, Step, Storage};
+use crate::graph::plan::{Operand, Plan, Storage};
 use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, Memory, Operands, elem_bytes, parallel, scratch, threads};
-use crate::ops::{Op, Operation};
 use crate::tensor::{DType, TensorType};
 
 /// A plan in stages.
@@ -37,7 +37,7 @@ enum ReadyStage {
 }
 
 struct ReadySegment {
-    ops: Vec<TiledOp>,
+    units: Vec<TiledUnit>,
     batch_size: usize,
     /// Images at a time.
     images: usize,
@@ -46,9 +46,9 @@ struct ReadySegment {
     sums: Vec<PartialSums>,
 }
 
-/// An op in a segment, with the types it has on a whole group of images and on the last one.
-struct TiledOp {
-    op: Op,
+/// A unit in a segment, with the types it has on a whole group of images and on the last one.
+struct TiledUnit {
+    kernel: Kernel,
     types: [(Vec<TensorType>, Vec<TensorType>); 2],
     inputs: Vec<Place>,
     outputs: Vec<Place>,
@@ -76,24 +76,25 @@ struct PartialSums {
 impl Tiled {
     /// `None` where there is nothing to run image by image.
     pub fn new<F: Float>(plan: &Plan, shared: &Shared, most_images: Option<usize>) -> Option<Tiled> {
-        let steps = &plan.steps;
-        let homes = Homes::of(steps);
-        let stages = stages(steps, &homes);
+        let units = unit::parts(plan);
+        let homes = Homes::of(&units);
+        let stages = stages(&units, &homes);
         if !stages.iter().any(|stage| matches!(stage, Stage::Segment(_))) {
             return None;
         }
-        let lives = Lives::of(plan, &homes, &stages);
-        let (blocks, block_of) = place_blocks::<F>(steps, &lives);
+        let lives = Lives::of(plan, &units, &homes, &stages);
+        let (blocks, block_of) = place_blocks::<F>(&lives);
         let slots = homes.last.iter().filter_map(|(&slot, home)| Some((slot, *block_of.get(home)?))).collect();
-        let layout = Layout { steps, homes: &homes, shared, lives: &lives, blocks: &blocks, block_of: &block_of };
+        let layout = Layout { units: &units, homes: &homes, shared, lives: &lives, blocks: &blocks, block_of: &block_of };
         let mut partials = Vec::new();
         let ready = |(index, stage): (usize, Stage)| match stage {
-            Stage::Op(step) => ReadyStage::Op(Box::new(ReadyOp::new::<F>(step, &steps[step], &layout))),
+            Stage::Op(unit) => ReadyStage::Op(Box::new(ReadyOp::new::<F>(unit, &units[unit], &layout))),
             Stage::Segment(segment) => {
                 ReadyStage::Segment(layout.segment::<F>(index, &segment, most_images, &mut partials))
             }
         };
-        let steps_of = stages.iter().map(|stage| stage.steps().to_vec()).collect();
+        let step_of = |stage: &Stage| stage.units().iter().map(|&unit| units[unit].step).collect();
+        let steps_of = stages.iter().map(step_of).collect();
         let stages = stages.into_iter().enumerate().map(ready).collect();
         Some(Tiled { stages, steps: steps_of, blocks, slots, _partials: partials })
     }
@@ -138,10 +139,10 @@ impl ReadySegment {
         threads::run(self.batch_size.div_ceil(self.images), |group| {
             scratch::with(self.scratch_bytes.div_ceil(size_of::<scratch::Line>()), |lines: &mut [scratch::Line]| {
                 let room = Memory::room(lines);
-                for op in &self.ops {
+                for unit in &self.units {
                     // SAFETY: by the contract; other groups use other rows and other partial sums, and other threads
                     // other working memory.
-                    unsafe { op.run::<F>(self, group, room) };
+                    unsafe { unit.run::<F>(self, group, room) };
                 }
             });
         });
@@ -153,7 +154,7 @@ impl ReadySegment {
     }
 }
 
-impl TiledOp {
+impl TiledUnit {
     #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
     /// # Safety
     /// No other thread runs this group meanwhile, and `room` is this thread's alone.
@@ -173,10 +174,11 @@ impl TiledOp {
         inputs.iter_mut().zip(&self.inputs).for_each(|(memory, place)| *memory = at(place));
         outputs.iter_mut().zip(&self.outputs).for_each(|(memory, place)| *memory = at(place));
         let mut taken = [false; MOST_OPERANDS];
-        let operands = Operands { input_types, output_types, inputs, outputs, updates: &[], first_row };
+        let batch_size = Some(segment.batch_size);
+        let operands = Operands { input_types, output_types, inputs, outputs, updates: &[], first_row, batch_size };
         // SAFETY: by the contract; values of a segment that live at a time lie apart.
         let mut ctx = unsafe { CpuContext::<F>::new(operands, &mut taken[..self.outputs.len()]) };
-        self.op.run(&mut ctx);
+        self.kernel.run(&mut ctx);
     }
 }
 
@@ -191,17 +193,17 @@ struct Lives {
 }
 
 impl Lives {
-    fn of(plan: &Plan, homes: &Homes, stages: &[Stage]) -> Lives {
+    fn of(plan: &Plan, units: &[Unit], homes: &Homes, stages: &[Stage]) -> Lives {
         let mut lives = Lives { stages: HashMap::new(), order: Vec::new(), local: HashMap::new() };
         for (index, stage) in stages.iter().enumerate() {
-            for &step in stage.steps() {
-                for (output, &home) in homes.outputs[step].iter().enumerate() {
+            for &unit in stage.units() {
+                for (output, &home) in homes.outputs[unit].iter().enumerate() {
                     if let Home::Value { .. } = home {
                         lives.stages.insert(home, (index, index));
-                        lives.order.push((home, plan.steps[step].outputs[output].ty.clone()));
+                        lives.order.push((home, units[unit].outputs[output].ty.clone()));
                     }
                 }
-                for home in &homes.inputs[step] {
+                for home in &homes.inputs[unit] {
                     if let Some((_, last)) = lives.stages.get_mut(home) {
                         *last = index;
                     }
@@ -217,9 +219,9 @@ impl Lives {
         }
         for (index, stage) in stages.iter().enumerate() {
             let Stage::Segment(segment) = stage else { continue };
-            for &step in &segment.steps {
-                let form = form(&plan.steps[step]);
-                let local = homes.outputs[step].iter().zip(&form.outputs).filter(|(home, along)| {
+            for &unit in &segment.units {
+                let form = form(&units[unit]);
+                let local = homes.outputs[unit].iter().zip(&form.outputs).filter(|(home, along)| {
                     **along == Along::Rows && lives.stages.get(home) == Some(&(index, index))
                 });
                 lives.local.extend(local.map(|(&home, _)| (home, index)));
@@ -230,20 +232,20 @@ impl Lives {
 }
 
 impl Stage {
-    fn steps(&self) -> &[usize] {
+    fn units(&self) -> &[usize] {
         match self {
-            Stage::Op(step) => std::slice::from_ref(step),
-            Stage::Segment(segment) => &segment.steps,
+            Stage::Op(unit) => std::slice::from_ref(unit),
+            Stage::Segment(segment) => &segment.units,
         }
     }
 }
 
-fn form(step: &Step) -> BatchForm {
-    step.op.batch_form(&step.input_types(), &step.output_types()).expect("steps in segments have a form")
+fn form(unit: &Unit) -> &BatchForm {
+    unit.form.as_ref().expect("units in segments have a form")
 }
 
 /// Memory for the values that are not local, shared by those whose stages do not meet.
-fn place_blocks<F: Float>(steps: &[Step], lives: &Lives) -> (Vec<Block>, HashMap<Home, usize>) {
+fn place_blocks<F: Float>(lives: &Lives) -> (Vec<Block>, HashMap<Home, usize>) {
     /// Memory to be, and the last stage that uses it so far.
     struct Room {
         dtype: DType,
@@ -251,7 +253,6 @@ fn place_blocks<F: Float>(steps: &[Step], lives: &Lives) -> (Vec<Block>, HashMap
         last: usize,
     }
     let (mut rooms, mut block_of): (Vec<Room>, _) = (Vec::new(), HashMap::new());
-    debug_assert!(lives.order.len() <= steps.iter().map(|step| step.outputs.len()).sum());
     for (home, ty) in lives.order.iter().filter(|(home, _)| !lives.local.contains_key(home)) {
         let ((first, last), num_elems) = (lives.stages[home], ty.shape.num_elems());
         let free = rooms.iter().enumerate().filter(|(_, room)| room.dtype == ty.dtype && room.last < first);
@@ -273,7 +274,7 @@ fn place_blocks<F: Float>(steps: &[Step], lives: &Lives) -> (Vec<Block>, HashMap
 
 /// What the places of operands follow from.
 struct Layout<'a> {
-    steps: &'a [Step],
+    units: &'a [Unit],
     homes: &'a Homes,
     shared: &'a Shared<'a>,
     lives: &'a Lives,
@@ -299,14 +300,14 @@ impl Layout<'_> {
         partials: &mut Vec<Block>,
     ) -> ReadySegment {
         let of_image = self.place_locals::<F>(index, segment, 1).1;
-        let images = most_images.map_or_else(|| segment.images(self.steps, of_image), |most| most.min(segment.batch_size));
+        let images = most_images.map_or_else(|| segment.images(self.units, of_image), |most| most.min(segment.batch_size));
         let (local, scratch_bytes) = self.place_locals::<F>(index, segment, images);
         let num_groups = segment.batch_size.div_ceil(images);
         let rest = segment.batch_size - (num_groups - 1) * images;
         let mut sums = Vec::new();
-        let mut ops = Vec::new();
-        for &index in &segment.steps {
-            let (step, form) = (&self.steps[index], form(&self.steps[index]));
+        let mut units = Vec::new();
+        for &index in &segment.units {
+            let (unit, form) = (&self.units[index], form(&self.units[index]));
             let place = |home: Home, operand: &Operand, along: Along| {
                 let row_elems = operand.ty.shape.num_elems() / segment.batch_size;
                 match (local.get(&home), along) {
@@ -316,10 +317,10 @@ impl Layout<'_> {
                 }
             };
             let homes = &self.homes.inputs[index];
-            let inputs = homes.iter().zip(&step.inputs).zip(&form.inputs);
+            let inputs = homes.iter().zip(&unit.inputs).zip(&form.inputs);
             let inputs: Vec<Place> = inputs.map(|((&home, operand), &along)| place(home, operand, along)).collect();
             let homes = &self.homes.outputs[index];
-            let outputs = homes.iter().zip(&step.outputs).zip(&form.outputs);
+            let outputs = homes.iter().zip(&unit.outputs).zip(&form.outputs);
             let outputs = outputs.map(|((&home, operand), &along)| {
                 let whole = place(home, operand, along);
                 let (Place::Whole(total), true) = (whole, num_groups > 1) else { return whole };
@@ -330,27 +331,27 @@ impl Layout<'_> {
                 Place::Partial(sums[sums.len() - 1].partials, elems)
             });
             let outputs: Vec<Place> = outputs.collect();
-            check_whole::<F>(step, &inputs, &outputs);
+            check_whole::<F>(unit, &inputs, &outputs);
             let types = [images, rest].map(|rows| {
-                (types_of(&step.input_types(), &form.inputs, rows), types_of(&step.output_types(), &form.outputs, rows))
+                (types_of(&unit.input_types(), &form.inputs, rows), types_of(&unit.output_types(), &form.outputs, rows))
             });
-            ops.push(TiledOp { op: step.op.clone(), types, inputs, outputs });
+            units.push(TiledUnit { kernel: unit.kernel.clone(), types, inputs, outputs });
         }
-        ReadySegment { ops, batch_size: segment.batch_size, images, scratch_bytes, sums }
+        ReadySegment { units, batch_size: segment.batch_size, images, scratch_bytes, sums }
     }
 
     /// Where in working memory each local value of a segment begins, for so many images, and the bytes in all. Values
     /// whose lives do not meet share memory.
     fn place_locals<F: Float>(&self, index: usize, segment: &Segment, images: usize) -> (HashMap<Home, usize>, usize) {
         let mut last_use: HashMap<Home, usize> = HashMap::new();
-        for &step in &segment.steps {
-            last_use.extend(self.homes.inputs[step].iter().chain(&self.homes.outputs[step]).map(|&home| (home, step)));
+        for &unit in &segment.units {
+            last_use.extend(self.homes.inputs[unit].iter().chain(&self.homes.outputs[unit]).map(|&home| (home, unit)));
         }
         let (mut starts, mut taken): (_, Vec<(usize, usize, usize)>) = (HashMap::new(), Vec::new());
         let mut total = 0;
-        for &step in &segment.steps {
-            taken.retain(|&(_, _, last)| last >= step);
-            for (home, operand) in self.homes.outputs[step].iter().zip(&self.steps[step].outputs) {
+        for &unit in &segment.units {
+            taken.retain(|&(_, _, last)| last >= unit);
+            for (home, operand) in self.homes.outputs[unit].iter().zip(&self.units[unit].outputs) {
                 if self.lives.local.get(home) != Some(&index) {
                     continue;
                 }
@@ -394,7 +395,7 @@ fn types_of(types: &[TensorType], along: &[Along], rows: usize) -> Vec<TensorTyp
 }
 
 /// Checks that what an op writes to memory of the whole batch overlaps nothing else of its operands.
-fn check_whole<F: Float>(step: &Step, inputs: &[Place], outputs: &[Place]) {
+fn check_whole<F: Float>(unit: &Unit, inputs: &[Place], outputs: &[Place]) {
     let whole = |places: &[Place]| -> Vec<Memory> {
         let of = |place: &Place| match place {
             Place::Whole(memory) | Place::Rows(memory, _) | Place::Partial(memory, _) => Some(*memory),
@@ -402,15 +403,15 @@ fn check_whole<F: Float>(step: &Step, inputs: &[Place], outputs: &[Place]) {
         };
         places.iter().filter_map(of).collect()
     };
-    check_apart::<F>(step, &whole(inputs), &whole(outputs), &[]);
+    check_apart::<F>(unit, &whole(inputs), &whole(outputs));
 }
 
 impl Sources for Layout<'_> {
-    fn input(&self, step: usize, input: usize) -> Memory {
-        self.memory(self.homes.inputs[step][input], &self.steps[step].inputs[input])
+    fn input(&self, unit: usize, input: usize) -> Memory {
+        self.memory(self.homes.inputs[unit][input], &self.units[unit].inputs[input])
     }
 
-    fn output(&self, step: usize, output: usize) -> Memory {
-        self.memory(self.homes.outputs[step][output], &self.steps[step].outputs[output])
+    fn output(&self, unit: usize, output: usize) -> Memory {
+        self.memory(self.homes.outputs[unit][output], &self.units[unit].outputs[output])
     }
 }

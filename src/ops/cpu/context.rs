@@ -107,6 +107,8 @@ pub(crate) struct Operands<'a> {
     pub updates: &'a [usize],
     /// Which row of the batch the operands' first row is.
     pub first_row: usize,
+    /// The rows of the whole batch, where the operands have a part of them.
+    pub batch_size: Option<usize>,
 }
 
 /// What an op computes with: its operands' elements and types.
@@ -117,6 +119,8 @@ pub(crate) struct CpuContext<'a, F> {
     pub outputs: &'a [TensorType],
     /// Which row of the batch the first row is, where the op is run on a part of it; else 0.
     pub first_row: usize,
+    /// The rows of the whole batch, where the op is run on a part of it.
+    batch_size: Option<usize>,
     input_memory: &'a [Memory],
     output_memory: &'a [Memory],
     updates: &'a [usize],
@@ -135,11 +139,12 @@ impl<'a, F: Float> CpuContext<'a, F> {
     #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
     pub unsafe fn new(operands: Operands<'a>, taken: &'a mut [bool]) -> Self {
         taken.fill(false);
-        let Operands { input_types, output_types, inputs, outputs, updates, first_row } = operands;
+        let Operands { input_types, output_types, inputs, outputs, updates, first_row, batch_size } = operands;
         CpuContext {
             inputs: input_types,
             outputs: output_types,
             first_row,
+            batch_size,
             input_memory: inputs,
             output_memory: outputs,
             updates,
@@ -171,6 +176,11 @@ impl<'a, F: Float> CpuContext<'a, F> {
     /// The extents of an output.
     pub fn output_dims<const N: usize>(&self, output: usize) -> [usize; N] {
         self.outputs[output].shape.dims().try_into().expect("the rank was set by infer")
+    }
+
+    /// The rows that an input has in the whole batch.
+    pub fn batch_size(&self, input: usize) -> usize {
+        self.batch_size.unwrap_or_else(|| self.inputs[input].shape[0])
     }
 
     /// Which element of the whole batch's the first element of an output is.

@@ -12,12 +12,50 @@ const CPU_CHUNK_ELEMS: usize = 8192;
 pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
     let (x, weight, bias) = (ctx.float(0), ctx.float(1), ctx.float(2));
     let (y, mean, invstd) = (ctx.output(0), ctx.output(1), ctx.output(2));
-    let (running_mean, running_var) = (ctx.updated(3), ctx.updated(4));
+    let running = Running {
+        mean: ctx.updated(3),
+        var: ctx.updated(4),
+        count: op.counts_batches.then(|| &mut ctx.updated(5)[0]),
+    };
     let planes = Planes::of(&ctx.inputs[0]);
-    let counter = op.counts_batches.then(|| &mut ctx.updated(5)[0]);
-    let factor = match (op.attributes.momentum, &counter) {
+    batch_statistics(op, planes, x, [mean, invstd], running);
+    normalize(planes, x, y, [mean, invstd, weight, bias]);
+}
+
+/// The first part of training, from (x, running_mean, running_var, and num_batches_tracked where counted).
+pub fn statistics<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
+    let running = Running {
+        mean: ctx.updated(1),
+        var: ctx.updated(2),
+        count: op.counts_batches.then(|| &mut ctx.updated(3)[0]),
+    };
+    let outputs = [ctx.output(0), ctx.output(1)];
+    batch_statistics(op, Planes::of(&ctx.inputs[0]), ctx.float(0), outputs, running);
+}
+
+/// The second part of training, from (x, mean, invstd, weight, bias).
+pub fn normalize_part<F: Float>(ctx: &mut CpuContext<'_, F>) {
+    let of_channels = [1, 2, 3, 4].map(|input| ctx.float(input));
+    normalize(Planes::of(&ctx.inputs[0]), ctx.float(0), ctx.output(0), of_channels);
+}
+
+/// What a run moves towards the statistics of the batch.
+struct Running<'a, F> {
+    mean: &'a mut [F],
+    var: &'a mut [F],
+    count: Option<&'a mut F>,
+}
+
+fn batch_statistics<F: Float>(
+    op: &BatchNormTrain,
+    planes: Planes,
+    x: &[F],
+    [mean, invstd]: [&mut [F]; 2],
+    running: Running<'_, F>,
+) {
+    let factor = match (op.attributes.momentum, &running.count) {
         (Some(momentum), _) => F::from_f64(momentum),
-        (None, Some(counter)) => F::ONE / (**counter + F::ONE),
+        (None, Some(count)) => F::ONE / (**count + F::ONE),
         (None, None) => panic!("infer asks for a count where there is no momentum"),
     };
     let n = F::from_f64(planes.num_values() as f64);
@@ -29,15 +67,14 @@ pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
                 mean[channel] = moments.mean;
                 invstd[channel] = inverse_std(moments.squares / n, op.attributes.eps);
                 let follow = |running: &mut F, of_batch: F| *running = (F::ONE - factor) * *running + factor * of_batch;
-                follow(&mut running_mean[channel], moments.mean);
-                follow(&mut running_var[channel], moments.squares / (n - F::ONE));
+                follow(&mut running.mean[channel], moments.mean);
+                follow(&mut running.var[channel], moments.squares / (n - F::ONE));
             }
         },
     );
-    if let Some(counter) = counter {
-        *counter += F::ONE;
+    if let Some(count) = running.count {
+        *count += F::ONE;
     }
-    normalize(planes, x, y, [mean, invstd, weight, bias]);
 }
 
 pub fn eval<F: Float>(op: &BatchNormEval, ctx: &mut CpuContext<'_, F>) {
@@ -53,8 +90,31 @@ pub fn backward<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
     let (grad, x, weight, mean, spread) = (ctx.float(0), ctx.float(1), ctx.float(2), ctx.float(3), ctx.float(4));
     let (grad_x, grad_weight, grad_bias) = (ctx.output(0), ctx.output(1), ctx.output(2));
     let planes = Planes::of(&ctx.inputs[1]);
-    let n = F::from_f64(planes.num_values() as f64);
-    let sums_of = |channel: usize, images: Range<usize>| {
+    sums(op, planes, [grad, x, mean, spread], [grad_weight, grad_bias]);
+    by_x(op, planes, [grad, x, weight, mean, spread, grad_weight, grad_bias], planes.num_values(), grad_x);
+}
+
+/// The first part of the backward, from (grad, x, mean, spread).
+pub fn gradient_sums<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
+    let outputs = [ctx.output(0), ctx.output(1)];
+    sums(op, Planes::of(&ctx.inputs[1]), [0, 1, 2, 3].map(|input| ctx.float(input)), outputs);
+}
+
+/// The second part of the backward, from its inputs and the gradients by weight and bias.
+pub fn gradient_by_x<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
+    let planes = Planes::of(&ctx.inputs[1]);
+    let num_values = ctx.batch_size(1) * planes.plane;
+    by_x(op, planes, [0, 1, 2, 3, 4, 5, 6].map(|input| ctx.float(input)), num_values, ctx.output(0));
+}
+
+/// The gradients by weight and bias.
+fn sums<F: Float>(
+    op: &BatchNormBackward,
+    planes: Planes,
+    [grad, x, mean, spread]: [&[F]; 4],
+    [grad_weight, grad_bias]: [&mut [F]; 2],
+) {
+    let of_slice = |channel: usize, images: Range<usize>| {
         let mut sums = [F::ZERO; 2];
         for image in images {
             let (grad, x) = (planes.plane(grad, image, channel), planes.plane(x, image, channel));
@@ -64,30 +124,48 @@ pub fn backward<F: Float>(op: &BatchNormBackward, ctx: &mut CpuContext<'_, F>) {
         }
         sums
     };
-    // Of each channel: weight·invstd, grad_bias/n, invstd·grad_weight/n.
-    scratch::with(3 * planes.num_channels, |coefficients: &mut [F]| {
-        planes.with_slices(sums_of, |slices| {
-            for (channel, of_channel) in coefficients.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                let sums = slices.iter().skip(channel).step_by(planes.num_channels);
-                let sums = sums.fold([F::ZERO; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]]);
-                let (invstd, share) = match op.statistics {
-                    Statistics::Batch => (spread[channel], F::ONE / n),
-                    Statistics::Running => (inverse_std(spread[channel], op.eps), F::ZERO),
-                };
-                grad_bias[channel] = sums[0];
-                grad_weight[channel] = invstd * sums[1];
-                *of_channel = [weight[channel] * invstd, share * sums[0], share * invstd * invstd * sums[1]];
-            }
-        });
-        let coefficients = coefficients.as_chunks::<3>().0;
-        planes.for_planes(grad_x, |channel, start, grad_x| {
-            let ([scale, of_bias, of_weight], mean) = (coefficients[channel], mean[channel]);
-            let range = start..start + planes.plane;
-            for (grad_x, (&grad, &x)) in grad_x.iter_mut().zip(grad[range.clone()].iter().zip(&x[range])) {
-                *grad_x = scale * (grad - of_bias - (x - mean) * of_weight);
-            }
-        });
+    planes.with_slices(of_slice, |slices| {
+        for channel in 0..planes.num_channels {
+            let sums = slices.iter().skip(channel).step_by(planes.num_channels);
+            let sums = sums.fold([F::ZERO; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]]);
+            grad_bias[channel] = sums[0];
+            grad_weight[channel] = op.inverse_std(spread[channel]) * sums[1];
+        }
     });
+}
+
+/// The gradient by x, given those by weight and bias, which are sums over `num_values` values of each channel.
+fn by_x<F: Float>(
+    op: &BatchNormBackward,
+    planes: Planes,
+    [grad, x, weight, mean, spread, grad_weight, grad_bias]: [&[F]; 7],
+    num_values: usize,
+    grad_x: &mut [F],
+) {
+    let share = match op.statistics {
+        Statistics::Batch => F::ONE / F::from_f64(num_values as f64),
+        Statistics::Running => F::ZERO,
+    };
+    planes.for_planes(grad_x, |channel, start, grad_x| {
+        let (mean, invstd) = (mean[channel], op.inverse_std(spread[channel]));
+        let (scale, of_bias) = (weight[channel] * invstd, share * grad_bias[channel]);
+        let of_weight = share * invstd * grad_weight[channel];
+        let range = start..start + planes.plane;
+        for (grad_x, (&grad, &x)) in grad_x.iter_mut().zip(grad[range.clone()].iter().zip(&x[range])) {
+            *grad_x = scale * (grad - of_bias - (x - mean) * of_weight);
+        }
+    });
+}
+
+impl BatchNormBackward {
+    /// 1/√(var + eps) of a channel, from what it is given of it.
+    #[inline(always)]
+    fn inverse_std<F: Float>(&self, spread: F) -> F {
+        match self.statistics {
+            Statistics::Batch => spread,
+            Statistics::Running => inverse_std(spread, self.eps),
+        }
+    }
 }
 
 impl Planes {
@@ -196,6 +274,7 @@ impl<F: Float> Moments<F> {
 }
 
 /// 1/√(var + eps).
+#[inline(always)]
 fn inverse_std<F: Float>(var: F, eps: f64) -> F {
     F::ONE / (var + F::from_f64(eps)).sqrt()
 }
