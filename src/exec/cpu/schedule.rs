@@ -51,7 +51,10 @@ impl Segment {
         // More than a batch has would do as well.
         let for_work = usize::try_from(for_work).unwrap_or(MOST_IMAGES);
         let in_cache = (CACHE_BYTES / bytes_per_image.max(1)).max(1);
-        self.batch_size.div_ceil(TASKS).min(in_cache).max(for_work).min(MOST_IMAGES)
+        let images = self.batch_size.div_ceil(TASKS).min(in_cache).max(for_work).min(MOST_IMAGES);
+        // Groups of one size where there are few.
+        let num_groups = self.batch_size.div_ceil(images);
+        if num_groups <= TASKS { self.batch_size.div_ceil(num_groups) } else { images }
     }
 }
 
