@@ -118,6 +118,13 @@ pub(super) fn stages(units: &[Unit], homes: &Homes) -> Vec<Stage> {
     let needs = needs(units, homes, &forms);
     let (mut stages, mut is_done) = (Vec::new(), vec![false; units.len()]);
     while is_done.contains(&false) {
+        // First, so that a segment is as long as it can be.
+        for unit in 0..units.len() {
+            if !is_done[unit] && forms[unit].is_none() && needs[unit].iter().all(|need| is_done[need.unit]) {
+                is_done[unit] = true;
+                stages.push(Stage::Op(unit));
+            }
+        }
         let segment = next_segment(&forms, &needs, &is_done);
         for &unit in &segment.units {
             is_done[unit] = true;
@@ -126,12 +133,6 @@ pub(super) fn stages(units: &[Unit], homes: &Homes) -> Vec<Stage> {
             [] => {}
             [unit] => stages.push(Stage::Op(unit)),
             _ => stages.push(Stage::Segment(segment)),
-        }
-        for unit in 0..units.len() {
-            if !is_done[unit] && forms[unit].is_none() && needs[unit].iter().all(|need| is_done[need.unit]) {
-                is_done[unit] = true;
-                stages.push(Stage::Op(unit));
-            }
         }
     }
     stages

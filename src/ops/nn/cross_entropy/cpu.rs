@@ -31,6 +31,24 @@ pub fn forward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     ctx.output(1)[0] = total_weight;
 }
 
+/// The sum of the weights of the labels' classes, from (labels, weights).
+pub fn total_weight<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
+    let (labels, weights) = (ctx.u32(0), ctx.float(1));
+    let classes = labels.iter().filter_map(|&label| op.class(label, weights.len()));
+    ctx.output(0)[0] = classes.fold(F::ZERO, |sum, class| sum + weights[class]);
+}
+
+/// What the rows have in the mean, from (input, labels, weights, total weight).
+pub fn mean_of_rows<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
+    let (x, labels, weights, total_weight) = (ctx.float(0), ctx.u32(1), ctx.float(2), ctx.float(3)[0]);
+    let [_, num_classes] = ctx.dims(0);
+    let sum = parallel::simd(|| {
+        let rows = x.chunks_exact(num_classes).zip(labels);
+        rows.fold(F::ZERO, |sum, (row, &label)| sum + op.row_loss(row, label, weights)[0])
+    });
+    ctx.output(0)[0] = sum / total_weight;
+}
+
 pub fn backward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     let (x, labels, weights, grad) = (ctx.float(0), ctx.u32(1), ctx.float(2), ctx.float(3));
     let [_, num_classes] = ctx.dims(0);
