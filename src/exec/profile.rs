@@ -2,7 +2,7 @@
 //! so on a GPU its cost of being submitted is in the number, and on the CPU that of being handed to other threads; the
 //! headline speed is a whole run's.
 
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 use super::{Program, StepTable, step_count};
 use crate::Result;

@@ -13,10 +13,10 @@ use crate::ops::{BatchSource, CrossEntropy, Op};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Error, Result};
 
-const IMAGES: &str = "predict.images";
-const LABELS: &str = "predict.labels";
-const ORDER: &str = "predict.order";
-const PREDICT: &str = "predict";
+pub(super) const IMAGES: &str = "predict.images";
+pub(super) const LABELS: &str = "predict.labels";
+pub(super) const ORDER: &str = "predict.order";
+pub(super) const PREDICT: &str = "predict";
 const PREDICT_ONE: &str = "predict.one";
 const INSPECT: &str = "inspect";
 
@@ -207,7 +207,7 @@ fn prediction_of(entry: &str, options: &PredictorOptions<'_>) -> Result<Graph> {
 }
 
 /// Appends the network; returns its logits and the batch's labels.
-fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
+pub(super) fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
     let (batch_size, [channels, height, width]) = (options.batch_size, options.shape);
     let name = |input| named(input, graph.name());
     let [images, labels, order] = [IMAGES, LABELS, ORDER].map(name);
