@@ -78,7 +78,11 @@ impl Graph {
         self.check(grad)?;
         let (want, got) = (self.ty(value).clone(), self.ty(grad).clone());
         if want.dtype != DType::F32 || want != got {
-            return Err(Error::operand("backward_from", format!("a float and a gradient like {want}"), got.to_string()));
+            return Err(Error::operand(
+                "backward_from",
+                format!("a float and a gradient like {want}"),
+                got.to_string(),
+            ));
         }
         if !self.requires_grad(value) {
             let got = "one that depends on none";

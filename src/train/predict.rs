@@ -141,7 +141,8 @@ impl Predictor {
     pub fn logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>> {
         let [channels, height, width] = self.shape;
         if pixels.len() != channels * height * width {
-            let expected = format!("the {} bytes of an image ({channels}, {height}, {width})", channels * height * width);
+            let expected =
+                format!("the {} bytes of an image ({channels}, {height}, {width})", channels * height * width);
             return Err(Error::operand("predict", expected, pixels.len().to_string()));
         }
         let image = Tensor::u8([1, channels, height, width], pixels.to_vec())?;

@@ -15,8 +15,7 @@ pub(super) struct ByOp {
 
 impl ByOp {
     pub fn new<F: Float>(plan: &Plan, shared: &Shared<'_>) -> ByOp {
-        let slots: Vec<Block> =
-            plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems)).collect();
+        let slots: Vec<Block> = plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems)).collect();
         let layout = Layout { plan, shared, slots: &slots };
         let ops = unit::ops(plan).iter().enumerate().map(|(index, op)| ReadyOp::new::<F>(index, op, &layout)).collect();
         ByOp { slots, ops }

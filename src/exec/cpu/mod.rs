@@ -9,6 +9,7 @@
 //! single op; a step allocates nothing.
 
 mod by_op;
+mod layout;
 mod memory;
 mod op;
 mod schedule;

@@ -1,21 +1,18 @@
-//! A plan laid out to run in stages (`schedule.rs`): where each value lies, and the run of a segment.
-//!
-//! A value that only one segment knows lies in working memory of the thread that computes it, for as many images as
-//! are computed at a time. Others have memory of their own, which they share with values of other stages. A sum over
+//! A plan that runs in stages (`schedule.rs`), with its values laid out (`layout.rs`): the run of a segment. A sum over
 //! images has a partial sum for each group of images; they are added up in the groups' order when all are there, so the
 //! number of threads does not matter.
 
 use std::collections::HashMap;
 
+use super::Shared;
+use super::layout::{Layout, Lives, place_blocks};
 use super::memory::Block;
-use super::op::{ReadyOp, check_apart};
-use super::schedule::{Home, Homes, MOST_OPERANDS, Segment, Stage, stages};
-use super::unit::{self, Kernel, Unit};
-use super::{Shared, Sources};
+use super::op::ReadyOp;
+use super::schedule::{Homes, MOST_OPERANDS, Stage, stages};
+use super::unit::{self, Kernel};
 use crate::exec::StepTable;
-use crate::graph::plan::{Operand, Plan, Storage};
-use crate::ops::batch::{Along, BatchForm};
-use crate::ops::cpu::{CpuContext, Float, Memory, Operands, elem_bytes, parallel, scratch, threads};
+use crate::graph::plan::Plan;
+use crate::ops::cpu::{CpuContext, Float, Memory, Operands, parallel, scratch, threads};
 use crate::tensor::{DType, TensorType};
 
 /// A plan in stages.
@@ -36,27 +33,27 @@ enum ReadyStage {
     Segment(ReadySegment),
 }
 
-struct ReadySegment {
-    units: Vec<TiledUnit>,
-    batch_size: usize,
+pub(super) struct ReadySegment {
+    pub units: Vec<TiledUnit>,
+    pub batch_size: usize,
     /// Images at a time.
-    images: usize,
+    pub images: usize,
     /// Bytes of working memory that a thread needs.
-    scratch_bytes: usize,
-    sums: Vec<PartialSums>,
+    pub scratch_bytes: usize,
+    pub sums: Vec<PartialSums>,
 }
 
 /// A unit in a segment, with the types it has on a whole group of images and on the last one.
-struct TiledUnit {
-    kernel: Kernel,
-    types: [(Vec<TensorType>, Vec<TensorType>); 2],
-    inputs: Vec<Place>,
-    outputs: Vec<Place>,
+pub(super) struct TiledUnit {
+    pub kernel: Kernel,
+    pub types: [(Vec<TensorType>, Vec<TensorType>); 2],
+    pub inputs: Vec<Place>,
+    pub outputs: Vec<Place>,
 }
 
 /// Where an operand lies.
 #[derive(Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     /// The same for all images.
     Whole(Memory),
     /// Rows of a value of the whole batch, of so many elements each.
@@ -68,9 +65,9 @@ enum Place {
 }
 
 /// A sum over groups of images.
-struct PartialSums {
-    partials: Memory,
-    total: Memory,
+pub(super) struct PartialSums {
+    pub partials: Memory,
+    pub total: Memory,
 }
 
 impl Tiled {
@@ -85,7 +82,8 @@ impl Tiled {
         let lives = Lives::of(plan, &units, &homes, &stages);
         let (blocks, block_of) = place_blocks::<F>(&lives);
         let slots = homes.last.iter().filter_map(|(&slot, home)| Some((slot, *block_of.get(home)?))).collect();
-        let layout = Layout { units: &units, homes: &homes, shared, lives: &lives, blocks: &blocks, block_of: &block_of };
+        let layout =
+            Layout { units: &units, homes: &homes, shared, lives: &lives, blocks: &blocks, block_of: &block_of };
         let mut partials = Vec::new();
         let ready = |(index, stage): (usize, Stage)| match stage {
             Stage::Op(unit) => ReadyStage::Op(Box::new(ReadyOp::new::<F>(unit, &units[unit], &layout))),
@@ -179,239 +177,5 @@ impl TiledUnit {
         // SAFETY: by the contract; values of a segment that live at a time lie apart.
         let mut ctx = unsafe { CpuContext::<F>::new(operands, &mut taken[..self.outputs.len()]) };
         self.kernel.run(&mut ctx);
-    }
-}
-
-/// The stages in which values are known.
-struct Lives {
-    /// The first and the last stage of each value, the last being `usize::MAX` for what a run gives.
-    stages: HashMap<Home, (usize, usize)>,
-    /// Values in the order in which they are made.
-    order: Vec<(Home, TensorType)>,
-    /// The values that lie in one segment's working memory.
-    local: HashMap<Home, usize>,
-}
-
-impl Lives {
-    fn of(plan: &Plan, units: &[Unit], homes: &Homes, stages: &[Stage]) -> Lives {
-        let mut lives = Lives { stages: HashMap::new(), order: Vec::new(), local: HashMap::new() };
-        for (index, stage) in stages.iter().enumerate() {
-            for &unit in stage.units() {
-                for (output, &home) in homes.outputs[unit].iter().enumerate() {
-                    if let Home::Value { .. } = home {
-                        lives.stages.insert(home, (index, index));
-                        lives.order.push((home, units[unit].outputs[output].ty.clone()));
-                    }
-                }
-                for home in &homes.inputs[unit] {
-                    if let Some((_, last)) = lives.stages.get_mut(home) {
-                        *last = index;
-                    }
-                }
-            }
-        }
-        for operand in plan.outputs.values() {
-            if let Storage::Slot(slot) = operand.storage
-                && let Some((_, last)) = lives.stages.get_mut(&homes.last[&slot])
-            {
-                *last = usize::MAX;
-            }
-        }
-        for (index, stage) in stages.iter().enumerate() {
-            let Stage::Segment(segment) = stage else { continue };
-            for &unit in &segment.units {
-                let form = form(&units[unit]);
-                let local = homes.outputs[unit].iter().zip(&form.outputs).filter(|(home, along)| {
-                    **along == Along::Rows && lives.stages.get(home) == Some(&(index, index))
-                });
-                lives.local.extend(local.map(|(&home, _)| (home, index)));
-            }
-        }
-        lives
-    }
-}
-
-impl Stage {
-    fn units(&self) -> &[usize] {
-        match self {
-            Stage::Op(unit) => std::slice::from_ref(unit),
-            Stage::Segment(segment) => &segment.units,
-        }
-    }
-}
-
-fn form(unit: &Unit) -> &BatchForm {
-    unit.form.as_ref().expect("units in segments have a form")
-}
-
-/// Memory for the values that are not local, shared by those whose stages do not meet.
-fn place_blocks<F: Float>(lives: &Lives) -> (Vec<Block>, HashMap<Home, usize>) {
-    /// Memory to be, and the last stage that uses it so far.
-    struct Room {
-        dtype: DType,
-        num_elems: usize,
-        last: usize,
-    }
-    let (mut rooms, mut block_of): (Vec<Room>, _) = (Vec::new(), HashMap::new());
-    for (home, ty) in lives.order.iter().filter(|(home, _)| !lives.local.contains_key(home)) {
-        let ((first, last), num_elems) = (lives.stages[home], ty.shape.num_elems());
-        let free = rooms.iter().enumerate().filter(|(_, room)| room.dtype == ty.dtype && room.last < first);
-        let fitting = free.min_by_key(|(_, room)| (room.num_elems < num_elems, room.num_elems.abs_diff(num_elems)));
-        let block = match fitting {
-            Some((block, _)) => block,
-            None => {
-                rooms.push(Room { dtype: ty.dtype, num_elems: 0, last: 0 });
-                rooms.len() - 1
-            }
-        };
-        rooms[block].num_elems = rooms[block].num_elems.max(num_elems);
-        rooms[block].last = last;
-        block_of.insert(*home, block);
-    }
-    let blocks = rooms.iter().map(|room| Block::zeros::<F>(room.dtype, room.num_elems)).collect();
-    (blocks, block_of)
-}
-
-/// What the places of operands follow from.
-struct Layout<'a> {
-    units: &'a [Unit],
-    homes: &'a Homes,
-    shared: &'a Shared<'a>,
-    lives: &'a Lives,
-    blocks: &'a [Block],
-    block_of: &'a HashMap<Home, usize>,
-}
-
-impl Layout<'_> {
-    /// The memory of an operand that is not local.
-    fn memory(&self, home: Home, operand: &Operand) -> Memory {
-        let memory = match home {
-            Home::Storage(storage) => self.shared.memory(storage),
-            Home::Value { .. } => self.blocks[self.block_of[&home]].memory(),
-        };
-        memory.first(operand.ty.shape.num_elems())
-    }
-
-    fn segment<F: Float>(
-        &self,
-        index: usize,
-        segment: &Segment,
-        most_images: Option<usize>,
-        partials: &mut Vec<Block>,
-    ) -> ReadySegment {
-        let of_image = self.place_locals::<F>(index, segment, 1).1;
-        let images = most_images.map_or_else(|| segment.images(self.units, of_image), |most| most.min(segment.batch_size));
-        let (local, scratch_bytes) = self.place_locals::<F>(index, segment, images);
-        let num_groups = segment.batch_size.div_ceil(images);
-        let rest = segment.batch_size - (num_groups - 1) * images;
-        let mut sums = Vec::new();
-        let mut units = Vec::new();
-        for &index in &segment.units {
-            let (unit, form) = (&self.units[index], form(&self.units[index]));
-            let place = |home: Home, operand: &Operand, along: Along| {
-                let row_elems = operand.ty.shape.num_elems() / segment.batch_size;
-                match (local.get(&home), along) {
-                    (Some(&start), _) => Place::Local { start, row_elems, dtype: operand.ty.dtype },
-                    (None, Along::Rows) => Place::Rows(self.memory(home, operand), row_elems),
-                    (None, _) => Place::Whole(self.memory(home, operand)),
-                }
-            };
-            let homes = &self.homes.inputs[index];
-            let inputs = homes.iter().zip(&unit.inputs).zip(&form.inputs);
-            let inputs: Vec<Place> = inputs.map(|((&home, operand), &along)| place(home, operand, along)).collect();
-            let homes = &self.homes.outputs[index];
-            let outputs = homes.iter().zip(&unit.outputs).zip(&form.outputs);
-            let outputs = outputs.map(|((&home, operand), &along)| {
-                let whole = place(home, operand, along);
-                let (Place::Whole(total), true) = (whole, num_groups > 1) else { return whole };
-                let elems = operand.ty.shape.num_elems();
-                let block = Block::zeros::<F>(operand.ty.dtype, num_groups * elems);
-                sums.push(PartialSums { partials: block.memory(), total });
-                partials.push(block);
-                Place::Partial(sums[sums.len() - 1].partials, elems)
-            });
-            let outputs: Vec<Place> = outputs.collect();
-            check_whole::<F>(unit, &inputs, &outputs);
-            let types = [images, rest].map(|rows| {
-                (types_of(&unit.input_types(), &form.inputs, rows), types_of(&unit.output_types(), &form.outputs, rows))
-            });
-            units.push(TiledUnit { kernel: unit.kernel.clone(), types, inputs, outputs });
-        }
-        ReadySegment { units, batch_size: segment.batch_size, images, scratch_bytes, sums }
-    }
-
-    /// Where in working memory each local value of a segment begins, for so many images, and the bytes in all. Values
-    /// whose lives do not meet share memory.
-    fn place_locals<F: Float>(&self, index: usize, segment: &Segment, images: usize) -> (HashMap<Home, usize>, usize) {
-        let mut last_use: HashMap<Home, usize> = HashMap::new();
-        for &unit in &segment.units {
-            last_use.extend(self.homes.inputs[unit].iter().chain(&self.homes.outputs[unit]).map(|&home| (home, unit)));
-        }
-        let (mut starts, mut taken): (_, Vec<(usize, usize, usize)>) = (HashMap::new(), Vec::new());
-        let mut total = 0;
-        for &unit in &segment.units {
-            taken.retain(|&(_, _, last)| last >= unit);
-            for (home, operand) in self.homes.outputs[unit].iter().zip(&self.units[unit].outputs) {
-                if self.lives.local.get(home) != Some(&index) {
-                    continue;
-                }
-                let row_elems = operand.ty.shape.num_elems() / segment.batch_size;
-                let bytes = (images * row_elems * elem_bytes::<F>(operand.ty.dtype))
-                    .next_multiple_of(size_of::<scratch::Line>());
-                let start = first_gap(&mut taken, bytes);
-                taken.push((start, start + bytes, last_use[home]));
-                total = total.max(start + bytes);
-                starts.insert(*home, start);
-            }
-        }
-        (starts, total)
-    }
-}
-
-/// The start of the first gap of so many bytes between ranges.
-fn first_gap(taken: &mut [(usize, usize, usize)], bytes: usize) -> usize {
-    taken.sort_unstable();
-    let mut start = 0;
-    for &(from, to, _) in taken.iter() {
-        if start + bytes <= from {
-            break;
-        }
-        start = start.max(to);
-    }
-    start
-}
-
-/// Types with another number of rows.
-fn types_of(types: &[TensorType], along: &[Along], rows: usize) -> Vec<TensorType> {
-    let of = |(ty, along): (&TensorType, &Along)| match along {
-        Along::Rows => {
-            let mut dims = ty.shape.dims().to_vec();
-            dims[0] = rows;
-            TensorType { shape: dims.into(), dtype: ty.dtype }
-        }
-        Along::Whole | Along::Sum => ty.clone(),
-    };
-    types.iter().zip(along).map(of).collect()
-}
-
-/// Checks that what an op writes to memory of the whole batch overlaps nothing else of its operands.
-fn check_whole<F: Float>(unit: &Unit, inputs: &[Place], outputs: &[Place]) {
-    let whole = |places: &[Place]| -> Vec<Memory> {
-        let of = |place: &Place| match place {
-            Place::Whole(memory) | Place::Rows(memory, _) | Place::Partial(memory, _) => Some(*memory),
-            Place::Local { .. } => None,
-        };
-        places.iter().filter_map(of).collect()
-    };
-    check_apart::<F>(unit, &whole(inputs), &whole(outputs));
-}
-
-impl Sources for Layout<'_> {
-    fn input(&self, unit: usize, input: usize) -> Memory {
-        self.memory(self.homes.inputs[unit][input], &self.units[unit].inputs[input])
-    }
-
-    fn output(&self, unit: usize, output: usize) -> Memory {
-        self.memory(self.homes.outputs[unit][output], &self.units[unit].outputs[output])
     }
 }

@@ -77,9 +77,8 @@ impl WithSimd for Columns<'_> {
         let Skinny { m, n, .. } = self.sizes;
         let vectors = n / S::F32_LANES;
         let many = S::REGISTER_COUNT >= 32;
-        let computed = |rows: usize, width: usize| {
-            m.next_multiple_of(rows) * n.div_ceil(S::F32_LANES).next_multiple_of(width)
-        };
+        let computed =
+            |rows: usize, width: usize| m.next_multiple_of(rows) * n.div_ceil(S::F32_LANES).next_multiple_of(width);
         let best = computed(6, 4).min(computed(8, 3)).min(computed(8, 2));
         match vectors {
             4.. if many && m >= 6 && computed(6, 4) == best => simd.vectorize(Tiles::<6, 4>(self)),

@@ -12,11 +12,8 @@ const CPU_CHUNK_ELEMS: usize = 8192;
 pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
     let (x, weight, bias) = (ctx.float(0), ctx.float(1), ctx.float(2));
     let (y, mean, invstd) = (ctx.output(0), ctx.output(1), ctx.output(2));
-    let running = Running {
-        mean: ctx.updated(3),
-        var: ctx.updated(4),
-        count: op.counts_batches.then(|| &mut ctx.updated(5)[0]),
-    };
+    let running =
+        Running { mean: ctx.updated(3), var: ctx.updated(4), count: op.counts_batches.then(|| &mut ctx.updated(5)[0]) };
     let planes = Planes::of(&ctx.inputs[0]);
     batch_statistics(op, planes, x, [mean, invstd], running);
     normalize(planes, x, y, [mean, invstd, weight, bias]);
@@ -24,11 +21,8 @@ pub fn train<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
 
 /// The first part of training, from (x, running_mean, running_var, and num_batches_tracked where counted).
 pub fn statistics<F: Float>(op: &BatchNormTrain, ctx: &mut CpuContext<'_, F>) {
-    let running = Running {
-        mean: ctx.updated(1),
-        var: ctx.updated(2),
-        count: op.counts_batches.then(|| &mut ctx.updated(3)[0]),
-    };
+    let running =
+        Running { mean: ctx.updated(1), var: ctx.updated(2), count: op.counts_batches.then(|| &mut ctx.updated(3)[0]) };
     let outputs = [ctx.output(0), ctx.output(1)];
     batch_statistics(op, Planes::of(&ctx.inputs[0]), ctx.float(0), outputs, running);
 }

@@ -164,12 +164,7 @@ impl Operation for BatchNormTrain {
         let mut along = [Along::Whole; 5];
         along[0] = Along::Rows;
         vec![
-            Part {
-                updates: (1..statistics.len()).collect(),
-                inputs: statistics,
-                outputs: vec![1, 2],
-                form: None,
-            },
+            Part { updates: (1..statistics.len()).collect(), inputs: statistics, outputs: vec![1, 2], form: None },
             Part {
                 inputs: vec![
                     PartInput::Input(0),
