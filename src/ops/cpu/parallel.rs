@@ -20,8 +20,12 @@ pub fn for_pieces<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Send 
 /// `cost` is roughly how many simple operations an element takes.
 pub fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, cost: usize, body: impl Fn(usize, &mut [T]) + Send + Sync) {
     let chunk_len = chunk_len.max(1);
-    // Called in one place, since a body that is not inlined is not compiled for the instruction set.
-    let vectorized = |index: usize, chunk: &mut [T]| simd(|| body(index, chunk));
+    let vectorized = |index: usize, chunk: &mut [T]| {
+        simd(
+            #[inline(always)]
+            || body(index, chunk),
+        )
+    };
     if out.len() <= chunk_len || out.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
         out.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| vectorized(index, chunk));
     } else {
@@ -37,7 +41,12 @@ pub fn for_chunk_pairs<T: Send, U: Send>(
     cost: usize,
     body: impl Fn(usize, &mut [T], &mut [U]) + Send + Sync,
 ) {
-    let vectorized = |index: usize, a: &mut [T], b: &mut [U]| simd(|| body(index, a, b));
+    let vectorized = |index: usize, a: &mut [T], b: &mut [U]| {
+        simd(
+            #[inline(always)]
+            || body(index, a, b),
+        )
+    };
     if first.0.len() <= first.1 || first.0.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
         let chunks = first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1));
         chunks.enumerate().for_each(|(index, (a, b))| vectorized(index, a, b));
@@ -49,7 +58,12 @@ pub fn for_chunk_pairs<T: Send, U: Send>(
 /// Computes `body(index)` for `0..count` in parallel and gives the results in order.
 pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
     let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
-    threads::for_chunks(&mut results, 1, |index, result| result[0] = Some(simd(|| body(index))));
+    threads::for_chunks(&mut results, 1, |index, result| {
+        result[0] = Some(simd(
+            #[inline(always)]
+            || body(index),
+        ));
+    });
     results.into_iter().flatten().collect()
 }
 
@@ -57,10 +71,13 @@ pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Ve
 /// parallel, and rows are added up in order.
 pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize, &mut [F]) + Send + Sync) {
     let vectorized = |index: usize, partial: &mut [F]| {
-        simd(|| {
-            partial.fill(F::ZERO);
-            body(index, partial);
-        });
+        simd(
+            #[inline(always)]
+            || {
+                partial.fill(F::ZERO);
+                body(index, partial);
+            },
+        );
     };
     if count <= 1 {
         return if count == 0 { total.fill(F::ZERO) } else { vectorized(0, total) };

@@ -202,19 +202,25 @@ impl Operation for AugmentImages {
         let interpolates = self.augment.interpolates();
         let cost = if interpolates { SAMPLE_COST } else { 1 };
         let first = ctx.first_row;
-        parallel::for_chunks(y, image_elems, cost, |row, y| {
-            let draw = self.draw(step, first + row);
-            let x = &x[row * image_elems..][..image_elems];
-            let planes = y.chunks_exact_mut(plane_elems).zip(x.chunks_exact(plane_elems));
-            for (channel, (y, x)) in planes.enumerate() {
-                let fill = self.fill(channel);
-                if interpolates {
-                    sample_plane(y, x, [height, width], &draw, fill);
-                } else {
-                    shift_plane(y, x, [height, width], &draw, fill);
+        parallel::for_chunks(
+            y,
+            image_elems,
+            cost,
+            #[inline(always)]
+            |row, y| {
+                let draw = self.draw(step, first + row);
+                let x = &x[row * image_elems..][..image_elems];
+                let planes = y.chunks_exact_mut(plane_elems).zip(x.chunks_exact(plane_elems));
+                for (channel, (y, x)) in planes.enumerate() {
+                    let fill = self.fill(channel);
+                    if interpolates {
+                        sample_plane(y, x, [height, width], &draw, fill);
+                    } else {
+                        shift_plane(y, x, [height, width], &draw, fill);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {

@@ -104,20 +104,26 @@ impl Gather {
         let (first, second) = (ctx.u8(0), ctx.u8(1));
         let source = self.source(&ctx.inputs[0], &ctx.inputs[1]);
         let image_of = |row| self.image_of(ctx, row);
-        parallel::for_chunks(batch, source.image_elems, 1, |row, batch| {
-            let image = image_of(row);
-            let (shard, at) =
-                if image < source.num_first { (first, image) } else { (second, image - source.num_first) };
-            let bytes = &shard[at * source.image_elems..][..source.image_elems];
-            let planes = batch.chunks_exact_mut(source.plane_elems).zip(bytes.chunks_exact(source.plane_elems));
-            for ((plane, bytes), (mean, std)) in planes.zip(self.normalize.mean.iter().zip(&self.normalize.std)) {
-                // As the shader does it.
-                let (scale, shift) = (F::from_f64(1.0 / (255.0 * std)), F::from_f64(-mean / std));
-                for (y, &byte) in plane.iter_mut().zip(bytes) {
-                    *y = F::from_f64(f64::from(byte)) * scale + shift;
+        parallel::for_chunks(
+            batch,
+            source.image_elems,
+            1,
+            #[inline(always)]
+            |row, batch| {
+                let image = image_of(row);
+                let (shard, at) =
+                    if image < source.num_first { (first, image) } else { (second, image - source.num_first) };
+                let bytes = &shard[at * source.image_elems..][..source.image_elems];
+                let planes = batch.chunks_exact_mut(source.plane_elems).zip(bytes.chunks_exact(source.plane_elems));
+                for ((plane, bytes), (mean, std)) in planes.zip(self.normalize.mean.iter().zip(&self.normalize.std)) {
+                    // As the shader does it.
+                    let (scale, shift) = (F::from_f64(1.0 / (255.0 * std)), F::from_f64(-mean / std));
+                    for (y, &byte) in plane.iter_mut().zip(bytes) {
+                        *y = F::from_f64(f64::from(byte)) * scale + shift;
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     fn check_constants(&self, num_channels: usize) -> Result<()> {

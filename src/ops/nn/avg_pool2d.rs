@@ -246,23 +246,29 @@ impl Operation for AveragePool {
         let (vertical, horizontal) = (self.0.windows(0, height, rows), self.0.windows(1, width, columns));
         let scales = scales(&self.0, &vertical, &horizontal);
         let num_cells = self.0.num_cells([height, width], [rows, columns]);
-        parallel::for_chunks(y, PLANES_PER_PIECE * rows * columns, num_cells, |piece, y| {
-            let x = &x[piece * PLANES_PER_PIECE * height * width..];
-            for (y, x) in y.chunks_exact_mut(rows * columns).zip(x.chunks_exact(height * width)) {
-                let rows = y.chunks_exact_mut(columns).zip(&vertical).zip(scales.chunks_exact(columns));
-                for ((y, vertical), scales) in rows {
-                    y.fill(F::ZERO);
-                    for row in x[vertical.start * width..vertical.end * width].chunks_exact(width) {
-                        for (y, horizontal) in y.iter_mut().zip(&horizontal) {
-                            for &x in &row[horizontal.start..horizontal.end] {
-                                *y += x;
+        parallel::for_chunks(
+            y,
+            PLANES_PER_PIECE * rows * columns,
+            num_cells,
+            #[inline(always)]
+            |piece, y| {
+                let x = &x[piece * PLANES_PER_PIECE * height * width..];
+                for (y, x) in y.chunks_exact_mut(rows * columns).zip(x.chunks_exact(height * width)) {
+                    let rows = y.chunks_exact_mut(columns).zip(&vertical).zip(scales.chunks_exact(columns));
+                    for ((y, vertical), scales) in rows {
+                        y.fill(F::ZERO);
+                        for row in x[vertical.start * width..vertical.end * width].chunks_exact(width) {
+                            for (y, horizontal) in y.iter_mut().zip(&horizontal) {
+                                for &x in &row[horizontal.start..horizontal.end] {
+                                    *y += x;
+                                }
                             }
                         }
+                        y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                     }
-                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                 }
-            }
-        });
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
@@ -320,22 +326,28 @@ impl Operation for AveragePoolBackward {
         let (vertical, horizontal) = (self.averages.windows(0, height, rows), self.averages.windows(1, width, columns));
         let scales = scales::<F>(&self.averages, &vertical, &horizontal);
         let cost = self.averages.num_covering(self.input, [rows, columns]);
-        parallel::for_chunks(out, PLANES_PER_PIECE * height * width, cost, |piece, out| {
-            out.fill(F::ZERO);
-            let grad = &grad[piece * PLANES_PER_PIECE * rows * columns..];
-            for (out, grad) in out.chunks_exact_mut(height * width).zip(grad.chunks_exact(rows * columns)) {
-                let rows = grad.chunks_exact(columns).zip(&vertical).zip(scales.chunks_exact(columns));
-                for ((grad, vertical), scales) in rows {
-                    for row in out[vertical.start * width..vertical.end * width].chunks_exact_mut(width) {
-                        for ((&grad, &scale), horizontal) in grad.iter().zip(scales).zip(&horizontal) {
-                            for out in &mut row[horizontal.start..horizontal.end] {
-                                *out += grad * scale;
+        parallel::for_chunks(
+            out,
+            PLANES_PER_PIECE * height * width,
+            cost,
+            #[inline(always)]
+            |piece, out| {
+                out.fill(F::ZERO);
+                let grad = &grad[piece * PLANES_PER_PIECE * rows * columns..];
+                for (out, grad) in out.chunks_exact_mut(height * width).zip(grad.chunks_exact(rows * columns)) {
+                    let rows = grad.chunks_exact(columns).zip(&vertical).zip(scales.chunks_exact(columns));
+                    for ((grad, vertical), scales) in rows {
+                        for row in out[vertical.start * width..vertical.end * width].chunks_exact_mut(width) {
+                            for ((&grad, &scale), horizontal) in grad.iter().zip(scales).zip(&horizontal) {
+                                for out in &mut row[horizontal.start..horizontal.end] {
+                                    *out += grad * scale;
+                                }
                             }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {

@@ -84,32 +84,38 @@ impl Operation for Dropout {
         let first = ctx.first_elem(0);
         let (keep_below, scale) = (self.keep_below(), F::from_f64(self.scale()));
         let key = key(self.seed);
-        parallel::for_chunks(y, PIECE_ELEMS, COST, |piece, y| {
-            let start = piece * PIECE_ELEMS;
-            let (mut x, mut y, mut at) = (&x[start..][..y.len()], y, first + start);
-            // A product in either case: an element that is not finite is not hidden by being dropped.
-            let drop = |x: F, word: u32| x * if word < keep_below { scale } else { F::ZERO };
-            while at % WORDS == 0 && y.len() >= BLOCKS * WORDS {
-                let (many, rest) = y.split_at_mut(BLOCKS * WORDS);
-                // The shader counts in u32, as all sizes on a device are.
-                let words = random_blocks::<BLOCKS>([(at / WORDS) as u32, self.layer, step], Domain::Dropout, key);
-                for ((y, &x), &word) in many.iter_mut().zip(x).zip(words.as_flattened()) {
-                    *y = drop(x, word);
+        parallel::for_chunks(
+            y,
+            PIECE_ELEMS,
+            COST,
+            #[inline(always)]
+            |piece, y| {
+                let start = piece * PIECE_ELEMS;
+                let (mut x, mut y, mut at) = (&x[start..][..y.len()], y, first + start);
+                // A product in either case: an element that is not finite is not hidden by being dropped.
+                let drop = |x: F, word: u32| x * if word < keep_below { scale } else { F::ZERO };
+                while at % WORDS == 0 && y.len() >= BLOCKS * WORDS {
+                    let (many, rest) = y.split_at_mut(BLOCKS * WORDS);
+                    // The shader counts in u32, as all sizes on a device are.
+                    let words = random_blocks::<BLOCKS>([(at / WORDS) as u32, self.layer, step], Domain::Dropout, key);
+                    for ((y, &x), &word) in many.iter_mut().zip(x).zip(words.as_flattened()) {
+                        *y = drop(x, word);
+                    }
+                    (y, x, at) = (rest, &x[BLOCKS * WORDS..], at + BLOCKS * WORDS);
                 }
-                (y, x, at) = (rest, &x[BLOCKS * WORDS..], at + BLOCKS * WORDS);
-            }
-            while !y.is_empty() {
-                // Where rows are short, the first words of a block may be of rows before.
-                let (block, skipped) = (at / WORDS, at % WORDS);
-                let words = random_words([block as u32, self.layer, step], Domain::Dropout, key);
-                let len = (WORDS - skipped).min(y.len());
-                let (block, rest) = y.split_at_mut(len);
-                for ((y, &x), &word) in block.iter_mut().zip(x).zip(&words[skipped..]) {
-                    *y = drop(x, word);
+                while !y.is_empty() {
+                    // Where rows are short, the first words of a block may be of rows before.
+                    let (block, skipped) = (at / WORDS, at % WORDS);
+                    let words = random_words([block as u32, self.layer, step], Domain::Dropout, key);
+                    let len = (WORDS - skipped).min(y.len());
+                    let (block, rest) = y.split_at_mut(len);
+                    for ((y, &x), &word) in block.iter_mut().zip(x).zip(&words[skipped..]) {
+                        *y = drop(x, word);
+                    }
+                    (y, x, at) = (rest, &x[len..], at + len);
                 }
-                (y, x, at) = (rest, &x[len..], at + len);
-            }
-        });
+            },
+        );
     }
 
     fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {

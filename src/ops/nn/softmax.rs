@@ -122,11 +122,17 @@ impl Rows {
     fn for_slabs<F: Float>(self, out: &mut [F], body: impl Fn(usize, &mut [F]) + Send + Sync) {
         let slab = (self.axis_len * self.inner).max(1);
         let slabs_per_chunk = CPU_CHUNK_ELEMS.div_ceil(slab);
-        parallel::for_chunks(out, slab * slabs_per_chunk, EXP_COST, |index, chunk| {
-            for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
-                body((index * slabs_per_chunk + i) * slab, out);
-            }
-        });
+        parallel::for_chunks(
+            out,
+            slab * slabs_per_chunk,
+            EXP_COST,
+            #[inline(always)]
+            |index, chunk| {
+                for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
+                    body((index * slabs_per_chunk + i) * slab, out);
+                }
+            },
+        );
     }
 
     /// Calls `body(first, len)` for blocks of rows that lie side by side in a slab.
@@ -230,10 +236,14 @@ impl Operation for Softmax {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let (function, rows) = (self.function, Rows::new(&ctx.inputs[0].shape, self.axis));
-        rows.for_slabs(y, |start, y| {
-            let x = &x[start..start + y.len()];
-            if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
-        });
+        rows.for_slabs(
+            y,
+            #[inline(always)]
+            |start, y| {
+                let x = &x[start..start + y.len()];
+                if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
@@ -286,18 +296,22 @@ impl Operation for SoftmaxBackward {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (grad, y, grad_input) = (ctx.float(0), ctx.float(1), ctx.output(0));
         let (function, rows) = (self.function, Rows::new(&ctx.inputs[1].shape, self.axis));
-        rows.for_slabs(grad_input, |start, grad_input| {
-            let range = start..start + grad_input.len();
-            let (grad, y) = (&grad[range.clone()], &y[range]);
-            if rows.inner == 1 {
-                let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
-                for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
-                    *grad_input = function.grad_value(grad, y, sum);
+        rows.for_slabs(
+            grad_input,
+            #[inline(always)]
+            |start, grad_input| {
+                let range = start..start + grad_input.len();
+                let (grad, y) = (&grad[range.clone()], &y[range]);
+                if rows.inner == 1 {
+                    let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
+                    for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
+                        *grad_input = function.grad_value(grad, y, sum);
+                    }
+                } else {
+                    backward_slab(function, rows, grad, y, grad_input);
                 }
-            } else {
-                backward_slab(function, rows, grad, y, grad_input);
-            }
-        });
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {

@@ -65,21 +65,27 @@ impl Operation for Argmax {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output_u32(0));
         let (extent, num_inner) = self.extents(&ctx.inputs[0].shape);
-        parallel::for_chunks(y, CHUNK_ELEMS, extent, |chunk, y| {
-            for (i, y) in y.iter_mut().enumerate() {
-                let index = chunk * CHUNK_ELEMS + i;
-                let base = index / num_inner * extent * num_inner + index % num_inner;
-                let (mut best, mut best_at) = (x[base], 0);
-                for k in 1..extent {
-                    let value = x[base + k * num_inner];
-                    // The first NaN, or else the first maximum, stays.
-                    if !best.is_nan() && (value > best || value.is_nan()) {
-                        (best, best_at) = (value, k);
+        parallel::for_chunks(
+            y,
+            CHUNK_ELEMS,
+            extent,
+            #[inline(always)]
+            |chunk, y| {
+                for (i, y) in y.iter_mut().enumerate() {
+                    let index = chunk * CHUNK_ELEMS + i;
+                    let base = index / num_inner * extent * num_inner + index % num_inner;
+                    let (mut best, mut best_at) = (x[base], 0);
+                    for k in 1..extent {
+                        let value = x[base + k * num_inner];
+                        // The first NaN, or else the first maximum, stays.
+                        if !best.is_nan() && (value > best || value.is_nan()) {
+                            (best, best_at) = (value, k);
+                        }
                     }
+                    *y = to_u32(best_at);
                 }
-                *y = to_u32(best_at);
-            }
-        });
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {

@@ -137,16 +137,24 @@ impl Operation for Copy {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let (offset, walk) = self.walk(&ctx.inputs[0].shape, &ctx.outputs[0].shape);
-        parallel::for_pieces(y, |start, piece| {
-            walk.for_rows(start..start + piece.len(), |at, [x_at], [step], len| {
-                let (x, y) = (&x[offset + x_at..], &mut piece[at - start..at - start + len]);
-                match step {
-                    0 => y.fill(x[0]),
-                    1 => y.copy_from_slice(&x[..len]),
-                    _ => y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = x),
-                }
-            });
-        });
+        parallel::for_pieces(
+            y,
+            #[inline(always)]
+            |start, piece| {
+                walk.for_rows(
+                    start..start + piece.len(),
+                    #[inline(always)]
+                    |at, [x_at], [step], len| {
+                        let (x, y) = (&x[offset + x_at..], &mut piece[at - start..at - start + len]);
+                        match step {
+                            0 => y.fill(x[0]),
+                            1 => y.copy_from_slice(&x[..len]),
+                            _ => y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = x),
+                        }
+                    },
+                );
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {

@@ -219,37 +219,43 @@ impl Operation for Matmul {
         let rows = cpu_rows(m);
         let rows = if m % rows == 0 || sizes.batch == 1 { rows } else { m };
         let is_skinny = rows == CPU_ROWS && skinny::applies([n, k], self.trans_a, self.trans_b);
-        parallel::for_chunks(out, rows * n, 2 * k, |index, block| {
-            let first = index * rows;
-            let (matrix, row) = (first / m, first % m);
-            let a = &a[matrix * sizes.a_stride..];
-            let a = if self.trans_a {
-                Matrix { data: &a[row..], row_stride: 1, col_stride: m }
-            } else {
-                Matrix::new(&a[row * k..], k)
-            };
-            let b = &b[matrix * sizes.b_stride..];
-            match (F::as_f32(a.data), F::as_f32(b)) {
-                (Some(a), Some(b)) if is_skinny => {
-                    let a_stride = if self.trans_a { m } else { k };
-                    let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
-                    let block = F::as_f32_mut(block).expect("all operands are of one type");
-                    skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+        parallel::for_chunks(
+            out,
+            rows * n,
+            2 * k,
+            #[inline(always)]
+            |index, block| {
+                let first = index * rows;
+                let (matrix, row) = (first / m, first % m);
+                let a = &a[matrix * sizes.a_stride..];
+                let a = if self.trans_a {
+                    Matrix { data: &a[row..], row_stride: 1, col_stride: m }
+                } else {
+                    Matrix::new(&a[row * k..], k)
+                };
+                let b = &b[matrix * sizes.b_stride..];
+                match (F::as_f32(a.data), F::as_f32(b)) {
+                    (Some(a), Some(b)) if is_skinny => {
+                        let a_stride = if self.trans_a { m } else { k };
+                        let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
+                        let block = F::as_f32_mut(block).expect("all operands are of one type");
+                        skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+                    }
+                    _ => {
+                        let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
+                        gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                    }
                 }
-                _ => {
-                    let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
-                    gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                for row in block.chunks_exact_mut(n) {
+                    if let Some(bias) = bias {
+                        row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
+                    }
+                    if activation != Activation::None {
+                        activation.finish_row(row, F::ZERO);
+                    }
                 }
-            }
-            for row in block.chunks_exact_mut(n) {
-                if let Some(bias) = bias {
-                    row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
-                }
-                if activation != Activation::None {
-                    activation.finish_row(row, F::ZERO);
-                }
-            }
-        });
+            },
+        );
     }
 
     /// A product of two matrices whose first operand is transposed sums over the batch: a weight's gradient.

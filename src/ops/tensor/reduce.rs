@@ -115,17 +115,21 @@ impl Reduce {
     /// Combines the elements of `range` of the reduced walk, from `base` on.
     fn combine<F: Float>(&self, x: &[F], base: usize, walk: &Strided<1>, range: std::ops::Range<usize>) -> F {
         let mut result = if self.function == ReduceFunction::Max { -F::INFINITY } else { F::ZERO };
-        walk.for_rows(range, |_, [at], [step], len| {
-            let row = |i: usize| x[base + at + i * step];
-            if self.function == ReduceFunction::Max {
-                result = (0..len).fold(result, |max: F, i| max.max(row(i)));
-            } else if step == 1 {
-                let row = &x[base + at..base + at + len];
-                result += parallel::sum(len, |i| row[i]);
-            } else {
-                result += parallel::sum(len, row);
-            }
-        });
+        walk.for_rows(
+            range,
+            #[inline(always)]
+            |_, [at], [step], len| {
+                let row = |i: usize| x[base + at + i * step];
+                if self.function == ReduceFunction::Max {
+                    result = (0..len).fold(result, |max: F, i| max.max(row(i)));
+                } else if step == 1 {
+                    let row = &x[base + at..base + at + len];
+                    result += parallel::sum(len, |i| row[i]);
+                } else {
+                    result += parallel::sum(len, row);
+                }
+            },
+        );
         result
     }
 }
@@ -133,20 +137,26 @@ impl Reduce {
 /// `y = scale · (the sum of rows as long as y)`, over blocks of rows, so that rounding errors grow less with their number.
 fn sum_rows<F: Float>(x: &[F], y: &mut [F], scale: F) {
     let len = y.len();
-    parallel::for_chunks(y, ROW_CHUNK, x.len() / len, |index, y| {
-        let columns = index * ROW_CHUNK..index * ROW_CHUNK + y.len();
-        let mut block_sum = [F::ZERO; ROW_CHUNK];
-        let block_sum = &mut block_sum[..y.len()];
-        y.fill(F::ZERO);
-        for block in x.chunks(ROW_BLOCK * len) {
-            block_sum.fill(F::ZERO);
-            for row in block.chunks_exact(len) {
-                block_sum.iter_mut().zip(&row[columns.clone()]).for_each(|(sum, &x)| *sum += x);
+    parallel::for_chunks(
+        y,
+        ROW_CHUNK,
+        x.len() / len,
+        #[inline(always)]
+        |index, y| {
+            let columns = index * ROW_CHUNK..index * ROW_CHUNK + y.len();
+            let mut block_sum = [F::ZERO; ROW_CHUNK];
+            let block_sum = &mut block_sum[..y.len()];
+            y.fill(F::ZERO);
+            for block in x.chunks(ROW_BLOCK * len) {
+                block_sum.fill(F::ZERO);
+                for row in block.chunks_exact(len) {
+                    block_sum.iter_mut().zip(&row[columns.clone()]).for_each(|(sum, &x)| *sum += x);
+                }
+                y.iter_mut().zip(&*block_sum).for_each(|(y, &sum)| *y += sum);
             }
-            y.iter_mut().zip(&*block_sum).for_each(|(y, &sum)| *y += sum);
-        }
-        y.iter_mut().for_each(|y| *y *= scale);
-    });
+            y.iter_mut().for_each(|y| *y *= scale);
+        },
+    );
 }
 
 impl Operation for Reduce {
@@ -186,21 +196,31 @@ impl Operation for Reduce {
         let (kept, reduced) = self.walks(shape);
         let num_reduced = self.num_reduced(shape);
         if y.len() == 1 && num_reduced > CPU_SLICE_ELEMS {
-            let partials = parallel::map(num_reduced.div_ceil(CPU_SLICE_ELEMS), |slice| {
-                let start = slice * CPU_SLICE_ELEMS;
-                self.combine(x, 0, &reduced, start..num_reduced.min(start + CPU_SLICE_ELEMS))
-            });
+            let partials = parallel::map(
+                num_reduced.div_ceil(CPU_SLICE_ELEMS),
+                #[inline(always)]
+                |slice| {
+                    let start = slice * CPU_SLICE_ELEMS;
+                    self.combine(x, 0, &reduced, start..num_reduced.min(start + CPU_SLICE_ELEMS))
+                },
+            );
             let row = Strided { shape: vec![partials.len()], strides: [vec![1]] };
             y[0] = self.combine(&partials, 0, &row, 0..partials.len()) * scale;
             return;
         }
         let outputs_per_chunk = (CPU_SLICE_ELEMS / num_reduced).max(1);
-        parallel::for_chunks(y, outputs_per_chunk, num_reduced, |index, chunk| {
-            for (i, y) in chunk.iter_mut().enumerate() {
-                let [base] = kept.offsets(index * outputs_per_chunk + i);
-                *y = self.combine(x, base, &reduced, 0..num_reduced) * scale;
-            }
-        });
+        parallel::for_chunks(
+            y,
+            outputs_per_chunk,
+            num_reduced,
+            #[inline(always)]
+            |index, chunk| {
+                for (i, y) in chunk.iter_mut().enumerate() {
+                    let [base] = kept.offsets(index * outputs_per_chunk + i);
+                    *y = self.combine(x, base, &reduced, 0..num_reduced) * scale;
+                }
+            },
+        );
     }
 
     fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {

@@ -102,23 +102,26 @@ pub(crate) struct PackedUpdate {
 pub(crate) fn walk<F: Float>(rule: impl Fn(&mut Element<F>), tensors: Tensors<'_, F>) {
     let Tensors { param, grad, mut states } = tensors;
     let mut spare = [[F::ZERO; BLOCK]; MAX_STATES];
-    parallel::simd(|| {
-        for (block, (param, grad)) in param.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).enumerate() {
-            let range = block * BLOCK..block * BLOCK + param.len();
-            let mut blocks = states.iter_mut().zip(&mut spare).map(|(state, spare)| match state {
-                Some(state) => &mut state[range.clone()],
-                None => &mut spare[..range.len()],
-            });
-            let [s0, s1, s2] = std::array::from_fn(|_| blocks.next().expect("a block for each state"));
-            let states = s0.iter_mut().zip(s1).zip(s2);
-            for ((p, &grad), ((s0, s1), s2)) in param.iter_mut().zip(grad).zip(states) {
-                let mut element = Element { param: *p, grad, states: [*s0, *s1, *s2] };
-                rule(&mut element);
-                *p = element.param;
-                [*s0, *s1, *s2] = element.states;
+    parallel::simd(
+        #[inline(always)]
+        || {
+            for (block, (param, grad)) in param.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).enumerate() {
+                let range = block * BLOCK..block * BLOCK + param.len();
+                let mut blocks = states.iter_mut().zip(&mut spare).map(|(state, spare)| match state {
+                    Some(state) => &mut state[range.clone()],
+                    None => &mut spare[..range.len()],
+                });
+                let [s0, s1, s2] = std::array::from_fn(|_| blocks.next().expect("a block for each state"));
+                let states = s0.iter_mut().zip(s1).zip(s2);
+                for ((p, &grad), ((s0, s1), s2)) in param.iter_mut().zip(grad).zip(states) {
+                    let mut element = Element { param: *p, grad, states: [*s0, *s1, *s2] };
+                    rule(&mut element);
+                    *p = element.param;
+                    [*s0, *s1, *s2] = element.states;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 impl fmt::Debug for PackedRule {

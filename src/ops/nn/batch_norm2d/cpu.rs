@@ -54,6 +54,7 @@ fn batch_statistics<F: Float>(
     };
     let n = F::from_f64(planes.num_values() as f64);
     planes.with_slices(
+        #[inline(always)]
         |channel, images| Moments::of(planes, x, channel, images).pair(),
         |slices| {
             for channel in 0..planes.num_channels {
@@ -108,24 +109,27 @@ fn sums<F: Float>(
     [grad, x, mean, spread]: [&[F]; 4],
     [grad_weight, grad_bias]: [&mut [F]; 2],
 ) {
-    let of_slice = |channel: usize, images: Range<usize>| {
-        let mut sums = [F::ZERO; 2];
-        for image in images {
-            let (grad, x) = (planes.plane(grad, image, channel), planes.plane(x, image, channel));
-            let mean = mean[channel];
-            sums[0] += parallel::sum(grad.len(), |i| grad[i]);
-            sums[1] += parallel::sum(grad.len(), |i| grad[i] * (x[i] - mean));
-        }
-        sums
-    };
-    planes.with_slices(of_slice, |slices| {
-        for channel in 0..planes.num_channels {
-            let sums = slices.iter().skip(channel).step_by(planes.num_channels);
-            let sums = sums.fold([F::ZERO; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]]);
-            grad_bias[channel] = sums[0];
-            grad_weight[channel] = op.inverse_std(spread[channel]) * sums[1];
-        }
-    });
+    planes.with_slices(
+        #[inline(always)]
+        |channel, images| {
+            let mut sums = [F::ZERO; 2];
+            for image in images {
+                let (grad, x) = (planes.plane(grad, image, channel), planes.plane(x, image, channel));
+                let mean = mean[channel];
+                sums[0] += parallel::sum(grad.len(), |i| grad[i]);
+                sums[1] += parallel::sum(grad.len(), |i| grad[i] * (x[i] - mean));
+            }
+            sums
+        },
+        |slices| {
+            for channel in 0..planes.num_channels {
+                let sums = slices.iter().skip(channel).step_by(planes.num_channels);
+                let sums = sums.fold([F::ZERO; 2], |sum, term| [sum[0] + term[0], sum[1] + term[1]]);
+                grad_bias[channel] = sums[0];
+                grad_weight[channel] = op.inverse_std(spread[channel]) * sums[1];
+            }
+        },
+    );
 }
 
 /// The gradient by x, given those by weight and bias, which are sums over `num_values` values of each channel.
@@ -140,15 +144,19 @@ fn by_x<F: Float>(
         Statistics::Batch => F::ONE / F::from_f64(num_values as f64),
         Statistics::Running => F::ZERO,
     };
-    planes.for_planes(grad_x, |channel, start, grad_x| {
-        let (mean, invstd) = (mean[channel], op.inverse_std(spread[channel]));
-        let (scale, of_bias) = (weight[channel] * invstd, share * grad_bias[channel]);
-        let of_weight = share * invstd * grad_weight[channel];
-        let range = start..start + planes.plane;
-        for (grad_x, (&grad, &x)) in grad_x.iter_mut().zip(grad[range.clone()].iter().zip(&x[range])) {
-            *grad_x = scale * (grad - of_bias - (x - mean) * of_weight);
-        }
-    });
+    planes.for_planes(
+        grad_x,
+        #[inline(always)]
+        |channel, start, grad_x| {
+            let (mean, invstd) = (mean[channel], op.inverse_std(spread[channel]));
+            let (scale, of_bias) = (weight[channel] * invstd, share * grad_bias[channel]);
+            let of_weight = share * invstd * grad_weight[channel];
+            let range = start..start + planes.plane;
+            for (grad_x, (&grad, &x)) in grad_x.iter_mut().zip(grad[range.clone()].iter().zip(&x[range])) {
+                *grad_x = scale * (grad - of_bias - (x - mean) * of_weight);
+            }
+        },
+    );
 }
 
 impl BatchNormBackward {
@@ -184,10 +192,16 @@ impl Planes {
         let num_slices = self.num_images.div_ceil(self.slice_images());
         scratch::with(2 * num_slices * self.num_channels, |slices: &mut [F]| {
             let cost = self.plane * self.slice_images() / 2;
-            parallel::for_chunks(slices, 2, cost, |unit, slice| {
-                let pair = of_slice(unit % self.num_channels, self.images(unit / self.num_channels));
-                slice.copy_from_slice(&pair);
-            });
+            parallel::for_chunks(
+                slices,
+                2,
+                cost,
+                #[inline(always)]
+                |unit, slice| {
+                    let pair = of_slice(unit % self.num_channels, self.images(unit / self.num_channels));
+                    slice.copy_from_slice(&pair);
+                },
+            );
             use_slices(slices.as_chunks::<2>().0);
         });
     }
@@ -196,12 +210,18 @@ impl Planes {
     fn for_planes<F: Float>(self, out: &mut [F], body: impl Fn(usize, usize, &mut [F]) + Send + Sync) {
         let plane = self.plane.max(1);
         let planes_per_chunk = (CPU_CHUNK_ELEMS / plane).max(1);
-        parallel::for_chunks(out, planes_per_chunk * plane, 1, |chunk_index, chunk| {
-            for (i, out) in chunk.chunks_exact_mut(plane).enumerate() {
-                let index = chunk_index * planes_per_chunk + i;
-                body(index % self.num_channels, index * plane, out);
-            }
-        });
+        parallel::for_chunks(
+            out,
+            planes_per_chunk * plane,
+            1,
+            #[inline(always)]
+            |chunk_index, chunk| {
+                for (i, out) in chunk.chunks_exact_mut(plane).enumerate() {
+                    let index = chunk_index * planes_per_chunk + i;
+                    body(index % self.num_channels, index * plane, out);
+                }
+            },
+        );
     }
 
     /// One plane of a channel.
@@ -275,10 +295,14 @@ fn inverse_std<F: Float>(var: F, eps: f64) -> F {
 
 /// `y = (x − mean)·invstd·weight + bias`, with the last four by channel.
 fn normalize<F: Float>(planes: Planes, x: &[F], y: &mut [F], [mean, invstd, weight, bias]: [&[F]; 4]) {
-    planes.for_planes(y, |channel, start, y| {
-        let (mean, scale, bias) = (mean[channel], invstd[channel] * weight[channel], bias[channel]);
-        for (y, &x) in y.iter_mut().zip(&x[start..start + planes.plane]) {
-            *y = (x - mean) * scale + bias;
-        }
-    });
+    planes.for_planes(
+        y,
+        #[inline(always)]
+        |channel, start, y| {
+            let (mean, scale, bias) = (mean[channel], invstd[channel] * weight[channel], bias[channel]);
+            for (y, &x) in y.iter_mut().zip(&x[start..start + planes.plane]) {
+                *y = (x - mean) * scale + bias;
+            }
+        },
+    );
 }

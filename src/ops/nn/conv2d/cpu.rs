@@ -93,14 +93,19 @@ pub(super) fn images(geometry: &Geometry, group: usize) -> std::ops::Range<usize
 
 fn sum_bias<F: Float>(geometry: &Geometry, grad: &[F], grad_bias: &mut [F]) {
     let (pixels, image_out) = (geometry.out_pixels(), geometry.out_channels * geometry.out_pixels());
-    parallel::sum_partials(grad_bias, num_groups(geometry), |index, biases| {
-        for image in images(geometry, index) {
-            let grad = &grad[image * image_out..(image + 1) * image_out];
-            for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
-                *sum += parallel::sum(pixels, |i| row[i]);
+    parallel::sum_partials(
+        grad_bias,
+        num_groups(geometry),
+        #[inline(always)]
+        |index, biases| {
+            for image in images(geometry, index) {
+                let grad = &grad[image * image_out..(image + 1) * image_out];
+                for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
+                    *sum += parallel::sum(pixels, |i| row[i]);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// The range of output positions along one axis whose kernel element reaches into the image.

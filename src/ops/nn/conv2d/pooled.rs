@@ -181,7 +181,10 @@ fn append(all: &mut Dispatches, more: Dispatches, inputs: &[Binding], outputs: &
 
 /// Whether products with 0 are 0. Checks all elements, because a loop without an early exit vectorises.
 fn all_finite<F: Float>(values: &[F]) -> bool {
-    parallel::simd(|| values.iter().fold(true, |all, x| all & x.is_finite()))
+    parallel::simd(
+        #[inline(always)]
+        || values.iter().fold(true, |all, x| all & x.is_finite()),
+    )
 }
 
 type ByInput<'a, F> = Option<(&'a [F], &'a mut [F])>;
@@ -212,7 +215,10 @@ fn sparse<F: Float>(
         let channels = geometry.out_channels;
         for (channel, sum) in F::as_f32_mut(grad_bias).expect(f32s).iter_mut().enumerate() {
             let planes = pooled.grad.chunks_exact(pooled.windows).skip(channel).step_by(channels);
-            *sum = parallel::simd(|| planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum());
+            *sum = parallel::simd(
+                #[inline(always)]
+                || planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum(),
+            );
         }
     }
     if let Some((weight, grad_input)) = by_input {

@@ -15,17 +15,28 @@ pub fn forward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     let row_loss = |row: usize| op.row_loss(&x[row * num_classes..][..num_classes], labels[row], weights);
     let rows = rows_per_chunk(num_classes);
     if op.attributes.reduction == Reduction::None {
-        parallel::for_chunks(loss, rows, num_classes * EXP_COST, |index, chunk| {
-            chunk.iter_mut().enumerate().for_each(|(i, loss)| *loss = row_loss(index * rows + i)[0]);
-        });
+        parallel::for_chunks(
+            loss,
+            rows,
+            num_classes * EXP_COST,
+            #[inline(always)]
+            |index, chunk| {
+                chunk.iter_mut().enumerate().for_each(|(i, loss)| *loss = row_loss(index * rows + i)[0]);
+            },
+        );
         return;
     }
     let mut sums = [F::ZERO; 2];
-    parallel::sum_partials(&mut sums, num_rows.div_ceil(rows), |chunk, sums| {
-        for row in chunk * rows..num_rows.min((chunk + 1) * rows) {
-            sums.iter_mut().zip(row_loss(row)).for_each(|(sum, term)| *sum += term);
-        }
-    });
+    parallel::sum_partials(
+        &mut sums,
+        num_rows.div_ceil(rows),
+        #[inline(always)]
+        |chunk, sums| {
+            for row in chunk * rows..num_rows.min((chunk + 1) * rows) {
+                sums.iter_mut().zip(row_loss(row)).for_each(|(sum, term)| *sum += term);
+            }
+        },
+    );
     let [sum, total_weight] = sums;
     loss[0] = if op.is_mean() { sum / total_weight } else { sum };
     ctx.output(1)[0] = total_weight;
@@ -42,10 +53,13 @@ pub fn total_weight<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
 pub fn mean_of_rows<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     let (x, labels, weights, total_weight) = (ctx.float(0), ctx.u32(1), ctx.float(2), ctx.float(3)[0]);
     let [_, num_classes] = ctx.dims(0);
-    let sum = parallel::simd(|| {
-        let rows = x.chunks_exact(num_classes).zip(labels);
-        rows.fold(F::ZERO, |sum, (row, &label)| sum + op.row_loss(row, label, weights)[0])
-    });
+    let sum = parallel::simd(
+        #[inline(always)]
+        || {
+            let rows = x.chunks_exact(num_classes).zip(labels);
+            rows.fold(F::ZERO, |sum, (row, &label)| sum + op.row_loss(row, label, weights)[0])
+        },
+    );
     ctx.output(0)[0] = sum / total_weight;
 }
 
@@ -55,13 +69,19 @@ pub fn backward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     let scale = if op.is_mean() { F::ONE / ctx.float(4)[0] } else { F::ONE };
     let is_per_row = op.attributes.reduction == Reduction::None;
     let rows = rows_per_chunk(num_classes);
-    parallel::for_chunks(ctx.output(0), rows * num_classes, EXP_COST, |index, chunk| {
-        for (i, out) in chunk.chunks_exact_mut(num_classes).enumerate() {
-            let row = index * rows + i;
-            let grad = grad[if is_per_row { row } else { 0 }] * scale;
-            op.row_grad(&x[row * num_classes..][..num_classes], labels[row], weights, grad, out);
-        }
-    });
+    parallel::for_chunks(
+        ctx.output(0),
+        rows * num_classes,
+        EXP_COST,
+        #[inline(always)]
+        |index, chunk| {
+            for (i, out) in chunk.chunks_exact_mut(num_classes).enumerate() {
+                let row = index * rows + i;
+                let grad = grad[if is_per_row { row } else { 0 }] * scale;
+                op.row_grad(&x[row * num_classes..][..num_classes], labels[row], weights, grad, out);
+            }
+        },
+    );
 }
 
 /// Rows in a piece of work on the CPU.

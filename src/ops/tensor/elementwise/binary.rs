@@ -88,27 +88,39 @@ fn for_values<F: Float>(ctx: &mut CpuContext<'_, F>, value: impl Fn(F, F) -> F +
     let (a, b, out) = (ctx.float(0), ctx.float(1), ctx.output(0));
     let shapes = [&ctx.inputs[0].shape, &ctx.inputs[1].shape];
     if shapes.iter().all(|shape| **shape == ctx.outputs[0].shape) {
-        parallel::for_pieces(out, |start, piece| {
-            for ((out, &a), &b) in piece.iter_mut().zip(&a[start..]).zip(&b[start..]) {
-                *out = value(a, b);
-            }
-        });
+        parallel::for_pieces(
+            out,
+            #[inline(always)]
+            |start, piece| {
+                for ((out, &a), &b) in piece.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+                    *out = value(a, b);
+                }
+            },
+        );
         return;
     }
     let walk = Strided::broadcast(&ctx.outputs[0].shape, shapes);
-    parallel::for_pieces(out, |start, piece| {
-        walk.for_rows(start..start + piece.len(), |at, [a_at, b_at], steps, len| {
-            let (a, b, out) = (&a[a_at..], &b[b_at..], &mut piece[at - start..at - start + len]);
-            match steps {
-                [1, 1] => out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = value(a, b)),
-                [1, 0] => out.iter_mut().zip(a).for_each(|(out, &a)| *out = value(a, b[0])),
-                [0, 1] => out.iter_mut().zip(b).for_each(|(out, &b)| *out = value(a[0], b)),
-                [a_step, b_step] => {
-                    out.iter_mut().enumerate().for_each(|(i, out)| *out = value(a[i * a_step], b[i * b_step]));
-                }
-            }
-        });
-    });
+    parallel::for_pieces(
+        out,
+        #[inline(always)]
+        |start, piece| {
+            walk.for_rows(
+                start..start + piece.len(),
+                #[inline(always)]
+                |at, [a_at, b_at], steps, len| {
+                    let (a, b, out) = (&a[a_at..], &b[b_at..], &mut piece[at - start..at - start + len]);
+                    match steps {
+                        [1, 1] => out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = value(a, b)),
+                        [1, 0] => out.iter_mut().zip(a).for_each(|(out, &a)| *out = value(a, b[0])),
+                        [0, 1] => out.iter_mut().zip(b).for_each(|(out, &b)| *out = value(a[0], b)),
+                        [a_step, b_step] => {
+                            out.iter_mut().enumerate().for_each(|(i, out)| *out = value(a[i * a_step], b[i * b_step]));
+                        }
+                    }
+                },
+            );
+        },
+    );
 }
 
 impl Operation for BinaryBackward {
@@ -127,15 +139,23 @@ impl Operation for BinaryBackward {
         let shapes = [&ctx.inputs[0].shape, &ctx.inputs[1].shape, &ctx.inputs[2].shape];
         let walk = Strided::broadcast(&ctx.outputs[0].shape, shapes);
         let BinaryBackward { function, by } = *self;
-        parallel::for_pieces(out, |start, piece| {
-            walk.for_rows(start..start + piece.len(), |at, [g_at, a_at, b_at], [g_step, a_step, b_step], len| {
-                let out = &mut piece[at - start..at - start + len];
-                for (i, out) in out.iter_mut().enumerate() {
-                    let (a, b) = (a[a_at + i * a_step], b[b_at + i * b_step]);
-                    *out = function.gradient(by, grad[g_at + i * g_step], a, b);
-                }
-            });
-        });
+        parallel::for_pieces(
+            out,
+            #[inline(always)]
+            |start, piece| {
+                walk.for_rows(
+                    start..start + piece.len(),
+                    #[inline(always)]
+                    |at, [g_at, a_at, b_at], [g_step, a_step, b_step], len| {
+                        let out = &mut piece[at - start..at - start + len];
+                        for (i, out) in out.iter_mut().enumerate() {
+                            let (a, b) = (a[a_at + i * a_step], b[b_at + i * b_step]);
+                            *out = function.gradient(by, grad[g_at + i * g_step], a, b);
+                        }
+                    },
+                );
+            },
+        );
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {

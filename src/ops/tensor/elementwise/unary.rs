@@ -114,21 +114,29 @@ impl Operation for Unary {
 /// `y = value(x)`, element by element.
 #[inline(always)]
 fn for_values<F: Float>((x, y): (&[F], &mut [F]), value: impl Fn(F) -> F + Send + Sync) {
-    parallel::for_pieces(y, |start, piece| {
-        for (y, &x) in piece.iter_mut().zip(&x[start..]) {
-            *y = value(x);
-        }
-    });
+    parallel::for_pieces(
+        y,
+        #[inline(always)]
+        |start, piece| {
+            for (y, &x) in piece.iter_mut().zip(&x[start..]) {
+                *y = value(x);
+            }
+        },
+    );
 }
 
 /// `out = gradient(grad, at)`, element by element.
 #[inline(always)]
 fn for_gradients<F: Float>((grad, at, out): (&[F], &[F], &mut [F]), gradient: impl Fn(F, F) -> F + Send + Sync) {
-    parallel::for_pieces(out, |start, piece| {
-        for ((out, &grad), &at) in piece.iter_mut().zip(&grad[start..]).zip(&at[start..]) {
-            *out = gradient(grad, at);
-        }
-    });
+    parallel::for_pieces(
+        out,
+        #[inline(always)]
+        |start, piece| {
+            for ((out, &grad), &at) in piece.iter_mut().zip(&grad[start..]).zip(&at[start..]) {
+                *out = gradient(grad, at);
+            }
+        },
+    );
 }
 
 impl Operation for UnaryBackward {
