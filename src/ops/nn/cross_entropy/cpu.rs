@@ -151,14 +151,10 @@ impl ClassLoss {
             }
             Scores::Logits => {
                 let scale = self.row_scale(row);
-                if self.attributes.label_smoothing == 0.0 {
-                    let factor = grad * of_label / scale.sum;
-                    parallel::map_row(row, out, |x| (x - scale.max).exp() * factor);
-                } else {
-                    let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
-                    for ((out, &x), &weight) in out.iter_mut().zip(row).zip(weights) {
-                        *out = grad * ((x - scale.max).exp() / scale.sum * of_all - each * weight);
-                    }
+                let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
+                parallel::map_row(row, out, |x| (x - scale.max).exp() / scale.sum);
+                for (out, &weight) in out.iter_mut().zip(weights) {
+                    *out = grad * (*out * of_all - each * weight);
                 }
             }
         }
