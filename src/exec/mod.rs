@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 mod device;
 mod entries;
 mod evaluate;
+pub(crate) mod exchange;
 pub(crate) mod gpu;
 pub mod gradcheck;
 mod model;
@@ -62,6 +63,10 @@ pub(crate) trait Executor: Send {
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
     /// Reads a state.
     fn read_state(&mut self, state: usize) -> Result<Tensor>;
+    /// Appends the elements of these states, as the device computes with them.
+    fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()>;
+    /// Overwrites these states by what [`Executor::read_bytes`] gave.
+    fn write_bytes(&mut self, states: &[usize], bytes: &[u8]) -> Result<()>;
     /// Copies the given states to a backup on the device.
     fn keep(&mut self, states: &[usize]) -> Result<()>;
     /// Restores the last backup on the device.
@@ -98,6 +103,10 @@ impl Program {
     /// [`Error::Kernel`], [`Error::Unsupported`] where the device cannot take a plan.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
         entries::check_entries(&plans)?;
+        let plans = match device {
+            Device::Cpu | Device::CpuF64 => plans,
+            Device::Gpu(gpu) => plans.iter().map(|plan| plan.for_gpu(gpu.traits())).collect::<Result<_>>()?,
+        };
         let layout = StateLayout::new(&plans)?;
         let executor: Box<dyn Executor> = match device {
             Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)),
@@ -271,7 +280,7 @@ impl Program {
         self.executor.set_steps_per_submission(steps);
     }
 
-    /// The plans it was compiled from.
+    /// The plans it runs: those it was compiled from, as the device has them ([`Plan::for_gpu`]).
     pub fn plans(&self) -> &[Plan] {
         &self.plans
     }

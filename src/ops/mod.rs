@@ -83,7 +83,7 @@ pub(crate) trait Operation {
         outputs.iter().map(|ty| ty.shape.num_elems() as u64).sum()
     }
 
-    /// Bytes that one run reads and writes at least.
+    /// Bytes that must be read and written at least once: all of its operands.
     fn bytes(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         inputs.iter().chain(outputs).map(|ty| ty.size_bytes() as u64).sum()
     }

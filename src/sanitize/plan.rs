@@ -62,6 +62,7 @@ impl Interpreter {
     /// As [`verify::verify`]; [`Error::Kernel`] where a kernel uses what the interpreter lacks.
     pub fn check(&self, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<PlanReport> {
         let log = Arc::new(Mutex::new(Vec::new()));
+        let plan = &plan.for_gpu(self.gpu)?;
         let plans = vec![plan.clone()];
         let layout = StateLayout::new(&plans)?;
         let executor = InterpreterExecutor::new(self, &plans, &layout, Arc::clone(&log))?;
@@ -77,6 +78,7 @@ impl Interpreter {
     /// As [`Interpreter::check`].
     pub fn count(&self, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<Vec<KernelUse>> {
         let log = Arc::new(Mutex::new(Vec::new()));
+        let plan = &plan.for_gpu(self.gpu)?;
         let plans = vec![plan.clone()];
         let layout = StateLayout::new(&plans)?;
         let executor = InterpreterExecutor::new(self, &plans, &layout, Arc::clone(&log))?;

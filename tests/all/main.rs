@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod cli_resume;
 mod cli_sweep;
+mod cli_sweep_shares;
 mod cli_tools;
 mod data;
 mod data_sources;
@@ -21,7 +22,9 @@ mod ops;
 mod optim;
 mod optim_more;
 mod optim_steps;
+mod plan;
 mod properties;
+mod ranks;
 mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;

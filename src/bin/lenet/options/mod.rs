@@ -2,6 +2,7 @@
 //! made from the library's settings ([`settings`]); what is not given keeps its default or what `--config` says.
 
 mod settings;
+pub mod tips;
 
 use std::path::PathBuf;
 
@@ -99,9 +100,22 @@ pub struct PlanOptions {
     /// Also write the WGSL of each kernel to this folder, as a GPU compiles it
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub wgsl: Option<PathBuf>,
-    /// Write the kernels that a software adapter gets
-    #[arg(long, requires = "wgsl", help_heading = "Output")]
+    /// Plan for a software adapter, and write the kernels that it gets
+    #[arg(long, help_heading = "Output")]
     pub software: bool,
+    /// Predict the speed of training by up to this many ranks, from a step measured here and the two numbers of a
+    /// network, instead of printing plans
+    #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "wgsl", help_heading = "Ranks")]
+    pub ranks: Option<usize>,
+    /// Microseconds until an empty message arrives
+    #[arg(long, value_name = "X", default_value_t = 2.0, requires = "ranks", help_heading = "Ranks")]
+    pub network_latency: f64,
+    /// Gigabytes a second over the link of each rank
+    #[arg(long, value_name = "X", default_value_t = 12.5, requires = "ranks", help_heading = "Ranks")]
+    pub bandwidth: f64,
+    /// Write the scaling as a picture to this PNG file
+    #[arg(long, value_name = "FILE", requires = "ranks", help_heading = "Ranks")]
+    pub picture: Option<PathBuf>,
     #[command(flatten)]
     pub step: StepOptions,
 }
@@ -195,9 +209,11 @@ pub fn usage(option: &str, expected: &str, got: &str) -> Error {
     Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
-/// Says that it is about resuming, where a setting is wrong only because it changed.
+/// Says that it is about resuming, where a setting is wrong only because it changed. Epochs may change, if not to any
+/// number.
 fn changed_on_resume(error: Error) -> Error {
     match error {
+        Error::Setting { setting, expected, got } if setting == "epochs" => usage("--epochs", &expected, &got),
         Error::Setting { setting, expected, got } => {
             usage(&format!("--resume with another {setting}"), &expected, &got)
         }
