@@ -63,16 +63,18 @@ fn segments_give_what_the_reference_gives_for_any_number_of_images_at_a_time() -
         let plan = plan(network, shape)?;
         let want = outputs(&mut program::<f64>(&plan, None)?)?;
         for most_images in [None, Some(1), Some(4), Some(16)] {
-            let mut program = program::<f32>(&plan, most_images)?;
+            let (mut program, mut num_large) = (program::<f32>(&plan, most_images)?, 0);
             for ((name, want), (_, got)) in want.iter().zip(outputs(&mut program)?) {
                 let (want, got) = (want.to_f64_vec(), got.to_f64_vec());
                 let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-                assert!(largest > 0.0, "{network}: {name}");
+                num_large += usize::from(largest > 1e-4);
                 // Rounding errors of f32 through up to twenty layers; a ReLU or a maximum that falls the other way
-                // changes single gradients by more, so the mean counts.
+                // changes single gradients by more, so the mean counts. A row at the wrong place is off by as much as
+                // there is. Biases before a batch normalization have a gradient of 0, up to rounding.
                 let mean = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).sum::<f64>() / want.len() as f64;
-                assert!(mean <= 2e-4 * largest, "{network}, {most_images:?}: {name} {mean:e} of {largest:e}");
+                assert!(mean <= 1e-3 * largest + 2e-6, "{network}, {most_images:?}: {name} {mean:e} of {largest:e}");
             }
+            assert!(num_large > 6, "{network} has gradients");
         }
     }
     Ok(())
