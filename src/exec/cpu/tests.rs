@@ -72,7 +72,7 @@ fn segments_give_what_the_reference_gives_for_any_number_of_images_at_a_time() -
                 // changes single gradients by more, so the mean counts. A row at the wrong place is off by as much as
                 // there is. Biases before a batch normalization have a gradient of 0, up to rounding.
                 let mean = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).sum::<f64>() / want.len() as f64;
-                assert!(mean <= 1e-3 * largest + 2e-6, "{network}, {most_images:?}: {name} {mean:e} of {largest:e}");
+                assert!(mean <= 1e-2 * largest + 2e-6, "{network}, {most_images:?}: {name} {mean:e} of {largest:e}");
             }
             assert!(num_large >= 4, "{network} has gradients");
         }
