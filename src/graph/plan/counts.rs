@@ -7,8 +7,8 @@ use std::fmt;
 use super::tracker::{Buffer, Tracker, Uses};
 use super::{Plan, Step};
 use crate::Result;
-use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits};
 use crate::ops::Op;
+use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits};
 
 /// The counts of one step. Its `Display` is a line such as `32 dispatches, 23 levels, 29 fences`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,9 @@ fn parts(plan: &Plan, step: &Step, dispatch: &Dispatch) -> Vec<(Part, bool)> {
         let (buffer, count, is_written) = match *binding {
             Binding::Scratch(index) => (Buffer::Scratch(index), 0, false),
             Binding::ScratchMut(index) => (Buffer::Scratch(index), 0, true),
-            Binding::Pack(index) => (Buffer::Pack(step.packs[index]), plan.packs[step.packs[index]].members.len(), false),
+            Binding::Pack(index) => {
+                (Buffer::Pack(step.packs[index]), plan.packs[step.packs[index]].members.len(), false)
+            }
             Binding::PackUpdated(index) => {
                 (Buffer::Pack(step.packs[index]), plan.packs[step.packs[index]].members.len(), true)
             }

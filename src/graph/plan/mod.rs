@@ -18,7 +18,7 @@ pub(crate) use slots::Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::fuse::fuse;
+use super::fuse::{self, fuse};
 use super::{Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::Result;
 use crate::ops::kernel::{Cost, GpuTraits};
@@ -137,7 +137,10 @@ impl Plan {
     pub fn for_gpu(&self, gpu: GpuTraits) -> Result<Plan> {
         match self.target {
             Target::Unfused | Target::Gpu(_) => Ok(self.clone()),
-            Target::Any => Planner::new(&fuse(&self.graph), &self.graph, Target::Gpu(gpu)).plan(),
+            Target::Any => {
+                let fused = fuse::gpu::fuse(&fuse(&self.graph), gpu);
+                Planner::new(&fused, &self.graph, Target::Gpu(gpu)).plan()
+            }
         }
     }
 

@@ -69,7 +69,7 @@ const STRIP: usize = 4;
 /// Channels that a thread computes.
 const CHANNELS: usize = 8;
 /// The widest kernel whose row the vec4 kernels keep in registers.
-const MAX_VEC4_KERNEL: usize = 5;
+pub const MAX_VEC4_KERNEL: usize = 5;
 /// Threads of a workgroup, in strips. On a software adapter enough to amortise the cost of a workgroup; on a
 /// hardware GPU two subgroups of 32.
 const STRIPS_SOFTWARE: u32 = 32;
@@ -130,7 +130,7 @@ fn is_vec4(geometry: &Geometry) -> bool {
         && geometry.output[1].is_multiple_of(STRIP)
 }
 
-fn strips_per_group(gpu: GpuTraits) -> u32 {
+pub fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
 }
 

@@ -6,6 +6,7 @@ mod gpu;
 mod pooled;
 
 pub(crate) use gpu::SHADERS;
+pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
 pub(crate) use pooled::Conv2dPooledBackward;
 
 use super::activation::Activation;
