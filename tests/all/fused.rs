@@ -220,7 +220,8 @@ fn fused_steps_are_the_unfused_ones() {
                 let is_close = got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= tolerance);
                 assert!(is_close, "{} on {device}, {name}:\n{got:?}\n{want:?}", step.name);
             }
-            assert!(want["table"].to_f64_vec()[4..8].iter().all(|&x| x != 0.0) || step.name != "as LeNet");
+            let row = &want["table"].to_f64_vec()[4..8];
+            assert!(row[0] > 0.0 && row[3] > 0.0, "{}: {row:?}", step.name);
         }
     }
 }

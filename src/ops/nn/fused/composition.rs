@@ -6,13 +6,15 @@ use std::collections::HashMap;
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::cpu::{CpuContext, Float, Memory, Operands};
 use crate::ops::{Op, Operation};
-use crate::tensor::{DType, TensorType};
+use crate::tensor::{DType, Tensor, TensorType};
 
 /// A value within a composition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Source {
     /// An input of the whole.
     Input(usize),
+    /// A tensor that is part of it.
+    Constant(usize),
     /// An output of a part.
     Made { part: usize, output: usize },
 }
@@ -29,6 +31,8 @@ struct Part {
 #[derive(Clone, Debug)]
 pub(crate) struct Composition {
     inputs: Vec<TensorType>,
+    constants: Vec<Tensor>,
+    constant_types: Vec<TensorType>,
     parts: Vec<Part>,
     outputs: Vec<Source>,
 }
@@ -50,6 +54,8 @@ impl Composition {
     pub fn between(graph: &Graph, inputs: &[Value], ends: Ends<'_>) -> Composition {
         let mut composition = Composition {
             inputs: inputs.iter().map(|&input| graph.ty(input).clone()).collect(),
+            constants: Vec::new(),
+            constant_types: Vec::new(),
             parts: Vec::new(),
             outputs: Vec::new(),
         };
@@ -69,7 +75,13 @@ impl Composition {
         if let Some(&source) = known.get(&value) {
             return source;
         }
-        self.add_node(graph, value.node as usize, known);
+        if let NodeKind::Constant(tensor) = &graph.node(value).kind {
+            self.constants.push(tensor.clone());
+            self.constant_types.push(tensor.ty());
+            known.insert(value, Source::Constant(self.constants.len() - 1));
+        } else {
+            self.add_node(graph, value.node as usize, known);
+        }
         known[&value]
     }
 
@@ -89,7 +101,7 @@ impl Composition {
         let of = |part: &Part| -> Vec<usize> {
             let index = |place: usize| match self.root(part.inputs[place]) {
                 Source::Input(index) => index,
-                Source::Made { .. } => panic!("a part updates what another made"),
+                Source::Made { .. } | Source::Constant(_) => panic!("a part updates what another made"),
             };
             part.op.updates().into_iter().map(index).collect()
         };
@@ -139,6 +151,7 @@ impl Composition {
     fn ty(&self, source: Source) -> &TensorType {
         match source {
             Source::Input(index) => &self.inputs[index],
+            Source::Constant(index) => &self.constant_types[index],
             Source::Made { part, output } => &self.parts[part].types[output],
         }
     }
@@ -165,6 +178,20 @@ impl Composition {
             let is_updated = updates.contains(&index);
             let input = if is_updated { ctx.updated_memory(index) } else { ctx.input_memory(index) };
             memory.insert(Source::Input(index), input);
+        }
+        for (index, tensor) in self.constants.iter().enumerate() {
+            let constant = match tensor.dtype() {
+                DType::F32 => {
+                    floats.push(tensor.to_f64_vec().into_iter().map(F::from_f64).collect());
+                    Memory::of(floats.last_mut().expect("pushed above"), DType::F32)
+                }
+                DType::U32 | DType::U8 => {
+                    // Whole numbers in u32's range.
+                    integers.push(tensor.to_f64_vec().into_iter().map(|x| x as u32).collect());
+                    Memory::of(integers.last_mut().expect("pushed above"), DType::U32)
+                }
+            };
+            memory.insert(Source::Constant(index), constant);
         }
         for (index, &output) in self.outputs.iter().enumerate() {
             let before = memory.insert(self.root(output), ctx.output_memory(index));
