@@ -37,7 +37,6 @@ struct Params {
 
 override WG: u32 = 64;
 
-const AUGMENT_DOMAIN: u32 = 3;
 // A word's upper 24 bits, which f32 holds exactly, as a number in [0, 1).
 const UNUSED_BITS: u32 = 8;
 const UNIT: f32 = 1.0 / 16777216.0;
@@ -64,7 +63,7 @@ fn row_of(index: u32) -> Row {
 }
 
 fn words_of(image: u32, block: u32) -> vec4<u32> {
-    return philox4x32(vec4<u32>(image, block, step, AUGMENT_DOMAIN), vec2<u32>(params.key_0, params.key_1));
+    return philox4x32(vec4<u32>(image, block, step, AUGMENTATION_DOMAIN), vec2<u32>(params.key_0, params.key_1));
 }
 
 // Uniform in −padding to padding.

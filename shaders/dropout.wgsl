@@ -38,7 +38,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     if first >= params.num_elems {
         return;
     }
-    let words = philox4x32(vec4<u32>(block, params.layer, step, 0u), vec2<u32>(params.key_0, params.key_1));
+    let words = philox4x32(vec4<u32>(block, params.layer, step, DROPOUT_DOMAIN), vec2<u32>(params.key_0, params.key_1));
     store(first, words.x);
     store(first + 1u, words.y);
     store(first + 2u, words.z);

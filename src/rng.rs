@@ -7,6 +7,30 @@ const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const NUM_ROUNDS: usize = 10;
 
+/// What numbers are drawn for: the fourth word of the counter, so that no two uses under one seed share a number. The
+/// shaders' constants in `shaders/lib/philox.wgsl` are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Domain {
+    /// Which elements dropout keeps, by block of four elements, layer and step.
+    Dropout = 0,
+    /// A [`Stream`], by block and purpose.
+    Stream = 1,
+    /// The order of an epoch's images, by epoch.
+    EpochOrder = 2,
+    /// How an image is augmented, by row, block and step.
+    Augmentation = 3,
+    /// A number that belongs to a name and an index: [`uniform`].
+    Indexed = 4,
+}
+
+/// Four random words for a counter of three words in a domain, under a key.
+#[inline]
+pub fn random_words(counter: [u32; 3], domain: Domain, key: [u32; 2]) -> [u32; 4] {
+    let [a, b, c] = counter;
+    philox4x32([a, b, c, domain as u32], key)
+}
+
 /// Four random words for a counter under a key.
 #[inline]
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -41,7 +65,7 @@ fn unit_f64(high: u32, low: u32) -> f64 {
 /// The double in [0, 1) that belongs to a seed, a name and an index, whatever else is drawn and in whichever order.
 pub fn uniform(seed: u64, name: &str, index: u64) -> f64 {
     let [low, high] = key(index);
-    let words = philox4x32([low, high, fnv1a(name), INDEXED_DOMAIN], key(seed));
+    let words = random_words([low, high, fnv1a(name)], Domain::Indexed, key(seed));
     unit_f64(words[0], words[1])
 }
 
@@ -69,7 +93,7 @@ impl Stream {
     pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {
             let [low, high] = key(self.block);
-            self.words = philox4x32([low, high, self.purpose, STREAM_DOMAIN], self.key);
+            self.words = random_words([low, high, self.purpose], Domain::Stream, self.key);
             self.block += 1;
             self.used = 0;
         }
@@ -112,12 +136,6 @@ impl Stream {
         order
     }
 }
-
-/// The fourth counter word of host streams. Device kernels leave it at 0, so the two never meet.
-const STREAM_DOMAIN: u32 = 1;
-
-/// The fourth counter word of [`uniform`].
-const INDEXED_DOMAIN: u32 = 2;
 
 fn wide_mul(a: u32, b: u32) -> [u32; 2] {
     key(u64::from(a) * u64::from(b))

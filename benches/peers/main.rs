@@ -154,7 +154,7 @@ fn training(batch_size: usize) -> Result<Work> {
         shuffle: true,
         seed: 0,
         augment: None,
-        health: None,
+        diagnostics: None,
     };
     let mut session = Session::new(&Device::Cpu, &options)?;
     let batches = NUM_IMAGES / batch_size;

@@ -4,6 +4,9 @@ const PHILOX_MULTIPLIER_0: u32 = 0xD2511F53;
 const PHILOX_MULTIPLIER_1: u32 = 0xCD9E8D57;
 const PHILOX_WEYL: vec2<u32> = vec2<u32>(0x9E3779B9, 0xBB67AE85);
 const PHILOX_NUM_ROUNDS: u32 = 10;
+// The fourth word of a counter says what is drawn: those of `Domain` in `src/rng.rs` that shaders draw.
+const DROPOUT_DOMAIN: u32 = 0;
+const AUGMENTATION_DOMAIN: u32 = 3;
 const HALF_WORD_BITS: u32 = 16;
 const HALF_WORD_MASK: u32 = 0xFFFF;
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::rng::{Stream, key, philox4x32};
+use crate::rng::{Domain, Stream, key, random_words};
 use crate::{Error, Result};
 
 /// The options of `torch.utils.data.DataLoader` that decide about batches. The order of an epoch is a function of seed
@@ -66,7 +66,7 @@ impl DataLoader {
             return (0..self.num_images).collect();
         }
         let [low, high] = key(epoch);
-        let [a, b, ..] = philox4x32([low, high, 0, ORDER_DOMAIN], key(self.seed));
+        let [a, b, ..] = random_words([low, high, 0], Domain::EpochOrder, key(self.seed));
         Stream::new((u64::from(a) << 32) | u64::from(b), 0).permutation(self.num_images)
     }
 
@@ -92,6 +92,15 @@ impl DataLoader {
         (0..loader.num_batches()).map(move |index| loader.batch(index).expect("the index is below num_batches"))
     }
 
+    /// The sizes that an epoch's batches have: the batch size, and that of a shorter last one if there is one. A graph
+    /// is built for each, see [`Program::from_graphs`](crate::Program::from_graphs).
+    pub fn batch_sizes(&self) -> Vec<usize> {
+        let (first, last) = (self.batch(0), self.batch(self.num_batches() - 1));
+        let mut sizes: Vec<usize> = first.iter().chain(&last).map(|batch| batch.range().len()).collect();
+        sizes.dedup();
+        sizes
+    }
+
     /// The images that an epoch's batches hold together; fewer than `num_images` only when the last batch is dropped.
     pub fn num_visited(&self) -> u32 {
         if self.drop_last { self.num_batches() * self.batch_size } else { self.num_images }
@@ -115,10 +124,6 @@ impl Batch {
         self.start as usize..(self.start + self.len) as usize
     }
 }
-
-/// The fourth counter word of the blocks that turn seed and epoch into a permutation's seed; other uses have other
-/// words.
-const ORDER_DOMAIN: u32 = 2;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
@@ -149,6 +154,9 @@ mod tests {
             }
             assert_eq!(lens(&loader), want, "{why}");
             assert_eq!(loader.num_batches() as usize, want.len(), "{why}");
+            let mut sizes: Vec<usize> = want.iter().map(|&len| len as usize).collect();
+            sizes.dedup();
+            assert_eq!(loader.batch_sizes(), sizes, "{why}");
             assert_eq!(loader.num_visited(), want.iter().sum::<u32>(), "{why}");
             assert_eq!(loader.batch(loader.num_batches()), None, "{why}");
             let mut next = 0;

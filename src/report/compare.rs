@@ -203,7 +203,7 @@ mod tests {
             name: name.to_owned(),
             settings,
             epochs: Vec::new(),
-            health: Vec::new(),
+            diagnostics: Vec::new(),
             outcome: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::axes::number;
 use super::plots::{LinePlot, Mark, Picture, Series, line_plot, stacked_plots};
-use crate::train::{EpochReport, HealthKind, HealthReport, History, LrFind, LrPoint};
+use crate::train::{DiagnosticKind, DiagnosticsReport, EpochReport, History, LrFind, LrPoint};
 
 /// Loss and accuracy of a run over its epochs with the best one marked, and the learning rate below.
 pub fn training_curves(run: &History) -> Picture {
@@ -45,37 +45,38 @@ pub fn training_curves(run: &History) -> Picture {
 
 /// How training went inside the network, over the epochs: the norm of each weight's gradient, how much a step changes
 /// each weight, and the share of dead units. `None` for a run without diagnostics.
-pub fn health_curves(run: &History) -> Option<Picture> {
-    let first = &run.health.first()?.report;
+pub fn diagnostic_curves(run: &History) -> Option<Picture> {
+    let first = &run.diagnostics.first()?.report;
     // Biases follow their layer's weights, and twice as many lines would be too many.
     let names = |kind| first.of_kind(kind).map(|row| row.name.clone()).filter(|name| !name.ends_with(".bias"));
-    let series = |name: String, value: &dyn Fn(&HealthReport) -> Option<f64>| Series {
-        points: run.health.iter().filter_map(|at| Some((at.epoch as f64, value(&at.report)?))).collect(),
+    let series = |name: String, value: &dyn Fn(&DiagnosticsReport) -> Option<f64>| Series {
+        points: run.diagnostics.iter().filter_map(|at| Some((at.epoch as f64, value(&at.report)?))).collect(),
         name,
     };
-    let norm =
-        |name: String| series(name.clone(), &|report| Some(report.get(HealthKind::Gradient, &name)?.summary.l2_norm));
+    let norm = |name: String| {
+        series(name.clone(), &|report| Some(report.get(DiagnosticKind::Gradient, &name)?.summary.l2_norm))
+    };
     let ratio = |name: String| series(name.clone(), &|report| report.update_ratio(&name));
     let dead = |name: String| series(name.clone(), &|report| report.dead_share(&name));
     let base = LinePlot { x_label: "epoch".to_owned(), whole_x: true, ..LinePlot::default() };
     let norms = LinePlot {
         title: "Norm of the gradient".to_owned(),
         y_label: "norm".to_owned(),
-        series: names(HealthKind::Parameter).map(norm).collect(),
+        series: names(DiagnosticKind::Parameter).map(norm).collect(),
         log_y: true,
         ..base.clone()
     };
     let ratios = LinePlot {
         title: "Change of a weight in one step, relative to the weight".to_owned(),
         y_label: "relative change".to_owned(),
-        series: names(HealthKind::Parameter).map(ratio).collect(),
+        series: names(DiagnosticKind::Parameter).map(ratio).collect(),
         log_y: true,
         ..base.clone()
     };
     let dead_units = LinePlot {
         title: "Dead units: after a ReLU, 0 for every image of the batch".to_owned(),
         y_label: "share".to_owned(),
-        series: names(HealthKind::Unit).map(dead).collect(),
+        series: names(DiagnosticKind::Unit).map(dead).collect(),
         ..base
     };
     Some(stacked_plots(&[(&norms, 230.0), (&ratios, 230.0), (&dead_units, 180.0)]))

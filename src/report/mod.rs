@@ -8,6 +8,7 @@ mod axes;
 mod canvas;
 pub mod classify;
 pub mod compare;
+mod contours;
 pub mod csv;
 pub mod curves;
 pub mod grids;
@@ -68,7 +69,7 @@ pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWr
     let mut written = vec![page.clone(), folder.join("metrics.csv")];
     files::write_whole(&written[1], csv::metrics_csv(&history.epochs).as_bytes())?;
     let pictures = folder.join("pictures");
-    std::fs::create_dir_all(&pictures).map_err(crate::Error::io("create", &pictures))?;
+    files::create_dir_all(&pictures).map_err(crate::Error::io("create", &pictures))?;
     for figure in &figures {
         let path = pictures.join(format!("{}.png", figure.name));
         files::write_whole(&path, &figure.picture.png())?;
@@ -76,7 +77,7 @@ pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWr
     }
     let html = html::report_html(history, &confusion, &test.class_names(), &figures);
     files::write_whole(&page, html.as_bytes())?;
-    if history.health.is_empty() {
+    if history.diagnostics.is_empty() {
         write_histograms(events, history.best().epoch, input.weights, input.inspection)?;
     }
     write_events(events, history, &figures)?;
@@ -136,10 +137,10 @@ fn figures(input: &ReportInput<'_>, confusion: &Confusion) -> Result<Vec<Figure>
             grids::sample_grid("Test images", &samples(test, predictions)?, 8),
         ),
     ];
-    if let Some(picture) = curves::health_curves(history) {
+    if let Some(picture) = curves::diagnostic_curves(history) {
         let caption = "From a look into the network on each epoch's last batch. Steps that change a weight by about a \
                        thousandth are healthy; gradients that grow or vanish, and units that stay dead, are not.";
-        figures.push(figure("health", "Health", caption, picture));
+        figures.push(figure("diagnostics", "Diagnostics", caption, picture));
     }
     // The first convolution, whose filters can be seen as pictures.
     let first = inspection.parameters.iter().find_map(|name| Some((name, weights.get(name)?)));

@@ -4,21 +4,21 @@
 //! Unlike other files of a run they are appended to: TensorBoard follows an open file during training, and its
 //! frames carry checksums, so that a truncated end is recognised and skipped.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::canvas::Picture;
 use crate::ops::histogram_edges;
-use crate::train::{EpochReport, HealthKind, HealthReport, HealthRow};
-use crate::{Error, Result};
+use crate::train::{DiagnosticKind, DiagnosticRow, DiagnosticsReport, EpochReport};
+use crate::{Error, Result, files};
 
 /// Writes one event file.
 #[derive(Debug)]
 pub struct EventWriter {
-    file: File,
+    file: files::Appended,
     path: PathBuf,
 }
 
@@ -38,12 +38,12 @@ impl EventWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(folder: &Path) -> Result<EventWriter> {
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        files::create_dir_all(folder).map_err(Error::io("create", folder))?;
         // A whole number of seconds, as TensorBoard's own writers name files; the process keeps runs apart.
-        let name = format!("events.out.tfevents.{:.0}.{}.wgrad", now().floor(), std::process::id());
+        let name = format!("events.out.tfevents.{:.0}.{}.wgrad", now().floor(), files::process_id());
         let mut path = folder.join(&name);
         for attempt in 2.. {
-            match File::create_new(&path) {
+            match files::append_to_new(&path) {
                 Ok(file) => {
                     let mut writer = EventWriter { file, path };
                     writer.append(&event(now(), 0, Field::Version))?;
@@ -127,26 +127,26 @@ impl EventWriter {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+    pub fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
         self.scalar("gradient_norm/all", epoch, report.gradient_norm())?;
         for row in &report.rows {
-            let HealthRow { kind, name, summary, histogram } = row;
+            let DiagnosticRow { kind, name, summary, histogram } = row;
             match kind {
-                HealthKind::Gradient => self.scalar(&format!("gradient_norm/{name}"), epoch, summary.l2_norm)?,
-                HealthKind::Unit => self.scalar(&format!("dead_units/{name}"), epoch, summary.zeros)?,
-                HealthKind::Activation => {
+                DiagnosticKind::Gradient => self.scalar(&format!("gradient_norm/{name}"), epoch, summary.l2_norm)?,
+                DiagnosticKind::Unit => self.scalar(&format!("dead_units/{name}"), epoch, summary.zeros)?,
+                DiagnosticKind::Activation => {
                     self.scalar(&format!("activation_mean/{name}"), epoch, summary.mean)?;
                     self.scalar(&format!("activation_std/{name}"), epoch, summary.std)?;
                 }
-                HealthKind::Parameter => {
+                DiagnosticKind::Parameter => {
                     if let Some(ratio) = report.update_ratio(name) {
                         self.scalar(&format!("update_ratio/{name}"), epoch, ratio)?;
                     }
                 }
-                HealthKind::Images | HealthKind::Loss | HealthKind::Update => {}
+                DiagnosticKind::Images | DiagnosticKind::Loss | DiagnosticKind::Update => {}
             }
             if let Some(counts) = histogram {
-                let group = if *kind == HealthKind::Gradient { "gradients" } else { "weights" };
+                let group = if *kind == DiagnosticKind::Gradient { "gradients" } else { "weights" };
                 self.append_histogram(&format!("{group}/{name}"), epoch, counted_histogram(counts, row))?;
             }
         }
@@ -317,7 +317,7 @@ fn histogram(values: &[f32]) -> Option<Message> {
 }
 
 /// A histogram that the device counted, without the empty bins at its ends.
-fn counted_histogram(counts: &[u64], row: &HealthRow) -> Option<Message> {
+fn counted_histogram(counts: &[u64], row: &DiagnosticRow) -> Option<Message> {
     let (first, last) = (counts.iter().position(|&count| count > 0)?, counts.iter().rposition(|&count| count > 0)?);
     let (summary, edges) = (&row.summary, histogram_edges());
     let num_finite = (summary.num_elems - summary.num_non_finite) as f64;

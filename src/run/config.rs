@@ -12,8 +12,8 @@ use crate::nn::{Classifier, Network};
 use crate::optim::{GradientOptions, Optimizer, ParamGroup, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
-use crate::train::{FitOptions, HealthOptions};
-use crate::{Error, Result};
+use crate::train::{DiagnosticsOptions, FitOptions};
+use crate::{Error, Result, files};
 
 /// A training run. The default trains LeNet-5 on FashionMNIST in a minute or two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub struct RunConfig {
     /// What to look at inside the network once an epoch: a table of options, or `false` for nothing. Default: all but
     /// what goes into activation functions. Training steps are the same either way.
     #[serde(with = "table_or_false")]
-    pub health: Option<HealthOptions>,
+    pub diagnostics: Option<DiagnosticsOptions>,
 }
 
 impl RunConfig {
@@ -90,7 +90,7 @@ impl RunConfig {
     /// [`Error::Io`]; [`Error::Data`] where it is not TOML or has settings that do not exist; [`Error::Setting`] as
     /// [`RunConfig::validate`].
     pub fn load(path: &Path) -> Result<RunConfig> {
-        RunConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
+        RunConfig::parse(&files::read_to_string(path).map_err(Error::io("read", path))?, path)
     }
 
     /// Reads settings from text that comes from the file `path`. Errors as [`RunConfig::load`].
@@ -261,7 +261,7 @@ impl Default for RunConfig {
             label_smoothing: 0.0,
             optimizer: Optimizer::sgd(),
             schedule: Schedule::constant(),
-            health: Some(HealthOptions { histograms: true, ..HealthOptions::default() }),
+            diagnostics: Some(DiagnosticsOptions { histograms: true, ..DiagnosticsOptions::default() }),
         }
     }
 }
@@ -336,7 +336,7 @@ mod tests {
             val_limit: Some(8),
             lr: Some(0.1),
             early_stopping: None,
-            health: None,
+            diagnostics: None,
             optimizer: Optimizer::adamw(),
             schedule: Schedule::plateau(Plateau::default()).unwrap(),
             transforms: Transforms { crop_padding: 2, max_shift: 0.5, ..Transforms::default() },

@@ -4,27 +4,26 @@
 //! | --- | --- |
 //! | `config.toml` | the settings, as [`RunConfig`] writes them |
 //! | `metrics.jsonl` | a line of [`EpochReport`] for each epoch; the last line is the [`Outcome`] |
-//! | `health.jsonl` | a line of [`EpochHealth`] for each epoch |
+//! | `diagnostics.jsonl` | a line of [`EpochDiagnostics`] for each epoch |
 //! | `checkpoint` | everything that it takes to resume ([`Checkpoint`](crate::train::Checkpoint)) |
 //! | `model.safetensors` | the best weights, with what they are of |
 //! | `report.html`, `metrics.csv`, `pictures/`, `tensorboard/` | the report |
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::RunConfig;
 use crate::exec::StateDict;
 use crate::nn::weights::{self, Metadata};
-use crate::train::{EpochHealth, EpochReport, HealthReport, History, Outcome};
+use crate::train::{DiagnosticsReport, EpochDiagnostics, EpochReport, History, Outcome};
 use crate::{Error, Result, files};
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
-const HEALTH: &str = "health.jsonl";
+const DIAGNOSTICS: &str = "diagnostics.jsonl";
 const CHECKPOINT: &str = "checkpoint";
 const MODEL: &str = "model.safetensors";
 const LOCK: &str = ".lock";
@@ -33,11 +32,11 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// The lines of `metrics.jsonl` and `health.jsonl`, which are written whole each time.
+    /// The lines of `metrics.jsonl` and `diagnostics.jsonl`, which are written whole each time.
     metrics: String,
-    health: String,
+    diagnostics: String,
     /// Locked until it is dropped, however the process ends.
-    _lock: File,
+    _lock: files::Lock,
 }
 
 impl RunFolder {
@@ -54,9 +53,9 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`]; [`Error::Setting`] where another process is writing to it.
     pub fn at(path: &Path) -> Result<RunFolder> {
-        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        files::create_dir_all(path).map_err(Error::io("create", path))?;
         let lock = lock(path)?;
-        Ok(RunFolder { path: path.to_owned(), metrics: String::new(), health: String::new(), _lock: lock })
+        Ok(RunFolder { path: path.to_owned(), metrics: String::new(), diagnostics: String::new(), _lock: lock })
     }
 
     /// The folder of a run that resumes after `epochs` epochs. What it holds of later ones, or of the run's end, is left
@@ -71,13 +70,13 @@ impl RunFolder {
             let text = read_if_there(&path.join(name))?.unwrap_or_default();
             Ok(text.lines().filter(|line| is_of_epoch(line, epochs)).flat_map(|line| [line, "\n"]).collect())
         };
-        let (metrics, health) = (kept(METRICS)?, kept(HEALTH)?);
+        let (metrics, diagnostics) = (kept(METRICS)?, kept(DIAGNOSTICS)?);
         let num_lines = metrics.lines().count() as u64;
         if num_lines != epochs {
             let expected = format!("a line for each of the {epochs} epochs that the checkpoint has");
             return Err(Error::data(&path.join(METRICS), expected, format!("{num_lines} of them")));
         }
-        Ok(RunFolder { path: path.to_owned(), metrics, health, _lock: lock })
+        Ok(RunFolder { path: path.to_owned(), metrics, diagnostics, _lock: lock })
     }
 
     /// Its path.
@@ -112,15 +111,15 @@ impl RunFolder {
         files::write_whole(&self.path.join(METRICS), self.metrics.as_bytes())
     }
 
-    /// Adds an epoch's diagnostics to `health.jsonl`, without histograms.
+    /// Adds an epoch's diagnostics to `diagnostics.jsonl`, without histograms.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn add_health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+    pub fn add_diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
         let mut report = report.clone();
         report.rows.iter_mut().for_each(|row| row.histogram = None);
-        push_line(&mut self.health, &EpochHealth { epoch, report })?;
-        files::write_whole(&self.path.join(HEALTH), self.health.as_bytes())
+        push_line(&mut self.diagnostics, &EpochDiagnostics { epoch, report })?;
+        files::write_whole(&self.path.join(DIAGNOSTICS), self.diagnostics.as_bytes())
     }
 
     /// Writes `model.safetensors` and gives its path.
@@ -149,24 +148,25 @@ pub fn config_in(folder: &Path) -> PathBuf {
     folder.join(CONFIG)
 }
 
-/// Reads what a run has reported so far: `config.toml`, `metrics.jsonl` and, if there is one, `health.jsonl`.
+/// Reads what a run has reported so far: `config.toml`, `metrics.jsonl` and, if there is one, `diagnostics.jsonl`.
 ///
 /// # Errors
 /// [`Error::Io`] where the folder or one of the files cannot be read; [`Error::Data`] with file and line where one is
 /// damaged, or no epoch has ended yet.
 pub fn read_history(folder: &Path) -> Result<History> {
     let config = folder.join(CONFIG);
-    let text = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+    let text = files::read_to_string(&config).map_err(Error::io("read", &config))?;
     let table: toml::Table =
         toml::from_str(&text).map_err(|error| Error::data(&config, "settings in TOML", format!("\n{error}")))?;
     let metrics = folder.join(METRICS);
-    let text = std::fs::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
+    let text = files::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
     let (epochs, outcome) = parse_metrics(&metrics, &text)?;
-    let path = folder.join(HEALTH);
+    let path = folder.join(DIAGNOSTICS);
     let text = read_if_there(&path)?.unwrap_or_default();
-    let health = text.lines().enumerate().map(|(index, line)| parse_line(&path, index, line)).collect::<Result<_>>()?;
+    let diagnostics =
+        text.lines().enumerate().map(|(index, line)| parse_line(&path, index, line)).collect::<Result<_>>()?;
     let settings = super::config::flatten(&table);
-    Ok(History { path: folder.to_owned(), name: name_of(folder), settings, epochs, health, outcome })
+    Ok(History { path: folder.to_owned(), name: name_of(folder), settings, epochs, diagnostics, outcome })
 }
 
 fn parse_metrics(path: &Path, text: &str) -> Result<(Vec<EpochReport>, Option<Outcome>)> {
@@ -199,7 +199,7 @@ fn damaged(path: &Path, index: usize, what: impl std::fmt::Display) -> Error {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
+    match files::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", path)(error)),
@@ -207,17 +207,17 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 }
 
 fn name_of(folder: &Path) -> String {
-    let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let name = files::canonical(folder).and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     name.unwrap_or_else(|| folder.display().to_string())
 }
 
 /// Makes `<parent>/<time>-<name>`, numbered where that is taken.
 pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
-    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    files::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let stem = format!("{}-{name}", timestamp());
     for attempt in 1.. {
         let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
-        match std::fs::create_dir(&path) {
+        match files::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::io("create", &path)(error)),
@@ -226,19 +226,13 @@ pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     unreachable!("attempts only end with a folder or an error")
 }
 
-/// Locks a folder, until the file is dropped or the process ends.
-pub(crate) fn lock(folder: &Path) -> Result<File> {
+/// Locks a folder, until the lock is dropped or the process ends.
+pub(crate) fn lock(folder: &Path) -> Result<files::Lock> {
     let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(Error::io("write", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let expected = "a folder that no other process is writing to";
-            Err(Error::setting("resume", expected, format!("{}, which is in use", folder.display())))
-        }
-        // Not every file system has locks; nothing else depends on them.
-        Err(TryLockError::Error(_)) => Ok(file),
-    }
+    files::lock(&path).map_err(Error::io("write", &path))?.ok_or_else(|| {
+        let expected = "a folder that no other process is writing to";
+        Error::setting("resume", expected, format!("{}, which is in use", folder.display()))
+    })
 }
 
 fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {

@@ -8,7 +8,7 @@
 //!
 //! # fn main() -> wgrad::Result<()> {
 //! let config = RunConfig { epochs: 5, ..RunConfig::default() };
-//! let (device, _) = Device::select(&config.device)?;
+//! let device = Device::select(&config.device)?;
 //! let data = RunData::load(&config)?;
 //! let finished = Run::create(config, &device, &data, Path::new("runs"))?.train(&mut ())?;
 //! println!("test accuracy {:.4}", finished.outcome.test_accuracy);
@@ -23,6 +23,7 @@ mod drive;
 mod export;
 pub mod folder;
 mod keep;
+mod prepared;
 mod recorder;
 mod resume;
 mod saved;
@@ -33,6 +34,7 @@ pub use config::RunConfig;
 pub use data::RunData;
 pub use drive::{Finished, Run};
 pub use folder::RunFolder;
+pub use prepared::{Prepared, TrainOn};
 pub use resume::Saved;
 pub use saved::SavedModel;
 pub use settings::Settings;

@@ -2,11 +2,14 @@
 //! about layers that died. Everything is passed on to the run's own observer.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::RunFolder;
 use super::keep::Events;
 use crate::Result;
-use crate::train::{EpochHealth, EpochReport, Event, HealthKind, HealthReport, Observer};
+use crate::train::{
+    DiagnosticKind, DiagnosticsReport, EpochDiagnostics, EpochReport, Event, LatestBatches, Observer, Session,
+};
 
 /// Records a run in its folder, and passes everything on.
 pub(super) struct Recorder<'a> {
@@ -14,7 +17,7 @@ pub(super) struct Recorder<'a> {
     pub events: Events,
     /// What was recorded, epochs before a resume included.
     pub epochs: Vec<EpochReport>,
-    pub health: Vec<EpochHealth>,
+    pub diagnostics: Vec<EpochDiagnostics>,
     /// Layers that were found dead.
     dead: BTreeSet<String>,
     observer: &'a mut dyn Observer,
@@ -22,13 +25,21 @@ pub(super) struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     pub fn new(folder: RunFolder, events: Events, observer: &'a mut dyn Observer) -> Self {
-        Recorder { folder, events, epochs: Vec::new(), health: Vec::new(), dead: BTreeSet::new(), observer }
+        Recorder { folder, events, epochs: Vec::new(), diagnostics: Vec::new(), dead: BTreeSet::new(), observer }
     }
 }
 
 impl Observer for Recorder<'_> {
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
         self.observer.progress(epoch, images_done, images);
+    }
+
+    fn batches_every(&self) -> Option<Duration> {
+        self.observer.batches_every()
+    }
+
+    fn batches(&mut self, batches: &LatestBatches, session: &mut Session) -> Result<()> {
+        self.observer.batches(batches, session)
     }
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
@@ -38,11 +49,11 @@ impl Observer for Recorder<'_> {
         self.observer.epoch(report)
     }
 
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
-        self.folder.add_health(epoch, report)?;
-        self.events.health(epoch, report)?;
-        self.health.push(EpochHealth { epoch, report: report.clone() });
-        for row in report.of_kind(HealthKind::Unit).filter(|row| row.summary.zeros == 1.0) {
+    fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
+        self.folder.add_diagnostics(epoch, report)?;
+        self.events.diagnostics(epoch, report)?;
+        self.diagnostics.push(EpochDiagnostics { epoch, report: report.clone() });
+        for row in report.of_kind(DiagnosticKind::Unit).filter(|row| row.summary.zeros == 1.0) {
             if self.dead.insert(row.name.clone()) {
                 self.observer.warn(&format!(
                     "after epoch {epoch} every unit of {} is dead: its output is 0 for every image, so no layer before it \
@@ -51,7 +62,7 @@ impl Observer for Recorder<'_> {
                 ));
             }
         }
-        self.observer.health(epoch, report)
+        self.observer.diagnostics(epoch, report)
     }
 
     fn should_stop(&mut self) -> bool {

@@ -1,12 +1,13 @@
 //! The training loop.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+
+use web_time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
 use super::early_stop::{Best, BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use super::metrics::Metrics;
-use super::{EpochMetrics, EpochReport, Event, HealthKind, Observer, Outcome, Session};
+use super::{DiagnosticKind, EpochMetrics, EpochReport, Event, LatestBatches, Observer, Outcome, Session};
 use crate::schedule::{Interval, Mode, Schedule};
 use crate::{Error, Result};
 
@@ -28,6 +29,7 @@ pub struct FitOptions {
 }
 
 /// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
+/// `observer` is told about every epoch: [`PrintEpochs`](super::PrintEpochs) prints them, `()` keeps silent.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session
@@ -68,7 +70,12 @@ struct Fit<'a> {
     epochs: u64,
     batches: usize,
     train_time: Duration,
+    /// How long all epochs of this process took to train.
+    total_time: Duration,
     saved_at: Instant,
+    /// When the observer was last told of batches, and of how many of the epoch's.
+    told_at: Instant,
+    told: usize,
 }
 
 impl<'a> Fit<'a> {
@@ -91,7 +98,10 @@ impl<'a> Fit<'a> {
             epochs: 0,
             batches: 0,
             train_time: Duration::ZERO,
+            total_time: Duration::ZERO,
             saved_at: Instant::now(),
+            told_at: Instant::now(),
+            told: 0,
         })
     }
 
@@ -109,6 +119,10 @@ impl<'a> Fit<'a> {
             self.observer.event(&Event::WeightsRestored { epoch, monitor: self.monitor, value });
         }
         let test = self.session.test()?;
+        if self.session.num_ranks() > 1 {
+            let times = self.session.rank_times(self.total_time)?;
+            self.observer.event(&Event::RanksDone { times });
+        }
         let best_epoch = best.map_or(0, |best| best.epoch);
         let (test_loss, test_accuracy) = (test.metrics.loss, test.metrics.accuracy);
         Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped, test: Some(test) })
@@ -151,7 +165,7 @@ impl<'a> Fit<'a> {
                 images_per_second: self.session.images_per_epoch() as f64 / train_time.as_secs_f64(),
                 is_best,
             })?;
-            self.observe_health(epoch, lr)?;
+            self.observe_diagnostics(epoch, lr)?;
             self.observe_plateau(epoch, &validation);
             if let Some(stopping) = &mut self.early_stopping {
                 stopping.observe(epoch, monitored);
@@ -166,33 +180,63 @@ impl<'a> Fit<'a> {
 
     /// Trains on the remaining batches of an epoch, saving periodically, and evaluates the validation set.
     fn epoch(&mut self) -> Result<EpochMetrics> {
+        self.told = self.batches;
         if self.batches == 0 {
             self.session.start_epoch(self.epochs)?;
         }
         loop {
             self.train_until_pause()?;
+            self.observe_batches()?;
             if self.batches == self.session.batches_per_epoch() {
                 break;
             }
-            self.save()?;
-            self.stop_if_asked()?;
+            let is_due = self.is_time_to_save() || self.observer.should_stop();
+            if self.session.answer_of_first(is_due)? {
+                self.save()?;
+                self.stop_if_asked()?;
+            }
         }
         self.session.finish_epoch(self.train_time)
     }
 
-    /// Trains to the end of the epoch, or until it is time to save.
+    /// Trains to the end of the epoch, or until it is time to save or to tell the observer of batches.
     fn train_until_pause(&mut self) -> Result<()> {
         let (images, num_batches) = (self.session.images_per_epoch(), self.session.batches_per_epoch());
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let save_every = self.options.checkpoint.as_ref().map_or(Duration::MAX, |checkpoint| checkpoint.every);
+        let tell_every = self.batches_every().unwrap_or(Duration::MAX);
         let (observer, started) = (&mut *self.observer, Instant::now());
         let mut follow = |done| {
             observer.progress(self.epochs + 1, done, images);
-            let pauses = observer.should_stop() || self.saved_at.elapsed() >= save_every;
+            let is_due = self.saved_at.elapsed() >= save_every || self.told_at.elapsed() >= tell_every;
+            let pauses = observer.should_stop() || is_due;
             if pauses { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         self.batches = self.session.train_batches(self.epochs, self.batches..num_batches, &rates, &mut follow)?;
         self.train_time += started.elapsed();
+        self.total_time += started.elapsed();
+        Ok(())
+    }
+
+    fn is_time_to_save(&self) -> bool {
+        self.options.checkpoint.as_ref().is_some_and(|checkpoint| self.saved_at.elapsed() >= checkpoint.every)
+    }
+
+    /// How often the observer wants to know of batches; of several ranks none knows the metrics within an epoch.
+    fn batches_every(&self) -> Option<Duration> {
+        self.observer.batches_every().filter(|_| self.session.num_ranks() == 1)
+    }
+
+    /// Tells the observer of the batches since it was last told, if it wants to know of them.
+    fn observe_batches(&mut self) -> Result<()> {
+        if self.batches_every().is_none() || self.batches == self.told {
+            return Ok(());
+        }
+        let metrics = self.session.batch_metrics(self.told..self.batches)?;
+        let lr = self.rates(self.session.step_of(self.epochs, self.batches - 1)).0;
+        let latest = LatestBatches { epoch: self.epochs + 1, first: self.told, metrics, lr };
+        self.observer.batches(&latest, self.session)?;
+        (self.told, self.told_at) = (self.batches, Instant::now());
         Ok(())
     }
 
@@ -214,15 +258,15 @@ impl<'a> Fit<'a> {
     }
 
     /// Shows the observer what the network is like on the epoch's last batch.
-    fn observe_health(&mut self, epoch: u64, lr: f64) -> Result<()> {
-        if !self.session.has_health() {
+    fn observe_diagnostics(&mut self, epoch: u64, lr: f64) -> Result<()> {
+        if !self.session.has_diagnostics() {
             return Ok(());
         }
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let last = epoch * self.session.batches_per_epoch() as u64 - 1;
-        let report = self.session.health(last, &rates)?;
-        self.observer.health(epoch, &report)?;
-        if report.of_kind(HealthKind::Gradient).all(|row| row.summary.num_non_finite == 0) {
+        let report = self.session.diagnose(last, &rates)?;
+        self.observer.diagnostics(epoch, &report)?;
+        if report.of_kind(DiagnosticKind::Gradient).all(|row| row.summary.num_non_finite == 0) {
             return Ok(());
         }
         let layer = report.first_non_finite().map(|row| format!("{} {}", row.kind, row.name));
@@ -263,14 +307,19 @@ impl<'a> Fit<'a> {
             best: self.best.clone(),
             images: self.session.images_in_a_word().to_owned(),
         };
-        Checkpoint { state, snapshot: self.session.snapshot()?, settings: settings.clone() }.save(path)?;
+        self.session.share_metrics()?;
+        if self.session.is_first_rank() {
+            let snapshot = self.session.snapshot_after(self.batches)?;
+            Checkpoint { state, snapshot, settings: settings.clone() }.save(path)?;
+        }
         self.saved_at = Instant::now();
         Ok(())
     }
 
     /// Call it right after [`Fit::save`].
     fn stop_if_asked(&mut self) -> Result<()> {
-        if !self.observer.should_stop() {
+        let should_stop = self.observer.should_stop();
+        if !self.session.answer_of_first(should_stop)? {
             return Ok(());
         }
         self.restore_best()?;
@@ -291,6 +340,12 @@ impl<'a> Fit<'a> {
         self.schedule.restore_plateau_states(plateaus)?;
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
             stopping.restore(state.clone());
+        }
+        if *batches > 0 && *epochs >= self.options.epochs {
+            let done = crate::error::so_far(*epochs, *batches);
+            self.observer.warn(&format!(
+                "the run was saved after {done}; it ends with epoch {epochs} now, and those batches are left out"
+            ));
         }
         self.session.restore(&checkpoint.snapshot, *epochs)?;
         (self.epochs, self.batches, self.best) = (*epochs, *batches, best.clone());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EpochReport, HealthReport, Outcome};
+use super::{DiagnosticsReport, EpochReport, Outcome};
 
 /// The settings and epochs of a run.
 #[derive(Clone, Debug)]
@@ -19,19 +19,19 @@ pub struct History {
     /// The epochs so far; at least one.
     pub epochs: Vec<EpochReport>,
     /// Diagnostics by epoch; empty for a run without.
-    pub health: Vec<EpochHealth>,
+    pub diagnostics: Vec<EpochDiagnostics>,
     /// How it ended; `None` while it runs, or where it was interrupted.
     pub outcome: Option<Outcome>,
 }
 
-/// The diagnostics of an epoch; a line of `health.jsonl`.
+/// The diagnostics of an epoch; a line of `diagnostics.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EpochHealth {
+pub struct EpochDiagnostics {
     /// Counted from 1.
     pub epoch: u64,
     /// What was found.
     #[serde(flatten)]
-    pub report: HealthReport,
+    pub report: DiagnosticsReport,
 }
 
 impl History {

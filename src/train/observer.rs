@@ -1,11 +1,14 @@
 //! What a run reports while it trains, and who listens.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::early_stop::{Monitor, four_decimals};
-use super::{Evaluation, HealthReport};
+use super::metrics::Metrics;
+use super::session::RankTime;
+use super::{DiagnosticsReport, Evaluation, Session};
 use crate::Result;
 
 /// Reads null, which serde_json writes for a number that JSON cannot hold, as NaN.
@@ -13,7 +16,7 @@ pub(crate) fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> 
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// What is known at the end of an epoch; a line of `metrics.jsonl`.
+/// What is known at the end of an epoch; a line of `metrics.jsonl`. As text, a row under [`EpochReport::HEADER`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Counted from 1.
@@ -56,6 +59,19 @@ pub struct Outcome {
     pub test: Option<Evaluation>,
 }
 
+/// The metrics of some batches within an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatestBatches {
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+    /// The first of them, counted from 0 within the epoch.
+    pub first: usize,
+    /// Loss and accuracy of each, while the weights changed.
+    pub metrics: Vec<Metrics>,
+    /// The learning rate of the last of them.
+    pub lr: f64,
+}
+
 /// Something that a run has done to its own course; as text, a line for the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -75,6 +91,11 @@ pub enum Event {
         /// The metric's value.
         value: f64,
     },
+    /// Several ranks have trained together to the end.
+    RanksDone {
+        /// How each spent the time.
+        times: Vec<RankTime>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -88,15 +109,39 @@ impl fmt::Display for Event {
             Event::WeightsRestored { epoch, monitor, value } => {
                 write!(f, "weights restored from epoch {epoch}, the best by {monitor}: {}", four_decimals(*value))
             }
+            Event::RanksDone { times } => {
+                let of_rank = |(rank, time): (usize, &RankTime)| {
+                    format!("rank {rank} {:.1} s, {:.1} s of it waiting", time.training, time.waiting)
+                };
+                let times: Vec<String> = times.iter().enumerate().map(of_rank).collect();
+                write!(f, "training time: {}", times.join("; "))
+            }
         }
     }
 }
 
 /// Receives events during a run. Every method does nothing unless written otherwise.
+/// [`PrintEpochs`](super::PrintEpochs) is one that prints them.
 pub trait Observer {
     /// Some of the epoch's training images are done.
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
         let _ = (epoch, images_done, images);
+    }
+
+    /// How often [`Observer::batches`] is to be called within an epoch; `None` for never. Each time the device is waited
+    /// for, so that a tenth of a second or more costs little.
+    fn batches_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The training metrics of the epoch's latest batches, a row for each: those since the last call. `session` has the
+    /// weights as they are now, which are not to be changed.
+    ///
+    /// # Errors
+    /// An error ends the run.
+    fn batches(&mut self, batches: &LatestBatches, session: &mut Session) -> Result<()> {
+        let _ = (batches, session);
+        Ok(())
     }
 
     /// An epoch has ended.
@@ -112,7 +157,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// An error ends the run.
-    fn health(&mut self, epoch: u64, report: &HealthReport) -> Result<()> {
+    fn diagnostics(&mut self, epoch: u64, report: &DiagnosticsReport) -> Result<()> {
         let _ = (epoch, report);
         Ok(())
     }
@@ -135,4 +180,5 @@ pub trait Observer {
     }
 }
 
+/// Keeps silent.
 impl Observer for () {}

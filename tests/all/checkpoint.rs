@@ -12,8 +12,8 @@ use wgrad::optim::{GradientOptions, Optimizer};
 use wgrad::schedule::{Plateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{
-    Checkpoint, CheckpointOptions, EpochReport, FitOptions, HealthOptions, Observer, Outcome, Session, SessionOptions,
-    fit, fit_from,
+    Checkpoint, CheckpointOptions, DiagnosticsOptions, EpochReport, FitOptions, Observer, Outcome, Session,
+    SessionOptions, fit, fit_from,
 };
 use wgrad::{Device, Error, Result, StateDict};
 
@@ -45,7 +45,7 @@ impl Setting {
             optimizer: self.optimizer.clone(),
             update: GradientOptions { accumulate: 2, ..GradientOptions::default() }.into(),
             augment: Some(Augment { crop_padding: 2, ..Augment::default() }),
-            health: Some(HealthOptions::default()),
+            diagnostics: Some(DiagnosticsOptions::default()),
             seed: 5,
             ..SessionOptions::validated_on_test(&self.model, &self.train, &self.test, normalize)
         };

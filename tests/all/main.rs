@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod cli_resume;
 mod cli_sweep;
+mod cli_sweep_shares;
 mod cli_tools;
 mod data;
 mod data_sources;

@@ -444,7 +444,7 @@ fn a_run_leaves_a_report() {
 
     let page = finished.report.expect("a report");
     assert_eq!(page, folder.join("report.html"));
-    let pictures = ["curves.png", "confusion.png", "samples.png", "health.png", "filters.png", "features.png"];
+    let pictures = ["curves.png", "confusion.png", "samples.png", "diagnostics.png", "filters.png", "features.png"];
     for name in pictures {
         let path = folder.join("pictures").join(name);
         let picture = image::open(&path).expect("a PNG").to_rgb8();
@@ -471,7 +471,7 @@ fn a_run_leaves_a_report() {
     assert_eq!((with_tag("dead_units/fc2.relu"), with_tag("activation_std/fc3")), (5, 5));
     assert_eq!((with_tag("loss/"), with_tag("pictures/")), (5 * 2 + 1, pictures.len()));
     let history = read_history(&folder).expect("a history");
-    assert_eq!((history.epochs.len(), history.health.len()), (5, 5));
+    assert_eq!((history.epochs.len(), history.diagnostics.len()), (5, 5));
     assert_eq!(history.outcome.expect("an outcome").test_accuracy, outcome.test_accuracy);
 }
 

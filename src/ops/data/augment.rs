@@ -7,7 +7,7 @@ use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
-use crate::rng::{key, philox4x32, unit_f32};
+use crate::rng::{Domain, key, random_words, unit_f32};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};
 
@@ -47,9 +47,6 @@ const WORKGROUP_SIZE: u32 = 64;
 
 /// Channels that the shader has constants for.
 const MAX_CHANNELS: usize = 4;
-
-/// The fourth counter word of augmentation's draws; other uses have other words.
-const AUGMENT_DOMAIN: u32 = 3;
 
 /// Simple operations that an interpolated element takes, about.
 const SAMPLE_COST: usize = 16;
@@ -162,7 +159,7 @@ impl AugmentImages {
     /// What happens to the image in row `row`: the same words, from the same counters, as in the shader.
     fn draw(&self, step: u32, row: usize) -> Draw {
         // A batch has fewer than 2^32 rows.
-        let words = |block| philox4x32([row as u32, block, step, AUGMENT_DOMAIN], key(self.seed));
+        let words = |block| random_words([row as u32, block, step], Domain::Augmentation, key(self.seed));
         let ([crop_y, crop_x, flip, angle], [shift_y, shift_x, ..]) = (words(0), words(1));
         let padding = self.augment.crop_padding;
         // The upper word of a product: uniform in 0..=2·padding, which is far below 2^32.

@@ -5,7 +5,7 @@ use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
-use crate::rng::{key, philox4x32};
+use crate::rng::{Domain, key, random_words};
 use crate::tensor::{DType, TensorType};
 use crate::{Error, Result};
 
@@ -85,7 +85,7 @@ impl Operation for Dropout {
             let blocks = (0u32..).map(|block| (start / WORDS) as u32 + block);
             let elements = y.chunks_mut(WORDS).zip(x[start..].chunks(WORDS));
             for (block, (y, x)) in blocks.zip(elements) {
-                let words = philox4x32([block, self.layer, step, 0], key);
+                let words = random_words([block, self.layer, step], Domain::Dropout, key);
                 for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
                     // A product in either case: an element that is not finite is not hidden by being dropped.
                     *y = x * if word < keep_below { scale } else { F::ZERO };

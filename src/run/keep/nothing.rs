@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Ended;
 use crate::Result;
-use crate::train::{EpochReport, HealthReport};
+use crate::train::{DiagnosticsReport, EpochReport};
 
 /// No events.
 pub struct Events;
@@ -23,7 +23,7 @@ impl Events {
         Ok(())
     }
 
-    pub fn health(&mut self, _epoch: u64, _report: &HealthReport) -> Result<()> {
+    pub fn diagnostics(&mut self, _epoch: u64, _report: &DiagnosticsReport) -> Result<()> {
         Ok(())
     }
 

@@ -186,10 +186,10 @@ pub const RUN: Section = Section {
             Takes::Text,
             "auto (a GPU, or else the CPU), cpu, gpu (the best adapter) or a part of an adapter's name",
         ),
-        Setting::new("health", Takes::Switch, "Record diagnostics of every layer once an epoch"),
+        Setting::new("diagnostics", Takes::Switch, "Record diagnostics of every layer once an epoch"),
     ],
     tables: &[(
-        "health",
+        "diagnostics",
         &[
             Setting::new(
                 "histograms",

@@ -6,17 +6,20 @@
 
 mod graphs;
 mod part;
+mod ranks;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests;
 
 use std::ops::{ControlFlow, Range};
-use std::time::{Duration, Instant};
+
+use web_time::{Duration, Instant};
 
 use super::Evaluation;
-use super::health::{Health, HealthOptions, HealthReport};
+use super::diagnostics::{DiagnosticEntries, DiagnosticsOptions, DiagnosticsReport};
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, Dataset, Normalize};
+use crate::dist::{Alone, Comm};
 use crate::exec::profile::OpTime;
 use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
 use crate::graph::StateKind;
@@ -24,13 +27,15 @@ use crate::graph::plan::Plan;
 use crate::nn::Model;
 use crate::ops::Augment;
 use crate::ops::data::metrics::COLUMNS;
-use crate::optim::{BatchOf, Optimizer, StepRates, Update, UpdateOptions};
+use crate::optim::{BatchOf, Optimizer, StepRates, Update, UpdateOptions, is_gradient_sum};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use graphs::{Entry, Objective, forward};
+use graphs::{Entry, FOLLOW, Objective, forward};
 pub(super) use graphs::{Forward, Recipe};
 pub(super) use part::{MAX_SHARD_BYTES, Part};
 use part::{batches, metrics_of};
+pub use ranks::RankTime;
+use ranks::Ranks;
 
 /// The state that batches write their metrics to.
 const TABLE: &str = "metrics";
@@ -67,9 +72,9 @@ pub struct SessionOptions<'a> {
     pub seed: u64,
     /// Random changes to training images, applied after normalisation; evaluation does not use them.
     pub augment: Option<Augment>,
-    /// What [`Session::health`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
+    /// What [`Session::diagnose`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
     /// of the states that the optimizer changes, one more copy per epoch, and a graph to compile.
-    pub health: Option<HealthOptions>,
+    pub diagnostics: Option<DiagnosticsOptions>,
 }
 
 /// Learning rate and, where a schedule cycles it, momentum of a step.
@@ -100,9 +105,10 @@ pub struct Session {
     validation: Part,
     test: Part,
     update: Update,
-    health: Option<Health>,
+    diagnostics: Option<DiagnosticEntries>,
     /// What the training images are told from others by.
     images: String,
+    ranks: Ranks,
 }
 
 impl<'a> SessionOptions<'a> {
@@ -139,7 +145,7 @@ impl<'a> SessionOptions<'a> {
             shuffle: true,
             seed: 0,
             augment: None,
-            health: None,
+            diagnostics: None,
         }
     }
 
@@ -174,7 +180,12 @@ impl Parts {
         self.train.num_rows() + self.test.num_rows().max(self.validation.num_rows())
     }
 
-    fn plans(&self, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<(Vec<Plan>, Option<Health>)> {
+    fn plans(
+        &self,
+        options: &SessionOptions<'_>,
+        max_shard_bytes: usize,
+        num_ranks: usize,
+    ) -> Result<(Vec<Plan>, Option<DiagnosticEntries>)> {
         let recipe = Recipe {
             model: options.model,
             normalize: &options.normalize,
@@ -193,13 +204,19 @@ impl Parts {
             let objective = (part.name == self.train.name).then_some(&objective);
             plans.extend(part.plans(data, &recipe, objective)?);
         }
-        let Some(health) = &options.health else { return Ok((plans, None)) };
+        if num_ranks > 1 {
+            let batch_size = self.train.entries()[0].1;
+            let entry = Entry { name: "train", part: &self.train, data: options.train, batch_size };
+            let graph = forward(&entry, &recipe, Some(&objective))?.graph;
+            plans.extend(ranks::plans(&update, &plans[0], &graph)?);
+        }
+        let Some(diagnostics) = &options.diagnostics else { return Ok((plans, None)) };
         let batch_size = self.train.entries()[0].1;
-        let entry = Entry { name: Health::ENTRY, part: &self.train, data: options.train, batch_size };
+        let entry = Entry { name: DiagnosticEntries::ENTRY, part: &self.train, data: options.train, batch_size };
         let forward = forward(&entry, &recipe, Some(&objective))?;
-        let (health, more) = Health::new(forward, batch_size, &plans[0], health)?;
+        let (diagnostics, more) = DiagnosticEntries::new(forward, batch_size, &plans[0], diagnostics)?;
         plans.extend(more);
-        Ok((plans, Some(health)))
+        Ok((plans, Some(diagnostics)))
     }
 }
 
@@ -210,32 +227,51 @@ impl Session {
     /// [`Error::Setting`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
     /// [`Error::Limit`] where a data set or a batch is too large for the device.
     pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
-        Session::sharded(device, options, MAX_SHARD_BYTES)
+        Session::sharded(device, options, MAX_SHARD_BYTES, Box::new(Alone))
+    }
+
+    /// The same as one of several ranks, which train together: with the same options each, all hold all images, and
+    /// each computes a share of every step's batches. What comes out is the same, bit for bit, as from one process of
+    /// the same kind of device. The methods that train and evaluate are then collective: every rank calls them alike.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::Setting`] where steps accumulate fewer batches than there are ranks, or the network
+    /// updates states that ranks do not exchange.
+    pub fn among(device: &Device, options: &SessionOptions<'_>, comm: Box<dyn Comm>) -> Result<Session> {
+        Session::sharded(device, options, MAX_SHARD_BYTES, comm)
     }
 
     /// A session that splits data sets larger than this many bytes over two bindings.
-    fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
+    fn sharded(
+        device: &Device,
+        options: &SessionOptions<'_>,
+        max_shard_bytes: usize,
+        comm: Box<dyn Comm>,
+    ) -> Result<Session> {
+        let update = options.update()?;
+        Ranks::check(comm.as_ref(), &update)?;
         let parts = Parts::new(options)?;
-        let (plans, health) = parts.plans(options, max_shard_bytes)?;
+        let (plans, diagnostics) = parts.plans(options, max_shard_bytes, comm.size())?;
         let mut program = Program::compile(device, plans, options.seed)?;
         for (part, data) in parts.sets(options) {
             part.upload(&mut program, data, max_shard_bytes)?;
         }
         // Also makes the memory that later copies go to.
         program.keep_model()?;
+        let ranks = Ranks::new(comm, &mut program, &update, &parts)?;
         let Parts { train, validation, test } = parts;
-        let images = in_a_word(options.train);
-        Ok(Session { program, train, validation, test, update: options.update()?, health, images })
+        let images = images_in_a_word(options.train);
+        Ok(Session { program, train, validation, test, update, diagnostics, images, ranks })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
     /// are images of their own, "validation", each the evaluation of a batch; and of each the ".tail" for a last batch
-    /// that is shorter; then those of [`Session::health`], if requested.
+    /// that is shorter; then those of [`Session::diagnose`], if requested.
     ///
     /// # Errors
     /// As [`Session::new`], but for the device's limits.
     pub fn plans(options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
-        Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES)?.0)
+        Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES, 1)?.0)
     }
 
     /// Checks a first training step, on the first images in their own order, op by op against the f64 reference.
@@ -250,7 +286,7 @@ impl Session {
         weights: Option<&StateDict>,
     ) -> Result<verify::Report> {
         let parts = Parts::new(options)?;
-        let plan = parts.plans(options, MAX_SHARD_BYTES)?.0.swap_remove(0);
+        let plan = parts.plans(options, MAX_SHARD_BYTES, 1)?.0.swap_remove(0);
         let mut states: StateDict = parts.train.states(options.train, MAX_SHARD_BYTES)?.into_iter().collect();
         if let Some(weights) = weights {
             // A program checks names and shapes with the messages that any other model file gets.
@@ -285,8 +321,8 @@ impl Session {
     pub fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         let order = self.train.loader.order(epoch);
         self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
-        if self.health.is_some() {
-            self.program.run(Health::MARK, &StepTable::new(1))?;
+        if self.diagnostics.is_some() {
+            self.program.run(DiagnosticEntries::MARK, &StepTable::new(1))?;
         }
         Ok(())
     }
@@ -298,6 +334,21 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn train_batches(
+        &mut self,
+        epoch: u64,
+        wanted: Range<usize>,
+        rates: Rates<'_>,
+        progress: Progress<'_>,
+    ) -> Result<usize> {
+        if self.is_alone() {
+            self.train_alone(epoch, wanted, rates, progress)
+        } else {
+            self.train_together(epoch, wanted, rates, progress)
+        }
+    }
+
+    /// [`Session::train_batches`] without the other ranks.
+    fn train_alone(
         &mut self,
         epoch: u64,
         wanted: Range<usize>,
@@ -340,7 +391,11 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn finish_epoch(&mut self, train_time: Duration) -> Result<EpochMetrics> {
-        self.validation.run(&mut self.program)?;
+        if self.is_alone() {
+            self.validation.run(&mut self.program)?;
+        } else {
+            self.validate_together()?;
+        }
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(EpochMetrics {
             train: metrics_of(&rows, &self.train),
@@ -359,6 +414,18 @@ impl Session {
         self.program.snapshot(&inputs)
     }
 
+    /// [`Session::snapshot`] after so many batches of an epoch. Between steps, the sums of gradients that accumulation
+    /// left behind count for nothing and are 0, so that snapshots do not tell how many ranks trained.
+    pub(super) fn snapshot_after(&mut self, batches: usize) -> Result<Snapshot> {
+        let mut snapshot = self.snapshot()?;
+        if batches == self.batches_per_epoch() || batches.is_multiple_of(self.update.accumulate()) {
+            for (_, sum) in snapshot.current.iter_mut().filter(|(name, _)| is_gradient_sum(name)) {
+                *sum = Tensor::f32(sum.shape().clone(), vec![0.0; sum.shape().num_elems()])?;
+            }
+        }
+        Ok(snapshot)
+    }
+
     /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and
     /// perhaps some of its batches; training resumes bit-identically.
     ///
@@ -373,7 +440,7 @@ impl Session {
     }
 
     fn changing_inputs(&self) -> Vec<String> {
-        let marks = self.health.iter().flat_map(|health| &health.marks).cloned();
+        let marks = self.diagnostics.iter().flat_map(|diagnostics| &diagnostics.marks).cloned();
         [TABLE.to_owned()].into_iter().chain(marks).collect()
     }
 
@@ -384,42 +451,47 @@ impl Session {
         let steps_before = epoch * self.steps_per_epoch() as u64;
         let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
         // Counted over all epochs: dropout draws anew in every batch.
-        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
+        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64).constant(FOLLOW, 1.0);
         let table = table.columns(&update.columns(), |batch, row| {
             let step = steps_before + ((first + batch) / update.accumulate()) as u64;
             let (lr, momentum) = rates(step);
             fill(row, update.values(&StepRates { step, lr, momentum }));
         });
-        table.columns(update.batch_columns(), |batch, row| {
-            fill(row, update.batch_values(BatchOf { batch: first + batch, batch_size, num_images }));
+        table.columns(&update.batch_columns(), |batch, row| {
+            fill(row, update.batch_values(BatchOf { batch: first + batch, batch_size, num_images }).into_iter());
         })
     }
 
     /// Diagnostics of a batch: statistics of activations, gradients and parameters, and of the parameter update that
-    /// training on it would make at its learning rate (none while gradients accumulate). Gradients are those of the
+    /// training on it would make at its learning rate, under accumulation as a step of this batch alone. Gradients are those of the
     /// batch's loss, before regularization and clipping. Weights, optimizer states and running statistics are
     /// unchanged afterwards. `batch` is counted over all epochs from 0; its images are taken from the order
     /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
     /// it.
     ///
     /// # Errors
-    /// [`Error::Setting`] where [`SessionOptions::health`] did not ask for it; [`Error::DeviceLost`].
-    pub fn health(&mut self, batch: u64, rates: Rates<'_>) -> Result<HealthReport> {
-        let Some(health) = self.health.clone() else {
-            return Err(Error::setting("health", "a session that was made with health statistics", "one without"));
+    /// [`Error::Setting`] where [`SessionOptions::diagnostics`] did not ask for it; [`Error::DeviceLost`].
+    pub fn diagnose(&mut self, batch: u64, rates: Rates<'_>) -> Result<DiagnosticsReport> {
+        let Some(diagnostics) = self.diagnostics.clone() else {
+            return Err(Error::setting("diagnostics", "a session that was made with diagnostics", "one without"));
         };
         let batches_per_epoch = u64::from(self.train.loader.num_batches());
         // Less than the number of batches, a u32.
         let (epoch, in_epoch) = (batch / batches_per_epoch, (batch % batches_per_epoch) as usize);
-        let last_start = self.train.loader.num_images() as usize - health.batch_size;
+        let last_start = self.train.loader.num_images() as usize - diagnostics.batch_size;
         let start = (in_epoch * self.train.loader.batch_size() as usize).min(last_start);
         // No row of the metrics table: this is no batch of the epoch's.
         let table = self
             .training_table(epoch, rates, StepTable::new(1), in_epoch)
             .constant("start", start as f64)
             .constant("row", f64::from(u32::MAX));
+        // Under accumulation a step of this batch alone, so that it says the same on every rank.
+        let alone = BatchOf { batch: 0, batch_size: diagnostics.batch_size, num_images: diagnostics.batch_size };
+        let table = table.columns(&self.update.batch_columns(), |_, row| {
+            fill(row, self.update.batch_values(alone).into_iter());
+        });
         let train_entry = self.train.entries()[0].0.clone();
-        health.look(&mut self.program, &train_entry, &table, batch)
+        diagnostics.run(&mut self.program, &train_entry, &table, batch)
     }
 
     /// The first tensor that is not finite, after an epoch in which `batch`, counted within it, was the first with such
@@ -431,22 +503,23 @@ impl Session {
         batch: Option<usize>,
         rates: Rates<'_>,
     ) -> Result<Option<String>> {
-        if self.health.is_none() {
+        if self.diagnostics.is_none() {
             return Ok(None);
         }
-        self.program.run(Health::REWIND, &StepTable::new(1))?;
+        self.program.run(DiagnosticEntries::REWIND, &StepTable::new(1))?;
         let batch = batch.unwrap_or(self.train.num_rows() - 1);
         let batches_before = epoch * u64::from(self.train.loader.num_batches());
         // A finite loss can have gradients that are not: the batch before is the first suspect.
         let suspect = batch.saturating_sub(1);
         let mut go_on = |_| ControlFlow::Continue(());
-        self.train_batches(epoch, 0..suspect, rates, &mut go_on)?;
+        // Every rank by itself: as all do the same, none needs the others.
+        self.train_alone(epoch, 0..suspect, rates, &mut go_on)?;
         for batch in suspect..=batch {
-            let report = self.health(batches_before + batch as u64, rates)?;
+            let report = self.diagnose(batches_before + batch as u64, rates)?;
             if let Some(row) = report.first_non_finite() {
                 return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
             }
-            self.train_batches(epoch, batch..batch + 1, rates, &mut go_on)?;
+            self.train_alone(epoch, batch..batch + 1, rates, &mut go_on)?;
         }
         Ok(None)
     }
@@ -464,7 +537,11 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn test(&mut self) -> Result<Evaluation> {
-        self.test.evaluate(&mut self.program)
+        if self.is_alone() {
+            return self.test.evaluate(&mut self.program);
+        }
+        let logits = self.test_together()?;
+        Ok(Evaluation { metrics: metrics_of(&self.program.read(TABLE)?.to_f64_vec(), &self.test), logits })
     }
 
     /// Trainable numbers in the model; running statistics do not count.
@@ -525,9 +602,20 @@ impl Session {
         Ok(rows.chunks_exact(COLUMNS).take(self.train.num_rows()).map(|row| row[0] / row[3]).collect())
     }
 
-    /// Whether [`Session::health`] can be asked.
-    pub fn has_health(&self) -> bool {
-        self.health.is_some()
+    /// Training metrics of some batches of the epoch, counted within it; each must have run.
+    pub(super) fn batch_metrics(&mut self, batches: Range<usize>) -> Result<Vec<Metrics>> {
+        let rows = self.program.read(TABLE)?.to_f64_vec();
+        Ok(rows.chunks_exact(COLUMNS).skip(batches.start).take(batches.len()).map(Metrics::from_rows).collect())
+    }
+
+    /// The optimizer's step, counted over all epochs from 0, that a batch of an epoch belongs to.
+    pub(super) fn step_of(&self, epoch: u64, batch: usize) -> u64 {
+        epoch * self.steps_per_epoch() as u64 + (batch / self.update.accumulate()) as u64
+    }
+
+    /// Whether [`Session::diagnose`] can be asked.
+    pub fn has_diagnostics(&self) -> bool {
+        self.diagnostics.is_some()
     }
 
     /// The training images, told from others by their number and a checksum of pixels and labels.
@@ -557,7 +645,7 @@ impl Session {
     }
 }
 
-fn in_a_word(data: &Dataset) -> String {
+pub(crate) fn images_in_a_word(data: &Dataset) -> String {
     let mut hasher = crc32fast::Hasher::new();
     data.images().for_each(|image| hasher.update(image));
     data.labels().iter().for_each(|label| hasher.update(&label.to_le_bytes()));
@@ -566,11 +654,11 @@ fn in_a_word(data: &Dataset) -> String {
 
 /// The scalars of a first step over the first images.
 fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
-    let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0);
+    let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0).constant(FOLLOW, 1.0);
     let at = StepRates { step: 0, lr, momentum: None };
     let of = BatchOf { batch: 0, batch_size, num_images: part.loader.num_images() as usize };
     table = table.columns(&update.columns(), |_, row| fill(row, update.values(&at)));
-    table.columns(update.batch_columns(), |_, row| fill(row, update.batch_values(of)))
+    table.columns(&update.batch_columns(), |_, row| fill(row, update.batch_values(of).into_iter()))
 }
 
 fn fill(row: &mut [f64], values: impl Iterator<Item = f64>) {

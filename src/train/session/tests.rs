@@ -7,11 +7,11 @@ use crate::graph::{Graph, Value};
 use crate::nn::{BatchNorm2d, Conv2d, Linear, Mode};
 use crate::rng::Stream;
 use crate::schedule::Schedule;
-use crate::train::{FitOptions, HealthKind, fit};
+use crate::train::{DiagnosticKind, FitOptions, fit};
 
 fn devices() -> Vec<Device> {
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let (gpu, _) = Device::select(&wanted).expect("tests need an adapter; run tests/run.sh");
+    let gpu = Device::select(&wanted).expect("tests need an adapter; run tests/run.sh");
     vec![Device::Cpu, gpu]
 }
 
@@ -65,7 +65,7 @@ fn options(data: &Data) -> SessionOptions<'_> {
         update: UpdateOptions::default(),
         label_smoothing: 0.0,
         augment: None,
-        health: None,
+        diagnostics: None,
     }
 }
 
@@ -89,9 +89,12 @@ fn two_shards_give_the_batches_of_one() -> Result<()> {
         let whole = train(Session::new(&device, &options(&data))?)?;
         assert!(whole.0.iter().all(|loss| loss.is_finite()) && whole.0[0] != whole.0[5]);
         // 13 of 22 training images fit a binding, all of the 9 test images do.
-        let halves = train(Session::sharded(&device, &options(&data), 13 * 64 + 5)?)?;
+        let halves = train(Session::sharded(&device, &options(&data), 13 * 64 + 5, Box::new(Alone))?)?;
         assert_eq!(whole, halves, "{device}");
-        assert!(Session::sharded(&device, &options(&data), 10 * 64).is_err(), "22 images in two bindings of 10");
+        assert!(
+            Session::sharded(&device, &options(&data), 10 * 64, Box::new(Alone)).is_err(),
+            "22 images in two bindings of 10"
+        );
     }
     Ok(())
 }
@@ -116,8 +119,11 @@ fn augmentation_is_for_training_alone_and_the_same_on_every_run() -> Result<()> 
     Ok(())
 }
 
-fn with_health(data: &Data) -> SessionOptions<'_> {
-    SessionOptions { health: Some(HealthOptions { histograms: true, pre_activations: false }), ..options(data) }
+fn with_diagnostics(data: &Data) -> SessionOptions<'_> {
+    SessionOptions {
+        diagnostics: Some(DiagnosticsOptions { histograms: true, pre_activations: false }),
+        ..options(data)
+    }
 }
 
 #[test]
@@ -125,22 +131,22 @@ fn a_look_changes_nothing_and_says_what_the_step_does() -> Result<()> {
     let data = data();
     for device in devices() {
         let plain = train(Session::new(&device, &options(&data))?)?;
-        let mut session = Session::new(&device, &with_health(&data))?;
+        let mut session = Session::new(&device, &with_diagnostics(&data))?;
         let mut losses = Vec::new();
         for epoch in 0..2 {
             session.run_epoch(epoch, RATES, &mut |_| ())?;
             losses.extend(session.step_losses()?);
             // In the middle of an epoch, and its short last batch.
             for step in [2, 4] {
-                session.health(epoch * 5 + step, RATES)?;
+                session.diagnose(epoch * 5 + step, RATES)?;
             }
         }
         losses.push(session.test()?.metrics.loss);
         assert_eq!((losses, session.model()?), plain, "{device}");
 
-        let report = session.health(7, RATES)?;
+        let report = session.diagnose(7, RATES)?;
         let before = session.model()?;
-        let steps_before = session.program.read("health.table")?;
+        let steps_before = session.program.read("diagnostics.table")?;
         assert!(!steps_before.to_f64_vec().is_empty());
         session.train_batches(1, 2..3, RATES, &mut |_| ControlFlow::Continue(()))?;
         let after = session.model()?;
@@ -153,15 +159,15 @@ fn a_look_changes_nothing_and_says_what_the_step_does() -> Result<()> {
             assert!(want > 0.0 && (ratio - want).abs() <= 1e-4 * want, "{device}, {name}: {ratio} for {want}");
         }
         let names = |kind| report.of_kind(kind).map(|row| row.name.as_str()).collect::<Vec<_>>();
-        assert_eq!(names(HealthKind::Activation), ["conv1", "bn1", "bn1.relu", "fc1.relu", "fc2"]);
-        assert_eq!(names(HealthKind::Unit), ["bn1.relu", "fc1.relu"]);
-        assert_eq!(names(HealthKind::Gradient)[0], "fc2.bias");
-        assert_eq!(names(HealthKind::Update).len(), 8);
-        let bn1 = report.get(HealthKind::Activation, "bn1").expect("listed").summary;
+        assert_eq!(names(DiagnosticKind::Activation), ["conv1", "bn1", "bn1.relu", "fc1.relu", "fc2"]);
+        assert_eq!(names(DiagnosticKind::Unit), ["bn1.relu", "fc1.relu"]);
+        assert_eq!(names(DiagnosticKind::Gradient)[0], "fc2.bias");
+        assert_eq!(names(DiagnosticKind::Update).len(), 8);
+        let bn1 = report.get(DiagnosticKind::Activation, "bn1").expect("listed").summary;
         assert_eq!(bn1.num_elems, 5 * 4 * 36);
         assert!(report.gradient_norm() > 0.0 && report.dead_share("fc1.relu").is_some());
         assert_eq!(report.first_non_finite(), None);
-        let weight = report.get(HealthKind::Parameter, "fc1.weight").expect("listed");
+        let weight = report.get(DiagnosticKind::Parameter, "fc1.weight").expect("listed");
         assert_eq!(weight.histogram.as_ref().map(|counts| counts.iter().sum::<u64>()), Some(weight.summary.num_elems));
         assert!(report.to_string().contains("conv1.weight"));
     }
@@ -171,9 +177,9 @@ fn a_look_changes_nothing_and_says_what_the_step_does() -> Result<()> {
 #[test]
 fn batch_statistics_before_and_after_batch_norm() -> Result<()> {
     let data = data();
-    let mut session = Session::new(&Device::Cpu, &with_health(&data))?;
-    let report = session.health(0, RATES)?;
-    let of = |name| report.get(HealthKind::Activation, name).expect("listed").summary;
+    let mut session = Session::new(&Device::Cpu, &with_diagnostics(&data))?;
+    let report = session.diagnose(0, RATES)?;
+    let of = |name| report.get(DiagnosticKind::Activation, name).expect("listed").summary;
     // Every channel has mean 0 and standard deviation 1 as long as weight and bias are 1 and 0.
     assert!(of("bn1").mean.abs() < 1e-5 && (of("bn1").std - 1.0).abs() < 1e-2, "{:?}", of("bn1"));
     assert!((of("conv1").std - 1.0).abs() > 0.05, "{:?}", of("conv1"));
@@ -183,7 +189,7 @@ fn batch_statistics_before_and_after_batch_norm() -> Result<()> {
 #[test]
 fn no_look_without_having_asked_for_it() -> Result<()> {
     let data = data();
-    let error = Session::new(&Device::Cpu, &options(&data))?.health(0, RATES).expect_err("not asked for");
+    let error = Session::new(&Device::Cpu, &options(&data))?.diagnose(0, RATES).expect_err("not asked for");
     assert!(error.is_usage(), "{error}");
     Ok(())
 }
@@ -195,7 +201,7 @@ fn a_loss_that_is_not_finite_names_the_first_layer() -> Result<()> {
     // After one step both layers have weights around 1e29: activations fit f32, logits do not.
     let fit_options = FitOptions { schedule, ..FitOptions::new(1, 1e30) };
     for device in devices() {
-        let mut session = Session::new(&device, &SessionOptions { model: &linear_network, ..with_health(&data) })?;
+        let mut session = Session::new(&device, &SessionOptions { model: &linear_network, ..with_diagnostics(&data) })?;
         let error = fit(&mut session, &fit_options, &mut ()).expect_err("nothing survives this learning rate");
         let Error::NonFinite { epoch: 1, step: 2, layer: Some(layer), .. } = &error else { panic!("{error}") };
         assert_eq!(layer, "activation fc2 of step 2", "{device}");

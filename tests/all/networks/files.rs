@@ -22,7 +22,8 @@ impl Observer for Losses {
 #[test]
 fn the_example_learns() -> Result<()> {
     let network = Network::open(EXAMPLE)?;
-    let config = RunConfig { network, epochs: 3, batch_size: 20, lr: Some(0.05), health: None, ..RunConfig::default() };
+    let config =
+        RunConfig { network, epochs: 3, batch_size: 20, lr: Some(0.05), diagnostics: None, ..RunConfig::default() };
     let mut splits = bundled::fashion_mnist()?;
     splits.train.limit(400);
     splits.test.limit(100);
