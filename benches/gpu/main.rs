@@ -33,8 +33,8 @@ type Work = Box<dyn FnMut(usize) -> wgrad::Result<()>>;
 
 fn main() -> Outcome<()> {
     let wanted = std::env::args().nth(1).filter(|argument| !argument.starts_with("--"));
-    let (device, reason) = Device::select(&wanted.unwrap_or_else(|| "gpu".to_owned()))?;
-    println!("{device}: {reason}");
+    let device = Device::select(&wanted.unwrap_or_else(|| "gpu".to_owned()))?;
+    println!("{device}");
     let mut works: HashMap<String, Work> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         match answer(&device, &mut works, &line?) {
@@ -186,7 +186,7 @@ fn lenet(device: &Device, batch_size: usize) -> Outcome<Work> {
         shuffle: true,
         seed: 0,
         augment: None,
-        health: None,
+        diagnostics: None,
     };
     if let Some(difference) = Session::verify_step(device, &options, 0.01, None)?.difference {
         return Err(difference.to_string().into());
