@@ -147,7 +147,7 @@ impl Rows {
     /// Whether the vec4 kernels take these rows on this device.
     fn is_vec4(self, gpu: GpuTraits) -> bool {
         let is_long = (MAX_THREAD_ELEMS / 4..=MAX_VEC4_ELEMS).contains(&self.axis_len);
-        gpu.is_software && self.inner == 1 && self.axis_len % 4 == 0 && is_long && self.outer >= MIN_VEC4_ROWS
+        gpu.is_software && self.inner == 1 && self.axis_len.is_multiple_of(4) && is_long && self.outer >= MIN_VEC4_ROWS
     }
 
     fn dispatch(

@@ -158,7 +158,7 @@ impl ConvPool {
         if output != 1 {
             return None;
         }
-        let geometry = self.conv.geometry(&inputs[0].shape(), &inputs[1].shape()).ok()?;
+        let geometry = self.conv.geometry(inputs[0].shape(), inputs[1].shape()).ok()?;
         let values: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64_vec).collect();
         let [rows, columns] = geometry.output.map(|extent| extent / 2);
         let plane = index / (rows * columns);

@@ -74,8 +74,9 @@ impl MlpChain {
             && attributes.reduction != Reduction::None
     }
 
-    pub fn packs(&self) -> Vec<std::ops::Range<usize>> {
-        vec![Self::PARAMS..Self::PARAMS + self.num_params]
+    /// The indices of the parameters among the inputs: a pack.
+    pub fn pack(&self) -> std::ops::Range<usize> {
+        Self::PARAMS..Self::PARAMS + self.num_params
     }
 
     pub fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

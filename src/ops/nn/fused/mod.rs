@@ -96,7 +96,7 @@ impl Operation for Fused {
 
     fn packs(&self, _num_inputs: usize) -> Vec<Range<usize>> {
         match &self.kernel {
-            FusedKernel::MlpChain(kernel) => kernel.packs(),
+            FusedKernel::MlpChain(kernel) => Vec::from([kernel.pack()]),
             _ => Vec::new(),
         }
     }
