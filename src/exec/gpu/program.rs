@@ -60,8 +60,9 @@ impl GpuExecutor {
         let mut wanted = Vec::new();
         for (index, (plan, dispatches)) in plans.iter().zip(&described).enumerate() {
             for (step, dispatches) in plan.steps.iter().zip(dispatches) {
-                for dispatch in &dispatches.list {
-                    wanted.push((&dispatch.kernel, binding_layouts(&bound(&memory, index, step, dispatch, None))));
+                for (place, dispatch) in dispatches.list.iter().enumerate() {
+                    let bound = bound(&memory, index, Place { step, dispatch, is_first: place == 0 }, None);
+                    wanted.push((&dispatch.kernel, binding_layouts(&bound)));
                 }
             }
         }
@@ -181,11 +182,11 @@ fn launches(
     let mut steps = Vec::new();
     for (step, dispatches) in plan.steps.iter().zip(described) {
         let mut launches = Vec::new();
-        for dispatch in &dispatches.list {
+        for (place, dispatch) in dispatches.list.iter().enumerate() {
             // A WGSL struct with arrays of vec4 is padded to whole vec4s.
             let size = dispatch.params.len().next_multiple_of(16) as u64;
             let params = Region { buffer: buffer.clone(), offset, size, per_step: false };
-            launches.push(launch(gpu, memory, entry, step, dispatch, params)?);
+            launches.push(launch(gpu, memory, entry, Place { step, dispatch, is_first: place == 0 }, params)?);
             offset += size.next_multiple_of(ALIGN_BYTES);
         }
         steps.push(launches);
@@ -193,12 +194,23 @@ fn launches(
     Ok(steps)
 }
 
+/// A dispatch of a step.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    step: &'a Step,
+    dispatch: &'a Dispatch,
+    /// Whether it is the first of the step, which binds what others read.
+    is_first: bool,
+}
+
+/// Numbers of bindings that no kernel has: of what it binds for others.
+const FIRST_EARLY: u32 = 32;
+
 /// What a dispatch binds: numbers, uses and regions; binding 0 is `params`, or any uniform where only the layout counts.
 fn bound(
     memory: &Memory,
     entry: usize,
-    step: &Step,
-    dispatch: &Dispatch,
+    Place { step, dispatch, is_first }: Place<'_>,
     params: Option<Region>,
 ) -> Vec<(u32, Access, Option<Region>)> {
     let operand = |operand: &Operand| memory.region(entry, operand.storage, &operand.ty);
@@ -216,7 +228,9 @@ fn bound(
     let operands = (1u32..).zip(dispatch.bindings.iter().map(of));
     // A kernel has at most a dozen bindings.
     let operands = operands.filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, Some(region))));
-    [(0, Access::Uniform, params)].into_iter().chain(operands).collect()
+    let early = step.early.iter().filter(|_| is_first).map(|early| (Access::Read, Some(operand(early))));
+    let early = (FIRST_EARLY..).zip(early).map(|(number, (access, region))| (number, access, region));
+    [(0, Access::Uniform, params)].into_iter().chain(operands).chain(early).collect()
 }
 
 fn binding_layouts(bindings: &[(u32, Access, Option<Region>)]) -> Vec<BindingLayout> {
@@ -228,15 +242,9 @@ fn binding_layouts(bindings: &[(u32, Access, Option<Region>)]) -> Vec<BindingLay
     bindings.iter().map(layout).collect()
 }
 
-fn launch(
-    gpu: &GpuDevice,
-    memory: &Memory,
-    entry: usize,
-    step: &Step,
-    dispatch: &Dispatch,
-    params: Region,
-) -> Result<Launch> {
-    let bindings = bound(memory, entry, step, dispatch, Some(params));
+fn launch(gpu: &GpuDevice, memory: &Memory, entry: usize, place: Place<'_>, params: Region) -> Result<Launch> {
+    let bindings = bound(memory, entry, place, Some(params));
+    let dispatch = place.dispatch;
     let label = dispatch.kernel.label();
     let num_storage = bindings.iter().filter(|(_, access, _)| *access != Access::Uniform).count();
     let limit = u64::from(gpu.limits.max_storage_buffers_per_shader_stage);

@@ -28,5 +28,5 @@ pub(super) fn fuse(graph: &Graph, gpu: GpuTraits) -> Graph {
             });
         }
     }
-    replace(graph, &found)
+    replace(graph, &found).unwrap_or_else(|| graph.clone())
 }

@@ -117,7 +117,8 @@ fn rewrite(graph: &Graph, update: usize, found: &[Found]) -> Result<Graph> {
     op.infer(&types(&graph, &inputs))?;
     graph.nodes[update].kind = NodeKind::Op(op.into());
     graph.nodes[update].inputs = inputs;
-    Ok(replace(&graph, &replacements))
+    let cyclic = || Error::operand("optimizer", "gradients that do not depend on one another", "some that do");
+    replace(&graph, &replacements).ok_or_else(cyclic)
 }
 
 /// Appends the gradients of a convolution as ops apart, says what becomes of them, and gives the partial sums.

@@ -33,5 +33,5 @@ pub(super) fn fuse(graph: &Graph) -> Graph {
             });
         }
     }
-    replace(graph, &found)
+    replace(graph, &found).unwrap_or_else(|| graph.clone())
 }

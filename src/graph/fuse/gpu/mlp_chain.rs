@@ -50,8 +50,8 @@ struct Chain {
 pub(super) fn fuse(graph: &Graph) -> Graph {
     let found = (0..graph.nodes.len()).find_map(|index| find(graph, index));
     let Some(chain) = found else { return graph.clone() };
-    let (graph, replacements) = with_columns(graph, &chain);
-    replace(&graph, &replacements)
+    let (columns, replacements) = with_columns(graph, &chain);
+    replace(&columns, &replacements).unwrap_or_else(|| graph.clone())
 }
 
 /// The chain that ends at the gradient of a cross-entropy: as many layers as belong to it.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::graph::{Graph, Node, NodeKind, Value};
+use crate::ops::Operation;
 use crate::ops::nn::fused::{Composition, Ends, Fused, FusedKernel};
 
 /// A fused op in place of nodes.
@@ -18,8 +19,8 @@ pub(super) struct Replacement {
 }
 
 /// The graph with a fused op in place of each list of nodes, and every node after those that it reads. The composition is
-/// what led from inputs to outputs.
-pub(super) fn replace(graph: &Graph, replacements: &[Replacement]) -> Graph {
+/// what led from inputs to outputs. `None` if something between nodes that are replaced depends on them and they on it.
+pub(super) fn replace(graph: &Graph, replacements: &[Replacement]) -> Option<Graph> {
     let fused_node = |replacement: &Replacement| {
         let last = replacement.nodes.iter().copied().max().expect("a replacement is of nodes");
         let (ends, like) = match replacement.outputs.first() {
@@ -55,8 +56,7 @@ pub(super) fn replace(graph: &Graph, replacements: &[Replacement]) -> Graph {
     // the nodes that has all it reads is next.
     while !waiting.is_empty() {
         let is_ready = |(node, _): &(Node, Vec<Value>)| node.inputs.iter().all(|input| moved.contains_key(input));
-        let next =
-            waiting.iter().position(is_ready).expect("nodes that are replaced do not depend on what depends on them");
+        let next = waiting.iter().position(is_ready)?;
         let (mut node, outputs) = waiting.remove(next);
         node.inputs.iter_mut().for_each(|input| *input = moved[input]);
         fused.nodes.push(node);
@@ -65,7 +65,7 @@ pub(super) fn replace(graph: &Graph, replacements: &[Replacement]) -> Graph {
         }
     }
     super::super::rename(&mut fused, &moved);
-    fused
+    Some(fused)
 }
 
 /// Drops nodes that read what goes and is made by no replacement: other shapes of it, which nobody reads.
@@ -84,6 +84,8 @@ fn drop_unused(
         waiting.retain(|(node, outputs)| {
             let is_lost = node.inputs.iter().any(|input| lost.contains(input));
             if is_lost {
+                let is_free = matches!(&node.kind, NodeKind::Op(op) if op.updates().is_empty());
+                assert!(is_free, "a state's update reads what a fused op does not give");
                 lost.extend(outputs);
             }
             !is_lost
