@@ -140,19 +140,19 @@ refused() {
 }
 train=(train "${data[@]}" "${tiny[@]}" --device cpu)
 two=("${mpirun[@]}" -n 1 "$lenet" "${train[@]}" --out "$place/refused")
-refused "settings: expected the same" "${two[@]}" : -n 1 "$lenet" "${train[@]}" --momentum 0.5
+refused "other settings than rank 0" "${two[@]}" : -n 1 "$lenet" "${train[@]}" --momentum 0.5
 mkdir "$place/data"
 cp data/fashion-mnist/*.gz "$place/data"
 gunzip "$place/data/train-labels-idx1-ubyte.gz"
 printf '\x03' | dd of="$place/data/train-labels-idx1-ubyte" bs=1 seek=20 conv=notrunc status=none
 gzip "$place/data/train-labels-idx1-ubyte"
-refused "images: expected the same" "${two[@]}" : -n 1 "$lenet" train --data "$place/data" "${tiny[@]}" --device cpu
+refused "other images than rank 0" "${two[@]}" : -n 1 "$lenet" train --data "$place/data" "${tiny[@]}" --device cpu
 refused "rank 1: no GPU adapter matches" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device nosuch
 cp "$lenet" "$place/other"
 printf x >>"$place/other"
-refused "build: expected the same" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
+refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
 refused "at least 9 batches a step" "${mpirun[@]}" -n 9 "$lenet" "${train[@]}"
-refused "each is alone" env PMI_SIZE=3 "$lenet" "${train[@]}"
+refused "each of them is alone" env PMI_SIZE=3 "$lenet" "${train[@]}"
 
 echo "Sweeps over ranks:"
 cat >"$place/space.toml" <<TOML

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 /// Checks that every rank has the same of each of these: (what it is, what it is here). Collective.
 ///
 /// # Errors
-/// [`Error::Setting`] on all ranks, naming the first that differs and the ranks.
+/// [`Error::Rank`] on all ranks, naming what differs and the first rank that has it otherwise.
 pub fn agree(comm: &mut dyn Comm, facts: &[(&str, String)]) -> Result<()> {
     if comm.size() == 1 {
         return Ok(());
@@ -15,8 +15,8 @@ pub fn agree(comm: &mut dyn Comm, facts: &[(&str, String)]) -> Result<()> {
         let all = gather_all(comm, here.as_bytes())?;
         if let Some(rank) = all.iter().position(|there| *there != all[0]) {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let expected = format!("the same on all {} ranks; rank 0 has {}", all.len(), text(&all[0]));
-            return Err(Error::setting(*what, expected, format!("{} on rank {rank}", text(&all[rank]))));
+            let message = format!("other {what} than rank 0: {} instead of {}", text(&all[rank]), text(&all[0]));
+            return Err(Error::Rank { rank, message });
         }
     }
     Ok(())

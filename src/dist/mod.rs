@@ -68,7 +68,7 @@ impl Comm for Alone {
     }
 
     fn send(&mut self, to: usize, _message: &[u8]) -> Result<()> {
-        Err(Error::setting("rank", "another rank to send to", format!("rank {to} of one process by itself")))
+        Err(Error::Rank { rank: to, message: "there is no such rank: this process is by itself".to_owned() })
     }
 
     fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
@@ -112,6 +112,11 @@ pub(crate) fn answer_of_first(comm: &mut dyn Comm, mine: bool) -> Result<bool> {
     let mut all = Vec::new();
     comm.all_gather(&[u8::from(mine)], &mut all)?;
     Ok(all[0] != 0)
+}
+
+/// That processes which were started together cannot reach each other.
+pub fn not_together(num_ranks: usize, place: &str, reason: String) -> Error {
+    Error::Unsupported { op: format!("a program of {num_ranks} processes"), device: place.to_owned(), reason }
 }
 
 /// The number of ranks that the program was started as, as a launcher's variables tell it; `None` where none started it.

@@ -4,7 +4,7 @@ use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, MatchedReceiveVec, Source};
 
-use super::{Comm, launched_ranks};
+use super::{Comm, launched_ranks, not_together};
 use crate::{Error, Result};
 
 /// The bytes that one MPI call moves: counts are 32-bit signed integers.
@@ -27,11 +27,11 @@ impl World {
     /// Joins the ranks that the program was started with; `None` where nothing started it as one of several.
     ///
     /// # Errors
-    /// [`Error::Setting`] where the launcher is that of another MPI library, so that every rank would be alone.
+    /// [`Error::Unsupported`] where the launcher is that of another MPI library, so that every rank would be alone.
     pub fn join() -> Result<Option<World>> {
         let Some(launched) = launched_ranks() else { return Ok(None) };
         let Some(universe) = mpi::initialize() else {
-            return Err(Error::setting("ranks", "MPI to be started once in a process", "a second start"));
+            return Err(not_together(launched, "this process", "MPI can be started once only".to_owned()));
         };
         let world = universe.world();
         // A number of ranks, which is not negative.
@@ -39,8 +39,10 @@ impl World {
         if size != launched {
             let library = mpi::environment::library_version().unwrap_or_default();
             let library = library.split([',', '\n', '\0']).next().unwrap_or_default().to_owned();
-            let expected = format!("mpirun of the MPI library that the program was built with ({library})");
-            return Err(Error::setting("ranks", expected, format!("{launched} processes of which each is alone")));
+            let reason = format!(
+                "each of them is alone; use the mpirun of the MPI library that the program was built with ({library})"
+            );
+            return Err(not_together(launched, "this launcher", reason));
         }
         Ok(Some(World { world, _universe: universe }))
     }

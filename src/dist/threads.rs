@@ -77,8 +77,8 @@ impl Comm for Threads {
                 self.sort(letter);
             };
             if bytes.len() != mine.len() {
-                let got = format!("{} from rank {from}, {} here", bytes.len(), mine.len());
-                return Err(Error::setting("all_gather", "as many bytes on every rank", got));
+                let message = format!("it gathers {} bytes, rank {} {}", bytes.len(), self.rank, mine.len());
+                return Err(Error::Rank { rank: from, message });
             }
             all.extend(bytes);
         }
@@ -141,10 +141,7 @@ mod tests {
             agree(comm, &[("seed", "0".to_owned()), ("images", images.to_owned())]).unwrap_err().to_string()
         };
         for error in on_each(3, data) {
-            assert_eq!(
-                error,
-                "images: expected the same on all 3 ranks; rank 0 has 60 images, got 59 images on rank 1"
-            );
+            assert_eq!(error, "rank 1: other images than rank 0: 59 images instead of 60 images");
         }
         let start = |comm: &mut Threads| {
             let mine = if comm.rank() == 2 { Err(gone(7)) } else { Ok(comm.rank()) };

@@ -25,7 +25,9 @@ impl<'a> From<&'a Device> for TrainOn<'a> {
     }
 }
 
-/// A run that is set up. See the [module](self).
+/// A run whose network, optimizer and images are on the device, before it has a folder. Where several ranks train
+/// together, each prepares for itself; then rank 0 makes the folder ([`Prepared::create`], [`Prepared::resume`]) and the
+/// others [assist](Prepared::assist).
 pub struct Prepared<'a> {
     config: RunConfig,
     device: &'a Device,

@@ -25,6 +25,7 @@ mod optim_more;
 mod optim_steps;
 mod plan;
 mod properties;
+mod ranks;
 mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;

@@ -9,7 +9,7 @@ use wgrad::dist::{Comm, Threads};
 use wgrad::sweep::{Finish, RunOptions, Sweep, SweepConfig, SweepFolder, SweepObserver, TrialRecord, work};
 use wgrad::{Device, Result};
 
-use crate::cli::DATA;
+use crate::cli::{DATA, Done, Place, done, succeeds};
 
 const SPACE: &str = "lr = { choices = [0.05, 1e30] }\noptimizer.momentum = { choices = [0.0, 0.5, 0.9] }";
 
@@ -100,4 +100,31 @@ fn a_stopped_sweep_resumes_with_another_number_of_ranks() {
     let mut folder = SweepFolder::open(&path).unwrap();
     assert_eq!(among(2, 2, &mut folder, never).0, Finish::Complete);
     assert_eq!(folder.records(), alone.records());
+}
+
+#[test]
+fn processes_that_cannot_reach_each_other_are_refused_before_there_is_a_folder() {
+    let place = Place::new();
+    for command in [&["train", "--device", "cpu", "--data", DATA][..], &["sweep", "space.toml"]] {
+        // What a launcher leaves that this build knows nothing of, or is none of its library's.
+        let Done { code, stderr, .. } = done(place.command(command).env("PMI_SIZE", "3").output().unwrap());
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains("a program of 3 processes cannot run on"), "{stderr}");
+    }
+    assert!(place.runs().is_empty());
+}
+
+#[test]
+fn the_speed_of_many_ranks_is_predicted_from_a_step_measured_here() {
+    let place = Place::new();
+    let args = ["plan", "--ranks", "8", "--batch-size", "4", "--bandwidth", "1", "--picture", "scaling.png"];
+    let stdout = succeeds(place.lenet(&args));
+    let rows: Vec<Vec<&str>> = stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let of_ranks = |ranks: &str| rows.iter().find(|row| row.first() == Some(&ranks)).unwrap().clone();
+    assert_eq!(of_ranks("1")[3], "1.00", "one rank is as fast as itself: {stdout}");
+    assert_eq!(of_ranks("8").len(), 5, "{stdout}");
+    assert!(stdout.contains("batches of 8 images pay up to") && stdout.contains("1 GB/s from each rank"), "{stdout}");
+    assert!(place.path("scaling.png").metadata().unwrap().len() > 1000);
+    let Done { code, stderr, .. } = place.lenet(&["plan", "--ranks", "8", "--bandwidth", "0"]);
+    assert!(code == 2 && stderr.contains("--bandwidth: expected a number above 0"), "{stderr}");
 }

@@ -160,7 +160,8 @@ page.loadImages = loadImages;
 
 function showError(failure, place = $("error")) {
   place.hidden = !failure;
-  place.textContent = failure ? failure.message : "";
+  // Below the first line of a lost device's message is the browser's own account of it.
+  place.textContent = failure ? (failure.lost ? failure.message.split("\n")[0] : failure.message) : "";
   if (failure?.fatal) console.error(failure);
 }
 
@@ -231,8 +232,9 @@ function start() {
   live.begin([]);
   page.files = {};
   return run(async () => {
-    await page.helper.call("check", page.given());
     const data = await loadImages();
+    const { network, parameters } = await page.helper.call("check", page.given());
+    live.message(`${network}, ${text("parameters", number(parameters))}`);
     await storage.discard();
     return data;
   }, () => page.trainer.call("train", page.given(), RUN));

@@ -6,9 +6,12 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { deflateSync } from "node:zlib";
 import { launch, open, serve } from "./browser.mjs";
 
 const [siteFolder, lenet, results] = process.argv.slice(2);
+/// A network in a file, as `lenet` takes it.
+const LAYERS = new URL("../../examples/my_network.toml", import.meta.url);
 const scratch = mkdtempSync(join(tmpdir(), "wgrad-web-"));
 mkdirSync(results, { recursive: true });
 
@@ -68,6 +71,34 @@ const epochs = (page) => page.evaluate(() => {
   const text = new TextDecoder().decode(window.wgrad.files["metrics.jsonl"]);
   return text.trim().split("\n").map((line) => JSON.parse(line)).filter(({ epoch }) => epoch);
 });
+
+/// The checksum of PNG's chunks; `zlib.crc32` is newer than the Node of stable systems.
+function crc32(bytes) {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? 0xedb88320 ^ (crc >>> 1) : crc >>> 1;
+  }
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+/// A grey PNG of one brightness.
+function png(side, brightness) {
+  const chunk = (type, data) => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    length.writeUInt32BE(data.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([length, body, sum]);
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(side, 0);
+  header.writeUInt32BE(side, 4);
+  header[8] = 8;
+  const rows = Buffer.alloc(side * (side + 1), brightness);
+  for (let row = 0; row < side; row++) rows[row * (side + 1)] = 0;
+  return Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), chunk("IHDR", header), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
+}
 
 function near(got, want, tolerance = LOSS_TOLERANCE) {
   assert.equal(got.length, want.length, "epochs");
@@ -276,6 +307,21 @@ await check("a truncated file is refused with its name, and nothing is lost", as
   return message.split(";")[0];
 });
 
+await check("a folder of images trains a network of one's own", async () => {
+  const folder = join(scratch, "pictures");
+  for (const [name, isBright] of [["bright", true], ["dark", false]]) {
+    mkdirSync(join(folder, name), { recursive: true });
+    for (let index = 0; index < 40; index++) writeFileSync(join(folder, name, `${index}.png`), png(20, isBright ? 160 + index : 20 + index));
+  }
+  await page.selectOption("#images", "own");
+  await page.setInputFiles("#data-folder", folder);
+  await page.evaluate((layers) => (window.wgrad.form.layers.value = layers), readFileSync(LAYERS, "utf8"));
+  await train(page, { "dataset.size": 32, "dataset.channels": 3, train_limit: "", test_limit: "", epochs: 2, batch_size: 8 }, "cpu");
+  assert.deepEqual(await page.$$eval("#confusion tbody th", (cells) => cells.map((cell) => cell.textContent)), ["bright", "dark"]);
+  await page.evaluate(() => (window.wgrad.form.layers.value = ""));
+  await page.selectOption("#images", "bundled");
+});
+
 await check("a setting that cannot be is marked", async () => {
   await choose(page, { "network.dropout": "2" });
   await page.click("#start");
@@ -285,6 +331,37 @@ await check("a setting that cannot be is marked", async () => {
 });
 
 await check("the page said nothing on its console", () => assert.deepEqual(complaints, []));
+
+/// Code that a worker runs before its own.
+const inWorkers = (code) => (page) => page.route("**/worker.js", async (route) => {
+  const response = await route.fetch();
+  await route.fulfill({ response, body: `${code}\n${await response.text()}` });
+});
+
+await check("a GPU that is lost costs no more than the epoch under way", async () => {
+  const before = inWorkers(`
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...descriptor) {
+      const device = await requestDevice.apply(this, descriptor);
+      new BroadcastChannel("lose").onmessage = () => device.destroy();
+      return device;
+    };`);
+  const { page, context } = await open(browser, site.url, { before });
+  await choose(page, SHORT);
+  await page.click("#start");
+  await page.waitForFunction(() => window.wgrad.files.checkpoint, null, { timeout: EPOCH_MS });
+  await page.evaluate(() => new BroadcastChannel("lose").postMessage(null));
+  await page.waitForSelector("#kept:not([hidden])", { timeout: 30_000 });
+  const message = await page.textContent("#error");
+  assert.match(message, /lost|destroyed/i);
+  await page.click("#continue");
+  await page.waitForSelector("body[data-state=running]");
+  await idle(page);
+  assert.equal(await page.textContent("#error"), "");
+  near(await epochs(page), straight);
+  await context.close();
+  return message.split("\n")[0];
+});
 
 await check("both widths, light and dark, in two languages", async () => {
   for (const [name, options] of Object.entries({
@@ -316,10 +393,7 @@ await check("without WebGPU the CPU trains, and the page says so", async () => {
 });
 
 await check("without JSPI too: it can be stopped, and continued", async () => {
-  const before = (page) => page.route("**/worker.js", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: `delete WebAssembly.Suspending; delete WebAssembly.promising;\n${await response.text()}` });
-  });
+  const before = inWorkers("delete WebAssembly.Suspending; delete WebAssembly.promising;");
   const { page } = await open(browser, site.url, { before });
   await choose(page, { ...SHORT, train_limit: 5000, epochs: 6 }, "auto");
   await page.click("#start");

@@ -24,25 +24,33 @@ impl Ranks {
     /// Joins the ranks that the program was started as.
     ///
     /// # Errors
-    /// [`Error::Setting`] where they cannot reach each other: the program was built without MPI, or for another one.
+    /// [`Error::Unsupported`] where they cannot reach each other: the program was built without MPI, or for another one.
     #[cfg(feature = "mpi")]
     pub fn join() -> Result<Ranks> {
         let world = dist::mpi::World::join()?;
         let comm = world.as_ref().map(dist::mpi::World::comm);
         let (rank, size) = comm.map_or((0, 1), |comm| (comm.rank(), comm.size()));
+        if size > 1 {
+            // Unwinding would shut MPI down in order, which waits for the others, which wait for this rank.
+            let report = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                report(panic);
+                std::process::abort();
+            }));
+        }
         Ok(Ranks { world, rank, size, is_shared: false })
     }
 
     /// Joins the ranks that the program was started as.
     ///
     /// # Errors
-    /// [`Error::Setting`] where they cannot reach each other: the program was built without MPI, or for another one.
+    /// [`Error::Unsupported`] where they cannot reach each other: the program was built without MPI, or for another one.
     #[cfg(not(feature = "mpi"))]
     pub fn join() -> Result<Ranks> {
         match dist::launched_ranks() {
             Some(size @ 2..) => {
-                let expected = "a build with MPI (cargo build --release --features mpi) to be started by mpirun";
-                Err(crate::options::usage("ranks", expected, &format!("{size} processes of a build without")))
+                let reason = "it is without MPI; build it with: cargo build --release --features mpi".to_owned();
+                Err(dist::not_together(size, "this build", reason))
             }
             _ => Ok(Ranks { rank: 0, size: 1, is_shared: false }),
         }
