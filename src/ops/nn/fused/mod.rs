@@ -119,8 +119,13 @@ impl Operation for Fused {
     }
 
     fn describe(&self) -> String {
-        let parts: Vec<String> =
-            self.parts.ops().filter(|(op, _)| !op.is_alias()).map(|(op, _)| op.name().to_owned()).collect();
-        parts.join(", ")
+        // Each kind of op once: some stand for the same on every slice of a batch.
+        let mut names: Vec<&str> = Vec::new();
+        for (op, _) in self.parts.ops() {
+            if !op.is_alias() && !names.contains(&op.name()) {
+                names.push(op.name());
+            }
+        }
+        names.join(", ")
     }
 }
