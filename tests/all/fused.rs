@@ -145,10 +145,28 @@ pub fn steps() -> Vec<Step> {
     ]
 }
 
+/// A small step with each optimizer, whose update adds up gradients that come in slices.
+pub fn optimizer_steps() -> Vec<Step> {
+    let recipe = |name: &'static str| Recipe {
+        name,
+        images: [3, 1, 6, 6],
+        optimizer: Optimizer::named(name).unwrap(),
+        attributes: CrossEntropy::default(),
+        class_weights: false,
+        kernels: &["conv2d_pool_grad_weight"],
+    };
+    let network = |graph: &mut Graph, x: Value| {
+        let x = conv(graph, x, &Conv2d::new("c", 2, 3), Activation::Relu)?;
+        let x = graph.flatten(x, 1)?;
+        Linear::new("f", CLASSES).forward(graph, x)
+    };
+    Optimizer::ENTRIES.iter().map(|entry| step(recipe(entry.name), network)).collect()
+}
+
 /// A real GPU's plan has the kernels that a step is there for.
 #[test]
 fn steps_have_the_fused_ops_that_they_are_there_for() {
-    for step in steps() {
+    for step in steps().into_iter().chain(optimizer_steps()) {
         let plan = Plan::new(&step.graph).unwrap().for_gpu(GpuTraits::GPU).unwrap();
         let text = plan.to_string();
         for kernel in step.kernels {

@@ -195,7 +195,7 @@ fn step_work() -> Vec<Work> {
         let plan = Plan::new(&step.graph).unwrap();
         Work { name: step.name.to_owned(), plan, table: step.table(1), states: step.states }
     };
-    fused::steps().into_iter().map(work).collect()
+    fused::steps().into_iter().chain(fused::optimizer_steps()).map(work).collect()
 }
 
 #[test]
