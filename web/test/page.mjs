@@ -391,7 +391,7 @@ await check("without JSPI too: it can be stopped, and continued", async () => {
   const { page } = await open(browser, site.url, { before });
   await choose(page, { ...SHORT, train_limit: 5000, epochs: 6 }, "auto");
   await page.click("#start");
-  await page.waitForFunction(() => document.querySelectorAll("#epochs tbody tr").length > 0, null, { timeout: EPOCH_MS });
+  await page.waitForFunction(() => window.wgrad.files.checkpoint, null, { timeout: EPOCH_MS });
   await page.click("#stop");
   await page.waitForSelector("#kept:not([hidden])", { timeout: 30_000 });
   await page.click("#continue");
