@@ -40,7 +40,7 @@ impl<'a> Run<'a> {
     /// Sets up a new run in a folder of its own, `<parent>/<time>-<network>-<data set>`.
     ///
     /// # Errors
-    /// As [`setup::session`] and [`RunFolder::create`]; no folder is left behind then.
+    /// As [`setup::session`] and [`RunFolder::create`]; no folder is created then.
     pub fn create(config: RunConfig, device: &'a Device, data: &'a RunData, parent: &Path) -> Result<Run<'a>> {
         let session = set_up(&config, device, data)?;
         let folder = RunFolder::create(parent, &config.run_name())?;
