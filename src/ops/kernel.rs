@@ -171,7 +171,7 @@ impl Grid {
 }
 
 /// How much a dispatch does: its workgroups, and the iterations of the loops of one invocation, which no op can leave
-/// out, since a driver that ends long loops silently (llvmpipe, after 65,535) would give a wrong result.
+/// out, since a driver that silently ends long loops (llvmpipe) would give a wrong result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     grid: Grid,
@@ -218,8 +218,16 @@ impl GpuTraits {
     pub const GPU: GpuTraits = GpuTraits { is_software: false, has_shuffles: false, max_loop_iterations: usize::MAX };
     /// A software adapter that exchanges values by shuffles: llvmpipe.
     pub const SOFTWARE: GpuTraits =
-        GpuTraits { is_software: true, has_shuffles: true, max_loop_iterations: u16::MAX as usize };
+        GpuTraits { is_software: true, has_shuffles: true, max_loop_iterations: MAX_SOFTWARE_LOOP_ITERATIONS };
 }
+
+/// The most iterations in one invocation that a software adapter is trusted with.
+///
+/// llvmpipe silently ends every loop once the conditions of all of them were evaluated 65,535 times
+/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). The evaluation that ends a loop counts as well, so n iterations with m inner
+/// ones each come to 1 + n·(m + 2), which is at most twice the n·(m + 1) iterations, and one. No other software adapter
+/// gets far beyond in reasonable time.
+pub const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 32_767;
 
 /// What an op is told when it describes its dispatches.
 pub struct DispatchContext<'a> {

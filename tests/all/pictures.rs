@@ -14,8 +14,7 @@ const TOLERANCE: f64 = 4.0;
 fn pixels_of(picture: &Picture, color: [u8; 3]) -> Vec<(f64, f64)> {
     let width = picture.width() as usize;
     let pixels = picture.rgb().as_chunks::<3>().0.iter().enumerate().filter(|(_, pixel)| **pixel == color);
-    let found: Vec<(f64, f64)> =
-        pixels.map(|(index, _)| ((index % width) as f64, (index / width) as f64)).collect();
+    let found: Vec<(f64, f64)> = pixels.map(|(index, _)| ((index % width) as f64, (index / width) as f64)).collect();
     assert!(!found.is_empty(), "nothing has the color {color:?}");
     found
 }
@@ -48,8 +47,11 @@ fn a_peak_is_drawn_where_it_is() {
     let at = left + (right - left) * 30.0 / 120.0;
     assert!(((peak[0] + peak[2]) / 2.0 - at).abs() < TOLERANCE, "peak at {peak:?}, expected x = {at}");
     // Half-way up the left flank is x = 15.
-    let half: Vec<f64> =
-        pixels.iter().filter(|pixel| pixel.0 < at && (pixel.1 - (top + bottom) / 2.0).abs() < 1.0).map(|p| p.0).collect();
+    let half: Vec<f64> = pixels
+        .iter()
+        .filter(|pixel| pixel.0 < at && (pixel.1 - (top + bottom) / 2.0).abs() < 1.0)
+        .map(|p| p.0)
+        .collect();
     let mean = half.iter().sum::<f64>() / half.len() as f64;
     let expected = left + (right - left) * 15.0 / 120.0;
     assert!((mean - expected).abs() < TOLERANCE, "half-way at {mean}, expected {expected}");
@@ -57,7 +59,8 @@ fn a_peak_is_drawn_where_it_is() {
 
 #[test]
 fn an_exponential_is_straight_on_a_logarithmic_axis_alone() {
-    let points: Vec<(f64, f64)> = (0..=60).map(|step| (f64::from(step), 10_f64.powf(-f64::from(step) / 20.0))).collect();
+    let points: Vec<(f64, f64)> =
+        (0..=60).map(|step| (f64::from(step), 10_f64.powf(-f64::from(step) / 20.0))).collect();
     let straight = bend(&pixels_of(&line(points.clone(), true), BLUE));
     let bent = bend(&pixels_of(&line(points, false), BLUE));
     assert!(straight < TOLERANCE, "{straight}");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::exec::DeviceInfo;
-use crate::ops::kernel::{GpuTraits, Kernel};
+use crate::ops::kernel::{GpuTraits, Kernel, MAX_SOFTWARE_LOOP_ITERATIONS};
 use crate::{Error, Result};
 
 /// How long a submission may take before the device counts as lost. Far beyond any legitimate one: they are sized to
@@ -15,10 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
-
-/// llvmpipe counts the iterations of all loops of an invocation and silently ends every loop after 65,535 of them
-/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
-const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_535;
 
 /// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
 const SHUFFLE_LANES: u32 = 8;

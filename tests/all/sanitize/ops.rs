@@ -13,7 +13,7 @@ use wgrad::sanitize::{Interpreter, Kind, Options, Order, PlanReport};
 use wgrad::{Graph, Plan, StateDict, StepTable, TensorType};
 
 use crate::cases::{self, Fill, input};
-use crate::harness::{inputs_of, plan_with_gradients, scalars};
+use crate::harness::{SPECIAL, inputs_of, plan_with_gradients, scalars, takes_special_values};
 
 /// Loops that take no more than this are short, whatever an op says of them.
 const SHORT_LOOP: u64 = 256;
@@ -41,6 +41,8 @@ fn interpreters() -> Vec<(&'static str, Interpreter)> {
 /// Something to run: a name, a plan, its states and scalars.
 struct Work {
     name: String,
+    /// Whether operands are not finite, so that only kinds of number can be compared.
+    is_special: bool,
     plan: Plan,
     states: StateDict,
     table: StepTable,
@@ -100,7 +102,8 @@ fn run_all(work: &[Work]) -> Tally {
             scope.spawn(|| {
                 while let Some(work) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for (adapter, interpreter) in &interpreters {
-                        let result = interpreter.check(&work.plan, &work.states, &work.table, 0);
+                        let check = if work.is_special { Interpreter::check_kinds } else { Interpreter::check };
+                        let result = check(interpreter, &work.plan, &work.states, &work.table, 0);
                         tally.lock().unwrap().add(work, adapter, result);
                     }
                 }
@@ -129,9 +132,24 @@ fn assert_clean(tally: &Tally) {
 fn case_work() -> Vec<Work> {
     let work = |case: cases::Case| {
         let plan = plan_with_gradients(&case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        Work { states: inputs_of(case.tensors(), &plan), name: case.name, plan, table: scalars() }
+        let states = inputs_of(case.tensors(), &plan);
+        Work { states, name: case.name, is_special: false, plan, table: scalars() }
     };
     cases::all().into_iter().map(work).collect()
+}
+
+/// The small cases with NaN, infinities and −0 among their operands.
+fn special_work() -> Vec<Work> {
+    let mut all = Vec::new();
+    for case in cases::all().into_iter().filter(takes_special_values) {
+        let plan = plan_with_gradients(&case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        for special in SPECIAL {
+            let states = inputs_of(case.special_tensors(special), &plan);
+            let name = format!("{}, with {special:?}", case.name);
+            all.push(Work { name, is_special: true, plan: plan.clone(), states, table: scalars() });
+        }
+    }
+    all
 }
 
 /// The update of parameters of awkward sizes under each optimizer, plain and with all that may come before it.
@@ -185,7 +203,7 @@ fn one_update(name: String, update: &Update) -> wgrad::Result<Work> {
     }
     // The fifth step, and of two batches in a step the second.
     let table = update.steps(1, 0.05).starting_at(9);
-    Ok(Work { name, plan, states, table })
+    Ok(Work { name, is_special: false, plan, states, table })
 }
 
 #[test]
@@ -195,6 +213,11 @@ fn every_kernel_is_clean_and_right() {
     let not_run: Vec<String> = entry_points().into_iter().filter(|label| !tally.kernels.contains(label)).collect();
     assert_clean(&tally);
     assert!(not_run.is_empty(), "no case runs {not_run:?}");
+}
+
+#[test]
+fn special_values_come_out_as_they_should() {
+    assert_clean(&run_all(&special_work()));
 }
 
 /// The labels of all entry points of all shaders.
