@@ -56,7 +56,7 @@ fn table(steps: usize, batch_size: usize) -> StepTable {
 fn train_step(criterion: &mut Criterion) {
     let mut devices = vec![("cpu", Device::Cpu)];
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    match Device::select(&wanted) {
+    match Device::select_with_reason(&wanted) {
         Ok((device, reason)) => {
             let note = if device.info().is_software { ": a software adapter, these are no GPU's numbers" } else { "" };
             println!("gpu is {device} ({reason}){note}");

@@ -96,38 +96,34 @@ fn mean_of_squares(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The loss of least squares: mean((Xw − y)²).
-fn squared_error(graph: &mut Graph, x: Value, w: Value, y: Value) -> Result<Value> {
-    let predicted = graph.matmul(x, w)?;
-    let error = graph.sub(predicted, y)?;
-    let squares = graph.square(error)?;
-    graph.mean_all(squares)
-}
-
-/// The same gradient twice: by the formula 2/N · Xᵀ(Xw − y), and by walking back through the loss.
+/// The loss of least squares, the sum of (y − Xβ)². At β = 0 its gradient is −2Xᵀy.
 fn least_squares(device: &Device) -> Result<()> {
-    println!("\n3. Least squares, mean((Xw - y)²): the gradient by w");
+    println!("\n3. Least squares, sum((y - Xβ)²): the gradient by β at β = 0");
+    // Points as in the exercise: X (10, 2) uniform, y = X·β + noise for a β between −1 and 1.
     let mut stream = Stream::named(42, "autograd");
-    let mut normal = |shape: [usize; 2]| {
-        let values = (0..shape[0] * shape[1]).map(|_| stream.next_normal() as f32).collect();
-        Tensor::f32(shape, values)
-    };
-    let inputs = [normal([20, 3])?, normal([3, 1])?, normal([20, 1])?];
+    let true_beta = Tensor::rand([2, 1], &mut stream).to_f32_vec();
+    let x = Tensor::rand([10, 2], &mut stream);
+    let noise = Tensor::randn([10], &mut stream).to_f32_vec();
+    let rows = x.to_f32_vec();
+    let product = |row: &[f32]| row.iter().zip(&true_beta).map(|(x, beta)| x * (2.0 * beta - 1.0)).sum::<f32>();
+    let y = Tensor::f32([10, 1], rows.chunks(2).zip(noise).map(|(row, noise)| product(row) + noise).collect())?;
+    let inputs = [x, y, Tensor::zeros([2, 1])];
     let by_hand = evaluate(device, &inputs, |graph, values| {
-        let [x, w, y] = [values[0], values[1], values[2]];
-        let predicted = graph.matmul(x, w)?;
-        let error = graph.sub(predicted, y)?;
-        let x_transposed = graph.transpose(x, 0, 1)?;
-        let grad = graph.matmul(x_transposed, error)?;
-        Ok(vec![graph.mul_scalar(grad, 2.0 / 20.0)?])
-    })?[0]
-        .to_f64_vec();
-    let result =
-        value_and_grad(device, &inputs, |graph, values| squared_error(graph, values[0], values[1], values[2]))?;
-    let by_autodiff = result.grad(1)?.to_f64_vec();
+        let x_transposed = graph.transpose(values[0], 0, 1)?;
+        let product = graph.matmul(x_transposed, values[1])?;
+        Ok(vec![graph.mul_scalar(product, -2.0)?])
+    })?;
+    let result = value_and_grad(device, &inputs, |graph, values| {
+        let [x, y, beta] = [values[0], values[1], values[2]];
+        let predicted = graph.matmul(x, beta)?;
+        let error = graph.sub(y, predicted)?;
+        let squares = graph.square(error)?;
+        graph.sum_all(squares)
+    })?;
     println!("loss {:.6}", result.value);
-    println!("by hand:     {by_hand:.6?}");
-    println!("by autodiff: {by_autodiff:.6?}");
+    let [by_hand, by_autodiff] = [by_hand[0].to_f64_vec(), result.grad(2)?.to_f64_vec()];
+    println!("by hand, -2Xᵀy: {by_hand:.6?}");
+    println!("by autodiff:    {by_autodiff:.6?}");
     let difference = by_hand.iter().zip(&by_autodiff).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     println!("largest difference {difference:.1e}");
     Ok(())

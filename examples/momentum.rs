@@ -1,8 +1,10 @@
-//! Gradient descent with and without momentum on least squares, where the two directions of the valley differ 50-fold
-//! in steepness: the step that the steep one allows is too small for the flat one, and momentum makes up for it.
+//! Gradient descent with and without momentum on least squares: as the course sets it, and in a valley that is 50 times
+//! as steep across as along. Why momentum helps is computed from the curvatures of the loss, and compared with what
+//! happens.
 //!
 //! ```sh
 //! cargo run --example momentum
+//! cargo run --example momentum -- --momentum 0.5 --lr 1.2    # another curve beside the course's
 //! ```
 
 use std::path::PathBuf;
@@ -15,91 +17,180 @@ use wgrad::report::plots::{LinePlot, Series, line_plot};
 use wgrad::rng::Stream;
 use wgrad::{Device, Graph, Program, Result, Tensor};
 
-const NUM_ROWS: usize = 100;
-const NUM_STEPS: u64 = 200;
-const LR: f64 = 0.4;
-/// What the data are made of: y = 2·x₀ − 3·x₁ + noise. The second feature varies a seventh as much as the first, so
-/// that the loss is 50 times as flat along its weight.
-const TRUE_WEIGHTS: [f32; 2] = [2.0, -3.0];
-const FEATURE_SCALES: [f32; 2] = [1.0, 1.0 / 7.0];
-const NOISE: f32 = 0.05;
-
 /// Least squares with and without momentum.
 #[derive(Parser)]
 struct Args {
     /// Folder for pictures.
     #[arg(long, default_value = "runs/examples")]
     out: PathBuf,
+    /// One more curve in the first picture, with this momentum …
+    #[arg(long)]
+    momentum: Option<f64>,
+    /// … and this learning rate.
+    #[arg(long, default_value_t = 1.0)]
+    lr: f64,
+}
+
+/// X (N, 2) and y (N, 1).
+struct Problem {
+    x: Tensor,
+    y: Tensor,
+}
+
+#[derive(Clone, Copy)]
+struct Setting {
+    momentum: f64,
+    lr: f64,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let device = Device::from_env()?;
     println!("on {device}");
-    let (x, y) = made_up_data()?;
-    let momenta = [0.0, 0.5, 0.9];
-    let curves = momenta.iter().map(|&momentum| descend(&device, &x, &y, momentum)).collect::<Result<Vec<_>>>()?;
-    println!("\n{:>6} {:>12} {:>12} {:>12}", "step", "plain", "momentum 0.5", "momentum 0.9");
-    for step in (0..=NUM_STEPS as usize).step_by(20) {
-        let losses: Vec<String> = curves.iter().map(|curve| format!("{:>12.6}", curve[step])).collect();
-        println!("{step:>6} {}", losses.join(" "));
-    }
-    // The best loss there is lies a little above 0, because of the noise.
-    let best = curves.iter().flatten().copied().fold(f64::INFINITY, f64::min);
-    for (momentum, curve) in momenta.iter().zip(&curves) {
-        // The first step from which on it stays there: momentum swings past the minimum and back.
-        let steps = curve.iter().rposition(|&loss| loss > 1.01 * best).map_or(0, |last| last + 1);
-        match steps < curve.len() {
-            true => println!("momentum {momentum}: within 1 % of the lowest loss from step {steps} on"),
-            false => println!("momentum {momentum}: not within 1 % of the lowest loss after {NUM_STEPS} steps"),
-        }
-    }
+
+    println!("\n1. The course's least squares: 10 points, X uniform in [0, 1), 40 iterations");
+    let mut settings = vec![Setting { momentum: 0.0, lr: 0.2 }, Setting { momentum: 0.3, lr: 1.0 }];
+    settings.extend(args.momentum.map(|momentum| Setting { momentum, lr: args.lr }));
+    let problem = Problem::of_the_course(&mut Stream::named(42, "momentum"))?;
     let path = args.out.join("momentum.png");
-    let name = |momentum: &f64| if *momentum == 0.0 { "plain".to_owned() } else { format!("momentum {momentum}") };
-    line_plot(&LinePlot {
-        title: "Least squares with and without momentum".to_owned(),
-        x_label: "step".to_owned(),
-        y_label: "loss".to_owned(),
-        series: momenta.iter().zip(curves).map(|(momentum, curve)| Series::counted(name(momentum), 0, curve)).collect(),
-        log_y: true,
-        whole_x: true,
-        ..LinePlot::default()
-    })
-    .save(&path)?;
-    println!("picture: {}", path.display());
+    compare(&device, &problem, &settings, 40)?.save_as("Least squares, 40 iterations", &path)?;
+    println!(
+        "The second curve has two advantages. Its rate is five times as high, and each of its steps repeats 0.3 of the one \
+         before: where gradients agree the steps add up to 1 / (1 - 0.3) = 1.43 times their length, so the flat direction is \
+         walked seven times as fast. In the steep direction gradients change sign at such a rate, and what is added of the \
+         last step is in the opposite direction: oscillation is damped. That is why a high rate can be afforded."
+    );
+
+    println!("\n2. A valley 50 times as steep across as along, the highest safe rates, 200 iterations");
+    let settings = [0.0, 0.5, 0.9].map(|momentum| Setting { momentum, lr: 0.9 });
+    let problem = Problem::valley()?;
+    let path = args.out.join("momentum_valley.png");
+    compare(&device, &problem, &settings, 200)?.save_as("A valley, 200 iterations, learning rate 0.9", &path)?;
+    println!(
+        "The steep direction sets the limit for the rate, the flat one needs more of it. Plain descent has one number for \
+         both. Momentum multiplies what the flat direction gets by up to 1 / (1 - 0.9) = 10 and leaves the steep one at \
+         about the square root of the momentum a step; more momentum than needed swings, which the last curve shows."
+    );
     Ok(())
 }
 
-/// Full-batch descent from w = (0, 0). Gives the loss before every step and after the last.
-fn descend(device: &Device, x: &Tensor, y: &Tensor, momentum: f64) -> Result<Vec<f64>> {
-    let optimizer = Optimizer::sgd_momentum(momentum);
+impl Problem {
+    /// y = X·β + standard normal noise with X uniform in [0, 1) and β in [−1, 1).
+    fn of_the_course(stream: &mut Stream) -> Result<Problem> {
+        let beta = Tensor::rand([2], stream).to_f32_vec();
+        let x = Tensor::rand([10, 2], stream);
+        let noise = Tensor::randn([10], stream).to_f32_vec();
+        let product = |row: &[f32]| row.iter().zip(&beta).map(|(x, beta)| x * (2.0 * beta - 1.0)).sum::<f32>();
+        let y = x.to_f32_vec().chunks(2).zip(noise).map(|(row, noise)| product(row) + noise).collect();
+        Ok(Problem { x, y: Tensor::f32([10, 1], y)? })
+    }
+
+    /// y = 2·x₀ − 3·x₁ on a grid of points where x₁ varies 1/√50 as much as x₀.
+    fn valley() -> Result<Problem> {
+        let (mut x, mut y) = (Vec::new(), Vec::new());
+        for (a, b) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+            let row = [a, b / 50f32.sqrt()];
+            y.push(2.0 * row[0] - 3.0 * row[1]);
+            x.extend(row);
+        }
+        Ok(Problem { x: Tensor::f32([4, 2], x)?, y: Tensor::f32([4, 1], y)? })
+    }
+
+    /// The largest and the smallest curvature of the loss: the eigenvalues of its Hessian, 2/N·XᵀX.
+    fn curvatures(&self) -> [f64; 2] {
+        let rows = self.x.to_f64_vec();
+        let scale = 2.0 / (rows.len() / 2) as f64;
+        let entry = |i: usize, j: usize| scale * rows.chunks(2).map(|row| row[i] * row[j]).sum::<f64>();
+        let (middle, half) = ((entry(0, 0) + entry(1, 1)) / 2.0, (entry(0, 0) - entry(1, 1)) / 2.0);
+        let reach = half.hypot(entry(0, 1));
+        [middle + reach, middle - reach]
+    }
+
+    /// The lowest loss there is: where the gradient is 0, by Cramer's rule.
+    fn lowest_loss(&self) -> f64 {
+        let (rows, y) = (self.x.to_f64_vec(), self.y.to_f64_vec());
+        let sum = |f: &dyn Fn(&[f64], f64) -> f64| rows.chunks(2).zip(&y).map(|(row, &y)| f(row, y)).sum::<f64>();
+        let [a, b, d] = [sum(&|x, _| x[0] * x[0]), sum(&|x, _| x[0] * x[1]), sum(&|x, _| x[1] * x[1])];
+        let [p, q] = [sum(&|x, y| x[0] * y), sum(&|x, y| x[1] * y)];
+        let beta = [(p * d - b * q) / (a * d - b * b), (a * q - b * p) / (a * d - b * b)];
+        sum(&|x, y| (x[0] * beta[0] + x[1] * beta[1] - y).powi(2)) / y.len() as f64
+    }
+}
+
+/// How much of the distance to the minimum is left after a step, in the long run, along a direction of this curvature:
+/// z(t) = ρ·z(t−1) + λ·d(t−1), d(t) = d(t−1) − η·z(t) is linear, and this is the larger of its eigenvalues, the roots of
+/// q² − (1 + ρ − ηλ)·q + ρ. Without momentum it is |1 − ηλ|; above 1 the loss grows.
+fn left_after_a_step(Setting { momentum, lr }: Setting, curvature: f64) -> f64 {
+    let half = (1.0 + momentum - lr * curvature) / 2.0;
+    let square = half * half - momentum;
+    if square < 0.0 { momentum.sqrt() } else { half.abs() + square.sqrt() }
+}
+
+/// Curves of the distance to the lowest loss.
+struct Curves {
+    names: Vec<String>,
+    losses: Vec<Vec<f64>>,
+}
+
+impl Curves {
+    fn save_as(self, title: &str, path: &std::path::Path) -> Result<()> {
+        let curves = self.names.iter().zip(self.losses);
+        line_plot(&LinePlot {
+            title: title.to_owned(),
+            x_label: "iteration".to_owned(),
+            y_label: "loss".to_owned(),
+            series: curves.map(|(name, losses)| Series::counted(name, 1, losses)).collect(),
+            whole_x: true,
+            ..LinePlot::default()
+        })
+        .save(path)?;
+        println!("picture: {}", path.display());
+        Ok(())
+    }
+}
+
+/// Descends under each setting, prints curvatures, rates and losses, and gives the curves.
+fn compare(device: &Device, problem: &Problem, settings: &[Setting], iterations: usize) -> Result<Curves> {
+    let ([steep, flat], lowest) = (problem.curvatures(), problem.lowest_loss());
+    println!("curvature {steep:.4} across the valley and {flat:.4} along it; lowest loss {lowest:.6}");
+    println!("{:>24} {:>12} {:>12} {:>12} {:>16}", "", "left across", "left along", "last loss", "within 1 % from");
+    let mut curves = Curves { names: Vec::new(), losses: Vec::new() };
+    for &setting in settings {
+        let losses = descend(device, problem, setting, iterations)?;
+        let name = match setting {
+            Setting { momentum: 0.0, lr } => format!("no momentum, lr {lr}"),
+            Setting { momentum, lr } => format!("momentum {momentum}, lr {lr}"),
+        };
+        // Within 1 % of the way from the first loss to the lowest, for good: momentum swings past and back.
+        let bound = lowest + 0.01 * (losses[0] - lowest);
+        let from = losses.iter().rposition(|&loss| loss > bound).map_or(1, |last| last + 2);
+        let from = if from <= losses.len() { format!("iteration {from}") } else { "never".to_owned() };
+        let [across, along] = [steep, flat].map(|curvature| left_after_a_step(setting, curvature));
+        println!("{name:>24} {across:>12.4} {along:>12.4} {:>12.6} {from:>16}", losses[losses.len() - 1]);
+        curves.names.push(name);
+        curves.losses.push(losses);
+    }
+    Ok(curves)
+}
+
+/// Descent on all points from β = 0. Gives the loss at every iteration, before its update.
+fn descend(device: &Device, problem: &Problem, setting: Setting, iterations: usize) -> Result<Vec<f64>> {
+    let optimizer = Optimizer::sgd_momentum(setting.momentum);
     let mut graph = Graph::new("step");
-    let rows = graph.input("x", x.ty())?;
-    let targets = graph.input("y", y.ty())?;
-    let weights = graph.parameter("w", [2, 1], Init::Zeros)?;
-    let predicted = graph.matmul(rows, weights)?;
-    let loss = graph.mse_loss(predicted, targets, Reduction::Mean)?;
+    let x = graph.input("x", problem.x.ty())?;
+    let y = graph.input("y", problem.y.ty())?;
+    let beta = graph.parameter("beta", [2, 1], Init::Zeros)?;
+    let predicted = graph.matmul(x, beta)?;
+    let loss = graph.mse_loss(predicted, y, Reduction::Mean)?;
     graph.output("loss", loss)?;
     optimizer.minimize(&mut graph, loss)?;
 
-    let mut program = Program::from_graphs(device, &[&graph], 0)?;
-    program.write_all([("x", x), ("y", y)])?;
+    let mut program = Program::from_graphs(device, [&graph], 0)?;
+    program.write_all([("x", &problem.x), ("y", &problem.y)])?;
     let mut losses = Vec::new();
-    for step in 0..=NUM_STEPS {
-        program.run("step", &optimizer.step(step, LR))?;
+    for _ in 0..iterations {
+        program.run("step", &optimizer.steps(1, setting.lr))?;
         losses.push(program.output("step", "loss")?.item()?);
     }
     Ok(losses)
-}
-
-fn made_up_data() -> Result<(Tensor, Tensor)> {
-    let mut stream = Stream::named(1, "momentum");
-    let (mut x, mut y) = (Vec::new(), Vec::new());
-    for _ in 0..NUM_ROWS {
-        let row = FEATURE_SCALES.map(|scale| scale * stream.next_normal() as f32);
-        let noise = NOISE * stream.next_normal() as f32;
-        y.push(row[0] * TRUE_WEIGHTS[0] + row[1] * TRUE_WEIGHTS[1] + noise);
-        x.extend(row);
-    }
-    Ok((Tensor::f32([NUM_ROWS, 2], x)?, Tensor::f32([NUM_ROWS, 1], y)?))
 }

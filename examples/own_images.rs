@@ -12,9 +12,8 @@ use clap::Parser;
 use image::GrayImage;
 use wgrad::data::{Choice, Dataset, ImageFolder, Normalize, Photo, PhotoOptions, Splits, bundled};
 use wgrad::nn::{Classifier, LeNet5};
-use wgrad::schedule::Schedule;
 use wgrad::train::predict::{Predictor, PredictorOptions};
-use wgrad::train::{EpochReport, FitOptions, Observer, Session, SessionOptions, fit};
+use wgrad::train::{FitOptions, PrintEpochs, Session, SessionOptions, fit};
 use wgrad::{Device, Error, Result};
 
 /// Trains LeNet-5 on a folder of images.
@@ -34,16 +33,6 @@ struct Args {
     channels: usize,
     #[arg(long, default_value_t = 8)]
     epochs: u64,
-}
-
-struct Printer;
-
-impl Observer for Printer {
-    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
-        let accuracy = 100.0 * report.val_accuracy;
-        println!("epoch {}: training loss {:.3}, validation accuracy {accuracy:.1} %", report.epoch, report.train_loss);
-        Ok(())
-    }
 }
 
 fn main() -> Result<()> {
@@ -71,14 +60,7 @@ fn main() -> Result<()> {
         ..SessionOptions::validated_on_test(&model, &train, &test, normalize.clone())
     };
     let mut session = Session::new(&device, &options)?;
-    let fit_options = FitOptions {
-        epochs: args.epochs,
-        lr: 0.02,
-        schedule: Schedule::constant(),
-        early_stopping: None,
-        checkpoint: None,
-    };
-    let outcome = fit(&mut session, &fit_options, &mut Printer)?;
+    let outcome = fit(&mut session, &FitOptions::new(args.epochs, 0.02), &mut PrintEpochs::new())?;
     println!("test accuracy {:.1} %", 100.0 * outcome.test_accuracy);
 
     // The trained network, asked about one file of each class, as it would be about any other.

@@ -29,6 +29,7 @@
 //! | `fetch` | [`data::fetch`]: downloads of data sets | ureq, rustls, sha2, tar |
 //! | `onnx` | [`nn::onnx`] and [`run::SavedModel::export_onnx`] | prost |
 //! | `sanitize` | [`sanitize`]: an interpreter of WGSL that finds races, and estimates of a kernel's speed | naga, which wgpu has too |
+//! | `web` | with no others, for a page of a browser: `report` and `onnx` | |
 //! | `cli` | with the first three, the program `lenet`; the examples | clap, indicatif, signal-hook |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -52,7 +53,10 @@ pub mod train;
 
 mod columns;
 mod error;
+#[cfg(not(target_arch = "wasm32"))]
 mod files;
+#[cfg(target_arch = "wasm32")]
+pub mod files;
 mod tensor;
 
 pub use error::{Error, Result};

@@ -87,7 +87,7 @@ fn devices() -> Vec<(&'static str, Device)> {
     println!("cpu: {}", Device::Cpu);
     let mut devices = vec![("cpu", Device::Cpu)];
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    match Device::select(&wanted) {
+    match Device::select_with_reason(&wanted) {
         Ok((device @ Device::Gpu(_), reason)) => {
             println!("gpu: {device}, {}: {reason}", device.info().backend);
             if device.info().is_software {

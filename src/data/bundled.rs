@@ -12,6 +12,7 @@ use crate::registry::Described;
 /// One file, under the name it has in the repository.
 struct Embedded {
     name: &'static str,
+    #[cfg(not(target_arch = "wasm32"))]
     bytes: &'static [u8],
 }
 
@@ -19,9 +20,23 @@ macro_rules! embedded {
     ($file:literal) => {
         Embedded {
             name: concat!("bundled:", $file),
+            #[cfg(not(target_arch = "wasm32"))]
             bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist/", $file)),
         }
     };
+}
+
+impl Embedded {
+    #[cfg(not(target_arch = "wasm32"))]
+    fn bytes(&self) -> Result<&'static [u8]> {
+        Ok(self.bytes)
+    }
+
+    /// A page loads the images apart from the program, so that each is cached by itself, and puts them here.
+    #[cfg(target_arch = "wasm32")]
+    fn bytes(&self) -> Result<Vec<u8>> {
+        crate::files::memory::get(&Path::new("/").join(self.name))
+    }
 }
 
 const TRAIN: [Embedded; 2] = [embedded!("train-images-idx3-ubyte.gz"), embedded!("train-labels-idx1-ubyte.gz")];
@@ -38,11 +53,12 @@ pub fn fashion_mnist() -> Result<Splits> {
 }
 
 fn read([images, labels]: &[Embedded; 2], split: Split) -> Result<Dataset> {
+    let (image_bytes, label_bytes) = (images.bytes()?, labels.bytes()?);
     let pair = IdxPair {
         images_path: images.name.into(),
         labels_path: labels.name.into(),
-        images: idx::images_from(Path::new(images.name), images.bytes, images.bytes.len() as u64)?,
-        labels: idx::labels_from(Path::new(labels.name), labels.bytes, labels.bytes.len() as u64)?,
+        images: idx::images_from(Path::new(images.name), &image_bytes[..], image_bytes.len() as u64)?,
+        labels: idx::labels_from(Path::new(labels.name), &label_bytes[..], label_bytes.len() as u64)?,
     };
     let data = pair.into_dataset(0, false, split, &FashionMnist {})?;
     Ok(data.named(FashionMnist::NAME).with_stats(FashionMnist {}.stats()))

@@ -2,15 +2,13 @@
 //! records, each one label byte or two and then the red, green and blue planes of a 32×32 image. The planes are in the
 //! order that training wants, so reading only parts labels from pixels.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::content::description;
 use super::locate::missing;
 use super::source::{Files, Source};
 use super::{Dataset, Split};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Pixels of one image: 3 channels of 32×32.
 pub const IMAGE_LEN_BYTES: usize = 3 * 32 * 32;
@@ -59,9 +57,7 @@ pub struct Records {
 /// [`Error::Io`] if the file cannot be read; [`Error::Data`] if it is empty or not a whole number of records, or if a
 /// label is out of range.
 pub fn read_into(path: &Path, layout: Layout, records: &mut Records) -> Result<()> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    let bytes = files::read(path).map_err(Error::io("read", path))?;
     append(path, layout, &bytes, records)
 }
 
@@ -116,7 +112,7 @@ impl CifarFiles {
         let mut records = Records::default();
         for &file in files {
             let path = dir.join(file);
-            if !path.exists() {
+            if !files::exists(&path) {
                 return Err(missing(self, dir, file));
             }
             read_into(&path, self.layout, &mut records)?;
@@ -132,7 +128,7 @@ impl Files for CifarFiles {
     }
 
     fn are_in(&self, dir: &Path) -> bool {
-        self.all().any(|file| dir.join(file).exists())
+        self.all().any(|file| files::exists(&dir.join(file)))
     }
 
     fn first(&self) -> String {

@@ -15,7 +15,7 @@ use super::photo::{Photo, PhotoOptions};
 use super::source::{Files, Source};
 use super::{Dataset, Split};
 use crate::registry::{Described, Setting, Takes};
-use crate::{Error, Result, rng};
+use crate::{Error, Result, files, rng};
 
 /// Images of one's own: a folder with a subfolder of PNG and JPEG files for each class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -191,7 +191,7 @@ fn train_folder(dir: &Path) -> PathBuf {
 /// `test` beside `train`, or `val`, which is where ImageNet's labelled test images are.
 fn test_folder(dir: &Path) -> Option<PathBuf> {
     let has_train = train_folder(dir) != dir;
-    ["test", "val"].map(|name| dir.join(name)).into_iter().find(|folder| has_train && folder.is_dir())
+    ["test", "val"].map(|name| dir.join(name)).into_iter().find(|folder| has_train && files::is_dir(folder))
 }
 
 /// The classes that there are: names and folders, sorted by name.
@@ -217,7 +217,7 @@ fn in_order_of(classes: &[(String, PathBuf)], folder: &Path) -> Result<Vec<(Stri
 /// The images of each class, which every class has, unless its folder is missing altogether.
 fn list(classes: &[(String, PathBuf)]) -> Result<Labelled> {
     let mut files = Vec::new();
-    for (label, (_, folder)) in classes.iter().enumerate().filter(|(_, (_, folder))| folder.is_dir()) {
+    for (label, (_, folder)) in classes.iter().enumerate().filter(|(_, (_, folder))| files::is_dir(folder)) {
         let mut images = Vec::new();
         walk(folder, &mut images)?;
         if images.is_empty() {
@@ -236,13 +236,12 @@ fn list(classes: &[(String, PathBuf)]) -> Result<Labelled> {
 
 /// The image files in a folder and those below it.
 fn walk(folder: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
+    for path in files::list(folder).map_err(Error::io("read", folder))? {
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
         if is_hidden {
             continue;
-        } else if path.is_dir() {
+        } else if files::is_dir(&path) {
             walk(&path, images)?;
         } else if ENDINGS.contains(&ending.as_str()) {
             images.push(path);
@@ -254,11 +253,10 @@ fn walk(folder: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
 /// The folders in a folder, sorted by name, without hidden ones.
 fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut folders = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let entry = entry.map_err(Error::io("read", folder))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() && !name.starts_with('.') {
-            folders.push((name, entry.path()));
+    for path in files::list(folder).map_err(Error::io("read", folder))? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if files::is_dir(&path) && !name.starts_with('.') {
+            folders.push((name, path));
         }
     }
     folders.sort();

@@ -2,14 +2,13 @@
 //! "The MNIST database of handwritten digits"). Reads one file at a time; [`load`](super::load) checks that images and
 //! labels belong together. Memory grows with the bytes that are really there, never with what a header claims.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
 use super::content::description;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
@@ -65,9 +64,8 @@ pub fn labels_from(path: &Path, reader: impl BufRead, file_len: u64) -> Result<V
     Ok(labels)
 }
 
-fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let file_len = file.metadata().map_err(Error::io("read", path))?.len();
+fn open(path: &Path) -> Result<(impl BufRead, u64)> {
+    let (file, file_len) = files::open(path).map_err(Error::io("read", path))?;
     Ok((BufReader::new(file), file_len))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::locate::missing;
 use super::source::{Files, Source};
 use super::{Dataset, Split, idx};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Four IDX files in a folder.
 pub(super) struct IdxFiles {
@@ -102,7 +102,7 @@ fn find(dir: &Path, stem: &str) -> Option<PathBuf> {
     let dotted = stem.replace("-idx", ".idx");
     let names = [format!("{stem}.gz"), stem.to_owned(), format!("{dotted}.gz"), dotted];
     let inside = names.iter().flat_map(|folder| names.iter().map(move |name| dir.join(folder).join(name)));
-    names.iter().map(|name| dir.join(name)).chain(inside).find(|path| path.is_file())
+    names.iter().map(|name| dir.join(name)).chain(inside).find(|path| files::is_file(path))
 }
 
 /// The two IDX files of a split, before it is known that they belong together.

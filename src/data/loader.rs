@@ -92,6 +92,15 @@ impl DataLoader {
         (0..loader.num_batches()).map(move |index| loader.batch(index).expect("the index is below num_batches"))
     }
 
+    /// The sizes that an epoch's batches have: the batch size, and that of a shorter last one if there is one. A graph
+    /// is built for each, see [`Program::from_graphs`](crate::Program::from_graphs).
+    pub fn batch_sizes(&self) -> Vec<usize> {
+        let (first, last) = (self.batch(0), self.batch(self.num_batches() - 1));
+        let mut sizes: Vec<usize> = first.iter().chain(&last).map(|batch| batch.range().len()).collect();
+        sizes.dedup();
+        sizes
+    }
+
     /// The images that an epoch's batches hold together; fewer than `num_images` only when the last batch is dropped.
     pub fn num_visited(&self) -> u32 {
         if self.drop_last { self.num_batches() * self.batch_size } else { self.num_images }
@@ -145,6 +154,9 @@ mod tests {
             }
             assert_eq!(lens(&loader), want, "{why}");
             assert_eq!(loader.num_batches() as usize, want.len(), "{why}");
+            let mut sizes: Vec<usize> = want.iter().map(|&len| len as usize).collect();
+            sizes.dedup();
+            assert_eq!(loader.batch_sizes(), sizes, "{why}");
             assert_eq!(loader.num_visited(), want.iter().sum::<u32>(), "{why}");
             assert_eq!(loader.batch(loader.num_batches()), None, "{why}");
             let mut next = 0;

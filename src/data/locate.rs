@@ -6,7 +6,7 @@ use std::{env, fmt};
 
 use super::source::Files;
 use super::{ChannelStats, DataSource, Dataset, Split, Splits};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Where Debian's data packages put their files.
 const SYSTEM_DIR: &str = "/usr/share/datasets";
@@ -186,14 +186,18 @@ pub(super) fn missing(files: &dyn Files, dir: &Path, file: &str) -> Error {
 
 /// What is in a folder instead: "the folder has only a.txt and b.zip".
 fn contents(dir: &Path) -> String {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return if dir.exists() { "that is no folder".to_owned() } else { "the folder is not there either".to_owned() };
+    let Ok(entries) = files::list(dir) else {
+        return if files::exists(dir) {
+            "that is no folder".to_owned()
+        } else {
+            "the folder is not there either".to_owned()
+        };
     };
-    let name = |entry: std::fs::DirEntry| {
-        let slash = if entry.path().is_dir() { "/" } else { "" };
-        format!("{}{slash}", entry.file_name().to_string_lossy())
+    let name = |path: PathBuf| {
+        let slash = if files::is_dir(&path) { "/" } else { "" };
+        format!("{}{slash}", path.file_name().unwrap_or_default().to_string_lossy())
     };
-    let mut names: Vec<String> = entries.flatten().map(name).filter(|name| !name.starts_with('.')).collect();
+    let mut names: Vec<String> = entries.into_iter().map(name).filter(|name| !name.starts_with('.')).collect();
     names.sort();
     let more = match names.len().saturating_sub(MOST_LISTED) {
         0 => String::new(),

@@ -2,14 +2,14 @@
 //! its EXIF orientation says, transparency over white. Nothing here knows what is in the image; digits are not
 //! centred by their mass, as MNIST's were.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, RgbImage};
 
 use super::resample::{Plane, Window};
 use super::whole::{self, Whole};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// What reading an image may take in memory.
 const MAX_BYTES: u64 = 512 << 20;
@@ -48,11 +48,12 @@ impl Photo {
     /// [`Error::Io`] where it cannot be read; [`Error::Data`] where it is of another format, truncated, damaged, or
     /// would take more than 512 MiB in memory, which is found before it is decoded.
     pub fn read(path: &Path) -> Result<Photo> {
-        let num_bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
+        let (mut file, num_bytes) = files::open(path).map_err(Error::io("read", path))?;
         if num_bytes > MAX_BYTES {
             return Err(Error::data(path, "an image file of at most 512 MiB", format!("{num_bytes} bytes")));
         }
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
         Photo::decode(path, &bytes)
     }
 

@@ -53,11 +53,19 @@ pub fn devices() -> Vec<DeviceInfo> {
 
 impl Device {
     /// Opens the device that `wanted` names: `auto` (a hardware GPU, else the CPU), `cpu`, `cpu-f64`, `gpu` (the
-    /// best adapter, a software one if there is no other) or a part of an adapter's name. Also says why it was chosen.
+    /// best adapter, a software one if there is no other) or a part of an adapter's name.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] where no adapter fits; [`Error::DeviceLost`] where the adapter will not open.
-    pub fn select(wanted: &str) -> Result<(Device, String)> {
+    pub fn select(wanted: &str) -> Result<Device> {
+        Ok(Device::select_with_reason(wanted)?.0)
+    }
+
+    /// [`Device::select`], with the reason for the choice: "asked for", "no GPU adapter found".
+    ///
+    /// # Errors
+    /// As [`Device::select`].
+    pub fn select_with_reason(wanted: &str) -> Result<(Device, String)> {
         match wanted {
             "cpu" => return Ok((Device::Cpu, "asked for".to_owned())),
             "cpu-f64" => return Ok((Device::CpuF64, "asked for".to_owned())),
@@ -116,7 +124,7 @@ impl Device {
     /// As [`Device::select`].
     pub fn from_env() -> Result<Device> {
         match std::env::var("WGRAD_DEVICE") {
-            Ok(wanted) => Ok(Device::select(&wanted)?.0),
+            Ok(wanted) => Device::select(&wanted),
             Err(_) => Ok(Device::Cpu),
         }
     }

@@ -4,6 +4,7 @@
 
 pub(crate) mod cpu;
 mod device;
+mod entries;
 mod evaluate;
 pub(crate) mod gpu;
 pub mod gradcheck;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 pub use device::{Device, DeviceInfo, devices};
+use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
 pub use gpu::Kernels;
 pub use snapshot::Snapshot;
@@ -76,22 +78,24 @@ pub struct Program {
     executor: Box<dyn Executor>,
     kept: bool,
     counts: StepCounts,
+    latest: Latest,
 }
 
 impl Program {
     /// Compiles plans that share states by name, and sets every state to its initial value under `seed`.
     ///
+    /// Plans may have an input of one name in different shapes, and then also one name themselves: they are one entry,
+    /// for batches of several sizes. [`Program::run`] takes the one whose inputs were written last.
+    ///
     /// # Errors
-    /// [`Error::NameClash`] where plans disagree on a state or two have one name; [`Error::Limit`], [`Error::Kernel`],
-    /// [`Error::Unsupported`] where the device cannot take a plan.
+    /// [`Error::NameClash`] where plans disagree on a state, or two have one name and the same inputs; [`Error::Limit`],
+    /// [`Error::Kernel`], [`Error::Unsupported`] where the device cannot take a plan.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
-        for (index, plan) in plans.iter().enumerate() {
-            if let Some(other) = plans[..index].iter().find(|other| other.name == plan.name) {
-                let describe = |plan: &Plan| format!("an entry of {} steps", plan.steps.len());
-                let (first, second) = (describe(other), describe(plan));
-                return Err(Error::NameClash { name: plan.name.clone(), first, second });
-            }
-        }
+        entries::check_entries(&plans)?;
+        let plans = match device {
+            Device::Cpu | Device::CpuF64 => plans,
+            Device::Gpu(gpu) => plans.iter().map(|plan| plan.for_gpu(gpu.traits())).collect::<Result<_>>()?,
+        };
         let layout = StateLayout::new(&plans)?;
         let executor: Box<dyn Executor> = match device {
             Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)),
@@ -108,7 +112,8 @@ impl Program {
         executor: Box<dyn Executor>,
         seed: u64,
     ) -> Result<Program> {
-        let mut program = Program { plans, layout, executor, kept: false, counts: StepCounts::default() };
+        let latest = Latest::new(layout.specs.len(), plans.len());
+        let mut program = Program { plans, layout, executor, kept: false, counts: StepCounts::default(), latest };
         program.initialize(seed)?;
         Ok(program)
     }
@@ -132,7 +137,7 @@ impl Program {
     /// # Errors
     /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars; [`Error::Setting`]
     /// where the steps are not those of the graph's optimizer, or do not continue after the ones that were run;
-    /// [`Error::DeviceLost`].
+    /// [`Error::Operand`] where no plan of the entry is for the shapes of inputs written last; [`Error::DeviceLost`].
     pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {
         self.run_with_progress(entry, table, &mut |_| ControlFlow::Continue(())).map(|_| ())
     }
@@ -152,17 +157,18 @@ impl Program {
         let (table, first) = self.prepare(&self.plans[index], table)?;
         let num_done = self.executor.run(index, &table, progress)?;
         self.count(index, first, num_done);
+        if num_done > 0 {
+            self.latest.note_run(index);
+        }
         Ok(num_done)
     }
 
     /// An output of an entry's last run.
     ///
     /// # Errors
-    /// [`Error::UnknownName`]; [`Error::DeviceLost`].
+    /// [`Error::UnknownName`]; [`Error::State`] where the entry was not run yet; [`Error::DeviceLost`].
     pub fn output(&mut self, entry: &str, name: &str) -> Result<Tensor> {
-        let index = self.entry(entry)?;
-        let outputs = &self.plans[index].outputs;
-        let operand = outputs.get(name).cloned().ok_or_else(|| unknown("output", name, outputs.keys()))?;
+        let (index, operand) = self.output_of(entry, name)?;
         self.executor.read(index, &operand)
     }
 
@@ -171,24 +177,20 @@ impl Program {
     /// # Errors
     /// [`Error::UnknownName`]; [`Error::State`] where shape or element type do not fit; [`Error::DeviceLost`].
     pub fn write(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
-        let index = self.layout.index(name)?;
-        let expected = &self.layout.specs[index].ty;
-        if *expected != tensor.ty() {
-            let (expected, got) = (expected.to_string(), tensor.ty().to_string());
-            return Err(Error::State { name: name.to_owned(), expected, got });
-        }
+        let index = self.destination(name, tensor)?;
         if self.layout.specs[index].kind == StateKind::Optimizer {
             self.counts.forget();
         }
+        self.latest.note_write(index);
         self.executor.write_state(index, tensor)
     }
 
-    /// Reads a state.
+    /// Reads a state; of an input in several shapes the one written last.
     ///
     /// # Errors
     /// [`Error::UnknownName`]; [`Error::DeviceLost`].
     pub fn read(&mut self, name: &str) -> Result<Tensor> {
-        let index = self.layout.index(name)?;
+        let index = self.current(self.layout.index(name)?);
         self.executor.read_state(index)
     }
 
@@ -267,7 +269,7 @@ impl Program {
         self.executor.set_steps_per_submission(steps);
     }
 
-    /// The plans it was compiled from.
+    /// The plans it runs: those it was compiled from, as the device has them ([`Plan::for_gpu`]).
     pub fn plans(&self) -> &[Plan] {
         &self.plans
     }
@@ -275,11 +277,6 @@ impl Program {
     /// Device objects (buffers, bind groups, pipelines) made so far: constant once training runs.
     pub fn num_objects(&self) -> u64 {
         self.executor.num_objects()
-    }
-
-    fn entry(&self, name: &str) -> Result<usize> {
-        let names = self.plans.iter().map(|plan| &plan.name);
-        self.plans.iter().position(|plan| plan.name == name).ok_or_else(|| unknown("entry", name, names))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where the time of a step goes, op by op. Each op is run and waited for on its own, so on a GPU its cost of being
 //! submitted is in the number; the headline speed is a whole run's.
 
-use std::time::{Duration, Instant};
+use web_time::{Duration, Instant};
 
 use super::{Program, StepTable, step_count};
 use crate::Result;

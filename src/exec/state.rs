@@ -1,4 +1,5 @@
-//! The states of a program: the union of what its plans declare, and which of them lie side by side in a pack.
+//! The states of a program: the union of what its plans declare, and which of them lie side by side in a pack. Plans
+//! may declare an input under one name in several shapes, for batches of several sizes; each shape is a state.
 
 use super::{Named, unknown};
 use crate::graph::plan::{Pack, Plan};
@@ -33,9 +34,14 @@ impl StateLayout {
         Ok(layout)
     }
 
+    /// The state of this name; of an input in several shapes the first.
     pub fn index(&self, name: &str) -> Result<usize> {
-        let names = self.specs.iter().map(|spec| &spec.name);
-        self.specs.iter().position(|spec| spec.name == name).ok_or_else(|| unknown("state", name, names))
+        self.named(name).next().ok_or_else(|| unknown("state", name, self.specs.iter().map(|spec| &spec.name)))
+    }
+
+    /// The states of this name: several where it is an input's that is declared in several shapes.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = usize> {
+        (0..self.specs.len()).filter(move |&index| self.specs[index].name == name)
     }
 
     pub fn of_kinds(&self, kinds: &[StateKind]) -> Vec<usize> {
@@ -48,15 +54,16 @@ impl StateLayout {
     }
 
     fn declare(&mut self, spec: &StateSpec) -> Result<usize> {
-        let Some(index) = self.specs.iter().position(|known| known.name == spec.name) else {
+        let is_input = |spec: &StateSpec| spec.kind == StateKind::Input;
+        let clash = |known: &StateSpec| !(is_input(known) && is_input(spec) && known.ty != spec.ty);
+        if let Some(index) = self.named(&spec.name).find(|&index| self.specs[index] == *spec) {
+            return Ok(index);
+        }
+        let Some(known) = self.named(&spec.name).map(|index| &self.specs[index]).find(|known| clash(known)) else {
             self.specs.push(spec.clone());
             self.placed.push(None);
             return Ok(self.specs.len() - 1);
         };
-        let known = &self.specs[index];
-        if known == spec {
-            return Ok(index);
-        }
         let describe = |spec: &StateSpec| format!("{:?} {} starting as {:?}", spec.kind, spec.ty, spec.init);
         Err(Error::NameClash { name: spec.name.clone(), first: describe(known), second: describe(spec) })
     }

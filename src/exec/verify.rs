@@ -95,9 +95,14 @@ fn verify_by(
     plan: &Plan,
     (states, table, seed): (&StateDict, &StepTable, u64),
 ) -> Result<Report> {
+    // Both run the plan as the device has it.
+    let plan = match device {
+        Device::Cpu | Device::CpuF64 => plan.clone(),
+        Device::Gpu(gpu) => plan.for_gpu(gpu.traits())?,
+    };
     let programs =
         [Program::compile(device, vec![plan.clone()], seed)?, Program::compile(reference, vec![plan.clone()], seed)?];
-    verify_programs(compare, programs, plan, (states, table))
+    verify_programs(compare, programs, &plan, (states, table))
 }
 
 /// [`verify`] for a program of one plan that was compiled already.

@@ -110,6 +110,12 @@ struct Scope {
     names_states: bool,
 }
 
+impl AsRef<Graph> for Graph {
+    fn as_ref(&self) -> &Graph {
+        self
+    }
+}
+
 impl Graph {
     /// An empty graph. The name is how a program with several entries tells them apart.
     pub fn new(name: impl Into<String>) -> Self {

@@ -157,8 +157,9 @@ impl Grid {
     /// One workgroup.
     pub const ONE: Grid = Grid([1, 1, 1]);
 
-    /// With kernels whose loops take at most this many iterations in one invocation, all of them together, inner ones
-    /// multiplied by outer ones. For every kernel with a loop that grows with a shape.
+    /// With kernels whose loops take at most this many iterations in one invocation, all of them together. The
+    /// evaluation of the condition that ends an inner loop counts as well: n iterations with m inner ones each are
+    /// n·(2 + m). For every kernel with a loop that grows with a shape.
     pub fn iterations(self, iterations: usize) -> Work {
         Work { grid: self, loop_iterations: Some(iterations) }
     }
@@ -224,10 +225,9 @@ impl GpuTraits {
 /// The most iterations in one invocation that a software adapter is trusted with.
 ///
 /// llvmpipe silently ends every loop once the conditions of all of them were evaluated 65,535 times
-/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). The evaluation that ends a loop counts as well, so n iterations with m inner
-/// ones each come to 1 + n·(m + 2), which is at most twice the n·(m + 1) iterations, and one. No other software adapter
-/// gets far beyond in reasonable time.
-pub const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 32_767;
+/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa); what is left is for loops of constant length, and for the evaluation that
+/// ends a loop. No other software adapter gets far beyond in reasonable time.
+pub const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_000;
 
 /// What an op is told when it describes its dispatches.
 pub struct DispatchContext<'a> {

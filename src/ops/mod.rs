@@ -65,6 +65,11 @@ pub(crate) trait Operation {
         outputs.iter().map(|ty| ty.shape.num_elems() as u64).sum()
     }
 
+    /// Bytes that must be read and written at least once: all of its operands.
+    fn bytes(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        inputs.iter().chain(outputs).map(|ty| ty.size_bytes() as u64).sum()
+    }
+
     /// How many products or terms are summed into one element of an output: what a rounding-error bound grows with.
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {
         1
@@ -185,6 +190,9 @@ impl Operation for Op {
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         delegate!(self, op => op.flops(inputs, outputs))
     }
+    fn bytes(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        delegate!(self, op => op.bytes(inputs, outputs))
+    }
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         delegate!(self, op => op.num_terms(inputs))
     }
@@ -211,8 +219,7 @@ impl Operation for Op {
 impl Op {
     /// What one run of the op costs.
     pub fn cost(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Cost {
-        let bytes =
-            if self.is_alias() { 0 } else { inputs.iter().chain(outputs).map(|ty| ty.size_bytes() as u64).sum() };
+        let bytes = if self.is_alias() { 0 } else { self.bytes(inputs, outputs) };
         Cost { flops: self.flops(inputs, outputs), bytes }
     }
 }

@@ -10,7 +10,7 @@
 //! # let squared = graph.square(w)?;
 //! # let loss = graph.sum_all(squared)?;
 //! # optimizer.minimize(&mut graph, loss)?;
-//! # let mut program = Program::from_graphs(&Device::Cpu, &[&graph], 0)?;
+//! # let mut program = Program::from_graphs(&Device::Cpu, [&graph], 0)?;
 //! program.run("train", &optimizer.steps(500, 0.1))?;
 //! program.run("train", &optimizer.steps(100, 0.01))?; // continues after the 500
 //! # Ok(())

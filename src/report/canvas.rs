@@ -41,7 +41,7 @@ impl Picture {
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] where it is no picture.
     pub fn open(path: &Path) -> Result<Picture> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = files::read(path).map_err(Error::io("read", path))?;
         let image = image::load_from_memory(&bytes)
             .map_err(|error| Error::data(path, "a picture in PNG", error.to_string()))?;
         Ok(Picture { image: image.into_rgb8() })
@@ -53,7 +53,7 @@ impl Picture {
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+            files::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
         files::write_whole(path, &self.png())
     }

@@ -8,6 +8,7 @@ mod axes;
 mod canvas;
 pub mod classify;
 pub mod compare;
+mod contours;
 pub mod csv;
 pub mod curves;
 pub mod grids;
@@ -68,7 +69,7 @@ pub fn write_report(folder: &Path, input: &ReportInput<'_>, events: &mut EventWr
     let mut written = vec![page.clone(), folder.join("metrics.csv")];
     files::write_whole(&written[1], csv::metrics_csv(&history.epochs).as_bytes())?;
     let pictures = folder.join("pictures");
-    std::fs::create_dir_all(&pictures).map_err(crate::Error::io("create", &pictures))?;
+    files::create_dir_all(&pictures).map_err(crate::Error::io("create", &pictures))?;
     for figure in &figures {
         let path = pictures.join(format!("{}.png", figure.name));
         files::write_whole(&path, &figure.picture.png())?;

@@ -4,21 +4,21 @@
 //! Unlike other files of a run they are appended to: TensorBoard follows an open file during training, and its
 //! frames carry checksums, so that a truncated end is recognised and skipped.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::canvas::Picture;
 use crate::ops::histogram_edges;
 use crate::train::{DiagnosticKind, DiagnosticRow, DiagnosticsReport, EpochReport};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Writes one event file.
 #[derive(Debug)]
 pub struct EventWriter {
-    file: File,
+    file: files::Appended,
     path: PathBuf,
 }
 
@@ -38,12 +38,12 @@ impl EventWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(folder: &Path) -> Result<EventWriter> {
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        files::create_dir_all(folder).map_err(Error::io("create", folder))?;
         // A whole number of seconds, as TensorBoard's own writers name files; the process keeps runs apart.
         let name = format!("events.out.tfevents.{:.0}.{}.wgrad", now().floor(), std::process::id());
         let mut path = folder.join(&name);
         for attempt in 2.. {
-            match File::create_new(&path) {
+            match files::append_to_new(&path) {
                 Ok(file) => {
                     let mut writer = EventWriter { file, path };
                     writer.append(&event(now(), 0, Field::Version))?;

@@ -13,7 +13,7 @@ use crate::optim::{GradientOptions, Optimizer, ParamGroup, UpdateOptions};
 use crate::schedule::Schedule;
 use crate::train::early_stop::{EarlyStopOptions, EarlyStopping};
 use crate::train::{DiagnosticsOptions, FitOptions};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A training run. The default trains LeNet-5 on FashionMNIST in a minute or two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl RunConfig {
     /// [`Error::Io`]; [`Error::Data`] where it is not TOML or has settings that do not exist; [`Error::Setting`] as
     /// [`RunConfig::validate`].
     pub fn load(path: &Path) -> Result<RunConfig> {
-        RunConfig::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?, path)
+        RunConfig::parse(&files::read_to_string(path).map_err(Error::io("read", path))?, path)
     }
 
     /// Reads settings from text that comes from the file `path`. Errors as [`RunConfig::load`].

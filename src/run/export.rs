@@ -30,7 +30,7 @@ impl SavedModel {
         };
         let bytes = onnx::onnx(&options).map_err(weights::in_file(&self.file))?;
         if let Some(folder) = to.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+            files::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
         files::write_whole(to, &bytes)?;
         Ok(bytes.len())

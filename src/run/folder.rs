@@ -9,12 +9,11 @@
 //! | `model.safetensors` | the best weights, with what they are of |
 //! | `report.html`, `metrics.csv`, `pictures/`, `tensorboard/` | the report |
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::RunConfig;
 use crate::exec::StateDict;
@@ -37,7 +36,7 @@ pub struct RunFolder {
     metrics: String,
     diagnostics: String,
     /// Locked until it is dropped, however the process ends.
-    _lock: File,
+    _lock: files::Lock,
 }
 
 impl RunFolder {
@@ -54,7 +53,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`]; [`Error::Setting`] where another process is writing to it.
     pub fn at(path: &Path) -> Result<RunFolder> {
-        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        files::create_dir_all(path).map_err(Error::io("create", path))?;
         let lock = lock(path)?;
         Ok(RunFolder { path: path.to_owned(), metrics: String::new(), diagnostics: String::new(), _lock: lock })
     }
@@ -156,11 +155,11 @@ pub fn config_in(folder: &Path) -> PathBuf {
 /// damaged, or no epoch has ended yet.
 pub fn read_history(folder: &Path) -> Result<History> {
     let config = folder.join(CONFIG);
-    let text = std::fs::read_to_string(&config).map_err(Error::io("read", &config))?;
+    let text = files::read_to_string(&config).map_err(Error::io("read", &config))?;
     let table: toml::Table =
         toml::from_str(&text).map_err(|error| Error::data(&config, "settings in TOML", format!("\n{error}")))?;
     let metrics = folder.join(METRICS);
-    let text = std::fs::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
+    let text = files::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
     let (epochs, outcome) = parse_metrics(&metrics, &text)?;
     let path = folder.join(DIAGNOSTICS);
     let text = read_if_there(&path)?.unwrap_or_default();
@@ -200,7 +199,7 @@ fn damaged(path: &Path, index: usize, what: impl std::fmt::Display) -> Error {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
+    match files::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", path)(error)),
@@ -208,17 +207,17 @@ fn read_if_there(path: &Path) -> Result<Option<String>> {
 }
 
 fn name_of(folder: &Path) -> String {
-    let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let name = files::canonical(folder).and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     name.unwrap_or_else(|| folder.display().to_string())
 }
 
 /// Makes `<parent>/<time>-<name>`, numbered where that is taken.
 pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
-    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    files::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let stem = format!("{}-{name}", timestamp());
     for attempt in 1.. {
         let path = parent.join(if attempt == 1 { stem.clone() } else { format!("{stem}-{attempt}") });
-        match std::fs::create_dir(&path) {
+        match files::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::io("create", &path)(error)),
@@ -227,19 +226,13 @@ pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     unreachable!("attempts only end with a folder or an error")
 }
 
-/// Locks a folder, until the file is dropped or the process ends.
-pub(crate) fn lock(folder: &Path) -> Result<File> {
+/// Locks a folder, until the lock is dropped or the process ends.
+pub(crate) fn lock(folder: &Path) -> Result<files::Lock> {
     let path = folder.join(LOCK);
-    let file = File::create(&path).map_err(Error::io("write", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let expected = "a folder that no other process is writing to";
-            Err(Error::setting("resume", expected, format!("{}, which is in use", folder.display())))
-        }
-        // Not every file system has locks; nothing else depends on them.
-        Err(TryLockError::Error(_)) => Ok(file),
-    }
+    files::lock(&path).map_err(Error::io("write", &path))?.ok_or_else(|| {
+        let expected = "a folder that no other process is writing to";
+        Error::setting("resume", expected, format!("{}, which is in use", folder.display()))
+    })
 }
 
 fn push_line(lines: &mut String, line: &impl Serialize) -> Result<()> {

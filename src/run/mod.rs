@@ -8,7 +8,7 @@
 //!
 //! # fn main() -> wgrad::Result<()> {
 //! let config = RunConfig { epochs: 5, ..RunConfig::default() };
-//! let (device, _) = Device::select(&config.device)?;
+//! let device = Device::select(&config.device)?;
 //! let data = RunData::load(&config)?;
 //! let finished = Run::create(config, &device, &data, Path::new("runs"))?.train(&mut ())?;
 //! println!("test accuracy {:.4}", finished.outcome.test_accuracy);

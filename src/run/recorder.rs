@@ -2,11 +2,14 @@
 //! about layers that died. Everything is passed on to the run's own observer.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::RunFolder;
 use super::keep::Events;
 use crate::Result;
-use crate::train::{DiagnosticKind, DiagnosticsReport, EpochDiagnostics, EpochReport, Event, Observer};
+use crate::train::{
+    DiagnosticKind, DiagnosticsReport, EpochDiagnostics, EpochReport, Event, LatestBatches, Observer, Session,
+};
 
 /// Records a run in its folder, and passes everything on.
 pub(super) struct Recorder<'a> {
@@ -29,6 +32,14 @@ impl<'a> Recorder<'a> {
 impl Observer for Recorder<'_> {
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
         self.observer.progress(epoch, images_done, images);
+    }
+
+    fn batches_every(&self) -> Option<Duration> {
+        self.observer.batches_every()
+    }
+
+    fn batches(&mut self, batches: &LatestBatches, session: &mut Session) -> Result<()> {
+        self.observer.batches(batches, session)
     }
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{RunConfig, folder};
 use crate::train::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A saved run.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Saved {
     /// [`Error::Setting`] where nothing was saved in it; [`Error::Io`], [`Error::Data`] where the checkpoint cannot be read.
     pub fn read(folder: &Path) -> Result<Saved> {
         let file = folder::checkpoint_in(folder);
-        if folder.is_dir() && !file.exists() {
+        if files::is_dir(folder) && !files::exists(&file) {
             let expected = "the folder of a run that was saved, with a file \"checkpoint\"";
             return Err(Error::setting("resume", expected, format!("{}, which has none", folder.display())));
         }
@@ -41,16 +41,22 @@ impl Saved {
         RunConfig::parse(&self.checkpoint.settings, &folder::checkpoint_in(&self.folder))
     }
 
-    /// Checks that only what may change has changed: another network or optimizer has no use for what was saved.
+    /// Checks that only what may change has changed: another network or optimizer has no use for what was saved. The
+    /// epochs cannot be fewer than are done.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first setting that may not change.
+    /// [`Error::Setting`] naming the first setting that may not change so.
     pub fn check(&self, config: &RunConfig) -> Result<()> {
         for (setting, before, now) in self.config()?.differences(&config.named())? {
             if !CHANGEABLE.contains(&setting.as_str()) {
                 let expected = format!("{before}, as the run began; start a new run for another");
                 return Err(Error::setting(setting, expected, now));
             }
+        }
+        let done = self.checkpoint.state.epochs;
+        if config.epochs < done {
+            let expected = format!("at least {done}, which the run has done");
+            return Err(Error::setting("epochs", expected, config.epochs));
         }
         Ok(())
     }

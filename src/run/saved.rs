@@ -13,7 +13,7 @@ use crate::nn::weights::{self, ModelFile};
 use crate::nn::{Classifier, Network};
 use crate::train::predict::{Prediction, Predictor, PredictorOptions};
 use crate::train::{EvalOptions, Evaluation, evaluate};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A model file and what it is of.
 #[derive(Clone, Debug)]
@@ -46,15 +46,15 @@ impl SavedModel {
     /// [`Error::Data`] where a folder holds no model, a file is damaged, or weights are not finite; [`Error::Setting`]
     /// where nothing says which network or data set the weights are of; as [`RunConfig::load`] and [`Settings::set`].
     pub fn open(path: &Path, given: &[(String, Value)]) -> Result<SavedModel> {
-        let file = if path.is_dir() { folder::model_in(path) } else { path.to_owned() };
-        if path.is_dir() && !file.is_file() {
+        let file = if files::is_dir(path) { folder::model_in(path) } else { path.to_owned() };
+        if files::is_dir(path) && !files::is_file(&file) {
             let expected = "a run's folder, with model.safetensors in it";
             return Err(Error::data(path, expected, "none, as when a run has not ended"));
         }
         let ModelFile { tensors: weights, metadata, notes } = weights::read(&file)?;
         weights::require_finite(&weights).map_err(weights::in_file(&file))?;
         let beside = folder::config_in(file.parent().unwrap_or(Path::new("")));
-        let run = if beside.is_file() { Some(RunConfig::load(&beside)?) } else { None };
+        let run = if files::is_file(&beside) { Some(RunConfig::load(&beside)?) } else { None };
         let is_given = |name: &str| given.iter().any(|(other, _)| other.split('.').next() == Some(name));
 
         let mut config = run_of_model(run.as_ref());

@@ -79,6 +79,7 @@ impl Interpreter {
         (states, table, seed): (&StateDict, &StepTable, u64),
     ) -> Result<PlanReport> {
         let log = Arc::new(Mutex::new(Vec::new()));
+        let plan = &plan.for_gpu(self.gpu)?;
         let plans = vec![plan.clone()];
         let layout = StateLayout::new(&plans)?;
         let executor = InterpreterExecutor::new(self, &plans, &layout, Arc::clone(&log))?;
@@ -94,6 +95,7 @@ impl Interpreter {
     /// As [`Interpreter::check`].
     pub fn count(&self, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<Vec<KernelUse>> {
         let log = Arc::new(Mutex::new(Vec::new()));
+        let plan = &plan.for_gpu(self.gpu)?;
         let plans = vec![plan.clone()];
         let layout = StateLayout::new(&plans)?;
         let executor = InterpreterExecutor::new(self, &plans, &layout, Arc::clone(&log))?;

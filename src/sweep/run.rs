@@ -1,7 +1,6 @@
 //! Runs a sweep in its folder: one thread decides and writes the ledger, and one thread per trial trains. The files are
 //! enough to resume after a kill.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +25,7 @@ pub struct SweepFolder {
     ledger: Ledger,
     images: Images,
     /// Locked until it is dropped, however the process ends.
-    _lock: File,
+    _lock: files::Lock,
 }
 
 /// How a sweep is run. Nothing here changes what comes out, but for successive halving with several jobs.

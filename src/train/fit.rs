@@ -1,12 +1,13 @@
 //! The training loop.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+
+use web_time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, CheckpointOptions, RunState};
 use super::early_stop::{Best, BestSoFar, EarlyStopOptions, EarlyStopping, Monitor};
 use super::metrics::Metrics;
-use super::{DiagnosticKind, EpochMetrics, EpochReport, Event, Observer, Outcome, Session};
+use super::{DiagnosticKind, EpochMetrics, EpochReport, Event, LatestBatches, Observer, Outcome, Session};
 use crate::schedule::{Interval, Mode, Schedule};
 use crate::{Error, Result};
 
@@ -28,6 +29,7 @@ pub struct FitOptions {
 }
 
 /// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
+/// `observer` is told about every epoch: [`PrintEpochs`](super::PrintEpochs) prints them, `()` keeps silent.
 ///
 /// # Errors
 /// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session
@@ -69,6 +71,9 @@ struct Fit<'a> {
     batches: usize,
     train_time: Duration,
     saved_at: Instant,
+    /// When the observer was last told of batches, and of how many of the epoch's.
+    told_at: Instant,
+    told: usize,
 }
 
 impl<'a> Fit<'a> {
@@ -92,6 +97,8 @@ impl<'a> Fit<'a> {
             batches: 0,
             train_time: Duration::ZERO,
             saved_at: Instant::now(),
+            told_at: Instant::now(),
+            told: 0,
         })
     }
 
@@ -166,33 +173,56 @@ impl<'a> Fit<'a> {
 
     /// Trains on the remaining batches of an epoch, saving periodically, and evaluates the validation set.
     fn epoch(&mut self) -> Result<EpochMetrics> {
+        self.told = self.batches;
         if self.batches == 0 {
             self.session.start_epoch(self.epochs)?;
         }
         loop {
             self.train_until_pause()?;
+            self.observe_batches()?;
             if self.batches == self.session.batches_per_epoch() {
                 break;
             }
-            self.save()?;
-            self.stop_if_asked()?;
+            if self.is_time_to_save() || self.observer.should_stop() {
+                self.save()?;
+                self.stop_if_asked()?;
+            }
         }
         self.session.finish_epoch(self.train_time)
     }
 
-    /// Trains to the end of the epoch, or until it is time to save.
+    /// Trains to the end of the epoch, or until it is time to save or to tell the observer of batches.
     fn train_until_pause(&mut self) -> Result<()> {
         let (images, num_batches) = (self.session.images_per_epoch(), self.session.batches_per_epoch());
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let save_every = self.options.checkpoint.as_ref().map_or(Duration::MAX, |checkpoint| checkpoint.every);
+        let tell_every = self.observer.batches_every().unwrap_or(Duration::MAX);
         let (observer, started) = (&mut *self.observer, Instant::now());
         let mut follow = |done| {
             observer.progress(self.epochs + 1, done, images);
-            let pauses = observer.should_stop() || self.saved_at.elapsed() >= save_every;
+            let is_due = self.saved_at.elapsed() >= save_every || self.told_at.elapsed() >= tell_every;
+            let pauses = observer.should_stop() || is_due;
             if pauses { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         self.batches = self.session.train_batches(self.epochs, self.batches..num_batches, &rates, &mut follow)?;
         self.train_time += started.elapsed();
+        Ok(())
+    }
+
+    fn is_time_to_save(&self) -> bool {
+        self.options.checkpoint.as_ref().is_some_and(|checkpoint| self.saved_at.elapsed() >= checkpoint.every)
+    }
+
+    /// Tells the observer of the batches since it was last told, if it wants to know of them.
+    fn observe_batches(&mut self) -> Result<()> {
+        if self.observer.batches_every().is_none() || self.batches == self.told {
+            return Ok(());
+        }
+        let metrics = self.session.batch_metrics(self.told..self.batches)?;
+        let lr = self.rates(self.session.step_of(self.epochs, self.batches - 1)).0;
+        let latest = LatestBatches { epoch: self.epochs + 1, first: self.told, metrics, lr };
+        self.observer.batches(&latest, self.session)?;
+        (self.told, self.told_at) = (self.batches, Instant::now());
         Ok(())
     }
 
@@ -291,6 +321,12 @@ impl<'a> Fit<'a> {
         self.schedule.restore_plateau_states(plateaus)?;
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
             stopping.restore(state.clone());
+        }
+        if *batches > 0 && *epochs >= self.options.epochs {
+            let done = crate::error::so_far(*epochs, *batches);
+            self.observer.warn(&format!(
+                "the run was saved after {done}; it ends with epoch {epochs} now, and those batches are left out"
+            ));
         }
         self.session.restore(&checkpoint.snapshot, *epochs)?;
         (self.epochs, self.batches, self.best) = (*epochs, *batches, best.clone());

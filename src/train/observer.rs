@@ -1,11 +1,13 @@
 //! What a run reports while it trains, and who listens.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::early_stop::{Monitor, four_decimals};
-use super::{DiagnosticsReport, Evaluation};
+use super::metrics::Metrics;
+use super::{DiagnosticsReport, Evaluation, Session};
 use crate::Result;
 
 /// Reads null, which serde_json writes for a number that JSON cannot hold, as NaN.
@@ -13,7 +15,7 @@ pub(crate) fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> 
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// What is known at the end of an epoch; a line of `metrics.jsonl`.
+/// What is known at the end of an epoch; a line of `metrics.jsonl`. As text, a row under [`EpochReport::HEADER`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Counted from 1.
@@ -56,6 +58,19 @@ pub struct Outcome {
     pub test: Option<Evaluation>,
 }
 
+/// The metrics of some batches within an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatestBatches {
+    /// The epoch, counted from 1.
+    pub epoch: u64,
+    /// The first of them, counted from 0 within the epoch.
+    pub first: usize,
+    /// Loss and accuracy of each, while the weights changed.
+    pub metrics: Vec<Metrics>,
+    /// The learning rate of the last of them.
+    pub lr: f64,
+}
+
 /// Something that a run has done to its own course; as text, a line for the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -93,10 +108,27 @@ impl fmt::Display for Event {
 }
 
 /// Receives events during a run. Every method does nothing unless written otherwise.
+/// [`PrintEpochs`](super::PrintEpochs) is one that prints them.
 pub trait Observer {
     /// Some of the epoch's training images are done.
     fn progress(&mut self, epoch: u64, images_done: usize, images: usize) {
         let _ = (epoch, images_done, images);
+    }
+
+    /// How often [`Observer::batches`] is to be called within an epoch; `None` for never. Each time the device is waited
+    /// for, so that a tenth of a second or more costs little.
+    fn batches_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The training metrics of the epoch's latest batches, a row for each: those since the last call. `session` has the
+    /// weights as they are now, which are not to be changed.
+    ///
+    /// # Errors
+    /// An error ends the run.
+    fn batches(&mut self, batches: &LatestBatches, session: &mut Session) -> Result<()> {
+        let _ = (batches, session);
+        Ok(())
     }
 
     /// An epoch has ended.
@@ -135,4 +167,5 @@ pub trait Observer {
     }
 }
 
+/// Keeps silent.
 impl Observer for () {}

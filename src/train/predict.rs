@@ -13,10 +13,10 @@ use crate::ops::{BatchSource, CrossEntropy, Op};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Error, Result};
 
-const IMAGES: &str = "predict.images";
-const LABELS: &str = "predict.labels";
-const ORDER: &str = "predict.order";
-const PREDICT: &str = "predict";
+pub(super) const IMAGES: &str = "predict.images";
+pub(super) const LABELS: &str = "predict.labels";
+pub(super) const ORDER: &str = "predict.order";
+pub(super) const PREDICT: &str = "predict";
 const INSPECT: &str = "inspect";
 
 /// What a predictor is made of.
@@ -175,7 +175,7 @@ impl Predictor {
 }
 
 /// Appends the network; returns its logits and the batch's labels.
-fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
+pub(super) fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
     let (batch_size, [channels, height, width]) = (options.batch_size, options.shape);
     let images = [graph.input(IMAGES, TensorType::u8([batch_size, channels, height, width]))?];
     let labels = graph.input(LABELS, TensorType::u32([batch_size]))?;

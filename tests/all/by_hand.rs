@@ -1,6 +1,7 @@
 //! What training loops written by hand are made of: layer lists, data from tensors, evaluation at once.
 
 use wgrad::data::{ChannelStats, DataLoader, Normalize, TensorDataset, bundled};
+use wgrad::graph::StateKind;
 use wgrad::nn::{Classifier, LeNet5, Mode, Model, Sequential};
 use wgrad::ops::Reduction;
 use wgrad::optim::{Optimizer, Sgd};
@@ -17,7 +18,7 @@ fn cpu_program(model: &dyn Model, shape: &[usize], mode: Option<u64>) -> Result<
     };
     let y = model.logits(&mut graph, x, mode)?;
     graph.output("y", y)?;
-    Program::from_graphs(&Device::Cpu, &[&graph], 3)
+    Program::from_graphs(&Device::Cpu, [&graph], 3)
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn one_line_of_training_equals_its_parts() -> Result<()> {
             let grads = graph.backward(loss)?;
             optimizer.update(&mut graph, &grads)?;
         }
-        let mut program = Program::from_graphs(&Device::Cpu, &[&graph], 0)?;
+        let mut program = Program::from_graphs(&Device::Cpu, [&graph], 0)?;
         for count in 0..3 {
             program.run("step", &if in_one { optimizer.steps(1, 0.1) } else { optimizer.step(count, 0.1) })?;
         }
@@ -180,5 +181,115 @@ fn one_line_of_training_equals_its_parts() -> Result<()> {
     for optimizer in [Optimizer::from(Sgd::plain()), Optimizer::sgd_momentum(0.9), Optimizer::adam()] {
         assert_eq!(step(true, &optimizer)?, step(false, &optimizer)?);
     }
+    Ok(())
+}
+
+/// The loss of a line on `num_rows` points; under the name "step" with its update.
+fn line_step(name: &str, num_rows: usize) -> Result<Graph> {
+    let mut graph = Graph::new(name);
+    let x = graph.input("x", TensorType::f32([num_rows, 1]))?;
+    let y = graph.input("y", TensorType::f32([num_rows, 1]))?;
+    let w = graph.parameter("w", [1, 1], wgrad::nn::Init::Constant(0.5))?;
+    let prediction = graph.linear(x, w, None)?;
+    let loss = graph.mse_loss(prediction, y, Reduction::Mean)?;
+    graph.output("loss", loss)?;
+    if name == "step" {
+        Optimizer::adam().minimize(&mut graph, loss)?;
+    }
+    Ok(graph)
+}
+
+fn points(num_rows: usize) -> Result<TensorDataset> {
+    let x: Vec<f32> = (0..num_rows).map(|i| i as f32 / 4.0 - 1.0).collect();
+    let y = Tensor::f32([num_rows, 1], x.iter().map(|x| 2.0 * x).collect())?;
+    TensorDataset::new([("x", Tensor::f32([num_rows, 1], x)?), ("y", y)])
+}
+
+/// Steps on batches of 3, 3, 3 and 1 in one program give what a program for each batch gives that takes over the
+/// parameters and moments.
+#[test]
+fn a_shorter_last_batch_trains_as_a_program_of_its_own() -> Result<()> {
+    for device in [Device::Cpu, gpu().clone()] {
+        let (data, optimizer) = (points(10)?, Optimizer::adam());
+        let loader = DataLoader::new(data.len(), 3)?.shuffled(5);
+        assert_eq!(loader.batch_sizes(), [3, 1]);
+        let graphs =
+            loader.batch_sizes().into_iter().map(|size| line_step("step", size)).collect::<Result<Vec<_>>>()?;
+        let mut program = Program::from_graphs(&device, &graphs, 0)?;
+        let kinds = [StateKind::Parameter, StateKind::Optimizer];
+        let (mut states, mut step) = (program.state_dict(&kinds)?, 0);
+        for batch in (0..3).flat_map(|epoch| data.batches(&loader, epoch)) {
+            let mut alone = Program::from_graphs(&device, [line_step("step", batch.get("x")?.shape()[0])?], 0)?;
+            alone.load_state_dict(&states, &kinds)?;
+            for program in [&mut program, &mut alone] {
+                program.write_all(batch.iter())?;
+                program.run("step", &optimizer.step(step, 0.1))?;
+            }
+            states = alone.state_dict(&kinds)?;
+            assert_eq!(program.state_dict(&kinds)?, states, "step {step} on {device}");
+            assert_eq!(program.output("step", "loss")?, alone.output("step", "loss")?, "step {step} on {device}");
+            assert_eq!(program.read("x")?, *batch.get("x")?, "what was written last");
+            step += 1;
+        }
+        assert_eq!(step, 12);
+        assert!(program.read("w")?.item()? > 1.0, "it has learned on {device}");
+    }
+    Ok(())
+}
+
+#[test]
+fn inputs_of_a_size_that_no_graph_is_for_are_named() -> Result<()> {
+    let small = points(3)?.all();
+    let mut one = Program::from_graphs(&Device::Cpu, [line_step("loss", 4)?], 0)?;
+    let error = one.write_all(small.iter()).unwrap_err().to_string();
+    assert!(error.starts_with("tensor \"x\": expected f32 (4, 1) (for a batch of 3 beside those of 4, add"), "{error}");
+    assert!(error.contains("Program::from_graphs") && error.contains("dropping_last"), "{error}");
+    // Another shape is another mistake.
+    let error = one.write("x", &Tensor::zeros([4])).unwrap_err().to_string();
+    assert_eq!(error, "tensor \"x\": expected f32 (4, 1), got f32 (4)");
+
+    let mut both = Program::from_graphs(&Device::Cpu, [line_step("loss", 4)?, line_step("loss", 3)?], 0)?;
+    both.write_all(points(4)?.all().iter())?;
+    both.write("x", small.get("x")?)?;
+    let error = both.run_once("loss").unwrap_err().to_string();
+    let want = "loss: expected x (4, 1) and y (4, 1), or x (3, 1) and y (3, 1), got x (3, 1) and y (4, 1), which were \
+                written last";
+    assert_eq!(error, want);
+    both.write("y", small.get("y")?)?;
+    both.run_once("loss")?;
+
+    // Entries of different names may differ in size too; then each has inputs of its own, which have to be written.
+    let mut two = Program::from_graphs(&Device::Cpu, [line_step("step", 4)?, line_step("loss", 3)?], 0)?;
+    two.write_all(points(4)?.all().iter())?;
+    two.run("step", &Optimizer::adam().steps(1, 0.1))?;
+    let error = two.run_once("loss").unwrap_err().to_string();
+    assert!(error.starts_with("loss: expected x (3, 1) and y (3, 1), got x (4, 1) and y (4, 1)"), "{error}");
+    two.write_all(small.iter())?;
+    two.run_once("loss")?;
+    two.run("step", &Optimizer::adam().steps(1, 0.1))?;
+
+    // Graphs of one name and the same inputs are still a mistake, and so is a parameter in two shapes.
+    let twice = Program::from_graphs(&Device::Cpu, [line_step("loss", 4)?, line_step("loss", 4)?], 0);
+    assert!(matches!(twice, Err(Error::NameClash { .. })));
+    let mut wide = Graph::new("wide");
+    let w = wide.parameter("w", [2, 1], wgrad::nn::Init::Zeros)?;
+    wide.output("w", w)?;
+    assert!(matches!(
+        Program::from_graphs(&Device::Cpu, [line_step("loss", 4)?, wide], 0),
+        Err(Error::NameClash { .. })
+    ));
+    Ok(())
+}
+
+#[test]
+fn an_output_before_any_run_is_an_error() -> Result<()> {
+    let mut program = Program::from_graphs(&Device::Cpu, [line_step("loss", 4)?], 0)?;
+    let error = program.output("loss", "loss").unwrap_err().to_string();
+    assert_eq!(error, "tensor \"loss\": expected \"loss\" to have been run, which computes it, got no run yet");
+    assert!(program.output("loss", "los").unwrap_err().to_string().starts_with("no output is called"));
+    program.run("loss", &wgrad::StepTable::new(0))?;
+    program.output("loss", "loss").unwrap_err();
+    program.run_once("loss")?;
+    assert_eq!(program.output("loss", "loss")?.item()?, 0.0);
     Ok(())
 }

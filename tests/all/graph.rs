@@ -483,7 +483,7 @@ fn training_does_not_depend_on_how_steps_are_cut_into_runs() {
 fn nothing_is_made_after_warm_up() {
     // A device of its own: the count is the device's, and other tests compile at the same time.
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let (device, _) = Device::select(&wanted).expect("tests need an adapter");
+    let device = Device::select(&wanted).expect("tests need an adapter");
     let mut graph = Graph::new("g");
     let x = graph.parameter("x", [257, 5], Init::Uniform { bound: 1.0 }).expect("a new name");
     let scale = graph.scalar("scale", DType::F32).expect("a new name");

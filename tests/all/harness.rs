@@ -15,7 +15,7 @@ pub fn gpu() -> &'static Device {
     static GPU: OnceLock<Device> = OnceLock::new();
     GPU.get_or_init(|| {
         let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-        let (device, reason) = Device::select(&wanted).expect("tests need an adapter; run tests/run.sh");
+        let (device, reason) = Device::select_with_reason(&wanted).expect("tests need an adapter; run tests/run.sh");
         eprintln!("testing on {device}: {reason}");
         device
     })

@@ -22,6 +22,7 @@ mod optim;
 mod optim_more;
 mod optim_steps;
 mod pictures;
+mod plan;
 mod properties;
 mod report;
 #[cfg(feature = "sanitize")]

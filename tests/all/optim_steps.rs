@@ -24,7 +24,7 @@ fn line(update: &Update) -> Program {
     let loss = graph.mean_all(squared).unwrap();
     update.minimize(&mut graph, loss).unwrap();
     graph.output("loss", loss).unwrap();
-    Program::from_graphs(&Device::Cpu, &[&graph], 0).unwrap()
+    Program::from_graphs(&Device::Cpu, [&graph], 0).unwrap()
 }
 
 fn alone(optimizer: &Optimizer) -> Update {
@@ -162,7 +162,7 @@ fn a_rule_may_be_made_of_matrix_products() {
         let product = graph.sum_all(product).unwrap();
         let loss = graph.add(product, sum).unwrap();
         update.minimize(&mut graph, loss).unwrap();
-        let mut program = Program::from_graphs(device, &[&graph], 0).unwrap();
+        let mut program = Program::from_graphs(device, [&graph], 0).unwrap();
         // Two batches of one step.
         program.run("train", &update.steps(2, 1.0)).unwrap();
         let after = program.read("w").unwrap().to_f64_vec();
@@ -183,7 +183,7 @@ fn stepped(device: &Device, update: &Update, starts: &[f32], grads: &[f32]) -> V
     let product = graph.mul(w, grad).unwrap();
     let loss = graph.sum_all(product).unwrap();
     update.minimize(&mut graph, loss).unwrap();
-    let mut program = Program::from_graphs(device, &[&graph], 0).unwrap();
+    let mut program = Program::from_graphs(device, [&graph], 0).unwrap();
     program.write("grad", &Tensor::f32(shape, grads.to_vec()).unwrap()).unwrap();
     program.run("train", &update.steps(1, 0.125)).unwrap();
     program.write("grad", &Tensor::f32(shape, vec![1.0; starts.len()]).unwrap()).unwrap();

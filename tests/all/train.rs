@@ -11,7 +11,8 @@ use wgrad::optim::{GradientOptions, Optimizer, UpdateOptions};
 use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 use wgrad::train::{
-    EpochReport, Event, FitOptions, LrFindOptions, Observer, Outcome, Session, SessionOptions, fit, lr_find,
+    EpochReport, Event, FitOptions, LatestBatches, LrFindOptions, Observer, Outcome, Session, SessionOptions, fit,
+    lr_find,
 };
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, Tensor, TensorType};
 
@@ -345,7 +346,7 @@ fn runs_on_the_gpu_are_the_same_however_they_are_cut() {
 #[test]
 fn nothing_is_made_after_the_first_epoch() {
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let (device, _) = Device::select(&wanted).unwrap();
+    let device = Device::select(&wanted).unwrap();
     let (train, test) = images(8 * 4 + 1, 20);
     let mut session = Session::new(&device, &options(&EVERYTHING, &train, &test, 8)).unwrap();
     session.run_epoch(0, &|_| (LR, None), &mut |_| ()).unwrap();
@@ -672,4 +673,53 @@ fn options_that_cannot_be_are_refused() {
     }
     let error = Session::new(&Device::Cpu, &options(&model, &train, &test, 0)).err().unwrap().to_string();
     assert!(error.contains("batch"), "{error}");
+}
+
+/// Asks for the metrics of batches after each submission, and compares them with the epoch's.
+#[derive(Default)]
+struct Following {
+    batches: Vec<(u64, usize)>,
+    epoch: Vec<wgrad::train::metrics::Metrics>,
+    compared: usize,
+    weights: Vec<StateDict>,
+}
+
+impl Observer for Following {
+    fn batches_every(&self) -> Option<std::time::Duration> {
+        Some(std::time::Duration::ZERO)
+    }
+
+    fn batches(&mut self, latest: &LatestBatches, session: &mut Session) -> Result<()> {
+        self.batches.extend((latest.first..latest.first + latest.metrics.len()).map(|batch| (latest.epoch, batch)));
+        self.epoch.extend(&latest.metrics);
+        self.weights.push(session.model()?);
+        Ok(())
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        let num_images: u64 = self.epoch.iter().map(|metrics| metrics.num_images).sum();
+        let loss = self.epoch.iter().map(|metrics| metrics.loss * metrics.num_images as f64).sum::<f64>();
+        // The same sums, each divided and multiplied again.
+        assert!((loss / num_images as f64 - report.train_loss).abs() < 1e-12, "epoch {}", report.epoch);
+        self.epoch.clear();
+        self.compared += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn batches_are_observed_once_each_and_change_nothing() {
+    let (train, test) = images(50, 20);
+    let model = Classifier::new(LeNet5::default(), 10);
+    for device in [&Device::Cpu, gpu()] {
+        let new_session = || Session::new(device, &options(&model, &train, &test, 16)).unwrap();
+        let (mut followed, mut plain) = (new_session(), new_session());
+        let mut following = Following::default();
+        fit(&mut followed, &fit_options(2, LR), &mut following).unwrap();
+        fit(&mut plain, &fit_options(2, LR), &mut ()).unwrap();
+        let all: Vec<(u64, usize)> = [1, 2].into_iter().flat_map(|epoch| (0..4).map(move |b| (epoch, b))).collect();
+        assert_eq!((following.batches, following.compared), (all, 2));
+        assert!(following.weights.windows(2).all(|pair| pair[0] != pair[1]), "each batch changes the weights");
+        assert_eq!(followed.model().unwrap(), plain.model().unwrap());
+    }
 }

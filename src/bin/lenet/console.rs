@@ -101,9 +101,9 @@ impl Console {
             Detail::Full => {
                 if !self.has_header {
                     self.has_header = true;
-                    line(HEADER)?;
+                    line(EpochReport::HEADER)?;
                 }
-                line(row(report))
+                line(report)
             }
         }
     }
@@ -149,22 +149,6 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.finish();
     }
-}
-
-const HEADER: &str = "epoch  train loss  train acc  val loss  val acc        lr   images/s";
-
-fn row(report: &EpochReport) -> String {
-    let EpochReport { epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, images_per_second, is_best } =
-        report;
-    let best = if *is_best { "  best" } else { "" };
-    format!(
-        "{epoch:>5}  {train_loss:>10.4}  {:>9}  {val_loss:>8.4}  {:>7}  {:>8}  {:>9}{best}",
-        percent(*train_accuracy),
-        percent(*val_accuracy),
-        short(*lr),
-        // A rate far below 2^53.
-        HumanCount(images_per_second.round() as u64).to_string(),
-    )
 }
 
 /// A share as people read it.

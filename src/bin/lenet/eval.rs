@@ -38,7 +38,7 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     let path = options.run.clone().or_else(|| options.weights.clone()).unwrap_or_default();
     let model = open(path, options.given.settings())?;
     let config = &model.config;
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     let RunData { test: data, source, .. } = RunData::load(config)?;
     let evaluation = model.evaluate(&device, &data)?;
     let metrics = &evaluation.metrics;

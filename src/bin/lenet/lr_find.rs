@@ -47,7 +47,7 @@ pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     let RangeTestOptions { start_lr, end_lr, steps: num_steps, smoothing, diverges_at, picture, json, .. } = options;
     reject("--lr", options.step.has("lr"), "a run that trains", "lr-find, which has --start-lr and --end-lr")?;
     let config = options.step.config("auto")?;
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     if !json {
         console::line(format!("device    {device}: {reason}"))?;
     }

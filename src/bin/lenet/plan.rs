@@ -13,18 +13,37 @@ use crate::options::PlanOptions;
 
 pub fn run(mut options: PlanOptions) -> Result<ExitCode> {
     let (wgsl, software) = (options.wgsl.take(), options.software);
+    let config = options.step.config("cpu")?;
     // The other plans are these again, with fewer images or another set of them.
-    let plans = setup::plans(&options.step.config("cpu")?)?;
+    let plans = setup::plans(&config)?;
     let plans: Vec<&Plan> = plans.iter().filter(|plan| ["train", "test"].contains(&plan.name())).collect();
+    // No adapter is opened: a plan is made without one.
+    let gpu = if software { GpuTraits::SOFTWARE } else { GpuTraits::GPU };
     if let Some(folder) = wgsl {
-        let written = write_kernels(&folder, &plans, if software { GpuTraits::SOFTWARE } else { GpuTraits::GPU })?;
+        let written = write_kernels(&folder, &plans, gpu)?;
         console::line(format!("{written} kernels written to {}", folder.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let is_cpu = !software && matches!(config.device.as_str(), "cpu" | "cpu-f64");
     for plan in plans {
-        console::line(format!("{plan}\n"))?;
+        match is_cpu {
+            true => console::line(format!("{plan}\n"))?,
+            false => print_for_gpu(plan, gpu)?,
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a plan as a GPU runs it, and what its levels are made of.
+fn print_for_gpu(plan: &Plan, gpu: GpuTraits) -> Result<()> {
+    let counts = plan.counts(gpu)?;
+    console::line(format!("{}\n{counts}\n", plan.for_gpu(gpu)?))?;
+    console::line(format!("{:>5}  {:>10}  {:>10}  {:>10}", "level", "dispatches", "workgroups", "KiB"))?;
+    for (index, level) in counts.levels.iter().enumerate() {
+        let kib = level.bytes as f64 / 1024.0;
+        console::line(format!("{:>5}  {:>10}  {:>10}  {kib:>10.1}", index + 1, level.dispatches, level.workgroups))?;
+    }
+    console::line(format!("{:>5}  {:>10}  {:>10}  {:>10.1}\n", "", "", "", counts.bytes() as f64 / 1024.0))
 }
 
 /// Writes each kernel once: `op.entry_point.wgsl`, with a number where one differs from others in its constants alone.

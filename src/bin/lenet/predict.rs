@@ -72,7 +72,7 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
     let pixels = images.iter().flatten().flat_map(|image| &image.pixels).copied().collect();
     let data = model.unlabelled(pixels)?;
     let class_names = data.class_names();
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     // The model is checked even if no image could be read, so that both mistakes are reported at once.
     let mut predicted = model.predict(&device, &data)?.into_iter();
     if !options.json {

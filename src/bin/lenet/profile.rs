@@ -21,7 +21,7 @@ pub fn run(options: ProfileOptions) -> Result<ExitCode> {
         return estimate::run(options.step, &machine);
     }
     let config = options.step.config("gpu")?;
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;
     let mut times = setup::session(&config, &device, &data)?.profile(REPEATS)?;

@@ -81,7 +81,7 @@ pub fn run(options: SweepOptions) -> Result<ExitCode> {
         Some(folder) => SweepFolder::open(folder)?,
         None => create(&options)?,
     };
-    let (device, reason) = Device::select(&folder.sweep().base.device)?;
+    let (device, reason) = Device::select_with_reason(&folder.sweep().base.device)?;
     let jobs = jobs.or(folder.sweep().config.search.jobs).unwrap_or_else(|| default_jobs(&device));
     let jobs = jobs.min(folder.sweep().trials.len());
     if detail == Detail::Full {

@@ -23,7 +23,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
         _ => Detail::Full,
     };
     let console = Console::new(detail, config.epochs);
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     console.info(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;
     introduce_data(&console, &config, &data)?;
@@ -44,7 +44,7 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
     watcher.console.finish();
     match trained {
         Ok(finished) => {
-            show(detail, finished, &folder, data.test.len())?;
+            show(detail, finished, &folder, &data)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => cut_short(error, &watcher, &folder),
@@ -87,8 +87,8 @@ fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u6
     Ok(())
 }
 
-fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) -> Result<()> {
-    let Finished { outcome, report, .. } = finished;
+fn show(detail: Detail, finished: Finished, run: &Path, data: &RunData) -> Result<()> {
+    let Finished { outcome, report, epochs: reports, .. } = finished;
     if detail == Detail::Json {
         return console::json(&FinalLine { outcome, run: run.to_owned() });
     }
@@ -96,9 +96,13 @@ fn show(detail: Detail, finished: Finished, run: &Path, num_test_images: usize) 
     if detail == Detail::Full {
         console::line(format!("\nstopped   {stopped}"))?;
     }
-    console::line(format!("best      epoch {best_epoch} of {epochs}"))?;
-    let (accuracy, images) = (percent(test_accuracy), count(num_test_images));
-    console::line(format!("test      loss {test_loss:.4}, accuracy {accuracy} on {images} images"))?;
+    let best = reports.iter().find(|report| report.epoch == best_epoch).map_or(String::new(), |best| {
+        format!(", validation loss {:.4}, accuracy {}", best.val_loss, percent(best.val_accuracy))
+    });
+    console::line(format!("best      epoch {best_epoch} of {epochs}{best}"))?;
+    let (accuracy, images) = (percent(test_accuracy), count(data.test.len()));
+    let chosen = if data.validation.is_none() { ", which also chose the epoch" } else { "" };
+    console::line(format!("test      loss {test_loss:.4}, accuracy {accuracy} on {images} images{chosen}"))?;
     console::line(format!("run       {}", run.display()))?;
     if let (Some(page), Detail::Full) = (&report, detail) {
         console::line(format!("report    {}", page.display()))?;

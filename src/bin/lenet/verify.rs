@@ -10,7 +10,7 @@ use crate::options::StepOptions;
 
 pub fn run(options: StepOptions) -> Result<ExitCode> {
     let config = options.config("gpu")?;
-    let (device, reason) = Device::select(&config.device)?;
+    let (device, reason) = Device::select_with_reason(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;
     console::line(format!("data      {} from {}", config.dataset, data.source))?;

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use super::wait::{self, Submission};
 use crate::exec::DeviceInfo;
 use crate::ops::kernel::{GpuTraits, Kernel, MAX_SOFTWARE_LOOP_ITERATIONS};
 use crate::{Error, Result};
 
-/// How long a submission may take before the device counts as lost. Far beyond any legitimate one: they are sized to
-/// tens of milliseconds, and a software adapter's first one compiles shaders for a few seconds.
-const PATIENCE: Duration = Duration::from_secs(300);
-
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
+
+/// Browsers demand `enable subgroups;` of a shader with shuffles, which naga does not accept.
+const SUBGROUPS: wgpu::Features =
+    if cfg!(target_arch = "wasm32") { wgpu::Features::empty() } else { wgpu::Features::SUBGROUP };
 
 /// Invocations that exchange values in `shaders/lib/share_subgroup.wgsl`.
 const SHUFFLE_LANES: u32 = 8;
@@ -70,14 +70,20 @@ pub(crate) fn adapter_infos() -> Vec<DeviceInfo> {
     adapters().iter().map(describe).collect()
 }
 
+/// OpenGL is left out: what it offers is less than WebGPU's least device.
+const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
+    .union(wgpu::Backends::METAL)
+    .union(wgpu::Backends::DX12)
+    .union(wgpu::Backends::BROWSER_WEBGPU);
+
 fn adapters() -> Vec<wgpu::Adapter> {
     let flags = if cfg!(debug_assertions) { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() };
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        backends: BACKENDS,
         flags,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let mut adapters = wait::for_value(instance.enumerate_adapters(wgpu::Backends::all()));
     adapters.retain(|adapter| adapter.get_downlevel_capabilities().is_webgpu_compliant());
     // A stable sort, so adapters of one kind stay in the driver's order.
     adapters.sort_by_key(|adapter| rank(adapter.get_info().device_type));
@@ -103,7 +109,8 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         (wgpu::Features::SHADER_F16, "shader-f16"),
     ];
     DeviceInfo {
-        name: info.name,
+        // A browser may keep the name to itself.
+        name: if info.name.is_empty() { "WebGPU adapter".to_owned() } else { info.name },
         kind: kinds[rank(info.device_type)],
         backend: info.backend.to_string(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -153,7 +160,7 @@ impl GpuDevice {
         if profile == Profile::Full {
             limits.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
             limits.max_buffer_size = offered.max_buffer_size;
-            features = adapter.features() & wgpu::Features::SUBGROUP;
+            features = adapter.features() & SUBGROUPS;
         }
         let is_software = match profile {
             Profile::Full => info.is_software,
@@ -176,7 +183,7 @@ impl GpuDevice {
         };
         let lost = |reason: String| Error::DeviceLost { adapter: info.name.clone(), during: "opening".into(), reason };
         let (device, queue) =
-            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| lost(error.to_string()))?;
+            wait::for_value(adapter.request_device(&descriptor)).map_err(|error| lost(error.to_string()))?;
         let fault = Arc::new(Mutex::new(None));
         let record = |fault: &Arc<Mutex<Option<Fault>>>| {
             let fault = Arc::clone(fault);
@@ -232,9 +239,8 @@ impl GpuDevice {
     }
 
     /// Waits for a submission, and reports whatever went wrong up to then.
-    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex, during: &str) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(PATIENCE) };
-        let polled = self.device.poll(wait);
+    pub(super) fn wait(&self, submission: Submission, during: &str) -> Result<()> {
+        let waited = wait::for_submission(&self.device, submission);
         match self.take_fault() {
             Some(Fault::Refused(message)) => {
                 return Err(Error::Kernel { kernel: during.to_owned(), adapter: self.info.name.clone(), message });
@@ -244,7 +250,12 @@ impl GpuDevice {
             }
             None => {}
         }
-        polled.map(|_| ()).map_err(|error| self.lost(during, error.to_string()))
+        waited.map_err(|reason| self.lost(during, reason))
+    }
+
+    /// Submits what was recorded; [`GpuDevice::wait`] waits for it.
+    pub(super) fn submit(&self, encoder: wgpu::CommandEncoder) -> Submission {
+        wait::submit(&self.queue, encoder)
     }
 
     /// What has gone wrong since this was last asked; a device that is lost stays so.
@@ -267,7 +278,7 @@ impl GpuDevice {
         }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let pipeline = self.make_pipeline(kernel, &label, layout);
-        if let Some(error) = pollster::block_on(scope.pop()) {
+        if let Some(error) = wait::for_value(scope.pop()) {
             let (adapter, message) = (self.info.name.clone(), error.to_string());
             return Err(Error::Kernel { kernel: label, adapter, message });
         }

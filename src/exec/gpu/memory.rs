@@ -1,6 +1,7 @@
 //! Buffers: making, writing and reading them.
 
 use super::device::GpuDevice;
+use super::wait;
 use crate::exec::{StateLayout, StepTable};
 use crate::graph::plan::{Operand, PackMember, Plan, Storage};
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
@@ -61,7 +62,7 @@ impl GpuDevice {
             usage,
             mapped_at_creation: false,
         });
-        if let Some(error) = pollster::block_on(scope.pop()) {
+        if let Some(error) = wait::for_value(scope.pop()) {
             return Err(self.lost(label, format!("{error} (asked for {needed} bytes)")));
         }
         self.count_object();
@@ -280,7 +281,7 @@ impl Memory {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(&region.buffer, region.offset + done, &self.staging, 0, piece);
             encoder.map_buffer_on_submit(&self.staging, wgpu::MapMode::Read, ..piece, |_| ());
-            let submission = gpu.queue.submit([encoder.finish()]);
+            let submission = gpu.submit(encoder);
             gpu.wait(submission, "a read")?;
             let view = self.staging.get_mapped_range(..piece).map_err(|error| gpu.lost("a read", error.to_string()))?;
             bytes.extend_from_slice(&view);

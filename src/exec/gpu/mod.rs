@@ -4,6 +4,7 @@
 mod device;
 mod memory;
 mod program;
+mod wait;
 
 pub use device::{GpuDevice, Kernels};
 pub(crate) use device::{Profile, adapter_infos};

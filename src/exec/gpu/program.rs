@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+
+use web_time::{Duration, Instant};
 
 use super::device::{Access, BindingLayout, GpuDevice};
 use super::memory::{ALIGN_BYTES, Memory, Region, TABLE_ROWS};
+use super::wait::{self, Submission};
 use crate::exec::{Executor, Progress, StateLayout, StepTable};
 use crate::graph::plan::{Operand, Plan, Step};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, MAX_WORKGROUPS};
@@ -78,7 +80,7 @@ impl GpuExecutor {
 
     /// Records and submits `count` steps from `first` on, without the ops whose guard is 0. One pass for each step:
     /// within it wgpu orders dispatches by the buffers they share, and the barriers between steps fall away.
-    fn submit(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> wgpu::SubmissionIndex {
+    fn submit(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> Submission {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let Entry { plan, steps } = &self.entries[entry];
         for number in first..first + count {
@@ -89,7 +91,7 @@ impl GpuExecutor {
                 }
             }
         }
-        self.gpu.queue.submit([encoder.finish()])
+        self.gpu.submit(encoder)
     }
 
     /// Sets the number of steps a submission so that it takes about [`SUBMISSION_TARGET`].
@@ -243,7 +245,7 @@ fn launch(
         layout: &pipeline.bind_group_layout,
         entries: &entries,
     });
-    if let Some(error) = pollster::block_on(scope.pop()) {
+    if let Some(error) = wait::for_value(scope.pop()) {
         return Err(Error::Kernel { kernel: label, adapter: gpu.info().name.clone(), message: error.to_string() });
     }
     gpu.count_object();
@@ -253,7 +255,7 @@ fn launch(
 
 impl Executor for GpuExecutor {
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
-        let mut in_flight: VecDeque<(wgpu::SubmissionIndex, usize)> = VecDeque::new();
+        let mut in_flight: VecDeque<(Submission, usize)> = VecDeque::new();
         let mut last_done = Instant::now();
         let (mut submitted, mut done) = (0, 0);
         let mut wanted = table.num_steps();
@@ -287,7 +289,7 @@ impl Executor for GpuExecutor {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         self.record(&mut pass, entry, &self.entries[entry].steps[step], 0);
         drop(pass);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
+        let submission = self.gpu.submit(encoder);
         self.gpu.wait(submission, &self.entries[entry].plan.steps[step].label())
     }
 

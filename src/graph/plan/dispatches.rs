@@ -14,11 +14,11 @@ impl Step {
 }
 
 impl Plan {
-    /// The dispatches of each step, in order, as they are on a device of this kind.
+    /// The dispatches of each step of the plan that [`Plan::for_gpu`] makes of it, in order.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) where an op has no kernels.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where an op has no kernels; as [`Plan::for_gpu`].
     pub fn dispatches(&self, gpu: GpuTraits) -> Result<Vec<Dispatches>> {
-        self.steps.iter().map(|step| step.dispatches(gpu)).collect()
+        self.for_gpu(gpu)?.steps.iter().map(|step| step.dispatches(gpu)).collect()
     }
 }

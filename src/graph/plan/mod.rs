@@ -1,24 +1,30 @@
 //! From a graph to a plan: which nodes run, in what order, and where every value lives. Values that only matter
 //! within a run share slots by lifetime, so memory is known before the first step and stays flat.
 
+mod counts;
 mod dispatches;
 mod display;
+mod levels;
 mod packs;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod tracker;
 
+pub use counts::{Counts, Level};
 pub(crate) use packs::{Pack, PackMember, packed_elems};
 pub(crate) use slots::Slot;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::fuse::fuse;
 use super::{Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::Result;
-use crate::ops::kernel::Cost;
+use crate::ops::kernel::{Cost, GpuTraits};
 use crate::ops::{Op, Operation};
 use crate::tensor::{DType, Tensor, TensorType};
+use tracker::Tracker;
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,24 +95,50 @@ pub struct Plan {
     pub(crate) updated_by: Option<UpdatedBy>,
     /// Bytes that the values in slots would take without sharing.
     unshared_bytes: usize,
+    target: Target,
+    /// What it was made from, to be planned again for a device.
+    graph: Arc<Graph>,
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// No device: every op as it was built, in the order it was.
+    Unfused,
+    /// Any device.
+    Any,
+    /// A GPU of this kind.
+    Gpu(GpuTraits),
 }
 
 impl Plan {
-    /// Plans everything that the graph's outputs and its updates of states depend on, with ops fused where results
-    /// stay the same; the rest is left out.
+    /// Plans everything that the graph's outputs and its updates of states depend on, with ops fused where that serves
+    /// every device; the rest is left out. [`Program::compile`](crate::Program::compile) plans it again for a GPU.
     ///
     /// # Errors
     /// [`Error::Operand`](crate::Error::Operand) where a value would have to lie in two packs at once.
     pub fn new(graph: &Graph) -> Result<Plan> {
-        Planner::new(&fuse(graph)).plan()
+        Planner::new(&fuse(graph), graph, Target::Any).plan()
     }
 
-    /// [`Plan::new`] without fusing: every op as it was built.
+    /// [`Plan::new`] without fusing: every op as it was built, on every device.
     ///
     /// # Errors
     /// As [`Plan::new`].
     pub fn unfused(graph: &Graph) -> Result<Plan> {
-        Planner::new(graph).plan()
+        Planner::new(graph, graph, Target::Unfused).plan()
+    }
+
+    /// The plan as a GPU of this kind runs it: ops in the order of their levels, and memory shared where that makes no
+    /// dispatch wait. A plan that was made for a GPU before, and one without fusing, stays as it is.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn for_gpu(&self, gpu: GpuTraits) -> Result<Plan> {
+        match self.target {
+            Target::Unfused | Target::Gpu(_) => Ok(self.clone()),
+            Target::Any => Planner::new(&fuse(&self.graph), &self.graph, Target::Gpu(gpu)).plan(),
+        }
     }
 
     /// The name of the graph it was made from.
@@ -144,11 +176,14 @@ struct Planner<'a> {
     pack_values: Vec<Vec<Value>>,
     /// The packs of each node that has any, as indices into the plan's.
     packs_of: HashMap<usize, Vec<usize>>,
+    /// What has been used so far, where memory is shared only if that costs no fence.
+    tracker: Option<Tracker>,
     plan: Plan,
 }
 
 impl<'a> Planner<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    /// A planner of `graph`, which is `source` or a rewritten form of it.
+    fn new(graph: &'a Graph, source: &Graph, target: Target) -> Self {
         let plan = Plan {
             name: graph.name().to_owned(),
             steps: Vec::new(),
@@ -160,14 +195,23 @@ impl<'a> Planner<'a> {
             outputs: BTreeMap::new(),
             updated_by: graph.updated_by.clone(),
             unshared_bytes: 0,
+            target,
+            graph: Arc::new(source.clone()),
+        };
+        let live = live_nodes(graph);
+        let (live, tracker) = match target {
+            Target::Unfused | Target::Any => (live, None),
+            // Software adapters wait for every dispatch anyway, and gain from memory that stays in caches.
+            Target::Gpu(gpu) => (levels::sorted(graph, &live), (!gpu.is_software).then(Tracker::default)),
         };
         Planner {
             graph,
-            live: live_nodes(graph),
+            live,
             last_use: HashMap::new(),
             storage: HashMap::new(),
             pack_values: Vec::new(),
             packs_of: HashMap::new(),
+            tracker,
             plan,
         }
     }
@@ -239,21 +283,20 @@ impl<'a> Planner<'a> {
             let NodeKind::Op(op) = &node.kind else { continue };
             let outputs: Vec<Value> = (0..node.types.len()).map(|output| self.graph.value(index, output)).collect();
             if !op.is_alias() {
+                let inputs: Vec<Operand> = node.inputs.iter().map(|&input| self.operand(input)).collect();
+                let packs = self.packs_of.remove(&index).unwrap_or_default();
+                let may_share = self.may_share(op, &inputs, &packs);
                 for &output in &outputs {
                     if !self.storage.contains_key(&output) {
-                        let slot = self.take_slot(&mut free, self.graph.ty(output));
+                        let slot = self.take_slot(may_share.then_some(&mut free), self.graph.ty(output));
                         self.storage.insert(output, Storage::Slot(slot));
                     }
                 }
                 let guard = node.guard.as_deref().map(|name| self.scalar(name));
-                self.plan.steps.push(Step {
-                    op: op.clone(),
-                    scope: node.scope.clone(),
-                    inputs: node.inputs.iter().map(|&input| self.operand(input)).collect(),
-                    outputs: outputs.iter().map(|&output| self.operand(output)).collect(),
-                    packs: self.packs_of.remove(&index).unwrap_or_default(),
-                    guard,
-                });
+                let (op, scope) = (op.clone(), node.scope.clone());
+                let outputs = outputs.iter().map(|&output| self.operand(output)).collect();
+                self.plan.steps.push(Step { op, scope, inputs, outputs, packs, guard });
+                self.note_uses();
             }
             self.free_slots(&mut free, place, &outputs);
         }

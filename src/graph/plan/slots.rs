@@ -1,8 +1,13 @@
 //! Slots: memory that values share whose lifetimes do not meet.
 
-use super::{Planner, Storage};
+use super::tracker::Uses;
+use super::{Operand, Planner, Storage};
 use crate::graph::Value;
+use crate::ops::Op;
 use crate::tensor::{DType, TensorType};
+
+/// Bytes of slots up to which values get memory of their own where sharing would make a dispatch wait.
+const MAX_UNSHARED_BYTES: usize = 512 << 20;
 
 /// Memory shared by values whose lifetimes do not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +17,27 @@ pub(crate) struct Slot {
 }
 
 impl Planner<'_> {
-    /// A free slot that fits best, else the largest one grown, else a new one.
-    pub(super) fn take_slot(&mut self, free: &mut Vec<usize>, ty: &TensorType) -> usize {
+    /// Whether the outputs of an op may lie where other values were: everywhere but on a GPU whose dispatches overlap,
+    /// and there if the op waits for those before it anyway.
+    pub(super) fn may_share(&self, op: &Op, inputs: &[Operand], packs: &[usize]) -> bool {
+        let Some(tracker) = &self.tracker else { return true };
+        let waits = tracker.is_fenced(&Uses::of_op(&self.plan, op, inputs, &[], packs));
+        waits || self.plan.slot_bytes() > MAX_UNSHARED_BYTES
+    }
+
+    /// Follows what the step placed last reads and writes.
+    pub(super) fn note_uses(&mut self) {
+        if let Some(tracker) = &mut self.tracker
+            && let Some(step) = self.plan.steps.last()
+        {
+            tracker.apply(&Uses::of_op(&self.plan, &step.op, &step.inputs, &step.outputs, &step.packs));
+        }
+    }
+
+    /// Of the slots that may be shared the free one that fits best, else the largest one grown; else a new one.
+    pub(super) fn take_slot(&mut self, free: Option<&mut Vec<usize>>, ty: &TensorType) -> usize {
+        let mut none = Vec::new();
+        let free = free.unwrap_or(&mut none);
         let num_elems = ty.shape.num_elems();
         self.plan.unshared_bytes += ty.size_bytes();
         let slots = &self.plan.slots;

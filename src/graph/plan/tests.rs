@@ -118,6 +118,10 @@ fn slots_are_shared_only_between_values_that_never_live_together() {
         let want: BTreeMap<String, u64> =
             graph.outputs.iter().map(|(name, value)| (name.clone(), formulas[value])).collect();
         assert_eq!(run(&plan), want, "seed {seed}:\n{plan}");
+        for gpu in [GpuTraits::GPU, GpuTraits::SOFTWARE] {
+            let plan = plan.for_gpu(gpu).expect("the graph is sound");
+            assert_eq!(run(&plan), want, "seed {seed}, {gpu:?}:\n{plan}");
+        }
         num_shared += usize::from(plan.slot_bytes() < plan.unshared_bytes);
     }
     assert!(num_shared > 250, "slots are shared in {num_shared} of 500 graphs only");

@@ -19,7 +19,7 @@ pub use vgg::Vgg;
 
 use super::{Mode, Model, Summary};
 use crate::registry::registry;
-use crate::{Error, Graph, Result, Value};
+use crate::{Error, Graph, Result, Value, files};
 
 /// A network with its settings, for any shape of images and number of classes that it fits.
 pub trait Architecture {
@@ -70,7 +70,7 @@ impl Network {
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] naming the file and the layer that is wrong.
     pub fn from_file(path: &Path) -> Result<Network> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = files::read_to_string(path).map_err(Error::io("read", path))?;
         let layers: Layers = toml::from_str(&text)
             .map_err(|error| Error::data(path, "a list of layers", error.to_string().trim_end().to_owned()))?;
         layers.validate().map_err(|error| match error {

@@ -5,7 +5,6 @@ mod metadata;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -152,16 +151,15 @@ const EXPECTED: &str = "a whole safetensors file";
 /// The bytes of a file that begins as safetensors files do, which is checked first, so that a disk image given by
 /// mistake is not read into memory.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let (mut bytes, _) = read_start(path, &mut file)?;
+    let (mut file, num_bytes) = files::open(path).map_err(Error::io("read", path))?;
+    let (mut bytes, _) = read_start(path, &mut file, num_bytes)?;
     file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     Ok(bytes)
 }
 
 /// The first eight bytes, and the length of the header that they give.
-fn read_start(path: &Path, file: &mut File) -> Result<(Vec<u8>, u64)> {
+fn read_start(path: &Path, file: &mut impl Read, len: u64) -> Result<(Vec<u8>, u64)> {
     let failed = |error| Error::io("read", path)(error);
-    let len = file.metadata().map_err(failed)?.len();
     let mut bytes = vec![0; 8];
     let header = match file.read_exact(&mut bytes) {
         Ok(()) => bytes.iter().rev().fold(0u64, |length, &byte| length << 8 | u64::from(byte)),

@@ -2,6 +2,7 @@
 
 use pulp::Simd;
 
+#[cfg(target_arch = "x86_64")]
 use crate::ops::cpu::unroll::unroll;
 
 /// Rows and columns of a tile.
@@ -9,6 +10,7 @@ pub(crate) const TILE: usize = 16;
 
 /// The transpose of a tile.
 #[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
 pub(crate) fn transpose_tile<S: Simd>(simd: S, tile: &mut [[f32; TILE]; TILE]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {

@@ -217,6 +217,12 @@ impl Operation for Gather {
         2 * outputs[0].shape.num_elems() as u64
     }
 
+    fn bytes(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
+        // Of the data set only the batch: a byte for each pixel, a position and a label for each image.
+        let [batch, labels] = [&outputs[0], &outputs[1]].map(|ty| ty.size_bytes() as u64);
+        batch + batch / 4 + 3 * labels
+    }
+
     fn ulps(&self) -> f64 {
         // value · scale + shift with rounded constants, where the two nearly cancel for values near the mean.
         8.0

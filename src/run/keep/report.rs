@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::Ended;
-use crate::Result;
 use crate::report::tensorboard::EventWriter;
 use crate::report::{ReportInput, write_report};
 use crate::train::predict::{Predictor, PredictorOptions};
 use crate::train::{DiagnosticsReport, EpochReport};
+use crate::{Result, files};
 
 /// Test images that the activations and gradients in a report are of, at most.
 const INSPECTED: usize = 256;
@@ -25,7 +25,7 @@ impl Events {
     /// Events below a run's folder, continued after so many epochs.
     pub fn follow(folder: &Path, epochs: u64) -> Result<Events> {
         let path = folder.join("tensorboard");
-        let writer = if epochs == 0 && !path.exists() {
+        let writer = if epochs == 0 && !files::exists(&path) {
             EventWriter::create(&path)?
         } else {
             EventWriter::resume(&path, epochs + 1)?

@@ -14,7 +14,7 @@ use crate::nn::Network;
 use crate::optim::Optimizer;
 use crate::registry::{Setting, Takes};
 use crate::schedule::Schedule;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 pub use sections::{Choice, DATA, NETWORK, RUN, SCHEDULE, SECTIONS, STOPPING, Section, TRAINING, TRANSFORMS};
 
@@ -212,7 +212,7 @@ fn absolute(name: &str, value: Value) -> Result<Value> {
         SECTIONS.iter().flat_map(|section| section.settings).any(|s| s.name == name && s.takes == Takes::Path);
     match value {
         Value::String(path) if is_path => {
-            let path: PathBuf = std::path::absolute(&path).map_err(Error::io("find", Path::new(&path)))?;
+            let path: PathBuf = files::absolute(Path::new(&path)).map_err(Error::io("find", Path::new(&path)))?;
             Ok(Value::String(path.display().to_string()))
         }
         other => Ok(other),

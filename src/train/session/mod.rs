@@ -11,7 +11,8 @@ mod part;
 mod tests;
 
 use std::ops::{ControlFlow, Range};
-use std::time::{Duration, Instant};
+
+use web_time::{Duration, Instant};
 
 use super::Evaluation;
 use super::diagnostics::{DiagnosticEntries, DiagnosticsOptions, DiagnosticsReport};
@@ -527,6 +528,17 @@ impl Session {
     pub fn step_losses(&mut self) -> Result<Vec<f64>> {
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(rows.chunks_exact(COLUMNS).take(self.train.num_rows()).map(|row| row[0] / row[3]).collect())
+    }
+
+    /// Training metrics of some batches of the epoch, counted within it; each must have run.
+    pub(super) fn batch_metrics(&mut self, batches: Range<usize>) -> Result<Vec<Metrics>> {
+        let rows = self.program.read(TABLE)?.to_f64_vec();
+        Ok(rows.chunks_exact(COLUMNS).skip(batches.start).take(batches.len()).map(Metrics::from_rows).collect())
+    }
+
+    /// The optimizer's step, counted over all epochs from 0, that a batch of an epoch belongs to.
+    pub(super) fn step_of(&self, epoch: u64, batch: usize) -> u64 {
+        epoch * self.steps_per_epoch() as u64 + (batch / self.update.accumulate()) as u64
     }
 
     /// Whether [`Session::diagnose`] can be asked.

@@ -11,7 +11,7 @@ use crate::train::{DiagnosticKind, FitOptions, fit};
 
 fn devices() -> Vec<Device> {
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-    let (gpu, _) = Device::select(&wanted).expect("tests need an adapter; run tests/run.sh");
+    let gpu = Device::select(&wanted).expect("tests need an adapter; run tests/run.sh");
     vec![Device::Cpu, gpu]
 }
 

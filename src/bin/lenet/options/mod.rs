@@ -99,8 +99,8 @@ pub struct PlanOptions {
     /// Also write the WGSL of each kernel to this folder, as a GPU compiles it
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub wgsl: Option<PathBuf>,
-    /// Write the kernels that a software adapter gets
-    #[arg(long, requires = "wgsl", help_heading = "Output")]
+    /// Plan for a software adapter, and write the kernels that it gets
+    #[arg(long, help_heading = "Output")]
     pub software: bool,
     #[command(flatten)]
     pub step: StepOptions,

@@ -2,10 +2,67 @@
 //! the new contents, whatever happens in between. What is no file (standard output, a pipe, a device) is written
 //! to as it is.
 
+use std::fs::TryLockError;
+pub(crate) use std::fs::{File, create_dir, create_dir_all, read, read_to_string};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
+
+/// A lock that is held until it is dropped, however the process ends.
+pub(crate) type Lock = File;
+
+/// A file to append to.
+#[cfg(feature = "report")]
+pub(crate) type Appended = File;
+
+pub(crate) fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+pub(crate) fn is_file(path: &Path) -> bool {
+    path.is_file()
+}
+
+pub(crate) fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
+pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+pub(crate) fn canonical(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
+/// A file to read, and its length in bytes.
+pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let num_bytes = file.metadata()?.len();
+    Ok((file, num_bytes))
+}
+
+/// What is in a folder, itself and not below it.
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Makes a file to append to, where there is none.
+#[cfg(feature = "report")]
+pub(crate) fn append_to_new(path: &Path) -> io::Result<Appended> {
+    File::create_new(path)
+}
+
+/// Locks a file, which is made where it is missing; `None` where another process has it.
+pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
+    let file = File::create(path)?;
+    match file.try_lock() {
+        // Not every file system has locks; nothing else depends on them.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+    }
+}
 
 /// Writes `bytes` to `path`, replacing what is there: through symbolic links it is their target that is replaced. A new
 /// file gets the permissions that the process gives new files (its umask), one that is there keeps its own.

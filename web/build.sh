@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Builds the page into web/site/: static files that any web server can serve. Needs a Rust toolchain; installs what else
+# it takes: the wasm target through rustup or, where that cannot fetch it, Debian's packages of the compiler and of the
+# standard library's source.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+readonly target=wasm32-unknown-unknown
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+has_rustup_target() {
+    command -v rustup >/dev/null || return 1
+    rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target"
+}
+
+# The compiler of Debian and the source of its standard library, which is then compiled for the target as well.
+use_debian() {
+    command -v apt-get >/dev/null || return 1
+    if [ ! -e /usr/lib/rustlib/src/rust/library/std ] && [ ! -e /usr/src/rustc-*/library/std ]; then
+        as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends \
+            rustc-web cargo-web rust-web-src || return 1
+    fi
+    local sysroot linker
+    sysroot="$(rustc --print sysroot)"
+    linker="$(find "$sysroot" -name rust-lld -type f 2>/dev/null | head -n1)"
+    linker="${linker:-$(command -v lld || true)}"
+    [ -n "$linker" ] || return 1
+    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
+    export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$linker"
+    cargo=(/usr/bin/cargo)
+    std=(-Zbuild-std=std,panic_abort)
+}
+
+cargo=(cargo)
+std=()
+if ! has_rustup_target && ! use_debian; then
+    echo "web/build.sh: no compiler for $target: rustup cannot fetch the target, and there are no Debian packages." >&2
+    exit 1
+fi
+
+# Both lines of a build: the module, and the tool that writes its JavaScript, which is built for this machine.
+(unset RUSTC RUSTC_BOOTSTRAP && cargo build --quiet --release --locked --manifest-path bindgen/Cargo.toml)
+"${cargo[@]}" build --release --locked "${std[@]}" --target "$target"
+
+rm -rf site
+mkdir -p site/data
+"$CARGO_TARGET_DIR/release/wgrad-web-bindgen" "$CARGO_TARGET_DIR/$target/release/wgrad_web.wasm" site
+cp page/* site/
+cp ../data/fashion-mnist/*.gz ../data/fashion-mnist/LICENSE site/data/
+echo "web/site: $(du -sk --exclude=data site | cut -f1) kB, and $(du -sk site/data | cut -f1) kB of images."

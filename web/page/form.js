@@ -1,0 +1,236 @@
+// The form of a run's settings, built from the program's own list: names, descriptions, defaults and words are its.
+
+import { text, number } from "./strings.js";
+
+/// Settings that the page has fields of its own for.
+const OWN = new Set(["data", "init", "device", "name"]);
+/// Sections that are open at first.
+const OPEN = new Set(["Data", "Network", "Training"]);
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/// A setting's last name, as words.
+function title(name) {
+  const last = name.split(".").pop().replaceAll("_", " ");
+  return last[0].toUpperCase() + last.slice(1);
+}
+
+export class Form {
+  /// Every field: { setting, input, wrap, shown } by the setting's name.
+  #fields = new Map();
+  #sections;
+  #data;
+
+  constructor(root, sections, onChange) {
+    this.#sections = sections;
+    this.root = root;
+    this.onChange = onChange;
+    this.files = null;
+    this.#build();
+  }
+
+  #build() {
+    for (const section of this.#sections) {
+      const body = element("div");
+      if (section.heading === "Data") body.append(this.#dataField());
+      for (const choice of section.choices) body.append(...this.#choice(choice));
+      if (section.heading === "Network") body.append(this.#networkField());
+      const common = section.settings.filter(({ name }) => !OWN.has(name));
+      body.append(...common.map((setting) => this.#field(setting)));
+      if (section.heading === "Run") body.append(this.#deviceField());
+      const details = element("details", { open: OPEN.has(section.heading) && matchMedia("(min-width: 901px)").matches });
+      details.append(element("summary", { textContent: section.heading }), body);
+      this.root.append(details);
+    }
+    this.root.addEventListener("change", () => this.#changed());
+    this.#changed(true);
+  }
+
+  #wrap(id, label, help, input) {
+    const labelled = element("label", { htmlFor: id, textContent: label });
+    const described = element("p", { className: "help", id: `${id}-help`, textContent: help });
+    input.setAttribute("aria-describedby", described.id);
+    return element("div", { className: "field" }, labelled, input, described);
+  }
+
+  #field(setting) {
+    const { name, takes, words, help } = setting;
+    const id = `set-${name.replaceAll(".", "-")}`;
+    let input;
+    let wrap;
+    if (takes === "switch") {
+      input = element("input", { type: "checkbox", id, checked: setting.default === "true" });
+      const label = element("label", {}, input, element("span", { textContent: title(name) }));
+      wrap = element("div", { className: "field switch" }, label, element("p", { className: "help", id: `${id}-help`, textContent: help }));
+      input.setAttribute("aria-describedby", `${id}-help`);
+    } else if (takes === "word") {
+      input = element("select", { id });
+      // One that has no default may be left open.
+      const open = setting.default ? [] : [""];
+      input.append(...[...open, ...words].map((word) => element("option", { value: word, textContent: word || "–" })));
+      input.value = setting.default;
+      wrap = this.#wrap(id, title(name), help, input);
+    } else {
+      input = element("input", { id, type: "text", value: setting.default, inputMode: takes === "number" || takes === "numbers" ? "decimal" : takes === "text" ? "text" : "numeric", spellcheck: false });
+      wrap = this.#wrap(id, title(name), help, input);
+    }
+    this.#fields.set(name, { setting, input, wrap });
+    return wrap;
+  }
+
+  #choice(choice) {
+    const id = `set-${choice.name}`;
+    const input = element("select", { id });
+    for (const entry of choice.entries) {
+      // A list of layers has a field of its own.
+      if (entry.name !== "layers") input.append(element("option", { value: entry.name, textContent: entry.name }));
+    }
+    input.value = choice.default;
+    const wrap = this.#wrap(id, title(choice.name), choice.help, input);
+    const inner = element("div", { className: "inner" });
+    this.#fields.set(choice.name, { setting: { ...choice, takes: "choice" }, input, wrap, choice, inner });
+    const show = () => {
+      const chosen = choice.entries.find(({ name }) => name === input.value) ?? choice.entries[0];
+      wrap.querySelector(".help").textContent = `${choice.help}: ${chosen.about}`;
+      for (const name of [...this.#fields.keys()].filter((name) => name.startsWith(`${choice.name}.`))) this.#fields.delete(name);
+      inner.replaceChildren(...[...chosen.settings, ...choice.common].map((setting) => this.#field(setting)));
+      const rate = this.#fields.get("lr")?.input;
+      if (rate && choice.name === "optimizer") rate.placeholder = String(chosen.lr);
+    };
+    input.addEventListener("change", show);
+    show();
+    // Fields of later sections are not there yet.
+    if (choice.name === "optimizer") queueMicrotask(show);
+    return [wrap, inner];
+  }
+
+  #dataField() {
+    const select = element("select", { id: "images" });
+    select.append(element("option", { value: "bundled", textContent: text("imagesBundled") }), element("option", { value: "own", textContent: text("imagesOwn") }));
+    const files = element("input", { type: "file", multiple: true, id: "data-files" });
+    const folder = element("input", { type: "file", webkitdirectory: true, id: "data-folder" });
+    const taken = element("p", { className: "help", role: "status" });
+    const drop = element("div", { className: "drop", id: "drop-data" },
+      element("strong", { textContent: text("dropTitle") }),
+      element("label", { className: "check" }, `${text("chooseFiles")} `, files),
+      element("label", { className: "check" }, `${text("chooseFolder")} `, folder));
+    const own = element("div", { className: "field", hidden: true }, drop, element("p", { className: "help", textContent: text("dropHelp") }), taken);
+    const take = (list) => {
+      this.files = list;
+      const bytes = list.reduce((sum, { file }) => sum + file.size, 0);
+      taken.textContent = text("filesTaken", number(list.length), `${number(bytes / 1e6, 1)} MB`);
+      this.#changed();
+    };
+    const chosen = ({ target }) => take([...target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
+    files.addEventListener("change", chosen);
+    folder.addEventListener("change", chosen);
+    drop.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+    drop.addEventListener("drop", async (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      take(await dropped(event.dataTransfer));
+    });
+    select.addEventListener("change", () => {
+      own.hidden = select.value !== "own";
+    });
+    this.#data = select;
+    return element("div", {}, this.#wrapPlain("images", text("images"), select), own);
+  }
+
+  #networkField() {
+    this.layers = element("textarea", { id: "layers-file", placeholder: text("networkFilePlaceholder"), spellcheck: false });
+    return element("details", { className: "field" }, element("summary", { textContent: text("networkFile") }), this.layers);
+  }
+
+  #deviceField() {
+    this.device = element("select", { id: "compute-on" });
+    this.device.append(...["auto", "gpu", "cpu"].map((value) => element("option", { value, textContent: text(value) })));
+    return this.#wrapPlain("compute-on", text("computeOn"), this.device);
+  }
+
+  #wrapPlain(id, label, input) {
+    return element("div", { className: "field" }, element("label", { htmlFor: id, textContent: label }), input);
+  }
+
+  /// Whether the images are files of the reader's.
+  get usesOwnImages() {
+    return this.#data.value === "own";
+  }
+
+  #changed(isFirst = false) {
+    const bundled = !this.usesOwnImages;
+    const dataset = this.#fields.get("dataset");
+    for (const part of [dataset.wrap, dataset.inner]) part.hidden = bundled;
+    if (bundled) dataset.input.value = "fashion-mnist";
+    if (!isFirst) this.onChange();
+  }
+
+  /// Names and texts of what differs from the defaults.
+  given() {
+    const given = [];
+    for (const [name, { setting, input }] of this.#fields) {
+      const value = setting.takes === "switch" ? String(input.checked) : input.value.trim();
+      if (value !== setting.default && !(value === "" && setting.takes !== "text")) given.push([name, value]);
+    }
+    if (this.layers.value.trim()) {
+      // A file of layers takes the place of the choice and its settings.
+      return [...given.filter(([name]) => name.split(".")[0] !== "network"), ["network", "/network.toml"]];
+    }
+    return given;
+  }
+
+  /// Sets a field, as a test or a saved run has it.
+  set(name, value) {
+    const { input } = this.#fields.get(name) ?? {};
+    if (!input) return;
+    if (input.type === "checkbox") input.checked = value === true || value === "true";
+    else input.value = value;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  /// Marks the field of the setting that an error names, and shows it.
+  mark(failure) {
+    for (const { wrap } of this.#fields.values()) {
+      wrap.classList.remove("wrong");
+      wrap.querySelector(".error")?.remove();
+    }
+    const field = failure?.setting && (this.#fields.get(failure.setting) ?? [...this.#fields].find(([name]) => name.split(".").pop() === failure.setting)?.[1]);
+    if (!field) return false;
+    field.wrap.classList.add("wrong");
+    field.wrap.append(element("p", { className: "error", textContent: failure.message }));
+    field.wrap.closest("details").open = true;
+    return true;
+  }
+
+  set disabled(value) {
+    this.root.disabled = value;
+  }
+}
+
+/// Files of a drop, with their paths below what was dropped.
+async function dropped(transfer) {
+  const files = [];
+  const walk = async (entry, path) => {
+    if (entry.isFile) {
+      files.push({ path: path + entry.name, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!entries.length) return;
+      for (const inner of entries) await walk(inner, `${path}${entry.name}/`);
+    }
+  };
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  for (const entry of entries) await walk(entry, "");
+  return files.length ? files : [...transfer.files].map((file) => ({ path: file.name, file }));
+}

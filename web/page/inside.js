@@ -1,0 +1,82 @@
+// Looking inside: plan, kernels, profile, verification.
+
+import { number, percent, text } from "./strings.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class Inside {
+  #page;
+  #shown = null;
+
+  constructor(page) {
+    this.#page = page;
+    $("verify").onclick = () => this.#work("verify", $("verify-result"), (result) => this.#verified(result));
+    $("profile").onclick = () => this.#work("profile", $("profile-result"), (rows) => this.#profiled(rows));
+    $("kernel").onchange = () => this.#showKernel();
+    $("verify-copy").onclick = async () => {
+      await navigator.clipboard.writeText($("verify-text").textContent);
+      $("verify-copy").textContent = text("copied");
+      setTimeout(() => ($("verify-copy").textContent = text("copy")), 2000);
+    };
+  }
+
+  forget() {
+    this.#shown = null;
+    if (!$("inside").hidden) this.open();
+  }
+
+  /// Shows plan and kernels of the settings as they are.
+  async open() {
+    const given = this.#page.given();
+    if (this.#shown === given) return;
+    this.#shown = given;
+    try {
+      if (this.#page.form.usesOwnImages) await this.#page.loadImages();
+      await this.#page.putNetwork();
+      $("plan").textContent = await this.#page.helper.call("plan", given);
+      // The trainer knows the device; while it trains, kernels are shown as a GPU has them.
+      const client = this.#page.state === "idle" ? this.#page.trainer : this.#page.helper;
+      this.kernels = await client.call("kernels", given);
+      $("kernel").replaceChildren(...this.kernels.map(({ label }, index) => new Option(label, index)));
+      this.#showKernel();
+    } catch (failure) {
+      $("plan").textContent = failure.message;
+    }
+  }
+
+  #showKernel() {
+    $("wgsl").textContent = this.kernels?.[$("kernel").value]?.wgsl ?? "";
+  }
+
+  async #work(call, place, show) {
+    if (this.#page.state !== "idle") {
+      place.textContent = text("busy");
+      return;
+    }
+    place.textContent = text("working");
+    try {
+      await this.#page.loadImages();
+      show(await this.#page.trainer.call(call, this.#page.given()));
+    } catch (failure) {
+      place.textContent = failure.message;
+    }
+  }
+
+  #verified({ agrees, ops, worst, text: report }) {
+    $("verify-result").textContent = agrees ? text("verifyRight", number(ops.length), percent(worst)) : text("verifyWrong");
+    $("verify-report").hidden = false;
+    $("verify-text").textContent = report;
+  }
+
+  #profiled(rows) {
+    const total = rows.reduce((sum, { us }) => sum + us, 0);
+    $("profile-result").textContent = `${number(total / 1000, 2)} ms`;
+    $("profile-table").hidden = false;
+    const cells = ({ label, us, flops }) => [label, number(us, 1), percent(us / total), number(flops / us / 1000, 1)];
+    $("profile-table").tBodies[0].replaceChildren(...rows.map((row) => {
+      const line = document.createElement("tr");
+      line.append(...cells(row).map((cell) => Object.assign(document.createElement("td"), { textContent: cell })));
+      return line;
+    }));
+  }
+}

@@ -1,0 +1,113 @@
+// Taking a run along, and bringing one: the files of its folder.
+
+import { text } from "./strings.js";
+import { zip } from "./zip.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class Take {
+  #page;
+  #brought = null;
+
+  constructor(page) {
+    this.#page = page;
+    $("run-files").onchange = ({ target }) => this.#bring([...target.files]);
+    const area = $("drop-run");
+    area.ondragover = (event) => {
+      event.preventDefault();
+      area.classList.add("over");
+    };
+    area.ondragleave = () => area.classList.remove("over");
+    area.ondrop = (event) => {
+      event.preventDefault();
+      area.classList.remove("over");
+      this.#bring([...event.dataTransfer.files]);
+    };
+    $("run-resume").onclick = () => this.#resume();
+  }
+
+  /// Shows what of the run can be downloaded.
+  update() {
+    const { files } = this.#page;
+    const offers = [
+      ["model.safetensors", "fileModel", () => files["model.safetensors"]],
+      ["config.toml", "fileConfig", () => files["config.toml"]],
+      ["metrics.csv", "fileMetrics", () => this.#metrics()],
+      ["model.onnx", "fileOnnx", () => this.#onnx()],
+      ["report.html", "fileReport", () => files["report.html"]],
+      ["run.zip", "fileZip", () => zip(files, "run")],
+    ];
+    const needs = { "metrics.csv": "metrics.jsonl", "model.onnx": "model.safetensors", "run.zip": "checkpoint" };
+    const there = offers.filter(([name]) => files[needs[name] ?? name]);
+    $("take-none").hidden = there.length > 0;
+    $("downloads").replaceChildren(...there.map(([name, about, bytes]) => this.#offer(name, about, bytes)));
+  }
+
+  #offer(name, about, bytes) {
+    const line = document.createElement("li");
+    const described = document.createElement("div");
+    described.append(Object.assign(document.createElement("code"), { textContent: name }), Object.assign(document.createElement("p"), { className: "help", textContent: text(about) }));
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text("download") });
+    button.setAttribute("aria-label", `${text("download")} ${name}`);
+    button.dataset.file = name;
+    button.onclick = async () => save(name, await bytes());
+    line.append(described, button);
+    return line;
+  }
+
+  async #metrics() {
+    const { helper, files } = this.#page;
+    for (const name of ["config.toml", "metrics.jsonl"]) await helper.call("put_file", `/taken/${name}`, files[name]);
+    return helper.call("metrics_csv", "/taken");
+  }
+
+  async #onnx() {
+    const { helper, files } = this.#page;
+    await helper.call("put_file", "/taken/model.safetensors", files["model.safetensors"]);
+    await helper.call("export_onnx", "/taken/model.safetensors", "/taken/model.onnx");
+    return helper.call("get_file", "/taken/model.onnx");
+  }
+
+  /// Reads the files of a run folder, and says what it is.
+  async #bring(list) {
+    this.#page.show(null, $("run-error"));
+    $("run-go").hidden = true;
+    $("run-read").textContent = "";
+    try {
+      const files = {};
+      for (const file of list) files[file.name] = new Uint8Array(await file.arrayBuffer());
+      const { helper } = this.#page;
+      await helper.call("remove_file", "/brought");
+      for (const [name, bytes] of Object.entries(files)) await helper.call("put_file", `/brought/${name}`, bytes);
+      const { done, epochs, settings } = await helper.call("saved_run", "/brought");
+      const network = settings.find(([name]) => name === "network.kind")?.[1] ?? "";
+      $("run-read").textContent = text("runRead", done, epochs, network);
+      $("run-epochs").value = epochs;
+      $("run-go").hidden = false;
+      this.#brought = files;
+    } catch (failure) {
+      this.#page.show(failure, $("run-error"));
+    }
+  }
+
+  async #resume() {
+    if (this.#page.state !== "idle") {
+      this.#page.show({ message: text("busy") }, $("run-error"));
+      return;
+    }
+    $("tab-train").click();
+    try {
+      await this.#page.resume(this.#brought, Number($("run-epochs").value));
+    } catch (failure) {
+      this.#page.show(failure);
+    }
+  }
+}
+
+function save(name, bytes) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(bytes instanceof Blob ? bytes : new Blob([bytes]));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
