@@ -1,4 +1,7 @@
 //! What an op says about the GPU, as plain data: which kernel, which buffers, which grid. Only `exec/gpu` knows wgpu.
+//!
+//! **Unstable**: public for tools that inspect kernels, such as `lenet plan --wgsl`; it may change in any release. A
+//! kernel of your own is a [`CustomOp`](super::CustomOp).
 
 use std::borrow::Cow;
 
