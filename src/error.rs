@@ -167,6 +167,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Another of the processes that work together has failed.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// The process, counted from 0.
+        rank: usize,
+        /// What it met.
+        message: String,
+    },
+
     /// Training produced a loss, a gradient or a weight that is infinite or not a number.
     #[error(
         "the {what} is not finite in epoch {epoch}, step {step}{}; lower the learning rate (it was {lr:?}), or check the input data",

@@ -29,12 +29,14 @@
 //! | `fetch` | [`data::fetch`]: downloads of data sets | ureq, rustls, sha2, tar |
 //! | `onnx` | [`nn::onnx`] and [`run::SavedModel::export_onnx`] | prost |
 //! | `sanitize` | [`sanitize`]: an interpreter of WGSL that finds races, and estimates of a kernel's speed | naga, which wgpu has too |
+//! | `mpi` | [`dist`]: ranks that `mpirun` started | mpi, and an installed MPI |
 //! | `web` | with no others, for a page of a browser: `report` and `onnx` | |
 //! | `cli` | with the first three, the program `lenet`; the examples | clap, indicatif, signal-hook |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod data;
+pub mod dist;
 pub mod exec;
 pub mod graph;
 pub mod nn;

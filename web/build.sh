@@ -39,7 +39,7 @@ cargo=(cargo)
 std=()
 if ! has_rustup_target && ! use_debian; then
     echo "web/build.sh: no compiler for $target: rustup cannot fetch the target, and there are no Debian packages." >&2
-    exit 1
+    exit 3
 fi
 
 # Both lines of a build: the module, and the tool that writes its JavaScript, which is built for this machine.

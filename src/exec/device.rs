@@ -89,7 +89,7 @@ impl Device {
             }
             None if wanted == "auto" && infos.is_empty() => Ok((Device::Cpu, "no GPU adapter found".to_owned())),
             None if wanted == "auto" => {
-                let reason = format!("no real GPU here; the software adapter {} is slower", infos[0].name);
+                let reason = format!("no real GPU here; {} is a software adapter, which is slower", infos[0].name);
                 Ok((Device::Cpu, reason))
             }
             None => {
@@ -165,7 +165,10 @@ fn cpu_info() -> DeviceInfo {
         name: "cpu".to_owned(),
         kind: "CPU",
         backend: "wgrad's own kernels".to_owned(),
-        driver: format!("{} threads, {}", Threads::current().num_threads(), isa::name()),
+        driver: match Threads::current().num_threads() {
+            1 => format!("1 thread, {}", isa::name()),
+            more => format!("{more} threads, {}", isa::name()),
+        },
         limits: Vec::new(),
         features: Vec::new(),
         is_software: false,

@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 mod device;
 mod entries;
 mod evaluate;
+pub(crate) mod exchange;
 pub(crate) mod gpu;
 pub mod gradcheck;
 mod model;
@@ -56,6 +57,10 @@ pub(crate) trait Executor: Send {
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
     /// Reads a state.
     fn read_state(&mut self, state: usize) -> Result<Tensor>;
+    /// Appends the elements of these states, as the device computes with them.
+    fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()>;
+    /// Overwrites these states by what [`Executor::read_bytes`] gave.
+    fn write_bytes(&mut self, states: &[usize], bytes: &[u8]) -> Result<()>;
     /// Copies the given states to a backup on the device.
     fn keep(&mut self, states: &[usize]) -> Result<()>;
     /// Restores the last backup on the device.

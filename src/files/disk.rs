@@ -48,6 +48,12 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// What tells the files of this process from those of others.
+#[cfg(feature = "report")]
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
 /// Makes a file to append to, where there is none.
 #[cfg(feature = "report")]
 pub(crate) fn append_to_new(path: &Path) -> io::Result<Appended> {

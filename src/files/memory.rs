@@ -141,6 +141,12 @@ pub(crate) fn lock(_path: &Path) -> io::Result<Option<Lock>> {
     Ok(Some(Lock))
 }
 
+/// There is one process.
+#[cfg(all(feature = "report", target_arch = "wasm32"))]
+pub(crate) fn process_id() -> u32 {
+    1
+}
+
 /// A file that grows.
 #[cfg(feature = "report")]
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use memory as system;
 #[cfg(feature = "fetch")]
 pub(crate) use system::sync_folder;
 #[cfg(feature = "report")]
-pub(crate) use system::{Appended, append_to_new};
+pub(crate) use system::{Appended, append_to_new, process_id};
 pub(crate) use system::{
     Lock, absolute, canonical, create_dir, create_dir_all, exists, is_dir, is_file, list, lock, open, read,
     read_to_string, write_whole,

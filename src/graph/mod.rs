@@ -91,6 +91,18 @@ pub struct Graph {
     grad_enabled: bool,
     guard: Option<String>,
     pub(crate) updated_by: Option<UpdatedBy>,
+    /// The running statistics that do not follow their batches at once; `None` where all do.
+    pub(crate) deferred: Option<Vec<Deferred>>,
+}
+
+/// A running statistic of batch normalization that is moved towards a batch's by ops of its own
+/// ([`Graph::follow_statistics`]).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Deferred {
+    pub running: StateSpec,
+    /// The statistic of the last batch.
+    pub of_batch: StateSpec,
+    pub momentum: f64,
 }
 
 /// The optimizer that a graph's parameters are updated by.
@@ -132,6 +144,7 @@ impl Graph {
             grad_enabled: true,
             guard: None,
             updated_by: None,
+            deferred: None,
         }
     }
 
@@ -177,6 +190,11 @@ impl Graph {
     /// [`Error::NameClash`] where the name is taken.
     pub fn state(&mut self, mut spec: StateSpec) -> Result<Value> {
         spec.name = self.scoped_name(&spec.name);
+        self.state_named(spec)
+    }
+
+    /// [`Graph::state`] under its full name, whatever the scope.
+    pub(crate) fn state_named(&mut self, spec: StateSpec) -> Result<Value> {
         if let Some(&value) = self.named.get(&spec.name) {
             let may_share = self.shares || spec.kind != StateKind::Parameter;
             let describe = |spec: &StateSpec| format!("{:?} {} starting as {:?}", spec.kind, spec.ty, spec.init);

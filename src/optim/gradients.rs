@@ -6,9 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::tree::num_levels;
 use super::update::Chunk;
 use crate::graph::{Graph, Init, StateKind, StateSpec, Value};
-use crate::ops::update::accumulate::Accumulate;
+use crate::ops::update::accumulate::{Accumulate, SumStep};
 use crate::ops::update::clip_gradients::{ClipGradNorm, ClipGradValue};
 use crate::ops::update::regularization::{Regularization, RegularizationGradient};
 use crate::registry::{Setting, Takes};
@@ -17,10 +18,31 @@ use crate::{Error, Result};
 
 /// The scalar (u32) that is 1 in the last batch of a step and 0 in the others, under gradient accumulation.
 pub(super) const IS_LAST: &str = "accumulate.is_last";
-/// The scalar (u32) that is 1 in the first batch of a step.
-pub(super) const IS_FIRST: &str = "accumulate.is_first";
 /// The scalar that a batch's gradients are weighted by: its share of the images of the step.
 pub(super) const WEIGHT: &str = "accumulate.weight";
+
+/// What stands in the names of states that keep sums of gradients over batches of one step, before the level.
+const SUM: &str = "grad_sum";
+
+/// Whether a state keeps a sum of gradients within a step; between steps it counts for nothing.
+pub(crate) fn is_gradient_sum(state: &str) -> bool {
+    state.rsplit_once('.').is_some_and(|(name, _)| name.ends_with(&format!(".{SUM}")))
+}
+
+/// The name of the state that keeps a parameter's sum at this level.
+pub(crate) fn gradient_sum(parameter: &str, level: usize) -> String {
+    format!("{parameter}.{SUM}.{level}")
+}
+
+/// The scalar (u32) that is 1 where a sum is merged with the one kept at this level.
+pub(super) fn merge_at(level: usize) -> String {
+    format!("accumulate.merge.{level}")
+}
+
+/// The scalar (u32) that is 1 where a sum is kept at this level.
+pub(super) fn keep_at(level: usize) -> String {
+    format!("accumulate.keep.{level}")
+}
 
 /// The state that keeps the norm of all gradients before clipping, shape (1), where they are clipped by norm.
 pub const GRADIENT_NORM: &str = "gradient_norm";
@@ -130,17 +152,33 @@ impl GradientOptions {
         graph.no_grad(|graph| graph.push1(Regularization { l1: self.l1, l2: self.l2, pack_lens }, &inputs))
     }
 
-    /// Adds the gradients to their sums over the batches of a step, which replace them from here on.
-    pub(super) fn accumulate(graph: &mut Graph, chunk: &mut Chunk) -> Result<()> {
-        let mut sums = Vec::new();
-        for learned in &chunk.parameters {
-            sums.push(learned.state(graph, "grad_sum", Init::Zeros)?);
+    /// Weights the gradients of a batch.
+    pub(super) fn weigh(graph: &mut Graph, chunk: &Chunk) -> Result<()> {
+        let inputs: Vec<Value> = [graph.scalar(WEIGHT, DType::F32)?].into_iter().chain(chunk.grads()).collect();
+        graph.push(Accumulate { num_params: chunk.parameters.len(), step: SumStep::Scale }, &inputs)?;
+        Ok(())
+    }
+
+    /// Adds the sums of the batches before to the gradients, in place, or keeps them as such sums: the way up the tree
+    /// of a step's batches ([`tree`](super::tree)), with what happens at each level as the step table says.
+    pub(super) fn climb(&self, graph: &mut Graph, chunk: &Chunk) -> Result<()> {
+        let num_levels = num_levels(self.accumulate);
+        let num_params = chunk.parameters.len();
+        let mut levels = Vec::new();
+        for level in 0..num_levels {
+            let sums =
+                chunk.parameters.iter().map(|learned| learned.state(graph, &format!("{SUM}.{level}"), Init::Zeros));
+            let sums = sums.collect::<Result<Vec<Value>>>()?;
+            levels.push(sums.into_iter().chain(chunk.grads()).collect::<Vec<Value>>());
         }
-        let mut inputs = vec![graph.scalar(IS_FIRST, DType::U32)?, graph.scalar(WEIGHT, DType::F32)?];
-        inputs.extend(&sums);
-        inputs.extend(chunk.grads());
-        graph.push(Accumulate { num_params: sums.len() }, &inputs)?;
-        chunk.parameters.iter_mut().zip(sums).for_each(|(learned, sum)| learned.grad = sum);
+        for (level, inputs) in levels.iter().enumerate() {
+            let merge = Accumulate { num_params, step: SumStep::Merge };
+            graph.only_if(&merge_at(level), |graph| graph.push(merge, inputs))?;
+        }
+        for (level, inputs) in levels.iter().enumerate() {
+            let keep = Accumulate { num_params, step: SumStep::Keep };
+            graph.only_if(&keep_at(level), |graph| graph.push(keep, inputs))?;
+        }
         Ok(())
     }
 }

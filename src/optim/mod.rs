@@ -17,6 +17,7 @@ mod rmsprop;
 pub mod rule;
 mod sgd;
 mod steps;
+pub(crate) mod tree;
 pub mod update;
 
 pub use adadelta::Adadelta;
@@ -24,6 +25,7 @@ pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use adamw::AdamW;
 pub use gradients::GradientOptions;
+pub(crate) use gradients::{gradient_sum, is_gradient_sum};
 pub use group::ParamGroup;
 pub use lion::Lion;
 pub use nadam::NAdam;
@@ -31,6 +33,7 @@ pub use rmsprop::RmsProp;
 pub use rule::{Learned, Rule, StepRates};
 pub use sgd::Sgd;
 pub(crate) use steps::BatchOf;
+pub(crate) use update::GRADIENT;
 pub use update::{Update, UpdateOptions};
 
 use std::fmt;

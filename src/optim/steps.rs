@@ -21,12 +21,10 @@
 
 use std::sync::Arc;
 
-use super::gradients::{IS_FIRST, IS_LAST, WEIGHT};
+use super::gradients::{IS_LAST, WEIGHT, keep_at, merge_at};
+use super::tree::{Climb, Node, num_levels};
 use super::{Optimizer, StepRates, Update, UpdateOptions};
 use crate::exec::{CountedColumns, StepTable};
-
-/// The columns of a batch beside those of its step, under gradient accumulation.
-const OF_BATCH: [&str; 3] = [IS_FIRST, IS_LAST, WEIGHT];
 
 /// A batch of an epoch: what its share in a step follows from.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +63,7 @@ impl Update {
         let lrs: Vec<f64> = (0..num_batches).map(lr).collect();
         let (update, per_step) = (self.clone(), self.accumulate());
         let mut names = self.columns();
-        names.extend(self.batch_columns().iter().map(|&name| name.to_owned()));
+        names.extend(self.batch_columns());
         names.push("step".to_owned());
         let fill = move |first: u64, index: usize, row: &mut [f64]| {
             let run = first + index as u64;
@@ -103,19 +101,57 @@ impl Update {
     }
 
     /// The names of what a batch needs beside; none without accumulation.
-    pub(crate) fn batch_columns(&self) -> &'static [&'static str] {
-        if self.accumulate() == 1 { &[] } else { &OF_BATCH }
+    pub(crate) fn batch_columns(&self) -> Vec<String> {
+        if self.accumulate() == 1 {
+            return Vec::new();
+        }
+        [WEIGHT.to_owned()].into_iter().chain(self.climb_columns()).collect()
     }
 
     /// Their values. The last step of an epoch takes what is left of its images.
-    pub(crate) fn batch_values(&self, of: BatchOf) -> impl Iterator<Item = f64> + use<> {
-        let BatchOf { batch, batch_size, num_images } = of;
-        let per_step = self.accumulate();
-        let images = |first: usize, count: usize| num_images.min((first + count) * batch_size) - first * batch_size;
-        let first = batch - batch % per_step;
-        let is_last = (batch + 1).is_multiple_of(per_step) || (batch + 1) * batch_size >= num_images;
-        let weight = images(batch, 1) as f64 / images(first, per_step) as f64;
-        let values = [f64::from(u8::from(batch == first)), f64::from(u8::from(is_last)), weight];
-        values.into_iter().take(self.batch_columns().len())
+    pub(crate) fn batch_values(&self, of: BatchOf) -> Vec<f64> {
+        let BatchOf { batch, .. } = of;
+        let (first, num_batches) = of.step(self.accumulate());
+        let climb = Node::leaf(batch - first).climb(Node::root(num_batches), num_batches);
+        self.values_of_batch(of, &climb)
+    }
+
+    /// The values where the batch's sum climbs this way.
+    pub(crate) fn values_of_batch(&self, of: BatchOf, climb: &Climb) -> Vec<f64> {
+        if self.accumulate() == 1 {
+            return Vec::new();
+        }
+        let (first, num_batches) = of.step(self.accumulate());
+        let weight = of.images(of.batch, 1) as f64 / of.images(first, num_batches) as f64;
+        [weight].into_iter().chain(self.climb_values(climb)).collect()
+    }
+
+    /// The names of what the way of a sum up the tree of a step needs.
+    pub(crate) fn climb_columns(&self) -> Vec<String> {
+        let levels = 0..num_levels(self.accumulate());
+        let merges = levels.clone().map(merge_at);
+        [IS_LAST.to_owned()].into_iter().chain(merges).chain(levels.map(keep_at)).collect()
+    }
+
+    /// Their values.
+    pub(crate) fn climb_values(&self, climb: &Climb) -> Vec<f64> {
+        let flag = |is_on: bool| f64::from(u8::from(is_on));
+        let levels = 0..num_levels(self.accumulate());
+        let merges = levels.clone().map(|level| flag(climb.merges.contains(&level)));
+        let keeps = levels.map(|level| flag(climb.keep == Some(level)));
+        [flag(climb.keep.is_none())].into_iter().chain(merges).chain(keeps).collect()
+    }
+}
+
+impl BatchOf {
+    /// The first batch of its step, and the number of the step's batches.
+    pub fn step(&self, accumulate: usize) -> (usize, usize) {
+        let first = self.batch - self.batch % accumulate;
+        (first, accumulate.min(self.num_images.div_ceil(self.batch_size) - first))
+    }
+
+    /// Images in `count` batches from `first` on.
+    fn images(&self, first: usize, count: usize) -> usize {
+        self.num_images.min((first + count) * self.batch_size) - first * self.batch_size
     }
 }

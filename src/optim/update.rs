@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::gradients::IS_LAST;
 use super::{GradientOptions, Learned, Optimizer, ParamGroup, Rule};
 use crate::graph::plan::packed_elems;
-use crate::graph::{Gradients, Graph, NodeKind, UpdatedBy, Value};
+use crate::graph::{Gradients, Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::ops::Operation;
 use crate::tensor::DType;
 use crate::{Error, Result};
@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// Bytes that one update walks over in one buffer at most: the least binding that every WebGPU device takes. More
 /// parameters are updated by several dispatches.
 const MAX_PACK_BYTES: usize = 128 << 20;
+
+/// What the names of states end in that hold sums of gradients from elsewhere.
+pub(crate) const GRADIENT: &str = ".grad";
 
 /// What surrounds an optimizer. The default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -171,13 +174,37 @@ impl Update {
         graph.label("optimizer", |graph| self.append_chunks(graph, chunks))
     }
 
-    fn append_chunks(&self, graph: &mut Graph, mut chunks: Vec<Chunk>) -> Result<()> {
+    /// Appends the update of states, for sums of gradients over a part of a step's batches that come from elsewhere:
+    /// the states whose names end in [`GRADIENT`]. `parameters` are those of the graph that computes such sums, in its
+    /// order, so that both update the same memory.
+    ///
+    /// # Errors
+    /// As [`Update::apply`].
+    pub(crate) fn apply_sums(&self, graph: &mut Graph, parameters: &[StateSpec]) -> Result<()> {
+        let mut learned = Vec::new();
+        for spec in parameters {
+            let param = graph.state(spec.clone())?;
+            let grad = graph.input(&format!("{}{GRADIENT}", spec.name), spec.ty.clone())?;
+            learned.push(Learned { name: spec.name.clone(), param, grad });
+        }
+        let chunks = self.chunks_of(graph, learned)?;
+        self.sign(graph, &chunks)?;
+        graph.label("optimizer", |graph| self.append_sums(graph, &chunks))
+    }
+
+    fn append_chunks(&self, graph: &mut Graph, chunks: Vec<Chunk>) -> Result<()> {
         self.sign(graph, &chunks)?;
         if self.accumulate() == 1 {
             return self.append_step(graph, &chunks);
         }
-        chunks.iter_mut().try_for_each(|chunk| GradientOptions::accumulate(graph, chunk))?;
-        graph.only_if(IS_LAST, |graph| self.append_step(graph, &chunks))
+        chunks.iter().try_for_each(|chunk| GradientOptions::weigh(graph, chunk))?;
+        self.append_sums(graph, &chunks)
+    }
+
+    /// What happens to weighted gradients: they are summed, and the last sum of a step updates the parameters.
+    fn append_sums(&self, graph: &mut Graph, chunks: &[Chunk]) -> Result<()> {
+        chunks.iter().try_for_each(|chunk| self.options.gradients.climb(graph, chunk))?;
+        graph.only_if(IS_LAST, |graph| self.append_step(graph, chunks))
     }
 
     /// Notes in the graph what updates it.
@@ -232,11 +259,17 @@ impl Update {
 
     /// Parameters with their gradients, by group, by whether they are regularized, and by what fits a binding.
     fn chunks(&self, graph: &mut Graph, grads: &Gradients) -> Result<Vec<Chunk>> {
-        let learned: Vec<Learned> = graph
+        let learned = graph
             .parameters()
             .into_iter()
             .filter_map(|(name, param)| grads.get(param).map(|grad| Learned { name, param, grad }))
             .collect();
+        let learned = own_gradients(graph, learned)?;
+        self.chunks_of(graph, learned)
+    }
+
+    /// The same of gradients that each have memory of their own.
+    fn chunks_of(&self, graph: &mut Graph, learned: Vec<Learned>) -> Result<Vec<Chunk>> {
         if learned.is_empty() {
             return Err(Error::operand("optimizer", "a parameter with a gradient", "none"));
         }
@@ -252,7 +285,7 @@ impl Update {
             (group, gradients.is_regularized() && (gradients.regularize_biases || is_weight))
         };
         let mut chunks: Vec<(Chunk, usize)> = Vec::new();
-        for learned in own_gradients(graph, learned)? {
+        for learned in learned {
             let (group, is_regularized) = kind(graph, &learned);
             let bytes = 4 * packed_elems(std::slice::from_ref(graph.ty(learned.param)));
             // The last chunk of a kind is the one that may have room.

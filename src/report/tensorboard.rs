@@ -40,7 +40,7 @@ impl EventWriter {
     pub fn create(folder: &Path) -> Result<EventWriter> {
         files::create_dir_all(folder).map_err(Error::io("create", folder))?;
         // A whole number of seconds, as TensorBoard's own writers name files; the process keeps runs apart.
-        let name = format!("events.out.tfevents.{:.0}.{}.wgrad", now().floor(), std::process::id());
+        let name = format!("events.out.tfevents.{:.0}.{}.wgrad", now().floor(), files::process_id());
         let mut path = folder.join(&name);
         for attempt in 2.. {
             match files::append_to_new(&path) {

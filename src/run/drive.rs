@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::keep::{Ended, Events};
+use super::prepared::{Prepared, TrainOn};
 use super::recorder::Recorder;
 use super::resume::Saved;
-use super::{RunConfig, RunData, RunFolder, folder, setup};
+use super::{RunConfig, RunData, RunFolder, folder};
 use crate::exec::Device;
 use crate::nn::weights::{self, Metadata};
 use crate::train::{CheckpointOptions, EpochReport, FitOptions, History, Observer, Outcome, Session, fit, fit_from};
@@ -14,13 +15,13 @@ use crate::{Error, Result};
 
 /// A run that is set up: its network, optimizer and images are on the device, its folder is there.
 pub struct Run<'a> {
-    config: RunConfig,
-    device: &'a Device,
-    data: &'a RunData,
-    session: Session,
-    folder: RunFolder,
-    from: Option<Saved>,
-    with_report: bool,
+    pub(super) config: RunConfig,
+    pub(super) device: &'a Device,
+    pub(super) data: &'a RunData,
+    pub(super) session: Session,
+    pub(super) folder: RunFolder,
+    pub(super) from: Option<Saved>,
+    pub(super) with_report: bool,
 }
 
 /// A run that came to its end.
@@ -37,23 +38,21 @@ pub struct Finished {
 }
 
 impl<'a> Run<'a> {
-    /// Sets up a new run in a folder of its own, `<parent>/<time>-<network>-<data set>`.
+    /// Sets up a new run in a folder of its own, `<parent>/<time>-<network>-<data set>`. It trains on a device, or on
+    /// one with other ranks ([`TrainOn`]).
     ///
     /// # Errors
-    /// As [`setup::session`] and [`RunFolder::create`]; no folder is created then.
-    pub fn create(config: RunConfig, device: &'a Device, data: &'a RunData, parent: &Path) -> Result<Run<'a>> {
-        let session = set_up(&config, device, data)?;
-        let folder = RunFolder::create(parent, &config.run_name())?;
-        Run::new(config, device, data, session, folder)
+    /// As [`Prepared::new`] and [`RunFolder::create`]; no folder is created then.
+    pub fn create(config: RunConfig, on: impl Into<TrainOn<'a>>, data: &'a RunData, parent: &Path) -> Result<Run<'a>> {
+        Prepared::new(config, on, data)?.create(parent)
     }
 
     /// Sets up a new run in this folder, whose files it replaces.
     ///
     /// # Errors
     /// As [`Run::create`].
-    pub fn at(config: RunConfig, device: &'a Device, data: &'a RunData, folder: &Path) -> Result<Run<'a>> {
-        let session = set_up(&config, device, data)?;
-        Run::new(config, device, data, session, RunFolder::at(folder)?)
+    pub fn at(config: RunConfig, on: impl Into<TrainOn<'a>>, data: &'a RunData, folder: &Path) -> Result<Run<'a>> {
+        Prepared::new(config, on, data)?.at(folder)
     }
 
     /// Sets up a run to resume from where it was saved, in the same folder.
@@ -61,23 +60,9 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`Error::Setting`] where `config` changes what a resumed run cannot change; as [`Run::create`] and
     /// [`RunFolder::open`].
-    pub fn resume(config: RunConfig, device: &'a Device, data: &'a RunData, saved: Saved) -> Result<Run<'a>> {
+    pub fn resume(config: RunConfig, on: impl Into<TrainOn<'a>>, data: &'a RunData, saved: Saved) -> Result<Run<'a>> {
         saved.check(&config)?;
-        let session = set_up(&config, device, data)?;
-        let folder = RunFolder::open(&saved.folder, saved.checkpoint.state.epochs)?;
-        Ok(Run { from: Some(saved), ..Run::new(config, device, data, session, folder)? })
-    }
-
-    fn new(
-        config: RunConfig,
-        device: &'a Device,
-        data: &'a RunData,
-        session: Session,
-        folder: RunFolder,
-    ) -> Result<Run<'a>> {
-        let config = config.named();
-        folder.write_config(&config)?;
-        Ok(Run { config, device, data, session, folder, from: None, with_report: true })
+        Prepared::new(config, on, data)?.resume(saved)
     }
 
     /// The same run without a report: no page, pictures, `metrics.csv` or TensorBoard events.
@@ -149,13 +134,6 @@ impl<'a> Run<'a> {
         };
         Ok(Finished { outcome, model, report, epochs: history.epochs })
     }
-}
-
-/// A session, for a schedule whose length fits it: what is wrong is found before there is a folder.
-fn set_up(config: &RunConfig, device: &Device, data: &RunData) -> Result<Session> {
-    let session = setup::session(config, device, data)?;
-    config.schedule.for_run(config.epochs, session.steps_per_epoch() as u64)?;
-    Ok(session)
 }
 
 fn train(

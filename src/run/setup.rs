@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{RunConfig, RunData};
 use crate::Result;
+use crate::dist::{Alone, Comm};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
@@ -20,9 +21,19 @@ pub(super) const EVAL_BATCH_SIZE: usize = 500;
 /// As [`Session::new`]; [`Error::Io`](crate::Error::Io) and [`Error::Data`](crate::Error::Data) where the file of initial
 /// weights cannot be read or is of another network.
 pub fn session(config: &RunConfig, device: &Device, data: &RunData) -> Result<Session> {
+    session_among(config, device, data, Box::new(Alone))
+}
+
+/// [`session`] as one of several ranks; see [`Session::among`].
+pub(super) fn session_among(
+    config: &RunConfig,
+    device: &Device,
+    data: &RunData,
+    comm: Box<dyn Comm>,
+) -> Result<Session> {
     let initial = initial_weights(config)?;
     let model = config.model()?;
-    let mut session = Session::new(device, &session_options(config, &model, data)?)?;
+    let mut session = Session::among(device, &session_options(config, &model, data)?, comm)?;
     if let Some((path, weights)) = initial {
         session.load_model(&weights).map_err(weights::in_file(path))?;
     }

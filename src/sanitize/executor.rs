@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::memory::{BufferId, Memory};
 use super::plan::{Interpreter, KernelUse, poisoned};
 use super::{Bound, Kernel, Options};
+use crate::Error;
 use crate::Result;
 use crate::exec::{Executor, Progress, StateLayout, StepTable};
 use crate::graph::plan::{Operand, PackMember, Plan, Step, Storage};
@@ -261,6 +262,11 @@ fn tensor_words(tensor: &Tensor) -> Vec<u32> {
     }
 }
 
+fn not_shared() -> Error {
+    let reason = "it runs single plans, of one process".to_owned();
+    Error::Unsupported { op: "an exchange of states".to_owned(), device: "the interpreter".to_owned(), reason }
+}
+
 impl Executor for InterpreterExecutor {
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
         for number in 0..table.num_steps() {
@@ -310,6 +316,14 @@ impl Executor for InterpreterExecutor {
 
     fn read_state(&mut self, state: usize) -> Result<Tensor> {
         self.tensor(self.states[state], &self.state_types[state])
+    }
+
+    fn read_bytes(&mut self, _states: &[usize], _bytes: &mut Vec<u8>) -> Result<()> {
+        Err(not_shared())
+    }
+
+    fn write_bytes(&mut self, _states: &[usize], _bytes: &[u8]) -> Result<()> {
+        Err(not_shared())
     }
 
     fn keep(&mut self, states: &[usize]) -> Result<()> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::search::Search;
+use super::share::Share;
 use super::space::{Assignment, Space, first_line};
 use super::values::in_words;
 use crate::run::settings::check_name;
@@ -55,6 +56,9 @@ pub struct SearchOptions {
     /// Trials trained in parallel. Default: one per thread on the CPU, one on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<usize>,
+    /// The share of the trials that is trained, where several processes divide a grid or random search. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<Share>,
 }
 
 /// Which configurations are tried, and how long.
@@ -229,11 +233,25 @@ impl Sweep {
     /// # Errors
     /// As [`Search::halving`].
     pub fn search(&self) -> Result<Search> {
-        let SearchOptions { method, min_epochs, reduction_factor, .. } = self.config.search;
-        match method {
-            Method::Grid | Method::Random => Ok(Search::in_full(self.trials.len(), self.base.epochs)),
-            Method::Asha => Search::halving(self.trials.len(), min_epochs, self.base.epochs, reduction_factor),
-        }
+        let SearchOptions { method, min_epochs, reduction_factor, only, .. } = self.config.search;
+        let search = match (method, only) {
+            (Method::Asha, Some(share)) => {
+                let expected = "grid or random, whose trials do not depend on each other, for a share of the trials";
+                return Err(Error::setting("search.method", expected, format!("asha, for the share {share}")));
+            }
+            (Method::Grid | Method::Random, _) => Search::in_full(self.trials.len(), self.base.epochs),
+            (Method::Asha, None) => Search::halving(self.trials.len(), min_epochs, self.base.epochs, reduction_factor)?,
+        };
+        Ok(match only {
+            Some(share) => search.limited_to(|trial| share.has(trial)),
+            None => search,
+        })
+    }
+
+    /// The number of trials that this search trains: all, or those of its share.
+    pub fn num_own_trials(&self) -> usize {
+        let is_own = |trial: &usize| self.config.search.only.is_none_or(|share| share.has(*trial));
+        (0..self.trials.len()).filter(is_own).count()
     }
 
     /// What trials are ranked by.
@@ -317,6 +335,7 @@ impl Default for SearchOptions {
             max_epochs: None,
             reduction_factor: 3,
             jobs: None,
+            only: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `trials.jsonl`: the state of each trial, one line per trial in the order in which they first started. It is
+//! `trials.jsonl`: the state of each trial that started, one line per trial in the order of their numbers. It is
 //! rewritten whenever a trial starts or ends, and is all that a killed sweep needs to resume.
 
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ impl Status {
     }
 }
 
-/// The state of each trial that started.
+/// The state of each trial that started, in the order of their numbers.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -77,7 +77,15 @@ impl Ledger {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(folder: &Path) -> Result<Ledger> {
-        let ledger = Ledger { path: folder.join("trials.jsonl"), records: Vec::new() };
+        Ledger::with(folder, Vec::new())
+    }
+
+    /// A ledger of these trials, in the order of their numbers, in a sweep's folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn with(folder: &Path, records: Vec<TrialRecord>) -> Result<Ledger> {
+        let ledger = Ledger { path: folder.join("trials.jsonl"), records };
         ledger.write()?;
         Ok(ledger)
     }
@@ -98,14 +106,15 @@ impl Ledger {
             let line: serde_json::Value = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
             let settings = line.get("settings").cloned().unwrap_or_default();
             let mut record: TrialRecord = serde_json::from_value(line).map_err(|error| wrong(error.to_string()))?;
-            if record.trial != index + 1 || record.trial > sweep.trials.len() {
+            let before = records.last().map_or(0, |last: &TrialRecord| last.trial);
+            if record.trial <= before || record.trial > sweep.trials.len() {
                 return Err(wrong(format!("trial {}", record.trial)));
             }
             let num_sent = record.rungs.len() + usize::from(record.status == Status::Running);
             if num_sent == 0 || num_sent > num_rungs {
                 return Err(wrong(format!("{num_sent} rungs of {num_rungs}")));
             }
-            record.settings = sweep.trials[index].assignment.clone();
+            record.settings = sweep.trials[record.trial - 1].assignment.clone();
             if serde_json::to_value(&record.settings).ok() != Some(settings) {
                 return Err(wrong("other settings; sweep.toml was changed".to_owned()));
             }
@@ -119,9 +128,14 @@ impl Ledger {
         &self.records
     }
 
-    /// A trial's run folder, within the sweep's.
-    pub fn folder(&self, trial: usize) -> &Path {
-        &self.records[trial].folder
+    /// The state of a trial, counted from 0, if it started.
+    pub fn of(&self, trial: usize) -> Option<&TrialRecord> {
+        self.place(trial).ok().map(|place| &self.records[place])
+    }
+
+    /// A trial's place among the records; where it did not start, the place where it belongs.
+    fn place(&self, trial: usize) -> Result<usize, usize> {
+        self.records.binary_search_by_key(&(trial + 1), |record| record.trial)
     }
 
     /// Records that a trial starts.
@@ -129,40 +143,44 @@ impl Ledger {
     /// # Errors
     /// [`Error::Io`].
     pub fn start(&mut self, leg: Leg, settings: &Assignment) -> Result<()> {
-        match self.records.get_mut(leg.trial) {
-            Some(record) => record.status = Status::Running,
-            None => self.records.push(TrialRecord {
-                trial: leg.trial + 1,
-                folder: trial_folder(leg.trial),
-                settings: settings.clone(),
-                status: Status::Running,
-                epochs: 0,
-                metric: None,
-                best_epoch: None,
-                rungs: Vec::new(),
-                reason: None,
-                test_accuracy: None,
-            }),
+        match self.place(leg.trial) {
+            Ok(place) => self.records[place].status = Status::Running,
+            Err(place) => self.records.insert(
+                place,
+                TrialRecord {
+                    trial: leg.trial + 1,
+                    folder: trial_folder(leg.trial),
+                    settings: settings.clone(),
+                    status: Status::Running,
+                    epochs: 0,
+                    metric: None,
+                    best_epoch: None,
+                    rungs: Vec::new(),
+                    reason: None,
+                    test_accuracy: None,
+                },
+            ),
         }
         self.write()
     }
 
-    /// Records the status of a trial.
+    /// Records the status of a trial that started.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn update(&mut self, trial: usize, change: impl FnOnce(&mut TrialRecord)) -> Result<&TrialRecord> {
-        change(&mut self.records[trial]);
+        let place = self.place(trial).expect("a trial starts before its status changes");
+        change(&mut self.records[place]);
         self.write()?;
-        Ok(&self.records[trial])
+        Ok(&self.records[place])
     }
 
     /// Tells a search at its beginning what the trials have reached.
     pub fn restore(&self, search: &mut Search, metric: Metric) {
-        for (trial, record) in self.records.iter().enumerate() {
+        for record in &self.records {
             let cost = |score: &Option<f64>| score.map_or(f64::INFINITY, |score| metric.cost(score));
             let num_sent = record.rungs.len() + usize::from(record.status == Status::Running);
-            search.restore(trial, record.rungs.iter().map(cost).collect(), num_sent);
+            search.restore(record.trial - 1, record.rungs.iter().map(cost).collect(), num_sent);
         }
     }
 
@@ -179,6 +197,6 @@ impl Ledger {
 }
 
 /// The run folder of a trial, counted from 0, within the sweep's.
-fn trial_folder(trial: usize) -> PathBuf {
+pub(super) fn trial_folder(trial: usize) -> PathBuf {
     PathBuf::from(format!("trial-{:03}", trial + 1))
 }

@@ -8,6 +8,7 @@
 //! | train | a trial → its run folder | [`SweepFolder::run`] |
 //! | rank | metrics → table, picture, page, `best.toml` | [`ranking`], [`write_results`] |
 //! | keep | the state of each → [`ledger`], from which a killed sweep resumes | [`ledger`] |
+//! | divide | a [`Share`] of the trials for each of several processes, and their folders merged | [`SweepFolder::merge`] |
 //!
 //! Trials are runs like any other: `lenet compare` and `lenet eval` work on their folders. Test images decide
 //! nothing here.
@@ -15,14 +16,17 @@
 pub mod config;
 mod images;
 pub mod ledger;
+mod merge;
 #[cfg(feature = "report")]
 mod page;
 #[cfg(feature = "report")]
 mod picture;
 pub mod ranking;
+mod ranks;
 mod results;
 mod run;
 pub mod search;
+mod share;
 pub mod space;
 mod trial;
 mod values;
@@ -30,9 +34,11 @@ mod values;
 pub use config::{Method, Metric, SearchOptions, Sweep, SweepConfig, Trial};
 pub use ledger::{Status, TrialRecord};
 pub use ranking::Ranking;
+pub use ranks::work;
 pub use results::write_results;
 pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};
+pub use share::Share;
 pub use space::{Assignment, Setting, Space, Values};
 pub use values::{Range, in_words};
 

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use super::config::{Sweep, SweepConfig, Trial};
 use super::images::Images;
-use super::ledger::{Ledger, Status, TrialRecord};
+use super::ledger::{Ledger, Status, TrialRecord, trial_folder};
 use super::search::{Leg, Search};
 use super::trial::{self, End, News, Progress, Stop, Task};
 use crate::exec::{Device, Threads};
@@ -20,12 +20,12 @@ use crate::{Error, Result, files};
 /// A sweep in its folder. While it lives no other process can work on the folder.
 #[derive(Debug)]
 pub struct SweepFolder {
-    path: PathBuf,
-    sweep: Sweep,
-    ledger: Ledger,
-    images: Images,
+    pub(super) path: PathBuf,
+    pub(super) sweep: Sweep,
+    pub(super) ledger: Ledger,
+    pub(super) images: Images,
     /// Locked until it is dropped, however the process ends.
-    _lock: files::Lock,
+    pub(super) _lock: files::Lock,
 }
 
 /// How a sweep is run. Nothing here changes what comes out, but for successive halving with several jobs.
@@ -93,7 +93,7 @@ pub fn default_jobs(device: &Device) -> usize {
 }
 
 /// Messages to the deciding thread.
-enum Message {
+pub(super) enum Message {
     News(usize, News),
     Ended(usize, Result<Progress>),
 }
@@ -109,11 +109,9 @@ impl SweepFolder {
         check(&sweep, &mut images)?;
         let path = unique_folder(parent, name)?;
         let lock = lock(&path)?;
-        let text = toml::to_string_pretty(&sweep.config)
-            .map_err(|error| Error::setting("sweep", "settings that TOML can hold", error))?;
         // The ledger first: a folder with a sweep.toml can be resumed.
         let ledger = Ledger::create(&path)?;
-        files::write_whole(&path.join("sweep.toml"), text.as_bytes())?;
+        write_config(&path, &sweep.config)?;
         Ok(SweepFolder { path, sweep, ledger, images, _lock: lock })
     }
 
@@ -168,7 +166,7 @@ impl SweepFolder {
                 while num_running < jobs && !is_stopping() {
                     let launched = desk.next_leg(images).map(|next| {
                         next.map(|(leg, trial, data)| {
-                            let (folder, sender) = (path.join(desk.ledger.folder(leg.trial)), sender.clone());
+                            let (folder, sender) = (path.join(trial_folder(leg.trial)), sender.clone());
                             let is_stopping = &is_stopping;
                             scope.spawn(move || {
                                 let mut tell = |news| {
@@ -206,10 +204,16 @@ impl SweepFolder {
         });
         match failure {
             Some(error) => Err(error),
-            None if is_stopping() && desk.search.next_leg().is_some() => Ok(Finish::Stopped),
-            None => Ok(Finish::Complete),
+            None => Ok(desk.finish(is_stopping())),
         }
     }
+}
+
+/// Writes `sweep.toml`.
+pub(super) fn write_config(folder: &Path, config: &SweepConfig) -> Result<()> {
+    let text = toml::to_string_pretty(config)
+        .map_err(|error| Error::setting("sweep", "settings that TOML can hold", error))?;
+    files::write_whole(&folder.join("sweep.toml"), text.as_bytes())
 }
 
 fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
@@ -218,19 +222,26 @@ fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
 }
 
 /// The state of the deciding thread.
-struct Desk<'a> {
-    sweep: &'a Sweep,
-    ledger: &'a mut Ledger,
-    search: Search,
-    observer: &'a mut dyn SweepObserver,
+pub(super) struct Desk<'a> {
+    pub sweep: &'a Sweep,
+    pub ledger: &'a mut Ledger,
+    pub search: Search,
+    pub observer: &'a mut dyn SweepObserver,
 }
 
 impl<'a> Desk<'a> {
-    /// The next leg to train, noted in the ledger.
+    /// The next leg to train, with its trial and images, noted in the ledger.
     fn next_leg(&mut self, images: &mut Images) -> Result<Option<(Leg, &'a Trial, Arc<RunData>)>> {
+        let Some(leg) = self.start_leg()? else { return Ok(None) };
+        let trial = &self.sweep.trials[leg.trial];
+        Ok(Some((leg, trial, images.of(&trial.config)?)))
+    }
+
+    /// The next leg to train, noted in the ledger.
+    pub fn start_leg(&mut self) -> Result<Option<Leg>> {
         while let Some(leg) = self.search.next_leg() {
             let trial = &self.sweep.trials[leg.trial];
-            let ended = self.ledger.records().get(leg.trial).filter(|record| record.status == Status::Complete);
+            let ended = self.ledger.of(leg.trial).filter(|record| record.status == Status::Complete);
             if let Some(metric) = ended.and_then(|record| record.metric) {
                 // Early stopping ended the trial before: at higher rungs it has the same metric.
                 self.ledger.update(leg.trial, |record| record.rungs.push(Some(metric)))?;
@@ -239,12 +250,19 @@ impl<'a> Desk<'a> {
             }
             self.ledger.start(leg, &trial.assignment)?;
             self.observer.started(leg.trial + 1, leg.epochs);
-            return Ok(Some((leg, trial, images.of(&trial.config)?)));
+            return Ok(Some(leg));
         }
         Ok(None)
     }
 
-    fn take(&mut self, message: Message) -> Result<()> {
+    /// How a run ended in which all that was under way has ended.
+    pub fn finish(&mut self, was_stopped: bool) -> Finish {
+        let is_cut_off = |record: &TrialRecord| record.status == Status::Running;
+        let has_rest = self.ledger.records().iter().any(is_cut_off) || self.search.next_leg().is_some();
+        if was_stopped && has_rest { Finish::Stopped } else { Finish::Complete }
+    }
+
+    pub fn take(&mut self, message: Message) -> Result<()> {
         match message {
             Message::News(trial, News::Progress { epoch, images_done, images }) => {
                 self.observer.progress(trial + 1, epoch, images_done, images);
@@ -288,7 +306,7 @@ impl<'a> Desk<'a> {
         self.observer.ended(record)
     }
 
-    fn failed(&mut self, trial: usize, reason: String) -> Result<()> {
+    pub fn failed(&mut self, trial: usize, reason: String) -> Result<()> {
         let record = self.ledger.update(trial, |record| {
             record.status = Status::Failed;
             record.metric = None;
@@ -302,7 +320,7 @@ impl<'a> Desk<'a> {
 }
 
 /// Whether an error is about this trial's settings and says nothing about the others.
-fn is_the_trials_own(error: &Error) -> bool {
+pub(super) fn is_the_trials_own(error: &Error) -> bool {
     matches!(
         error,
         Error::NonFinite { .. }

@@ -74,6 +74,13 @@ impl Search {
         Ok(Search { rungs, reduction_factor, trials: vec![Climb::default(); num_trials] })
     }
 
+    /// The same search over those trials alone for which `is_own` holds, counted from 0; the others count as taken.
+    pub fn limited_to(mut self, is_own: impl Fn(usize) -> bool) -> Search {
+        let others = self.trials.iter_mut().enumerate().filter(|(trial, _)| !is_own(*trial));
+        others.for_each(|(_, climb)| *climb = Climb { num_sent: 1, is_running: true, ..Climb::default() });
+        self
+    }
+
     /// The epochs of each rung.
     pub fn rungs(&self) -> &[u64] {
         &self.rungs
@@ -162,6 +169,16 @@ mod tests {
     #[test]
     fn a_search_in_full_trains_every_trial_once() {
         assert_eq!(alone(&mut Search::in_full(3, 7), |_| 1.0), [(0, 7), (1, 7), (2, 7)]);
+    }
+
+    #[test]
+    fn a_search_limited_to_some_trials_leaves_the_others_alone() {
+        let odd = Search::in_full(5, 7).limited_to(|trial| trial % 2 == 1);
+        assert_eq!(alone(&mut odd.clone(), |_| 1.0), [(1, 7), (3, 7)]);
+        // One of its trials was under way.
+        let mut resumed = odd;
+        resumed.restore(1, vec![], 1);
+        assert_eq!(alone(&mut resumed, |_| 1.0), [(1, 7), (3, 7)]);
     }
 
     #[test]

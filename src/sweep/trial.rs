@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::exec::Device;
 use crate::run::{Run, RunConfig, RunData, RunFolder, Saved, folder};
 use crate::train::{EpochReport, Observer, Outcome};
@@ -24,7 +26,7 @@ pub(super) struct Task<'a> {
 }
 
 /// The progress of a trial.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Progress {
     /// Epochs that are done.
     pub epochs: u64,
@@ -34,7 +36,7 @@ pub(super) struct Progress {
 }
 
 /// Why training a trial ended.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum End {
     /// The run came to its end.
     Complete(Outcome),
@@ -45,6 +47,7 @@ pub(super) enum End {
 }
 
 /// What a trial reports while it trains.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum News {
     Progress { epoch: u64, images_done: usize, images: usize },
     Epoch(EpochReport),

@@ -50,7 +50,9 @@ pub fn activations(device: &Device, options: &PredictorOptions<'_>, data: &Datas
 /// The network with an output for each op that has maps, and their labels.
 fn graph(options: &PredictorOptions<'_>) -> Result<(Graph, Vec<String>)> {
     let mut graph = Graph::new(PREDICT);
-    forward(&mut graph, options)?;
+    let (logits, _) = forward(&mut graph, options)?;
+    // So that the plan has every layer, as the weights have.
+    graph.output("logits", logits)?;
     let mut labels = Vec::new();
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];

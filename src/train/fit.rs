@@ -70,6 +70,8 @@ struct Fit<'a> {
     epochs: u64,
     batches: usize,
     train_time: Duration,
+    /// How long all epochs of this process took to train.
+    total_time: Duration,
     saved_at: Instant,
     /// When the observer was last told of batches, and of how many of the epoch's.
     told_at: Instant,
@@ -96,6 +98,7 @@ impl<'a> Fit<'a> {
             epochs: 0,
             batches: 0,
             train_time: Duration::ZERO,
+            total_time: Duration::ZERO,
             saved_at: Instant::now(),
             told_at: Instant::now(),
             told: 0,
@@ -116,6 +119,10 @@ impl<'a> Fit<'a> {
             self.observer.event(&Event::WeightsRestored { epoch, monitor: self.monitor, value });
         }
         let test = self.session.test()?;
+        if self.session.num_ranks() > 1 {
+            let times = self.session.rank_times(self.total_time)?;
+            self.observer.event(&Event::RanksDone { times });
+        }
         let best_epoch = best.map_or(0, |best| best.epoch);
         let (test_loss, test_accuracy) = (test.metrics.loss, test.metrics.accuracy);
         Ok(Outcome { test_loss, test_accuracy, best_epoch, epochs: self.epochs, stopped, test: Some(test) })
@@ -183,7 +190,8 @@ impl<'a> Fit<'a> {
             if self.batches == self.session.batches_per_epoch() {
                 break;
             }
-            if self.is_time_to_save() || self.observer.should_stop() {
+            let is_due = self.is_time_to_save() || self.observer.should_stop();
+            if self.session.answer_of_first(is_due)? {
                 self.save()?;
                 self.stop_if_asked()?;
             }
@@ -196,7 +204,7 @@ impl<'a> Fit<'a> {
         let (images, num_batches) = (self.session.images_per_epoch(), self.session.batches_per_epoch());
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let save_every = self.options.checkpoint.as_ref().map_or(Duration::MAX, |checkpoint| checkpoint.every);
-        let tell_every = self.observer.batches_every().unwrap_or(Duration::MAX);
+        let tell_every = self.batches_every().unwrap_or(Duration::MAX);
         let (observer, started) = (&mut *self.observer, Instant::now());
         let mut follow = |done| {
             observer.progress(self.epochs + 1, done, images);
@@ -206,6 +214,7 @@ impl<'a> Fit<'a> {
         };
         self.batches = self.session.train_batches(self.epochs, self.batches..num_batches, &rates, &mut follow)?;
         self.train_time += started.elapsed();
+        self.total_time += started.elapsed();
         Ok(())
     }
 
@@ -213,9 +222,14 @@ impl<'a> Fit<'a> {
         self.options.checkpoint.as_ref().is_some_and(|checkpoint| self.saved_at.elapsed() >= checkpoint.every)
     }
 
+    /// How often the observer wants to know of batches; of several ranks none knows the metrics within an epoch.
+    fn batches_every(&self) -> Option<Duration> {
+        self.observer.batches_every().filter(|_| self.session.num_ranks() == 1)
+    }
+
     /// Tells the observer of the batches since it was last told, if it wants to know of them.
     fn observe_batches(&mut self) -> Result<()> {
-        if self.observer.batches_every().is_none() || self.batches == self.told {
+        if self.batches_every().is_none() || self.batches == self.told {
             return Ok(());
         }
         let metrics = self.session.batch_metrics(self.told..self.batches)?;
@@ -293,14 +307,19 @@ impl<'a> Fit<'a> {
             best: self.best.clone(),
             images: self.session.images_in_a_word().to_owned(),
         };
-        Checkpoint { state, snapshot: self.session.snapshot()?, settings: settings.clone() }.save(path)?;
+        self.session.share_metrics()?;
+        if self.session.is_first_rank() {
+            let snapshot = self.session.snapshot_after(self.batches)?;
+            Checkpoint { state, snapshot, settings: settings.clone() }.save(path)?;
+        }
         self.saved_at = Instant::now();
         Ok(())
     }
 
     /// Call it right after [`Fit::save`].
     fn stop_if_asked(&mut self) -> Result<()> {
-        if !self.observer.should_stop() {
+        let should_stop = self.observer.should_stop();
+        if !self.session.answer_of_first(should_stop)? {
             return Ok(());
         }
         self.restore_best()?;

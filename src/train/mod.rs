@@ -26,4 +26,4 @@ pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
 pub use observer::{EpochReport, Event, LatestBatches, Observer, Outcome};
 pub use print::PrintEpochs;
-pub use session::{EpochMetrics, Session, SessionOptions};
+pub use session::{EpochMetrics, RankTime, Session, SessionOptions};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::early_stop::{Monitor, four_decimals};
 use super::metrics::Metrics;
+use super::session::RankTime;
 use super::{DiagnosticsReport, Evaluation, Session};
 use crate::Result;
 
@@ -90,6 +91,11 @@ pub enum Event {
         /// The metric's value.
         value: f64,
     },
+    /// Several ranks have trained together to the end.
+    RanksDone {
+        /// How each spent the time.
+        times: Vec<RankTime>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -102,6 +108,13 @@ impl fmt::Display for Event {
             }
             Event::WeightsRestored { epoch, monitor, value } => {
                 write!(f, "weights restored from epoch {epoch}, the best by {monitor}: {}", four_decimals(*value))
+            }
+            Event::RanksDone { times } => {
+                let of_rank = |(rank, time): (usize, &RankTime)| {
+                    format!("rank {rank} {:.1} s, {:.1} s of it waiting", time.training, time.waiting)
+                };
+                let times: Vec<String> = times.iter().enumerate().map(of_rank).collect();
+                write!(f, "training time: {}", times.join("; "))
             }
         }
     }

@@ -12,7 +12,7 @@ use wgrad::run::folder::read_history;
 use crate::cli::{DATA, Done, Place, lines, read, succeeds};
 
 /// A sweep file in a place.
-fn write(place: &Place, search: &str, base: &str, space: &str) {
+pub fn write(place: &Place, search: &str, base: &str, space: &str) {
     let text = format!(
         "[search]\n{search}\n[base]\ndata = \"{DATA}\"\ntrain_limit = 192\nval_limit = 100\nbatch_size = 32\n{base}\n\
          [space]\n{space}\n"
@@ -20,13 +20,13 @@ fn write(place: &Place, search: &str, base: &str, space: &str) {
     std::fs::write(place.path("space.toml"), text).unwrap();
 }
 
-const SPACE: &str = "lr = { min = 1e-3, max = 0.3, log = true }\nnetwork.batch_norm = { choices = [false, true] }";
+pub const SPACE: &str = "lr = { min = 1e-3, max = 0.3, log = true }\nnetwork.batch_norm = { choices = [false, true] }";
 
-fn sweep(place: &Place, more: &[&str]) -> Done {
+pub fn sweep(place: &Place, more: &[&str]) -> Done {
     place.lenet(&[&["sweep", "space.toml", "--device", "cpu"], more].concat())
 }
 
-fn folders(place: &Place) -> Vec<PathBuf> {
+pub fn folders(place: &Place) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(place.path("sweeps")) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().path()).collect()
 }
@@ -41,16 +41,16 @@ fn trials(folder: &Path) -> Vec<Value> {
 }
 
 /// The ranked table out of what a sweep prints.
-fn table(stdout: &str) -> Vec<&str> {
+pub fn table(stdout: &str) -> Vec<&str> {
     let rows = stdout.lines().skip_while(|line| !line.starts_with("rank"));
     rows.take_while(|line| !line.is_empty()).collect()
 }
 
 /// The weights of a trial, and the validation losses of its epochs.
-type Trained = (Vec<u8>, Vec<f64>);
+pub type Trained = (Vec<u8>, Vec<f64>);
 
 /// All that must be the same whether a sweep was stopped or not: the ledger, and the weights and epochs of all trials.
-fn result(folder: &Path) -> (String, Vec<Trained>) {
+pub fn result(folder: &Path) -> (String, Vec<Trained>) {
     let of_trial = |record: &Value| {
         let path = folder.join(record["folder"].as_str().unwrap());
         let losses = read_history(&path).unwrap().epochs.iter().map(|epoch| epoch.val_loss).collect();

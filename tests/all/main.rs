@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod cli_resume;
 mod cli_sweep;
+mod cli_sweep_shares;
 mod cli_tools;
 mod data;
 mod data_sources;
@@ -24,6 +25,7 @@ mod optim_steps;
 mod pictures;
 mod plan;
 mod properties;
+mod ranks;
 mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;

@@ -56,6 +56,8 @@ export class Chart {
     const values = this.#series.flatMap(({ points }) => points.map(([, y]) => y)).filter(Number.isFinite);
     let low = this.#range[0] ?? Math.min(...values, Infinity);
     let high = this.#range[1] ?? Math.max(...values, -Infinity);
+    // Room above the highest line, where the end is open.
+    if (this.#range[1] === null) high += (high - low) * 0.08;
     if (!values.length) [low, high] = [this.#range[0] ?? 0, this.#range[1] ?? 1];
     if (high - low < 1e-12) [low, high] = [low - Math.abs(low || 1) * 0.5, high + Math.abs(high || 1) * 0.5];
     const x = (value) => PAD.left + (value / this.#maxX) * (width - PAD.left - PAD.right);

@@ -4,8 +4,14 @@ import { text, number } from "./strings.js";
 
 /// Settings that the page has fields of its own for.
 const OWN = new Set(["data", "init", "device", "name"]);
+/// Settings that are seen at once; the others are behind a fold.
+const FIRST = new Set(["epochs", "batch_size", "lr", "early_stopping", "early_stopping.patience"]);
+/// What short names are short for.
+const WORDS = { lr: "learning rate", val: "validation", min: "minimum", max: "maximum", num: "number of", prob: "probability" };
 /// Sections that are open at first.
 const OPEN = new Set(["Data", "Network", "Training"]);
+/// Choices whose own settings are seen at once.
+const SHOWN_CHOICES = new Set(["dataset", "network", "schedule"]);
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -15,7 +21,7 @@ function element(tag, properties = {}, ...children) {
 
 /// A setting's last name, as words.
 function title(name) {
-  const last = name.split(".").pop().replaceAll("_", " ");
+  const last = name.split(".").pop().split("_").map((word) => WORDS[word] ?? word).join(" ");
   return last[0].toUpperCase() + last.slice(1);
 }
 
@@ -40,8 +46,15 @@ export class Form {
       for (const choice of section.choices) body.append(...this.#choice(choice));
       if (section.heading === "Network") body.append(this.#networkField());
       const common = section.settings.filter(({ name }) => !OWN.has(name));
-      body.append(...common.map((setting) => this.#field(setting)));
+      const [first, more] = [true, false].map((isFirst) => common.filter(({ name }) => FIRST.has(name) === isFirst).map((setting) => this.#field(setting)));
+      body.append(...first);
       if (section.heading === "Run") body.append(this.#deviceField());
+      const inner = section.choices.filter(({ name }) => !SHOWN_CHOICES.has(name)).map(({ name }) => this.#fields.get(name).inner);
+      if (OPEN.has(section.heading) && more.length + inner.length) {
+        body.append(element("details", { className: "more" }, element("summary", { textContent: text("more") }), element("div", {}, ...inner, ...more)));
+      } else {
+        body.append(...more);
+      }
       const details = element("details", { open: OPEN.has(section.heading) && matchMedia("(min-width: 901px)").matches });
       details.append(element("summary", { textContent: section.heading }), body);
       this.root.append(details);
@@ -105,7 +118,7 @@ export class Form {
     show();
     // Fields of later sections are not there yet.
     if (choice.name === "optimizer") queueMicrotask(show);
-    return [wrap, inner];
+    return SHOWN_CHOICES.has(choice.name) ? [wrap, inner] : [wrap];
   }
 
   #dataField() {
@@ -122,6 +135,8 @@ export class Form {
     const take = (list) => {
       this.files = list;
       const bytes = list.reduce((sum, { file }) => sum + file.size, 0);
+      const dataset = guess(list.map(({ path }) => path));
+      if (dataset) this.set("dataset", dataset);
       taken.textContent = text("filesTaken", number(list.length), `${number(bytes / 1e6, 1)} MB`);
       this.#changed();
     };
@@ -147,6 +162,7 @@ export class Form {
 
   #networkField() {
     this.layers = element("textarea", { id: "layers-file", placeholder: text("networkFilePlaceholder"), spellcheck: false });
+    this.layers.setAttribute("aria-label", text("networkFile"));
     return element("details", { className: "field" }, element("summary", { textContent: text("networkFile") }), this.layers);
   }
 
@@ -206,13 +222,23 @@ export class Form {
     if (!field) return false;
     field.wrap.classList.add("wrong");
     field.wrap.append(element("p", { className: "error", textContent: failure.message }));
-    field.wrap.closest("details").open = true;
+    for (let fold = field.wrap.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
     return true;
   }
 
   set disabled(value) {
     this.root.disabled = value;
   }
+}
+
+/// The data set that files with such names are of, where that tells.
+function guess(paths) {
+  const some = (pattern) => paths.some((path) => pattern.test(path.split("/").pop()));
+  if (some(/\.(png|jpe?g)$/i)) return "folder";
+  if (some(/^(data|test)_batch/)) return "cifar10";
+  if (some(/^(train|test)\.bin$/)) return "cifar100";
+  if (some(/^emnist-/)) return "emnist";
+  return null;
 }
 
 /// Files of a drop, with their paths below what was dropped.

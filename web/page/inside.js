@@ -56,6 +56,7 @@ export class Inside {
     place.textContent = text("working");
     try {
       await this.#page.loadImages();
+      await this.#page.useDevice();
       show(await this.#page.trainer.call(call, this.#page.given()));
     } catch (failure) {
       place.textContent = failure.message;

@@ -48,6 +48,7 @@ export class Live {
   }
 
   setData({ test }) {
+    $("image-choice").hidden = false;
     $("image").max = test - 1;
     this.#chooseImage();
   }

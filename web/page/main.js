@@ -24,6 +24,8 @@ const page = {
   device: null,
   /// The files of the run that was trained last, by name.
   files: {},
+  /// Settled when what was to be kept is.
+  keeping: Promise.resolve(),
   given: () => JSON.stringify(settings()),
   show: showError,
 };
@@ -85,20 +87,29 @@ function setUpTabs() {
 // ---- the device
 
 async function openDevice(wanted) {
-  const { hasJspi, hasGpu } = await page.trainer.ready;
-  const canUseGpu = hasJspi && hasGpu;
+  const { hasJspi, hasGpu, hasAdapter } = await page.trainer.ready;
+  const canUseGpu = hasJspi && hasAdapter;
   const device = await page.trainer.call("open_device", canUseGpu ? wanted : "cpu");
   page.device = device;
-  $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind}, WebGPU)` : `${text("cpu")} (${device.driver})`;
+  $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind})` : text("cpu");
   $("device-reason").textContent = canUseGpu ? device.reason : "";
   $("device-dot").className = `dot ${device.is_gpu ? "gpu" : "cpu"}`;
   $("device-limits").replaceChildren(...device.limits.flatMap(([name, value]) => [term("dt", name), term("dd", number(value))]));
   $("device-limits").append(term("dt", text("deviceWhy").features), term("dd", device.features.join(", ") || text("deviceWhy").none));
   $("device-details").hidden = !device.is_gpu;
   $("device-notice").hidden = canUseGpu;
-  $("device-notice").textContent = canUseGpu ? "" : text(hasGpu ? "noJspi" : "noGpu");
+  $("device-notice").textContent = canUseGpu ? "" : text(hasAdapter ? "noJspi" : hasGpu ? "noAdapter" : "noGpu");
   return device;
 }
+
+/// Opens the device that the form asks for, where it is another one.
+async function useDevice() {
+  const wanted = page.form.device.value;
+  if (wanted !== page.opened) await openDevice(wanted);
+  page.opened = wanted;
+}
+
+page.useDevice = useDevice;
 
 function term(tag, content) {
   return Object.assign(document.createElement(tag), { textContent: content });
@@ -149,7 +160,8 @@ page.loadImages = loadImages;
 
 function showError(failure, place = $("error")) {
   place.hidden = !failure;
-  place.textContent = failure ? failure.message : "";
+  // Below the first line of a lost device's message is the browser's own account of it.
+  place.textContent = failure ? (failure.lost ? failure.message.split("\n")[0] : failure.message) : "";
   if (failure?.fatal) console.error(failure);
 }
 
@@ -179,14 +191,13 @@ async function run(prepare, call) {
     status("loadingData");
     const data = await prepare();
     live.setData(data);
-    const wanted = page.form.device.value;
-    if (wanted !== page.opened) await openDevice(wanted);
-    page.opened = wanted;
+    await useDevice();
     status("preparing");
     const result = await call();
     live.finish(result);
     take.update();
     status("finished", percent(result.outcome.test_accuracy, 2));
+    await page.keeping;
     await storage.discard();
   } catch (failure) {
     if (failure.interrupted) {
@@ -196,7 +207,7 @@ async function run(prepare, call) {
       const isMarked = page.form.mark(failure);
       showError(failure);
       status(failure.lost ? "lost" : isMarked ? "settingWrong" : "failed");
-      if (failure.lost) await recover();
+      if (failure.lost || failure.fatal) await recover();
     }
     take.update();
   } finally {
@@ -205,7 +216,7 @@ async function run(prepare, call) {
   }
 }
 
-/// A device that is lost stays so, with the worker that has it.
+/// A device that is lost stays so, with the worker that has it; and a program that failed is of no more use.
 async function recover() {
   await restartTrainer();
   await offerKept();
@@ -221,8 +232,9 @@ function start() {
   live.begin([]);
   page.files = {};
   return run(async () => {
-    await page.helper.call("check", page.given());
     const data = await loadImages();
+    const { network, parameters } = await page.helper.call("check", page.given());
+    live.message(`${network}, ${text("parameters", number(parameters))}`);
     await storage.discard();
     return data;
   }, () => page.trainer.call("train", page.given(), RUN));
@@ -244,7 +256,12 @@ async function resume(files, epochs = 0) {
 page.resume = resume;
 page.restartTrainer = restartTrainer;
 
+function keep(files) {
+  page.keeping = page.keeping.then(() => storage.keep(files));
+}
+
 async function offerKept() {
+  await page.keeping;
   const files = await storage.kept();
   if (!files.checkpoint) return;
   try {
@@ -306,12 +323,12 @@ function onEvent(event) {
     case "saved":
       page.files = event.files;
       take.update();
-      storage.keep(event.files);
+      keep(event.files);
       break;
     case "files":
       page.files = event.files;
       if (event.files["model.safetensors"]) useModel(event.files["model.safetensors"]);
-      if (page.state === "stopping") storage.keep(event.files);
+      if (page.state === "stopping") keep(event.files);
       break;
     case "paused":
       setState("paused");

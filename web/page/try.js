@@ -61,6 +61,7 @@ export class Try {
     this.context.fillRect(0, 0, $("draw").width, $("draw").height);
     this.#pixels = null;
     $("classes").replaceChildren();
+    $("seen-figure").hidden = true;
   }
 
   #line({ offsetX, offsetY }, isFirst = false) {
@@ -135,6 +136,7 @@ export class Try {
   async classify() {
     const { model } = this.#page;
     $("try-none").hidden = Boolean(model);
+    $("model-line").hidden = !model;
     $("model-title").textContent = model ? model.title : "–";
     if (!model || !this.#pixels || $("try").hidden) return;
     if (String(model.shape) !== String(this.#shape)) return;
@@ -145,6 +147,7 @@ export class Try {
     try {
       do {
         this.#isStale = false;
+        $("seen-figure").hidden = false;
         paintImage($("seen"), this.#pixels, this.#shape);
         this.#show(await this.#page.helper.call("classify", this.#pixels));
       } while (this.#isStale);

@@ -11,7 +11,7 @@ if (!hasJspi) {
 }
 
 const program = await import("./wgrad_web.js");
-await program.default();
+await program.default({ module_or_path: new URL("wgrad_web_bg.wasm", import.meta.url) });
 
 // Messages get through while the program waits for a promise; on the CPU it never does but for this one.
 const YIELD_EVERY_MS = 40;
@@ -111,4 +111,7 @@ onmessage = ({ data }) => {
   });
 };
 
-postMessage({ ready: true, hasJspi, hasGpu: "gpu" in navigator });
+// A browser may offer WebGPU and have no adapter for it.
+const hasGpu = "gpu" in navigator;
+const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+postMessage({ ready: true, hasJspi, hasGpu, hasAdapter: Boolean(adapter) });

@@ -33,7 +33,7 @@ pub fn open_device(wanted: String) -> String {
 }
 
 fn open(wanted: &str) -> Result<Shown> {
-    let (device, reason) = Device::select(wanted)?;
+    let (device, reason) = Device::select_with_reason(wanted)?;
     let info = device.info();
     let is_gpu = matches!(device, Device::Gpu(_));
     DEVICE.set(device);

@@ -10,10 +10,11 @@ const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/cs
 /// Serves a folder; gives its address and a function that ends it.
 export async function serve(folder) {
   const server = createServer(async (request, response) => {
-    const path = normalize(new URL(request.url, "http://localhost").pathname);
+    const asked = normalize(new URL(request.url, "http://localhost").pathname);
+    const path = asked.endsWith("/") ? `${asked}index.html` : asked;
     try {
-      const bytes = await readFile(join(folder, path.endsWith("/") ? `${path}index.html` : path));
-      response.writeHead(200, { "content-type": TYPES[extname(path.endsWith("/") ? ".html" : path)] ?? "application/octet-stream" });
+      const bytes = await readFile(join(folder, path));
+      response.writeHead(200, { "content-type": TYPES[extname(path)] ?? "application/octet-stream" });
       response.end(bytes);
     } catch {
       response.writeHead(404).end();

@@ -14,6 +14,7 @@ mod options;
 mod plan;
 mod predict;
 mod profile;
+mod ranks;
 mod schedule;
 mod signals;
 mod summary;

@@ -1,5 +1,7 @@
 //! `lenet plan`: prints the plans of a training step and of evaluation, and writes the kernels they dispatch.
 
+mod scaling;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +14,9 @@ use crate::console;
 use crate::options::PlanOptions;
 
 pub fn run(mut options: PlanOptions) -> Result<ExitCode> {
+    if let Some(ranks) = options.ranks {
+        return scaling::run(options, ranks);
+    }
     let (wgsl, software) = (options.wgsl.take(), options.software);
     let config = options.step.config("cpu")?;
     // The other plans are these again, with fewer images or another set of them.

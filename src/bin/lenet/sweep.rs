@@ -9,13 +9,14 @@ use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use wgrad::sweep::{
-    Assignment, Finish, Method, Metric, Ranking, RunOptions, Setting, Status, Sweep, SweepConfig, SweepFolder,
+    Assignment, Finish, Method, Metric, Ranking, RunOptions, Setting, Share, Status, Sweep, SweepConfig, SweepFolder,
     SweepObserver, TrialRecord, Values, default_jobs, ranking, write_results,
 };
 use wgrad::train::EpochReport;
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Detail};
+use crate::ranks::Ranks;
 use crate::signals::Signals;
 
 /// A search over settings.
@@ -23,11 +24,14 @@ use crate::signals::Signals;
 pub struct SweepOptions {
     /// What to search: a TOML file with tables search (method, num_trials, seed, metric, …), base (settings of all
     /// trials, as in a run's config.toml) and space (settings with choices or ranges)
-    #[arg(value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["resume", "merge"], conflicts_with_all = ["resume", "merge"])]
     file: Option<PathBuf>,
     /// Resume a sweep that was stopped or killed; the ranking is the same as without the interruption
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["method", "trials", "seed", "epochs", "device", "out"])]
     resume: Option<PathBuf>,
+    /// Merge the folders of a sweep's shares (--only) into one, with the ranking that one process would give
+    #[arg(long, value_name = "FOLDERS", num_args = 1.., conflicts_with_all = ["resume", "method", "trials", "seed", "epochs", "jobs", "device"])]
+    merge: Vec<PathBuf>,
     /// Every combination, random ones, or random ones of which only the best are trained for long (asynchronous
     /// successive halving) [default: what the file says, or random]
     #[arg(long, value_name = "NAME", help_heading = "Search")]
@@ -41,6 +45,10 @@ pub struct SweepOptions {
     /// The most epochs of a trial [default: what the file says, or 30]
     #[arg(long, value_name = "N", help_heading = "Search")]
     epochs: Option<u64>,
+    /// Train only every Nth trial from number K on, such as 2/8: for the jobs of a Slurm array or GNU parallel, whose
+    /// folders --merge puts together
+    #[arg(long, value_name = "K/N", conflicts_with_all = ["resume", "merge"], help_heading = "Run")]
+    only: Option<String>,
     /// Trials to train in parallel; they share the CPU's threads. Neither the trials nor their results depend on it
     /// [default: what the file says, or one per thread on the CPU and 1 on a GPU]
     #[arg(long, value_name = "N", help_heading = "Run")]
@@ -68,31 +76,67 @@ enum MethodName {
 }
 
 pub fn run(options: SweepOptions) -> Result<ExitCode> {
+    if !options.merge.is_empty() || options.only.is_some() {
+        // Processes that divide a sweep this way know nothing of each other, whatever started them.
+        return search(options, &mut Ranks::alone());
+    }
+    let mut ranks = Ranks::join()?;
+    let searched = search(options, &mut ranks);
+    ranks.conclude(searched)
+}
+
+/// A rank that trains what the first hands out.
+fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
+    // The first rank opens or makes the folder, and says which device.
+    ranks.all_ok(Ok(()))?;
+    let device = ranks.text_of_first("")?;
+    let (device, _) = ranks.all_ok(Device::select_with_reason(&device))?;
+    // Here the signal of a closed terminal is the first rank's to act on.
+    let _signals = Signals::listen()?;
+    wgrad::sweep::work(ranks.comm().as_mut(), &device, options.jobs.unwrap_or(1))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
+    if options.jobs == Some(0) {
+        return Err(usage("--jobs", "at least 1", "0"));
+    }
+    if !ranks.is_first() {
+        return work(&options, ranks);
+    }
     let detail = match (options.quiet, options.json) {
         (true, _) => Detail::Quiet,
         (_, true) => Detail::Json,
         _ => Detail::Full,
     };
     let jobs = options.jobs;
-    if jobs == Some(0) {
-        return Err(usage("--jobs", "at least 1", "0"));
+    if !options.merge.is_empty() {
+        let folder = SweepFolder::merge(&options.out, &options.merge)?;
+        write_results(&folder)?;
+        tell_missing(&folder, detail)?;
+        return conclude(&folder, detail);
     }
-    let mut folder = match &options.resume {
-        Some(folder) => SweepFolder::open(folder)?,
-        None => create(&options)?,
-    };
-    let (device, reason) = Device::select_with_reason(&folder.sweep().base.device)?;
+    let mut folder = ranks.all_ok(match &options.resume {
+        Some(folder) => SweepFolder::open(folder),
+        None => create(&options),
+    })?;
+    ranks.text_of_first(&folder.sweep().base.device)?;
+    let (device, reason) = ranks.all_ok(Device::select_with_reason(&folder.sweep().base.device))?;
     let jobs = jobs.or(folder.sweep().config.search.jobs).unwrap_or_else(|| default_jobs(&device));
-    let jobs = jobs.min(folder.sweep().trials.len());
+    let jobs = jobs.min(folder.sweep().num_own_trials()).max(1);
     if detail == Detail::Full {
         console::line(format!("device    {device}: {reason}"))?;
-        introduce(folder.sweep(), jobs, folder.records())?;
+        introduce(folder.sweep(), jobs, ranks.size(), folder.records())?;
         console::line(format!("folder    {}\n", folder.path().display()))?;
     }
     let sweep = folder.sweep().clone();
     let mut show = Show::new(detail, &sweep, folder.records());
     let signals = Signals::listen()?;
-    let finish = folder.run(RunOptions { device: &device, jobs, stop: &|| signals.any() }, &mut show)?;
+    let stop = || signals.any();
+    let finish = match ranks.size() {
+        1 => folder.run(RunOptions { device: &device, jobs, stop: &stop }, &mut show)?,
+        _ => folder.run_among(ranks.comm().as_mut(), &stop, &mut show)?,
+    };
     show.finish();
     if finish == Finish::Stopped {
         let num_done = folder.records().iter().filter(|record| record.status != Status::Running).count();
@@ -109,6 +153,26 @@ pub fn run(options: SweepOptions) -> Result<ExitCode> {
     }
     write_results(&folder)?;
     conclude(&folder, detail)
+}
+
+/// The share that `--only` names.
+fn share(text: &str) -> Result<Share> {
+    text.parse().map_err(|error| match error {
+        Error::Setting { expected, got, .. } => usage("--only", &expected, &got),
+        other => other,
+    })
+}
+
+/// Says which trials a merged sweep lacks.
+fn tell_missing(folder: &SweepFolder, detail: Detail) -> Result<()> {
+    let is_done = |trial: usize| folder.records().iter().any(|r| r.trial == trial && r.status != Status::Running);
+    let missing: Vec<String> =
+        (1..=folder.sweep().trials.len()).filter(|&trial| !is_done(trial)).map(|trial| trial.to_string()).collect();
+    if !missing.is_empty() && detail != Detail::Json {
+        let resume = format!("train them with: lenet sweep --resume {}", folder.path().display());
+        console::complain("warning", &format!("trials not done: {}; {resume}", missing.join(", ")));
+    }
+    Ok(())
 }
 
 fn create(options: &SweepOptions) -> Result<SweepFolder> {
@@ -129,6 +193,7 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     search.num_trials = options.trials.or(search.num_trials);
     search.seed = options.seed.unwrap_or(search.seed);
     search.jobs = options.jobs.or(search.jobs);
+    search.only = options.only.as_deref().map(share).transpose()?.or(search.only);
     if let Some(epochs) = options.epochs {
         search.max_epochs = None;
         let epochs =
@@ -140,18 +205,19 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     if let Some(device) = options.device.clone().or(unsaid) {
         config.base.insert("device".to_owned(), device.into());
     }
+    let suffix = config.search.only.map_or(String::new(), Share::suffix);
     let sweep = Sweep::new(config)?;
     // Before there is a folder, so that a mistyped device leaves none.
-    Device::select(&sweep.base.device)?;
+    Device::select_with_reason(&sweep.base.device)?;
     let name = file.file_stem().map_or("sweep".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    SweepFolder::create(&options.out, &name, sweep)
+    SweepFolder::create(&options.out, &format!("{name}{suffix}"), sweep)
 }
 
 fn usage(option: &str, expected: &str, got: &str) -> Error {
     Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
-fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> {
+fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecord]) -> Result<()> {
     let (search, num_trials, epochs) = (&sweep.config.search, sweep.trials.len(), sweep.base.epochs);
     let how = match search.method {
         Method::Grid => format!("every combination: {num_trials} trials of at most {epochs} epochs"),
@@ -162,8 +228,15 @@ fn introduce(sweep: &Sweep, jobs: usize, records: &[TrialRecord]) -> Result<()> 
             format!("successive halving: {num_trials} trials, 1 in {share} continues after epochs {}", rungs.join(", "))
         }
     };
-    let side = if jobs > 1 { format!(", {jobs} at a time") } else { String::new() };
-    console::line(format!("search    {how}, by {}{side}", sweep.metric().monitor()))?;
+    let side = if let Some(workers) = num_ranks.checked_sub(1).filter(|workers| *workers > 0) {
+        format!(", trained by {workers} other ranks")
+    } else if jobs > 1 {
+        format!(", {jobs} at a time")
+    } else {
+        String::new()
+    };
+    let own = search.only.map_or(String::new(), |share| format!(", of which {} ({share})", sweep.num_own_trials()));
+    console::line(format!("search    {how}{own}, by {}{side}", sweep.metric().monitor()))?;
     for (index, Setting { name, values }) in sweep.space.settings().iter().enumerate() {
         let title = if index == 0 { "space" } else { "" };
         let values = match values {
@@ -267,7 +340,7 @@ impl Show {
         let target = if live { ProgressDrawTarget::stdout_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
         let style = ProgressStyle::with_template("sweep    {bar:24}  {pos} of {len} trials  {elapsed}{msg}");
-        let overall = ProgressBar::new(sweep.trials.len() as u64);
+        let overall = ProgressBar::new(sweep.num_own_trials() as u64);
         let overall = bars.add(overall.with_style(style.expect("the template is a constant that tests show")));
         let mut show =
             Show { detail, metric, bars, overall, running: HashMap::new(), columns, has_head: false, best: None };

@@ -4,36 +4,51 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use wgrad::run::{Finished, Run, RunConfig, RunData, folder};
+use wgrad::run::{Finished, Prepared, Run, RunConfig, RunData, Saved, TrainOn, folder};
 use wgrad::train::{EpochReport, Event, Observer, Outcome};
 use wgrad::{Device, Error, Result};
 
 use crate::console::{self, Console, Detail, count, percent};
 use crate::options::{OutputOptions, TrainOptions, TrainRequest};
+use crate::ranks::Ranks;
 use crate::schedule;
 use crate::signals::Signals;
 use crate::words;
 
 pub fn run(options: TrainOptions) -> Result<ExitCode> {
-    let TrainRequest { config, output, resume } = options.request()?;
+    let mut ranks = Ranks::join()?;
+    let trained = train(options, &mut ranks);
+    ranks.conclude(trained)
+}
+
+fn train(options: TrainOptions, ranks: &mut Ranks) -> Result<ExitCode> {
+    let TrainRequest { config, output, resume } = ranks.all_ok(options.request())?;
     let OutputOptions { out, quiet, json, no_report } = output;
     let detail = match (quiet, json) {
         (true, _) => Detail::Quiet,
         (_, true) => Detail::Json,
         _ => Detail::Full,
     };
-    let console = Console::new(detail, config.epochs);
-    let (device, reason) = Device::select_with_reason(&config.device)?;
+    let console = Console::new(if ranks.is_first() { detail } else { Detail::Quiet }, config.epochs);
+    let (device, reason) = ranks.all_ok(Device::select_with_reason(&config.device))?;
     console.info(format!("device    {device}: {reason}"))?;
-    let data = RunData::load(&config)?;
+    let data = ranks.all_ok(RunData::load(&config))?;
+    introduce_ranks(&console, ranks, ranks_facts(&config, &device, &data, resume.as_ref())?)?;
     introduce_data(&console, &config, &data)?;
     let epochs_before = resume.as_ref().map(|saved| saved.config().map(|config| config.epochs)).transpose()?;
     let resumed = resume.as_ref().map(|saved| format!(", resumed after {}", saved.checkpoint.state.so_far()));
-    let run = match resume {
-        Some(saved) => Run::resume(config, &device, &data, saved),
-        None => Run::create(config, &device, &data, &out),
-    };
-    let run = run?;
+    let on = TrainOn { device: &device, comm: ranks.comm() };
+    let prepared = ranks.all_ok(Prepared::new(config, on, &data))?;
+    if !ranks.is_first() {
+        ranks.all_ok(Ok(()))?;
+        // Rank 0 decides what comes of a signal; here it must only not end the process.
+        let _signals = Signals::listen()?;
+        return prepared.assist(resume).map(|_| ExitCode::SUCCESS);
+    }
+    let run = ranks.all_ok(match resume {
+        Some(saved) => prepared.resume(saved),
+        None => prepared.create(&out),
+    })?;
     introduce_training(&console, &run, epochs_before)?;
     console.info(format!("run       {}{}\n", run.folder().display(), resumed.unwrap_or_default()))?;
 
@@ -49,6 +64,37 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
         }
         Err(error) => cut_short(error, &watcher, &folder),
     }
+}
+
+/// What all ranks must have in common, and what they should.
+struct Facts {
+    shared: Vec<(&'static str, String)>,
+    device: String,
+    batches: usize,
+}
+
+fn ranks_facts(config: &RunConfig, device: &Device, data: &RunData, resume: Option<&Saved>) -> Result<Facts> {
+    // Where a rank computes and finds its files is its own.
+    let shared = RunConfig { device: "auto".to_owned(), data: None, init: None, ..config.clone() };
+    let settings: Vec<String> =
+        shared.flat_settings()?.into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let resumed = resume.map_or("none".to_owned(), |saved| saved.checkpoint.state.so_far());
+    let shared = vec![("settings", settings.join(", ")), ("images", data.fingerprint()), ("checkpoint", resumed)];
+    Ok(Facts { shared, device: device.to_string(), batches: config.gradients.accumulate })
+}
+
+/// Checks that ranks go together, and says how they share the work.
+fn introduce_ranks(console: &Console, ranks: &mut Ranks, facts: Facts) -> Result<()> {
+    let Facts { shared, device, batches } = facts;
+    if ranks.size() == 1 {
+        return Ok(());
+    }
+    ranks.agree(&shared)?;
+    console.info(format!("ranks     {}, which share the {batches} batches of each step", ranks.size()))?;
+    if ranks.differ("device", device) && ranks.is_first() {
+        console.warn("the ranks compute on different devices, so results agree up to rounding only, not bit for bit");
+    }
+    Ok(())
 }
 
 fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Result<()> {

@@ -104,6 +104,24 @@ impl Block {
         Tensor::new(ty.shape.clone(), data).expect("as many elements as the type has were taken")
     }
 
+    /// The elements as they are in memory.
+    pub fn bytes<F: Float>(&self) -> &[u8] {
+        match self.first::<F>(self.num_elems) {
+            Elements::Float(data) => bytemuck::cast_slice(data),
+            Elements::U32(data) => bytemuck::cast_slice(data),
+            Elements::U8(data) => data,
+        }
+    }
+
+    /// The elements as they are in memory, to be overwritten.
+    pub fn bytes_mut<F: Float>(&mut self) -> &mut [u8] {
+        match self.all_mut::<F>() {
+            ElementsMut::Float(data) => bytemuck::cast_slice_mut(data),
+            ElementsMut::U32(data) => bytemuck::cast_slice_mut(data),
+            ElementsMut::U8(data) => data,
+        }
+    }
+
     /// Overwrites all elements with what no op computes.
     pub fn poison<F: Float>(&mut self) {
         match self.all_mut::<F>() {

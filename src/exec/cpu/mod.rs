@@ -191,6 +191,21 @@ impl<F: Float> Executor for CpuExecutor<F> {
         Ok(self.states[state].tensor::<F>(&self.state_types[state]))
     }
 
+    fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()> {
+        states.iter().for_each(|&state| bytes.extend_from_slice(self.states[state].bytes::<F>()));
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, states: &[usize], mut bytes: &[u8]) -> Result<()> {
+        for &state in states {
+            let to = self.states[state].bytes_mut::<F>();
+            let (first, rest) = bytes.split_at(to.len());
+            to.copy_from_slice(first);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
     fn keep(&mut self, states: &[usize]) -> Result<()> {
         for &state in states {
             self.kept[state]

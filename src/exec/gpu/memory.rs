@@ -272,8 +272,52 @@ impl Memory {
         self.entries[entry].scalars.len() as u64 * ALIGN_BYTES
     }
 
+    /// Appends the elements of states, those that lie side by side in one buffer with one copy.
+    pub fn read_bytes(&self, gpu: &GpuDevice, states: &[usize], bytes: &mut Vec<u8>) -> Result<()> {
+        let mut rest = states;
+        while let Some(&first) = rest.first() {
+            let region = &self.states[first];
+            let is_next = |pair: &[usize]| {
+                let (one, next) = (&self.states[pair[0]], &self.states[pair[1]]);
+                one.buffer == next.buffer && next.offset > one.offset
+            };
+            let count = 1 + rest.windows(2).take_while(|pair| is_next(pair)).count();
+            let last = &self.states[rest[count - 1]];
+            let size = last.offset + last.size - region.offset;
+            let whole = self.region_bytes(gpu, &Region { size, ..region.clone() })?;
+            for &state in &rest[..count] {
+                // Offsets within a buffer that lies in memory here.
+                let start = (self.states[state].offset - region.offset) as usize;
+                bytes.extend_from_slice(&whole[start..start + self.state_types[state].size_bytes()]);
+            }
+            rest = &rest[count..];
+        }
+        Ok(())
+    }
+
+    /// Overwrites states by such bytes; they pass through one staging allocation before the next submission.
+    pub fn write_bytes(&self, gpu: &GpuDevice, states: &[usize], mut bytes: &[u8]) {
+        for &state in states {
+            let (first, rest) = bytes.split_at(self.state_types[state].size_bytes());
+            gpu.write_bytes(&self.states[state], first);
+            bytes = rest;
+        }
+    }
+
     /// Reads a region through the staging buffer.
     pub fn read(&self, gpu: &GpuDevice, region: &Region, ty: &TensorType) -> Result<Tensor> {
+        let mut bytes = self.region_bytes(gpu, region)?;
+        // A region has whole words and at least one.
+        bytes.truncate(ty.shape.num_elems() * ty.dtype.size_bytes());
+        let data = match ty.dtype {
+            DType::F32 => TensorData::F32(bytemuck::pod_collect_to_vec(&bytes)),
+            DType::U32 => TensorData::U32(bytemuck::pod_collect_to_vec(&bytes)),
+            DType::U8 => TensorData::U8(bytes),
+        };
+        Tensor::new(ty.shape.clone(), data)
+    }
+
+    fn region_bytes(&self, gpu: &GpuDevice, region: &Region) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(region.size as usize);
         let mut done = 0;
         while done < region.size {
@@ -289,14 +333,7 @@ impl Memory {
             self.staging.unmap();
             done += piece;
         }
-        // A region has whole words and at least one.
-        bytes.truncate(ty.shape.num_elems() * ty.dtype.size_bytes());
-        let data = match ty.dtype {
-            DType::F32 => TensorData::F32(bytemuck::pod_collect_to_vec(&bytes)),
-            DType::U32 => TensorData::U32(bytemuck::pod_collect_to_vec(&bytes)),
-            DType::U8 => TensorData::U8(bytes),
-        };
-        Tensor::new(ty.shape.clone(), data)
+        Ok(bytes)
     }
 
     /// Copies states aside, on the device.

@@ -327,6 +327,15 @@ impl Executor for GpuExecutor {
         self.memory.read(&self.gpu, self.memory.state(state), &ty)
     }
 
+    fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()> {
+        self.memory.read_bytes(&self.gpu, states, bytes)
+    }
+
+    fn write_bytes(&mut self, states: &[usize], bytes: &[u8]) -> Result<()> {
+        self.memory.write_bytes(&self.gpu, states, bytes);
+        Ok(())
+    }
+
     fn keep(&mut self, states: &[usize]) -> Result<()> {
         self.memory.keep(&self.gpu, states)
     }

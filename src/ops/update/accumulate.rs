@@ -1,11 +1,14 @@
-//! The sum of gradients over several batches, kept between runs: what gradient accumulation adds to.
+//! Sums of gradients over several batches, kept between runs: the steps of gradient accumulation. Which of them a batch
+//! takes, and so the tree that sums are rounded in, is decided by [`optim::tree`](crate::optim::tree).
+
+use std::ops::Range;
 
 use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
-use crate::ops::cpu::{CpuContext, Float};
+use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params};
 use crate::ops::{Operation, check};
-use crate::tensor::{DType, TensorType};
+use crate::tensor::TensorType;
 
 params! {
     struct Params {
@@ -20,18 +23,39 @@ pub(crate) static SHADER: Shader = Shader {
     needs_subgroups: false,
 };
 
-/// Scalars in front of the tensors: whether this is the first batch of a step (u32), the batch's weight.
-const NUM_SCALARS: usize = 2;
+/// One step of a sum over batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SumStep {
+    /// Multiplies gradients by the batch's weight. Inputs: the weight, the gradients, which are updated.
+    Scale,
+    /// Adds a sum to gradients. Inputs: the sums, the gradients, which are updated.
+    Merge,
+    /// Keeps gradients as a sum. Inputs: the sums, which are updated, the gradients.
+    Keep,
+}
 
-/// Inputs: the scalars, then all sums and gradients. The sums are updated in place.
+/// A step for all parameters at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accumulate {
     pub num_params: usize,
+    pub step: SumStep,
 }
 
 impl Accumulate {
-    fn ranges(&self) -> Vec<std::ops::Range<usize>> {
-        packed::ranges(NUM_SCALARS, self.num_params, 2)
+    fn ranges(&self) -> Vec<Range<usize>> {
+        match self.step {
+            SumStep::Scale => packed::ranges(1, self.num_params, 1),
+            SumStep::Merge | SumStep::Keep => packed::ranges(0, self.num_params, 2),
+        }
+    }
+
+    /// The role that is updated, and the one that is only read.
+    fn roles(&self) -> (usize, Option<usize>) {
+        match self.step {
+            SumStep::Scale => (0, None),
+            SumStep::Merge => (1, Some(0)),
+            SumStep::Keep => (0, Some(1)),
+        }
     }
 }
 
@@ -42,44 +66,65 @@ impl Operation for Accumulate {
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         check::same_groups(self.name(), inputs, &self.ranges())?;
-        check::dtype(self.name(), &inputs[0], DType::U32)?;
-        check::float(self.name(), &inputs[1])?;
+        if self.step == SumStep::Scale {
+            check::float(self.name(), &inputs[0])?;
+        }
         Ok(Vec::new())
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let (is_first, weight) = (ctx.u32(0)[0] != 0, ctx.float(1)[0]);
-        for place in NUM_SCALARS..NUM_SCALARS + self.num_params {
-            let (sum, grad) = (ctx.updated(place), ctx.float(place + self.num_params));
-            if is_first {
-                // What was there before does not count, not even where it is not a number.
-                sum.iter_mut().zip(grad).for_each(|(sum, &g)| *sum = weight * g);
-            } else {
-                sum.iter_mut().zip(grad).for_each(|(sum, &g)| *sum += weight * g);
+        let (ranges, (updated, read)) = (self.ranges(), self.roles());
+        for member in 0..self.num_params {
+            let to = ctx.updated(ranges[updated].start + member);
+            let from = read.map(|read| ctx.float(ranges[read].start + member));
+            match (self.step, from) {
+                (SumStep::Scale, _) => {
+                    let weight = ctx.float(0)[0];
+                    parallel::simd(|| to.iter_mut().for_each(|grad| *grad = weight * *grad));
+                }
+                (SumStep::Merge, Some(sum)) => {
+                    parallel::simd(|| to.iter_mut().zip(sum).for_each(|(grad, &sum)| *grad = sum + *grad));
+                }
+                (_, Some(grad)) => to.copy_from_slice(grad),
+                (_, None) => unreachable!("merging and keeping read another role"),
             }
         }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let params = Params { num_vec4: packed::num_vec4(&ctx.inputs[self.ranges()[0].clone()]) };
-        let bindings = [Binding::Scalar(0), Binding::Scalar(1), Binding::PackUpdated(0), Binding::Pack(1)];
+        let (updated, read) = self.roles();
+        let weight = if self.step == SumStep::Scale { Binding::Scalar(0) } else { Binding::Unused };
+        let bindings = [weight, Binding::PackUpdated(updated), read.map_or(Binding::Unused, Binding::Pack)];
+        let entry_point = match self.step {
+            SumStep::Scale => "scale",
+            SumStep::Merge => "merge",
+            SumStep::Keep => "keep",
+        };
         let groups = grid(params.num_vec4 as usize, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "add", &params, bindings, groups.short_loops()).constant("WG", WORKGROUP_SIZE).into())
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, groups.short_loops());
+        Ok(dispatch.constant("WG", WORKGROUP_SIZE).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
-        (packed::num_elems(&inputs[self.ranges()[0].clone()]) * 2) as u64
+        let per_element = usize::from(self.step != SumStep::Keep);
+        (packed::num_elems(&inputs[self.ranges()[0].clone()]) * per_element) as u64
     }
 
     fn updates(&self) -> Vec<usize> {
-        self.ranges()[0].clone().collect()
+        self.ranges()[self.roles().0].clone().collect()
     }
 
-    fn packs(&self, _num_inputs: usize) -> Vec<std::ops::Range<usize>> {
+    fn packs(&self, _num_inputs: usize) -> Vec<Range<usize>> {
         self.ranges()
     }
 
     fn describe(&self) -> String {
-        format!("{} tensors", self.num_params)
+        let step = match self.step {
+            SumStep::Scale => "scale",
+            SumStep::Merge => "merge",
+            SumStep::Keep => "keep",
+        };
+        format!("{step} {} tensors", self.num_params)
     }
 }

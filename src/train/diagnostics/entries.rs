@@ -10,6 +10,7 @@ use crate::exec::{Program, StepTable};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Init, StateKind, StateSpec, Value};
 use crate::ops::{HISTOGRAM_BINS, STATS_COLUMNS};
+use crate::optim::is_gradient_sum;
 use crate::tensor::DType;
 use crate::train::session::Forward;
 
@@ -60,11 +61,11 @@ impl DiagnosticEntries {
         let mut forward = forward;
         let mut inspected = inspected(&mut forward, options)?;
         let graph = &mut forward.graph;
-        // Parameters that no gradient reaches stay as they are.
+        // Parameters that no gradient reaches stay as they are, and the sums of accumulation count only within a step.
         let states: Vec<StateSpec> = train
             .states()
             .iter()
-            .filter(|spec| spec.kind != StateKind::Input && spec.ty.dtype == DType::F32)
+            .filter(|spec| spec.kind != StateKind::Input && spec.ty.dtype == DType::F32 && !is_gradient_sum(&spec.name))
             .cloned()
             .collect();
         let parameters: Vec<StateSpec> =

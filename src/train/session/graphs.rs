@@ -13,6 +13,10 @@ use crate::ops::{Augment, BatchSource, CrossEntropy};
 use crate::optim::Update;
 use crate::tensor::{DType, TensorType};
 
+/// The scalar (u32) that is 0 where running statistics are not to follow a batch's, because other ranks have batches
+/// that come before it; and the entry in which they then do. Under accumulation alone.
+pub(super) const FOLLOW: &str = "follow_statistics";
+
 /// What the graphs of all entries have in common.
 pub(crate) struct Recipe<'a> {
     pub model: &'a dyn Model,
@@ -74,6 +78,9 @@ pub(crate) struct Forward {
 fn plan(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<&Objective<'_>>) -> Result<Plan> {
     let Forward { mut graph, labels, logits, mut loss, .. } = forward(entry, recipe, objective)?;
     if let Some(objective) = objective {
+        if let Some(deferred) = graph.deferred.clone().filter(|deferred| !deferred.is_empty()) {
+            graph.only_if(FOLLOW, |graph| graph.follow_statistics(&deferred))?;
+        }
         loss = objective.update.minimize(&mut graph, loss)?;
     }
     if objective.is_none() {
@@ -107,6 +114,9 @@ pub(super) fn forward(entry: &Entry<'_>, recipe: &Recipe<'_>, objective: Option<
         if let Some(augment) = recipe.augment.filter(|augment| !augment.is_identity()) {
             images = graph.augment(images, augment.clone(), recipe.seed, step)?;
         }
+    }
+    if objective.is_some_and(|objective| objective.update.accumulate() > 1) {
+        graph.deferred = Some(Vec::new());
     }
     let before = graph.nodes.len();
     let logits = recipe.model.logits(&mut graph, images, mode)?;

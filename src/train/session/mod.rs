@@ -6,6 +6,7 @@
 
 mod graphs;
 mod part;
+mod ranks;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests;
@@ -18,6 +19,7 @@ use super::Evaluation;
 use super::diagnostics::{DiagnosticEntries, DiagnosticsOptions, DiagnosticsReport};
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, Dataset, Normalize};
+use crate::dist::{Alone, Comm};
 use crate::exec::profile::OpTime;
 use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
 use crate::graph::StateKind;
@@ -25,13 +27,15 @@ use crate::graph::plan::Plan;
 use crate::nn::Model;
 use crate::ops::Augment;
 use crate::ops::data::metrics::COLUMNS;
-use crate::optim::{BatchOf, Optimizer, StepRates, Update, UpdateOptions};
+use crate::optim::{BatchOf, Optimizer, StepRates, Update, UpdateOptions, is_gradient_sum};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
-use graphs::{Entry, Objective, forward};
+use graphs::{Entry, FOLLOW, Objective, forward};
 pub(super) use graphs::{Forward, Recipe};
 pub(super) use part::{MAX_SHARD_BYTES, Part};
 use part::{batches, metrics_of};
+pub use ranks::RankTime;
+use ranks::Ranks;
 
 /// The state that batches write their metrics to.
 const TABLE: &str = "metrics";
@@ -104,6 +108,7 @@ pub struct Session {
     diagnostics: Option<DiagnosticEntries>,
     /// What the training images are told from others by.
     images: String,
+    ranks: Ranks,
 }
 
 impl<'a> SessionOptions<'a> {
@@ -179,6 +184,7 @@ impl Parts {
         &self,
         options: &SessionOptions<'_>,
         max_shard_bytes: usize,
+        num_ranks: usize,
     ) -> Result<(Vec<Plan>, Option<DiagnosticEntries>)> {
         let recipe = Recipe {
             model: options.model,
@@ -198,6 +204,12 @@ impl Parts {
             let objective = (part.name == self.train.name).then_some(&objective);
             plans.extend(part.plans(data, &recipe, objective)?);
         }
+        if num_ranks > 1 {
+            let batch_size = self.train.entries()[0].1;
+            let entry = Entry { name: "train", part: &self.train, data: options.train, batch_size };
+            let graph = forward(&entry, &recipe, Some(&objective))?.graph;
+            plans.extend(ranks::plans(&update, &plans[0], &graph)?);
+        }
         let Some(diagnostics) = &options.diagnostics else { return Ok((plans, None)) };
         let batch_size = self.train.entries()[0].1;
         let entry = Entry { name: DiagnosticEntries::ENTRY, part: &self.train, data: options.train, batch_size };
@@ -215,22 +227,41 @@ impl Session {
     /// [`Error::Setting`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
     /// [`Error::Limit`] where a data set or a batch is too large for the device.
     pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
-        Session::sharded(device, options, MAX_SHARD_BYTES)
+        Session::sharded(device, options, MAX_SHARD_BYTES, Box::new(Alone))
+    }
+
+    /// The same as one of several ranks, which train together: with the same options each, all hold all images, and
+    /// each computes a share of every step's batches. What comes out is the same, bit for bit, as from one process of
+    /// the same kind of device. The methods that train and evaluate are then collective: every rank calls them alike.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::Setting`] where steps accumulate fewer batches than there are ranks, or the network
+    /// updates states that ranks do not exchange.
+    pub fn among(device: &Device, options: &SessionOptions<'_>, comm: Box<dyn Comm>) -> Result<Session> {
+        Session::sharded(device, options, MAX_SHARD_BYTES, comm)
     }
 
     /// A session that splits data sets larger than this many bytes over two bindings.
-    fn sharded(device: &Device, options: &SessionOptions<'_>, max_shard_bytes: usize) -> Result<Session> {
+    fn sharded(
+        device: &Device,
+        options: &SessionOptions<'_>,
+        max_shard_bytes: usize,
+        comm: Box<dyn Comm>,
+    ) -> Result<Session> {
+        let update = options.update()?;
+        Ranks::check(comm.as_ref(), &update)?;
         let parts = Parts::new(options)?;
-        let (plans, diagnostics) = parts.plans(options, max_shard_bytes)?;
+        let (plans, diagnostics) = parts.plans(options, max_shard_bytes, comm.size())?;
         let mut program = Program::compile(device, plans, options.seed)?;
         for (part, data) in parts.sets(options) {
             part.upload(&mut program, data, max_shard_bytes)?;
         }
         // Also makes the memory that later copies go to.
         program.keep_model()?;
+        let ranks = Ranks::new(comm, &mut program, &update, &parts)?;
         let Parts { train, validation, test } = parts;
-        let images = in_a_word(options.train);
-        Ok(Session { program, train, validation, test, update: options.update()?, diagnostics, images })
+        let images = images_in_a_word(options.train);
+        Ok(Session { program, train, validation, test, update, diagnostics, images, ranks })
     }
 
     /// The plans that a session with these options is compiled from: "train", a training step; "test" and, where they
@@ -240,7 +271,7 @@ impl Session {
     /// # Errors
     /// As [`Session::new`], but for the device's limits.
     pub fn plans(options: &SessionOptions<'_>) -> Result<Vec<Plan>> {
-        Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES)?.0)
+        Ok(Parts::new(options)?.plans(options, MAX_SHARD_BYTES, 1)?.0)
     }
 
     /// Checks a first training step, on the first images in their own order, op by op against the f64 reference.
@@ -255,7 +286,7 @@ impl Session {
         weights: Option<&StateDict>,
     ) -> Result<verify::Report> {
         let parts = Parts::new(options)?;
-        let plan = parts.plans(options, MAX_SHARD_BYTES)?.0.swap_remove(0);
+        let plan = parts.plans(options, MAX_SHARD_BYTES, 1)?.0.swap_remove(0);
         let mut states: StateDict = parts.train.states(options.train, MAX_SHARD_BYTES)?.into_iter().collect();
         if let Some(weights) = weights {
             // A program checks names and shapes with the messages that any other model file gets.
@@ -309,6 +340,21 @@ impl Session {
         rates: Rates<'_>,
         progress: Progress<'_>,
     ) -> Result<usize> {
+        if self.is_alone() {
+            self.train_alone(epoch, wanted, rates, progress)
+        } else {
+            self.train_together(epoch, wanted, rates, progress)
+        }
+    }
+
+    /// [`Session::train_batches`] without the other ranks.
+    fn train_alone(
+        &mut self,
+        epoch: u64,
+        wanted: Range<usize>,
+        rates: Rates<'_>,
+        progress: Progress<'_>,
+    ) -> Result<usize> {
         let (mut done, mut stops) = (wanted.start, false);
         for (entry, batch_size, first, count) in self.train.entries() {
             let (from, to) = (wanted.start.max(first), wanted.end.min(first + count));
@@ -345,7 +391,11 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn finish_epoch(&mut self, train_time: Duration) -> Result<EpochMetrics> {
-        self.validation.run(&mut self.program)?;
+        if self.is_alone() {
+            self.validation.run(&mut self.program)?;
+        } else {
+            self.validate_together()?;
+        }
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(EpochMetrics {
             train: metrics_of(&rows, &self.train),
@@ -362,6 +412,18 @@ impl Session {
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let inputs = self.changing_inputs();
         self.program.snapshot(&inputs)
+    }
+
+    /// [`Session::snapshot`] after so many batches of an epoch. Between steps, the sums of gradients that accumulation
+    /// left behind count for nothing and are 0, so that snapshots do not tell how many ranks trained.
+    pub(super) fn snapshot_after(&mut self, batches: usize) -> Result<Snapshot> {
+        let mut snapshot = self.snapshot()?;
+        if batches == self.batches_per_epoch() || batches.is_multiple_of(self.update.accumulate()) {
+            for (_, sum) in snapshot.current.iter_mut().filter(|(name, _)| is_gradient_sum(name)) {
+                *sum = Tensor::f32(sum.shape().clone(), vec![0.0; sum.shape().num_elems()])?;
+            }
+        }
+        Ok(snapshot)
     }
 
     /// Puts back what [`Session::snapshot`] gave, taken after the whole epochs before `epoch`, counted from 0, and
@@ -389,19 +451,19 @@ impl Session {
         let steps_before = epoch * self.steps_per_epoch() as u64;
         let (batch_size, num_images) = (loader.batch_size() as usize, self.images_per_epoch());
         // Counted over all epochs: dropout draws anew in every batch.
-        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64);
+        table = table.column("step", |batch| (batches_before + (first + batch) as u64) as f64).constant(FOLLOW, 1.0);
         let table = table.columns(&update.columns(), |batch, row| {
             let step = steps_before + ((first + batch) / update.accumulate()) as u64;
             let (lr, momentum) = rates(step);
             fill(row, update.values(&StepRates { step, lr, momentum }));
         });
-        table.columns(update.batch_columns(), |batch, row| {
-            fill(row, update.batch_values(BatchOf { batch: first + batch, batch_size, num_images }));
+        table.columns(&update.batch_columns(), |batch, row| {
+            fill(row, update.batch_values(BatchOf { batch: first + batch, batch_size, num_images }).into_iter());
         })
     }
 
     /// Diagnostics of a batch: statistics of activations, gradients and parameters, and of the parameter update that
-    /// training on it would make at its learning rate (none while gradients accumulate). Gradients are those of the
+    /// training on it would make at its learning rate, under accumulation as a step of this batch alone. Gradients are those of the
     /// batch's loss, before regularization and clipping. Weights, optimizer states and running statistics are
     /// unchanged afterwards. `batch` is counted over all epochs from 0; its images are taken from the order
     /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
@@ -423,6 +485,11 @@ impl Session {
             .training_table(epoch, rates, StepTable::new(1), in_epoch)
             .constant("start", start as f64)
             .constant("row", f64::from(u32::MAX));
+        // Under accumulation a step of this batch alone, so that it says the same on every rank.
+        let alone = BatchOf { batch: 0, batch_size: diagnostics.batch_size, num_images: diagnostics.batch_size };
+        let table = table.columns(&self.update.batch_columns(), |_, row| {
+            fill(row, self.update.batch_values(alone).into_iter());
+        });
         let train_entry = self.train.entries()[0].0.clone();
         diagnostics.run(&mut self.program, &train_entry, &table, batch)
     }
@@ -445,13 +512,14 @@ impl Session {
         // A finite loss can have gradients that are not: the batch before is the first suspect.
         let suspect = batch.saturating_sub(1);
         let mut go_on = |_| ControlFlow::Continue(());
-        self.train_batches(epoch, 0..suspect, rates, &mut go_on)?;
+        // Every rank by itself: as all do the same, none needs the others.
+        self.train_alone(epoch, 0..suspect, rates, &mut go_on)?;
         for batch in suspect..=batch {
             let report = self.diagnose(batches_before + batch as u64, rates)?;
             if let Some(row) = report.first_non_finite() {
                 return Ok(Some(format!("{} {} of step {}", row.kind, row.name, batch + 1)));
             }
-            self.train_batches(epoch, batch..batch + 1, rates, &mut go_on)?;
+            self.train_alone(epoch, batch..batch + 1, rates, &mut go_on)?;
         }
         Ok(None)
     }
@@ -469,7 +537,11 @@ impl Session {
     /// # Errors
     /// [`Error::DeviceLost`].
     pub fn test(&mut self) -> Result<Evaluation> {
-        self.test.evaluate(&mut self.program)
+        if self.is_alone() {
+            return self.test.evaluate(&mut self.program);
+        }
+        let logits = self.test_together()?;
+        Ok(Evaluation { metrics: metrics_of(&self.program.read(TABLE)?.to_f64_vec(), &self.test), logits })
     }
 
     /// Trainable numbers in the model; running statistics do not count.
@@ -573,7 +645,7 @@ impl Session {
     }
 }
 
-fn in_a_word(data: &Dataset) -> String {
+pub(crate) fn images_in_a_word(data: &Dataset) -> String {
     let mut hasher = crc32fast::Hasher::new();
     data.images().for_each(|image| hasher.update(image));
     data.labels().iter().for_each(|label| hasher.update(&label.to_le_bytes()));
@@ -582,11 +654,11 @@ fn in_a_word(data: &Dataset) -> String {
 
 /// The scalars of a first step over the first images.
 fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
-    let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0);
+    let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0).constant(FOLLOW, 1.0);
     let at = StepRates { step: 0, lr, momentum: None };
     let of = BatchOf { batch: 0, batch_size, num_images: part.loader.num_images() as usize };
     table = table.columns(&update.columns(), |_, row| fill(row, update.values(&at)));
-    table.columns(update.batch_columns(), |_, row| fill(row, update.batch_values(of)))
+    table.columns(&update.batch_columns(), |_, row| fill(row, update.batch_values(of).into_iter()))
 }
 
 fn fill(row: &mut [f64], values: impl Iterator<Item = f64>) {

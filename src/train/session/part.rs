@@ -114,6 +114,15 @@ pub(super) fn batches(part: &Part, batch_size: usize, first: usize, count: usize
         .column("row", |step| (part.first_row + first + step) as f64)
 }
 
+/// The same for batches that need not follow each other.
+pub(super) fn batches_at(part: &Part, batch_size: usize, numbers: &[usize]) -> StepTable {
+    let whole = part.loader.batch_size() as usize;
+    debug_assert!(batch_size <= whole);
+    StepTable::new(numbers.len())
+        .column("start", |step| (numbers[step] * whole) as f64)
+        .column("row", |step| (part.first_row + numbers[step]) as f64)
+}
+
 pub(super) fn metrics_of(rows: &[f64], part: &Part) -> Metrics {
     Metrics::from_rows(&rows[part.first_row * COLUMNS..(part.first_row + part.num_rows()) * COLUMNS])
 }

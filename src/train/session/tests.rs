@@ -89,9 +89,12 @@ fn two_shards_give_the_batches_of_one() -> Result<()> {
         let whole = train(Session::new(&device, &options(&data))?)?;
         assert!(whole.0.iter().all(|loss| loss.is_finite()) && whole.0[0] != whole.0[5]);
         // 13 of 22 training images fit a binding, all of the 9 test images do.
-        let halves = train(Session::sharded(&device, &options(&data), 13 * 64 + 5)?)?;
+        let halves = train(Session::sharded(&device, &options(&data), 13 * 64 + 5, Box::new(Alone))?)?;
         assert_eq!(whole, halves, "{device}");
-        assert!(Session::sharded(&device, &options(&data), 10 * 64).is_err(), "22 images in two bindings of 10");
+        assert!(
+            Session::sharded(&device, &options(&data), 10 * 64, Box::new(Alone)).is_err(),
+            "22 images in two bindings of 10"
+        );
     }
     Ok(())
 }

@@ -102,6 +102,19 @@ pub struct PlanOptions {
     /// Plan for a software adapter, and write the kernels that it gets
     #[arg(long, help_heading = "Output")]
     pub software: bool,
+    /// Predict the speed of training by up to this many ranks, from a step measured here and the two numbers of a
+    /// network, instead of printing plans
+    #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "wgsl", help_heading = "Ranks")]
+    pub ranks: Option<usize>,
+    /// Microseconds until an empty message arrives
+    #[arg(long, value_name = "X", default_value_t = 2.0, requires = "ranks", help_heading = "Ranks")]
+    pub network_latency: f64,
+    /// Gigabytes a second over the link of each rank
+    #[arg(long, value_name = "X", default_value_t = 12.5, requires = "ranks", help_heading = "Ranks")]
+    pub bandwidth: f64,
+    /// Write the scaling as a picture to this PNG file
+    #[arg(long, value_name = "FILE", requires = "ranks", help_heading = "Ranks")]
+    pub picture: Option<PathBuf>,
     #[command(flatten)]
     pub step: StepOptions,
 }

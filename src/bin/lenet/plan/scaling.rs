@@ -1,0 +1,123 @@
+//! `lenet plan --ranks`: how fast training would be on several machines, from a step measured here.
+
+use std::process::ExitCode;
+
+use wgrad::dist::scaling::Machine;
+use wgrad::exec::profile::OpTime;
+use wgrad::report::plots::{LinePlot, Series, line_plot};
+use wgrad::run::{RunConfig, RunData, setup};
+use wgrad::{Device, Error, Result};
+
+use crate::console;
+use crate::options::{PlanOptions, usage};
+
+/// Runs of the step that the medians are over.
+const REPEATS: usize = 20;
+
+pub fn run(options: PlanOptions, ranks: usize) -> Result<ExitCode> {
+    let mut config = options.step.config("cpu")?;
+    // The sums that ranks exchange are there only under accumulation.
+    config.gradients.accumulate = config.gradients.accumulate.max(2);
+    let (latency, bandwidth) = (options.network_latency, options.bandwidth);
+    for (flag, value) in [("--network-latency", latency), ("--bandwidth", bandwidth)] {
+        if !(value > 0.0 && value.is_finite()) {
+            return Err(usage(flag, "a number above 0", &value.to_string()));
+        }
+    }
+    let machine = Machine { latency_seconds: latency * 1e-6, bytes_per_second: bandwidth * 1e9, ..measure(&config)? };
+    let per_rank = config.batch_size;
+    let batch = per_rank * config.gradients.accumulate;
+    introduce(&config, &machine, options.network_latency, options.bandwidth)?;
+    console::line(table(&machine, batch, per_rank, ranks))?;
+    console::line(format!(
+        "batches of {batch} images pay up to {} ranks: beyond, twice as many are less than 1.2 times as fast",
+        machine.pays_up_to(batch, ranks)
+    ))?;
+    if let Some(path) = &options.picture {
+        let failed = |source| Error::Io { action: "write", path: path.clone(), source };
+        std::fs::write(path, picture(&machine, &config, batch, ranks).png()).map_err(failed)?;
+        console::line(format!("picture   {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Times a step op by op on black images, and divides it into what each image costs and what each sum does.
+fn measure(config: &RunConfig) -> Result<Machine> {
+    let (device, reason) = Device::select_with_reason(&config.device)?;
+    console::line(format!("device    {device}: {reason}"))?;
+    let mut data = RunData::blank(config)?;
+    data.train.limit(2 * config.batch_size);
+    let mut session = setup::session(config, &device, &data)?;
+    let times = session.profile(REPEATS)?;
+    let seconds = |of: &dyn Fn(&OpTime) -> bool| -> f64 {
+        times.iter().filter(|op| of(op)).map(|op| op.median.as_secs_f64()).sum()
+    };
+    let sums = times.iter().filter(|op| op.label.ends_with("accumulate")).map(|op| op.median.as_secs_f64());
+    let is_update = |op: &OpTime| op.label.starts_with("optimizer");
+    Ok(Machine {
+        image_seconds: seconds(&|op| !is_update(op)) / config.batch_size as f64,
+        update_seconds: seconds(&|op| is_update(op) && !op.label.ends_with("accumulate")),
+        merge_seconds: sums.fold(0.0, f64::max),
+        sum_bytes: 4.0 * session.num_parameters() as f64,
+        latency_seconds: 0.0,
+        bytes_per_second: f64::INFINITY,
+    })
+}
+
+fn introduce(config: &RunConfig, machine: &Machine, latency: f64, bandwidth: f64) -> Result<()> {
+    console::line(format!(
+        "measured  {} on {}: {:.3} ms an image, {:.3} ms to merge a sum of {:.2} MB, {:.3} ms to update",
+        config.network.name(),
+        config.dataset,
+        machine.image_seconds * 1e3,
+        machine.merge_seconds * 1e3,
+        machine.sum_bytes / 1e6,
+        machine.update_seconds * 1e3
+    ))?;
+    console::line(format!("network   {latency} µs latency, {bandwidth} GB/s from each rank\n"))
+}
+
+/// Numbers of ranks in the table and the picture.
+fn counts(most: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(1), |ranks| Some(2 * ranks)).take_while(move |ranks| *ranks <= most)
+}
+
+fn table(machine: &Machine, batch: usize, per_rank: usize, most: usize) -> String {
+    let mut text =
+        format!("ranks  ms a step of {batch}  exchange  speedup  efficiency with {per_rank} images a rank\n");
+    for ranks in counts(most) {
+        let step = machine.step(batch, ranks);
+        let exchange = (step.exchanging + step.applying) / step.total();
+        let width = format!("ms a step of {batch}").len();
+        text += &format!(
+            "{ranks:>5}  {:>width$.3}  {:>8}  {:>7.2}  {:>10}\n",
+            step.total() * 1e3,
+            console::percent(exchange),
+            machine.speedup(batch, ranks),
+            console::percent(machine.efficiency(per_rank, ranks)),
+        );
+    }
+    text
+}
+
+fn picture(machine: &Machine, config: &RunConfig, batch: usize, most: usize) -> wgrad::report::plots::Picture {
+    let line = |name: String, value: &dyn Fn(usize) -> f64| Series {
+        name,
+        points: counts(most).map(|ranks| ((ranks as f64).log2(), value(ranks))).collect(),
+    };
+    let per_rank = config.batch_size;
+    line_plot(&LinePlot {
+        title: format!("{} on ranks of this machine, predicted", config.network.name()),
+        x_label: "ranks, as a power of two".to_owned(),
+        y_label: "times as fast as one rank".to_owned(),
+        series: vec![
+            line("ideal".to_owned(), &|ranks| ranks as f64),
+            line(format!("{batch} images a step (strong)"), &|ranks| machine.speedup(batch, ranks)),
+            line(format!("{per_rank} images a rank (weak)"), &|ranks| {
+                ranks as f64 * machine.efficiency(per_rank, ranks)
+            }),
+        ],
+        log_y: true,
+        ..LinePlot::default()
+    })
+}

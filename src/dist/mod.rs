@@ -1,0 +1,128 @@
+//! Processes that work together: what they exchange, and how they agree. A process of such a group is a *rank*, as MPI
+//! calls it. [`train`](crate::train) divides batches among ranks, [`sweep`](crate::sweep) trials.
+//!
+//! [`Comm`] is all that the rest of the crate knows of it. A process by itself is [`Alone`], which costs nothing. With the
+//! feature `mpi` there is `mpi::World`, the ranks that `mpirun` started. [`Threads`] are ranks within one process, for
+//! tests.
+//!
+//! Nothing here survives the death of a rank: MPI ends the others, and a run resumes from its checkpoint, with any
+//! number of ranks.
+
+mod agree;
+#[cfg(feature = "mpi")]
+pub mod mpi;
+pub mod scaling;
+mod threads;
+
+pub use agree::{agree, all_ok};
+pub use threads::Threads;
+
+use crate::{Error, Result};
+
+/// What one rank knows of the others, and the ways to reach them. All methods but [`Comm::send`] and [`Comm::poll`] are
+/// collective: every rank calls them, in the same order.
+pub trait Comm: Send {
+    /// The number of this rank, from 0.
+    fn rank(&self) -> usize;
+
+    /// The number of ranks.
+    fn size(&self) -> usize;
+
+    /// Gives every rank the bytes of all, in the order of ranks: `all` has [`Comm::size`] times as many as `mine`, which
+    /// has as many on every rank.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] where a rank is gone and the others live on; MPI ends them.
+    fn all_gather(&mut self, mine: &[u8], all: &mut Vec<u8>) -> Result<()>;
+
+    /// Sends a message to a rank, which finds it by [`Comm::poll`].
+    ///
+    /// # Errors
+    /// As [`Comm::all_gather`].
+    fn send(&mut self, to: usize, message: &[u8]) -> Result<()>;
+
+    /// The next message that has come, with the rank it is from; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Comm::all_gather`].
+    fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>>;
+}
+
+/// A process by itself: rank 0 of 1.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
+
+impl Comm for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn all_gather(&mut self, mine: &[u8], all: &mut Vec<u8>) -> Result<()> {
+        all.clear();
+        all.extend_from_slice(mine);
+        Ok(())
+    }
+
+    fn send(&mut self, to: usize, _message: &[u8]) -> Result<()> {
+        Err(Error::Rank { rank: to, message: "there is no such rank: this process is by itself".to_owned() })
+    }
+
+    fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
+        Ok(None)
+    }
+}
+
+/// Gives every rank the bytes of all, which may be of different lengths.
+///
+/// # Errors
+/// As [`Comm::all_gather`].
+pub(crate) fn gather_all(comm: &mut dyn Comm, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut lens = Vec::new();
+    comm.all_gather(&(mine.len() as u64).to_le_bytes(), &mut lens)?;
+    // Lengths of messages in memory.
+    let lens: Vec<usize> = lens.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes) as usize).collect();
+    let longest = lens.iter().copied().max().unwrap_or(0);
+    let (mut padded, mut all) = (mine.to_vec(), Vec::new());
+    padded.resize(longest, 0);
+    comm.all_gather(&padded, &mut all)?;
+    Ok(lens.iter().enumerate().map(|(rank, &len)| all[rank * longest..][..len].to_vec()).collect())
+}
+
+/// Rank 0's text, on every rank. Collective.
+///
+/// # Errors
+/// As [`Comm::all_gather`].
+pub fn text_of_first(comm: &mut dyn Comm, mine: &str) -> Result<String> {
+    let first = gather_all(comm, mine.as_bytes())?.swap_remove(0);
+    Ok(String::from_utf8_lossy(&first).into_owned())
+}
+
+/// Rank 0's answer, on every rank.
+///
+/// # Errors
+/// As [`Comm::all_gather`].
+pub(crate) fn answer_of_first(comm: &mut dyn Comm, mine: bool) -> Result<bool> {
+    if comm.size() == 1 {
+        return Ok(mine);
+    }
+    let mut all = Vec::new();
+    comm.all_gather(&[u8::from(mine)], &mut all)?;
+    Ok(all[0] != 0)
+}
+
+/// That processes which were started together cannot reach each other.
+pub fn not_together(num_ranks: usize, place: &str, reason: String) -> Error {
+    Error::Unsupported { op: format!("a program of {num_ranks} processes"), device: place.to_owned(), reason }
+}
+
+/// The number of ranks that the program was started as, as a launcher's variables tell it; `None` where none started it.
+/// It does not depend on the feature `mpi`, nor on which MPI library the program was built with.
+pub fn launched_ranks() -> Option<usize> {
+    // Open MPI; MPICH and those that descend from it, Slurm's and PMIx's own.
+    let names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"];
+    names.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
+}
