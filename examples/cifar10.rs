@@ -55,7 +55,7 @@ fn main() -> Result<()> {
     // What the network will see: the first batch of a random order.
     let order = DataLoader::new(data.train.len() as u32, args.batch_size as u32)?.shuffled(0).order(0);
     let batch = data.train.subset(&order[..args.batch_size.min(order.len())])?;
-    println!("a batch: {}", names(&batch, batch.labels().iter().map(|&label| usize::from(label))));
+    println!("a batch:     {}", names(&batch, batch.labels().iter().map(|&label| usize::from(label))));
     sample_grid("A batch of training images", &plain(&batch), 4).save(&args.out.join("cifar10_batch.png"))?;
 
     // The best epoch is chosen by images held out from training, so that the test images stay unseen until the end.
@@ -97,8 +97,8 @@ fn main() -> Result<()> {
 fn show(test: &Dataset, predictions: &[Prediction], args: &Args) -> Result<()> {
     let first = &predictions[..args.batch_size.min(predictions.len())];
     println!("\na batch of test images");
-    println!("ground truth: {}", names(test, first.iter().map(|prediction| prediction.label)));
-    println!("predicted:    {}", names(test, first.iter().map(|prediction| prediction.predicted)));
+    println!("ground truth:{}", names(test, first.iter().map(|prediction| prediction.label)));
+    println!("predicted:   {}", names(test, first.iter().map(|prediction| prediction.predicted)));
     let batch = test.subset(&(0..first.len() as u32).collect::<Vec<_>>())?;
     let mut shown = plain(&batch);
     for (sample, prediction) in shown.iter_mut().zip(first) {
@@ -120,7 +120,7 @@ fn show(test: &Dataset, predictions: &[Prediction], args: &Args) -> Result<()> {
 
 /// Names of classes in columns.
 fn names(data: &Dataset, classes: impl Iterator<Item = usize>) -> String {
-    classes.map(|class| format!("{:>10}", data.class_names()[class])).collect()
+    classes.map(|class| format!(" {:>10}", data.class_names()[class])).collect()
 }
 
 /// Images with their true classes.

@@ -20,15 +20,13 @@ has_rustup_target() {
 # The compiler of Debian and the source of its standard library, which is then compiled for the target as well.
 use_debian() {
     command -v apt-get >/dev/null || return 1
-    if [ ! -e /usr/lib/rustlib/src/rust/library/std ] && [ ! -e /usr/src/rustc-*/library/std ]; then
-        as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends \
-            rustc-web cargo-web rust-web-src || return 1
-    fi
-    local sysroot linker
-    sysroot="$(rustc --print sysroot)"
-    linker="$(find "$sysroot" -name rust-lld -type f 2>/dev/null | head -n1)"
-    linker="${linker:-$(command -v lld || true)}"
-    [ -n "$linker" ] || return 1
+    local packages=(rustc-web cargo-web rust-web-src lld) linker
+    dpkg -s "${packages[@]}" >/dev/null 2>&1 ||
+        { as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends "${packages[@]}"; } ||
+        return 1
+    # rustup's own linker is the one that this was tried with; Debian's is older.
+    linker="$(find "$(rustc --print sysroot)" -name rust-lld -type f 2>/dev/null | head -n1)"
+    linker="${linker:-$(command -v wasm-ld)}"
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$linker"
     cargo=(/usr/bin/cargo)

@@ -147,6 +147,7 @@ fn statistics(name: &str, values: &[f64]) -> Vec<String> {
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
-    let numbers = [low, high, mean, variance.sqrt()].map(|number| format!("{:.5}", number + 0.0));
+    let numbers =
+        [low, high, mean, variance.sqrt()].map(|number| format!("{number:.5}").replace("-0.00000", "0.00000"));
     [vec![name.to_owned()], numbers.to_vec()].concat()
 }

@@ -27,31 +27,31 @@ impl Lab {
         let comparison = self.compare(&[&seeds[..], &[&calm]].concat(), "Three seeds at 0.1, and a smaller rate")?;
         let tenth = &comparison.runs()[..3];
         for run in tenth {
-            self.say(&match first_dead(run) {
-                Some((epoch, layer)) => format!(
-                    "{}: {layer} gave 0 for every image from epoch {epoch} of {} on. That was printed there and then; \
-                     everything after it was wasted.",
-                    run.name,
-                    run.epochs.len()
-                ),
-                None => format!("{}: no layer died.", run.name),
+            let (best, last) = (run.best(), &run.epochs[run.epochs.len() - 1]);
+            let died = first_dead(run).map_or("no layer died".to_owned(), |(epoch, layer)| {
+                format!("{layer} gives 0 for every image from epoch {epoch} on, as a warning said there and then")
             });
+            self.say(&format!(
+                "{}: the validation loss is lowest in epoch {} ({:.4}) and {:.4} in epoch {}; {died}.",
+                run.name, best.epoch, best.val_loss, last.val_loss, last.epoch
+            ));
         }
         self.say(
             "Why: with momentum 0.9 a step of 0.1 moves, in the long run, ten times as far as its gradient says, as a rate \
              of 1 would without momentum. Where the loss curves more than two over that rate, steps overshoot the valley by \
              more than they gain, and the loss jumps. A jump can push every unit of a layer to where its ReLU gives 0 for \
              every image. Then no gradient comes back, the logits are the same for all images, and the loss stays at ln 10 = \
-             2.303 for good: the network is dead. Whether that happens is a matter of the seed; PyTorch does the same at these \
-             settings. Early signs: a loss of 2.303 and an accuracy of 10 % after the first epoch, the warning of a dead \
-             layer, and the range test below, which takes seconds.",
+             2.303 for good: the network is dead. When that happens is a matter of the seed; PyTorch does the same at these \
+             settings. What shows it early: the validation loss, which is at its lowest after a few epochs and far above \
+             that of the smaller rate; the share of dead units, which grows from epoch to epoch (diagnostics.jsonl and \
+             the report have it); the warning; and the range test below, which takes seconds.",
         );
         let mut session = setup::session(base, &self.device, &self.data)?;
         let found = lr_find(&mut session, &LrFindOptions::default())?;
         let rate = |rate: Option<f64>| rate.map_or("none".to_owned(), |rate| format!("{rate:.4}"));
         self.say(&format!(
             "The range test (Smith, 2015) raises the rate from step to step: the loss falls fastest at {}, and a tenth of \
-             the rate with the lowest loss is {}. Beyond it, at 0.1, there is nothing to gain.",
+             the rate with the lowest loss is {}. It says how training may begin, not how it lasts: take the smaller one.",
             rate(found.steepest),
             rate(found.minimum_over_10)
         ));

@@ -116,7 +116,7 @@ impl Lab {
     fn compare(&mut self, names: &[&str], title: &str) -> Result<Comparison> {
         let runs = names.iter().map(|name| read_history(self.folder(name)));
         let comparison = Comparison::of(runs.collect::<Result<_>>()?)?;
-        println!("\n{}", comparison.table());
+        print!("\n{}", comparison.table());
         self.page.table(&metrics_only(&comparison));
         let caption = "Training losses are with an L1 penalty, if there is one; validation losses never are.";
         self.page.figure(title, caption, comparison.curves());

@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         let optimizer = match args.optimizer.as_deref() {
             Some("momentum") => Optimizer::sgd_momentum(0.9),
             Some("adam") => Optimizer::adam(),
-            _ => Optimizer::sgd(),
+            _ => Optimizer::sgd_momentum(0.0),
         };
         let batch_size = args.batch_size.unwrap_or(lessons.points.len());
         let (epochs, lr) = (args.epochs.unwrap_or(15), args.lr.unwrap_or(1e-2));
@@ -71,7 +71,8 @@ impl Lessons {
     /// A loader with one batch of everything changes nothing.
     fn one_batch(&self) -> Result<()> {
         println!("\n1. One batch of all points is gradient descent");
-        let training = Training { epochs: 20, batch_size: self.points.len(), optimizer: Optimizer::sgd(), lr: 1e-1 };
+        let training =
+            Training { epochs: 20, batch_size: self.points.len(), optimizer: Optimizer::sgd_momentum(0.0), lr: 1e-1 };
         let loader = line::train(&self.device, &self.points, &training)?.last();
         let plain = line::train_without_loader(&self.device, &self.points, &training)?;
         println!("after 20 epochs with a loader:    w {:.9}, b {:.9}", loader.w, loader.b);
@@ -87,7 +88,7 @@ impl Lessons {
             "epochs", "batch", "lr", "steps", "w", "b", "loss", "path"
         );
         for (epochs, batch_size, lr) in [(15, self.points.len(), 1e-1), (7, 25, 5e-2), (7, 5, 1e-2), (15, 1, 1e-3)] {
-            let training = Training { epochs, batch_size, optimizer: Optimizer::sgd(), lr };
+            let training = Training { epochs, batch_size, optimizer: Optimizer::sgd_momentum(0.0), lr };
             self.train_and_draw(&batch_size.to_string(), training)?;
         }
         println!(
@@ -113,9 +114,11 @@ impl Lessons {
         }
         println!("A step on a batch leads towards that batch's minimum, not towards the one of all points.");
 
-        let marks = minima.iter().map(|(name, line)| path(name, &[*line])).collect();
-        let around = Surface::around(&self.device, &self.points.all(), whole, 1.5)?;
-        around.draw("Minima of four batches on the loss of all points", marks)?.save(&self.file("minima"))?;
+        // The minimum of all points is the star.
+        let marks = minima[1..].iter().map(|(name, line)| path(name, &[*line])).collect();
+        let lines: Vec<Line> = minima.iter().map(|(_, line)| *line).collect();
+        let surface = Surface::around(&self.device, &self.points.all(), &lines)?;
+        surface.draw("Minima of four batches on the loss of all points", marks)?.save(&self.file("minima"))?;
         let ends = |line: &Line| [-3.0, 3.0].map(|x| (x, line.w * x + line.b)).to_vec();
         let lines = minima.iter().map(|(name, line)| Series { name: name.clone(), points: ends(line) });
         line_plot(&LinePlot {
@@ -139,7 +142,8 @@ impl Lessons {
                 plots.push(Surface::new(&self.device, &batch, &[])?.plot(&format!("batch {number}"), Vec::new()));
             }
             let name = format!("surfaces_{batch_size}");
-            let title = format!("The loss of nine batches of {batch_size}, their minima as stars");
+            let stars = if batch_size > 1 { ", their minima as stars" } else { "" };
+            let title = format!("The loss of nine batches of {batch_size}{stars}");
             contour_grid(&title, &plots, 3)?.save(&self.file(&name))?;
             println!("batches of {batch_size:>2}: {}", self.file(&name).display());
         }
@@ -153,7 +157,7 @@ impl Lessons {
     fn optimizers(&self) -> Result<()> {
         println!("\n5. SGD, momentum and Adam, batches of 10: mean loss of each epoch");
         let trained = [
-            ("SGD, lr 0.01", Optimizer::sgd(), 1e-2),
+            ("SGD, lr 0.01", Optimizer::sgd_momentum(0.0), 1e-2),
             ("momentum 0.9, lr 0.01", Optimizer::sgd_momentum(0.9), 1e-2),
             ("Adam, lr 1", Optimizer::adam(), 1.0),
         ]

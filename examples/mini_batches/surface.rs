@@ -29,10 +29,14 @@ impl Surface {
         Surface::over(device, points, axis(|line| line.w), axis(|line| line.b))
     }
 
-    /// Around one line.
-    pub fn around(device: &Device, points: &TensorBatch, center: Line, reach: f64) -> Result<Surface> {
-        let axis = |at: f64| (at - reach, at + reach);
-        Surface::over(device, points, axis(center.w), axis(center.b))
+    /// Around some lines.
+    pub fn around(device: &Device, points: &TensorBatch, lines: &[Line]) -> Result<Surface> {
+        let axis = |pick: fn(&Line) -> f64| {
+            let values = || lines.iter().map(pick);
+            let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+            (low - 0.5, high + 0.5)
+        };
+        Surface::over(device, points, axis(|line| line.w), axis(|line| line.b))
     }
 
     /// Every line of the grid against every point, by broadcasting (b, w, point).

@@ -127,12 +127,13 @@ pub fn without_zero_grad(device: &Device, batches: &[Batch]) -> Result<()> {
         curves.push(losses);
     }
     println!("{:>6} {:>10} {:>14}", "batch", "reset", "never reset");
-    for batch in (0..batches.len()).filter(|batch| *batch == 0 || (batch + 1).is_multiple_of(10)) {
+    let every = batches.len().div_ceil(10);
+    for batch in (0..batches.len()).filter(|batch| *batch == 0 || (batch + 1).is_multiple_of(every)) {
         println!("{:>6} {:>10.4} {:>14.4}", batch + 1, curves[0][batch], curves[1][batch]);
     }
     println!(
-        "A sum of all gradients so far is momentum 1: it never forgets, so it is fast at first, then passes the minimum and \
-         swings ever wider. Here a gradient is a value that every run computes anew; nothing has to be reset."
+        "A sum of all gradients so far is momentum 1: it never forgets, so it is fast at first, then passes every minimum it \
+         meets. Here a gradient is a value that every run computes anew; nothing has to be reset."
     );
     Ok(())
 }

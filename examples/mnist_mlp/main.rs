@@ -61,7 +61,7 @@ fn main() -> Result<()> {
 
     let loader = DataLoader::new(train.len() as u32, NUM_IMAGES as u32)?.shuffled(0).dropping_last()?;
     let (order, mut batches) = (loader.order(0), Vec::new());
-    for batch in loader.batches().take(30) {
+    for batch in loader.batches().take(200) {
         let (images, labels) = train.batch(&order[batch.range()], &normalize)?;
         batches.push(Batch { images, labels });
     }

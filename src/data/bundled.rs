@@ -2,6 +2,7 @@
 //! and the first 2,000 test images. `data/README.md` says how they were cut; Zalando's licence is in
 //! `data/fashion-mnist/LICENSE`.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::idx_files::IdxPair;
@@ -28,14 +29,14 @@ macro_rules! embedded {
 
 impl Embedded {
     #[cfg(not(target_arch = "wasm32"))]
-    fn bytes(&self) -> Result<&'static [u8]> {
-        Ok(self.bytes)
+    fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        Ok(Cow::Borrowed(self.bytes))
     }
 
     /// A page loads the images apart from the program, so that each is cached by itself, and puts them here.
     #[cfg(target_arch = "wasm32")]
-    fn bytes(&self) -> Result<Vec<u8>> {
-        crate::files::memory::get(&Path::new("/").join(self.name))
+    fn bytes(&self) -> Result<Cow<'static, [u8]>> {
+        Ok(Cow::Owned(crate::files::memory::get(&Path::new("/").join(self.name))?))
     }
 }
 
@@ -57,8 +58,8 @@ fn read([images, labels]: &[Embedded; 2], split: Split) -> Result<Dataset> {
     let pair = IdxPair {
         images_path: images.name.into(),
         labels_path: labels.name.into(),
-        images: idx::images_from(Path::new(images.name), &image_bytes[..], image_bytes.len() as u64)?,
-        labels: idx::labels_from(Path::new(labels.name), &label_bytes[..], label_bytes.len() as u64)?,
+        images: idx::images_from(Path::new(images.name), &*image_bytes, image_bytes.len() as u64)?,
+        labels: idx::labels_from(Path::new(labels.name), &*label_bytes, label_bytes.len() as u64)?,
     };
     let data = pair.into_dataset(0, false, split, &FashionMnist {})?;
     Ok(data.named(FashionMnist::NAME).with_stats(FashionMnist {}.stats()))

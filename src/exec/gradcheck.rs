@@ -1,5 +1,7 @@
 //! Checking gradients against finite differences.
 
+use std::fmt;
+
 use crate::exec::{Device, Program, StepTable};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, Value};
@@ -25,6 +27,13 @@ pub struct GradMismatch {
     pub analytic: f64,
     /// The gradient by central differences.
     pub numeric: f64,
+}
+
+impl fmt::Display for GradMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GradMismatch { input, index, analytic, numeric } = self;
+        write!(f, "element {index} of input {input}: the gradient is {analytic}, by finite differences {numeric}")
+    }
 }
 
 /// Holds the gradients of any computation to central differences, in f64 on the CPU. `build` appends the computation

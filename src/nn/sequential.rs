@@ -124,6 +124,12 @@ impl Sequential {
         self
     }
 
+    /// The layers of another list after these, numbered on from them: a block that a function makes.
+    pub fn extend(mut self, layers: Sequential) -> Self {
+        self.layers.extend(layers.layers);
+        self
+    }
+
     /// Names the layer added last, instead of numbering it: "fc1" for "fc1.weight" and "fc1.bias".
     pub fn named(mut self, name: &str) -> Self {
         if let Some(layer) = self.layers.last_mut() {

@@ -48,11 +48,11 @@ impl Comparison {
         self.runs.iter().map(name).collect()
     }
 
-    /// The settings that not all runs share.
+    /// The settings that not all runs share; their names aside, which every table has beside its rows.
     pub fn differing_settings(&self) -> Vec<DifferingSetting> {
         let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
         for (name, _) in self.runs.iter().flat_map(|run| &run.settings) {
-            if self.runs.iter().all(|run| setting(run, name) == setting(&self.runs[0], name)) {
+            if name == "name" || self.runs.iter().all(|run| setting(run, name) == setting(&self.runs[0], name)) {
                 continue;
             }
             let table = name.split('.').next().unwrap_or(name);

@@ -166,7 +166,8 @@ fn draw(canvas: &mut Canvas, plot: &ContourPlot, area: Rect, scale: &Scale) {
 
 /// Colours that stand out from the map's blue and yellow.
 fn path_color(index: usize) -> Color {
-    [Color::hex(0xd4_1f_1f), Color::BLACK, Color::hex(0x00_d0_c0), Color::hex(0xff_66_ff), Color::WHITE][index % 5]
+    let colors = [0xd4_1f_1f, 0x1a_1a_1a, 0x00_d0_c0, 0xff_66_ff, 0x6a_1b_9a];
+    Color::hex(colors[index % colors.len()])
 }
 
 fn draw_path(canvas: &mut Canvas, frame: &Frame<'_>, path: &Series, color: Color) {

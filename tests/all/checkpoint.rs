@@ -200,6 +200,30 @@ fn a_finished_run_ends_again_and_can_be_made_longer() {
     assert_eq!(format!("{:?}", rest.reports), format!("{:?}", &observer.reports[2..]));
 }
 
+#[test]
+fn batches_after_the_last_epoch_are_not_dropped_in_silence() {
+    struct Warnings(Vec<String>);
+    impl Observer for Warnings {
+        fn warn(&mut self, message: &str) {
+            self.0.push(message.to_owned());
+        }
+    }
+    let setting = Setting::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint");
+    fit(&mut setting.session(&Device::Cpu), &setting.fit_options(&path), &mut StopAt::new(2, 1)).unwrap_err();
+    let checkpoint = Checkpoint::load(&path).unwrap();
+    assert!(checkpoint.state.epochs == 1 && checkpoint.state.batches > 0, "{:?}", checkpoint.state);
+    for (epochs, is_warned) in [(1, true), (2, false)] {
+        let (options, mut warnings) = (FitOptions { epochs, ..setting.fit_options(&path) }, Warnings(Vec::new()));
+        let outcome = fit_from(&mut setting.session(&Device::Cpu), &options, &checkpoint, &mut warnings).unwrap();
+        assert_eq!(outcome.epochs, epochs);
+        let named =
+            warnings.0.iter().any(|warning| warning.contains("ends with epoch 1 now, and those batches are left out"));
+        assert_eq!(named, is_warned, "{:?}", warnings.0);
+    }
+}
+
 /// A file to damage: of a run after two epochs.
 fn saved(setting: &Setting, path: &Path) -> Vec<u8> {
     let options = FitOptions { epochs: 2, ..setting.fit_options(path) };

@@ -134,6 +134,7 @@ fn a_run_can_be_made_longer_but_not_another() {
         (&["--train-limit", "64"], "another train_limit: expected 320"),
         (&["--config", "x.toml"], "cannot be used with"),
         (&["--epochs", "0"], "--epochs"),
+        (&["--epochs", "1"], "--epochs: expected at least 2, which the run has done"),
     ] {
         let done = resume(more);
         assert_eq!(done.code, 2, "{more:?}: {}", done.stderr);

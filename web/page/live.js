@@ -42,6 +42,8 @@ export class Live {
     this.#rates = epochs.map(({ epoch, lr }) => [epoch - 1, lr]);
     this.#run = null;
     $("messages").replaceChildren();
+    $("progress").value = 0;
+    for (const id of ["epoch", "speed", "rate", "left"]) $(`number-${id}`).textContent = "–";
     $("result").hidden = true;
     this.#table();
     this.redraw();

@@ -185,6 +185,8 @@ async function run(prepare, call) {
   showError(null);
   page.form.mark(null);
   setState("running");
+  // What is asked from here on is for this run, although it may not have begun.
+  page.trainer.control("run");
   $("result").hidden = true;
   $("kept").hidden = true;
   try {

@@ -68,13 +68,11 @@ function emitter(folder) {
 
 const runs = {
   async train(given, folder) {
-    wanted = "run";
     const answer = await program.train(given, folder, emitter(folder), control);
     sendFiles("files", folderFiles(folder));
     return answer;
   },
   async resume(folder, epochs, data) {
-    wanted = "run";
     const answer = await program.resume(folder, epochs, data, emitter(folder), control);
     sendFiles("files", folderFiles(folder));
     return answer;

@@ -51,6 +51,13 @@ pub fn kernels(given: &str) -> String {
     }))
 }
 
+/// Every shader of the library, those of other networks, ops and optimizers included, as (name, WGSL).
+#[wasm_bindgen]
+pub fn shaders() -> String {
+    let all = [wgrad::ops::shaders(), wgrad::optim::shaders()].concat();
+    answer(Ok(all.iter().map(|shader| (shader.name, shader.standard_wgsl())).collect::<Vec<_>>()))
+}
+
 /// Where the time of a training step goes, the longest first.
 #[wasm_bindgen(jspi)]
 pub fn profile(given: String) -> String {

@@ -25,7 +25,7 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use options::{Cli, Command, as_flag};
 
 /// Mesa's drivers need this variable and print "error: XDG_RUNTIME_DIR is invalid or not set" without it, which users
@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = options::tips::with_visible_flags(error, &Cli::command());
             // A closed pipe is not an error.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };

@@ -2,6 +2,7 @@
 //! made from the library's settings ([`settings`]); what is not given keeps its default or what `--config` says.
 
 mod settings;
+pub mod tips;
 
 use std::path::PathBuf;
 
@@ -208,9 +209,11 @@ pub fn usage(option: &str, expected: &str, got: &str) -> Error {
     Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
-/// Says that it is about resuming, where a setting is wrong only because it changed.
+/// Says that it is about resuming, where a setting is wrong only because it changed. Epochs may change, if not to any
+/// number.
 fn changed_on_resume(error: Error) -> Error {
     match error {
+        Error::Setting { setting, expected, got } if setting == "epochs" => usage("--epochs", &expected, &got),
         Error::Setting { setting, expected, got } => {
             usage(&format!("--resume with another {setting}"), &expected, &got)
         }
