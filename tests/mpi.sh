@@ -4,11 +4,14 @@
 # and libclang with apt-get where they are missing, and ends with 77 where it cannot.
 #
 #   tests/mpi.sh [quick]     quick leaves out the GPU and most kills
+#
+# WGRAD_LENET names a build with the feature `mpi` to test in place of making one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 quick="${1:-}"
 
-has_mpi() { command -v mpicc mpirun >/dev/null && { [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || ldconfig -p | grep -q libclang; }; }
+has_libclang() { [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || ldconfig -p | grep -q libclang; }
+has_mpi() { command -v mpicc >/dev/null && command -v mpirun >/dev/null && has_libclang; }
 
 if ! has_mpi; then
     if ! command -v apt-get >/dev/null; then
@@ -29,8 +32,11 @@ if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
 fi
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}" WGRAD_THREADS=1
 
-cargo build --quiet --features mpi --bin lenet
-lenet="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lenet"
+lenet="${WGRAD_LENET:-}"
+if [ -z "$lenet" ]; then
+    cargo build --quiet --features mpi --bin lenet
+    lenet="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lenet"
+fi
 place="$(mktemp -d)"
 trap 'rm -rf "$place"' EXIT
 # A copy, so that a build in between changes nothing.
@@ -38,7 +44,9 @@ cp "$lenet" "$place/lenet"
 lenet="$place/lenet"
 data=(--data "$PWD/data/fashion-mnist")
 # 300 images: four steps of 8 batches of 8, and one of 6 of which the last is short.
-tiny=(--train-limit 300 --val-limit 120 --test-limit 90 --batch-size 8 --accumulate 8 --epochs 2 --seed 3 --lr 0.05 --no-report --quiet)
+base=(--val-limit 120 --test-limit 90 --batch-size 8 --accumulate 8 --seed 3 --no-report --quiet)
+images=(--train-limit 300)
+tiny=("${base[@]}" "${images[@]}" --epochs 2 --lr 0.05)
 
 fail() {
     echo "FAILED: $*" >&2
@@ -65,32 +73,33 @@ digest() {
 same() {
     local name="$1" counts="$2" number
     shift 2
-    ranks 0 train "${data[@]}" "${tiny[@]}" "$@" --out "$place/$name-0" >/dev/null
+    ranks 0 train "${data[@]}" "${base[@]}" "$@" --out "$place/$name-0" >/dev/null
     digest "$(run_in "$place/$name-0")" >"$place/$name"
     for number in $counts; do
-        ranks "$number" train "${data[@]}" "${tiny[@]}" "$@" --out "$place/$name-$number" >"$place/out" 2>&1 || { cat "$place/out"; fail "$name on $number ranks"; }
+        ranks "$number" train "${data[@]}" "${base[@]}" "$@" --out "$place/$name-$number" >"$place/out" 2>&1 || { cat "$place/out"; fail "$name on $number ranks"; }
         digest "$(run_in "$place/$name-$number")" | diff "$place/$name" - || fail "$name: $number ranks differ from one process"
     done
-    echo "  $name: $counts ranks, the bytes of one process"
+    [ -z "$counts" ] || echo "  $name: $counts ranks, the bytes of one process"
 }
 
 echo "The same bytes on any number of ranks:"
-same plain "1 2 3 4 8" --device cpu
-same everything "2 3 8" --device cpu --batch-norm --dropout 0.3 --shift 2 --clip-norm 0.5 --clip-value 0.05 --l1 1e-4 --l2 1e-3
-same plateau "2 4" --device cpu --scheduler plateau --plateau-patience 0 --plateau-threshold 0.5 --optimizer adam
-same resnet "3" --device cpu --model resnet20 --dataset fashion-mnist --train-limit 64 --epochs 1
+short=("${images[@]}" --epochs 2 --lr 0.05)
+same plain "1 2 3 4 8" --device cpu "${short[@]}"
+same everything "2 3 8" --device cpu "${short[@]}" --batch-norm --dropout 0.3 --shift 2 --clip-norm 0.5 --clip-value 0.05 --l1 1e-4 --l2 1e-3
+same plateau "2 4" --device cpu "${images[@]}" --epochs 3 --lr 0.002 --scheduler plateau --patience 0 --threshold 0.5 --optimizer adam
+same resnet "3" --device cpu --network resnet --train-limit 48 --epochs 1
 if [ "$quick" != quick ]; then
-    same gpu "2 3" --device gpu --batch-norm --dropout 0.3 --clip-norm 0.5
+    same gpu "2 3" --device gpu "${short[@]}" --batch-norm --dropout 0.3 --clip-norm 0.5
 fi
 
 echo "A killed rank ends all, and the run resumes with another number of ranks:"
-long=(--device cpu --batch-norm --dropout 0.3 --epochs 14 --no-early-stopping)
+long=(--device cpu "${images[@]}" --lr 0.05 --batch-norm --dropout 0.3 --epochs 14 --no-early-stopping)
 same long "" "${long[@]}"
 kills=$([ "$quick" = quick ] && echo 2 || echo 5)
 RANDOM=11
 for kill in $(seq "$kills"); do
     out="$place/kill-$kill"
-    "${mpirun[@]}" -n 3 "$lenet" train "${data[@]}" "${tiny[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
+    "${mpirun[@]}" -n 3 "$lenet" train "${data[@]}" "${base[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
     job=$!
     sleep "$((RANDOM % 3)).$((RANDOM % 10))"
     mapfile -t processes < <(pgrep -f "^$lenet train .*--out $out" || true)
@@ -113,7 +122,7 @@ done
 
 echo "A stopped run is saved, and a slow rank only waited for:"
 out="$place/stopped"
-"${mpirun[@]}" -n 2 "$lenet" train "${data[@]}" "${tiny[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
+"${mpirun[@]}" -n 2 "$lenet" train "${data[@]}" "${base[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
 job=$!
 until [ -e "$(run_in "$out")checkpoint" ]; do sleep 0.05; done
 kill -TERM "$(pgrep -f "^$lenet train .*--out $out" | head -1)" 2>/dev/null || true
@@ -153,6 +162,46 @@ printf x >>"$place/other"
 refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
 refused "at least 9 batches a step" "${mpirun[@]}" -n 9 "$lenet" "${train[@]}"
 refused "each of them is alone" env PMI_SIZE=3 "$lenet" "${train[@]}"
+
+# Two hosts: network namespaces that reach each other by TCP alone. It takes root and iproute2.
+hosts_down() {
+    local number
+    for number in 1 2; do ip netns del "wgrad-$number" 2>/dev/null || true; done
+    ip link del wgrad-bridge 2>/dev/null || true
+}
+hosts_up() {
+    local number
+    ip link add wgrad-bridge type bridge && ip link set wgrad-bridge up || return 1
+    for number in 1 2; do
+        ip netns add "wgrad-$number" &&
+            ip link add "wgrad-veth$number" type veth peer name eth0 netns "wgrad-$number" &&
+            ip link set "wgrad-veth$number" master wgrad-bridge up &&
+            ip -n "wgrad-$number" addr add "10.77.0.$number/24" dev eth0 &&
+            ip -n "wgrad-$number" link set eth0 up && ip -n "wgrad-$number" link set lo up || return 1
+    done
+}
+echo "Two hosts that reach each other by TCP:"
+if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && mpirun --version 2>/dev/null | grep -q 'Open MPI' && hosts_up 2>/dev/null; then
+    trap 'hosts_down; rm -rf "$place"' EXIT
+    # What mpirun starts its daemons with, in place of ssh.
+    cat >"$place/agent" <<'AGENT'
+#!/bin/sh
+host="$1"
+shift
+exec ip netns exec "wgrad-${host##*.}" sh -c "$*"
+AGENT
+    chmod +x "$place/agent"
+    network=(--mca btl tcp,self --mca btl_tcp_if_include 10.77.0.0/24 --mca oob_tcp_if_include 10.77.0.0/24)
+    hosts=(ip netns exec wgrad-1 "${mpirun[@]}" --mca plm_rsh_agent "$place/agent" "${network[@]}" --host 10.77.0.1:2,10.77.0.2:2)
+    timeout 120 "${hosts[@]}" -n 4 -x WGRAD_THREADS "$lenet" train "${data[@]}" "${tiny[@]}" --device cpu --out "$place/hosts" \
+        >"$place/out" 2>&1 || { cat "$place/out"; fail "training on two hosts"; }
+    digest "$(run_in "$place/hosts")" | diff "$place/plain" - || fail "two hosts of two ranks differ from one process"
+    hosts_down
+    echo "  two hosts of two ranks: the bytes of one process"
+else
+    hosts_down 2>/dev/null || true
+    echo "  not tested: it takes root, iproute2 and Open MPI"
+fi
 
 echo "Sweeps over ranks:"
 cat >"$place/space.toml" <<TOML

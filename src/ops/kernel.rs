@@ -288,6 +288,7 @@ macro_rules! params {
     (@rust f32) => { f32 };
     // Eight extents or strides: uniform arrays need elements of 16 bytes.
     (@rust dims) => { [u32; 8] };
+    (@rust quad) => { [u32; 4] };
 }
 pub(crate) use params;
 

@@ -33,9 +33,9 @@ use crate::{Error, Result, Value};
 use cpu::{CpuContext, Float};
 use data::{augment, gather, metrics};
 use kernel::{Cost, DispatchContext, Dispatches, Shader};
-use nn::{avg_pool2d, batch_norm2d, conv2d, cross_entropy, dropout, max_pool2d, softmax};
+use nn::{avg_pool2d, batch_norm2d, conv2d, cross_entropy, dropout, fused, max_pool2d, softmax};
 use tensor::{argmax, assign, concat, copy, elementwise, matmul, pad, reduce, reshape, tensor_stats};
-use update::{accumulate, clip_gradients, packed_update, regularization};
+use update::{accumulate, clip_gradients, packed_update, partial_update, regularization};
 
 /// What every op can do. Implementations are plain structs of attributes.
 pub(crate) trait Operation {
@@ -141,6 +141,7 @@ op_list! {
     Conv2dGradWeight(conv2d::Conv2dGradWeight),
     Conv2dPooledBackward(conv2d::Conv2dPooledBackward),
     PackedUpdate(packed_update::PackedUpdate),
+    PartialUpdate(partial_update::PartialUpdate),
     Accumulate(accumulate::Accumulate),
     ClipGradNorm(clip_gradients::ClipGradNorm),
     ClipGradValue(clip_gradients::ClipGradValue),
@@ -159,6 +160,7 @@ op_list! {
     Custom(custom::Custom),
     CustomBackward(custom::CustomBackward),
     Dropout(dropout::Dropout),
+    Fused(fused::Fused),
     Gather(gather::Gather),
     Pad(pad::Pad),
     MaxPool2d(max_pool2d::MaxPool2d),
@@ -251,7 +253,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&softmax::SHADER],
         &[&tensor_stats::SHADER],
     ];
-    shaders.concat()
+    [shaders, fused::SHADERS].concat().concat()
 }
 
 /// The checks on operands that many ops share.

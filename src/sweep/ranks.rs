@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use web_time::{Duration, Instant};
 
 use super::config::{Sweep, SweepConfig};
 use super::images::Images;
@@ -24,6 +24,9 @@ use crate::{Error, Result};
 
 /// How long a rank without news sleeps before it asks for some again: short beside a trial.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The least time between two messages of how far a rank's trials are.
+const BETWEEN_PROGRESS: Duration = Duration::from_millis(100);
 
 /// What rank 0 tells the others at the beginning.
 #[derive(Serialize, Deserialize)]
@@ -161,7 +164,7 @@ pub fn work(comm: &mut dyn Comm, device: &Device, jobs: usize) -> Result<()> {
     let crew = Crew { sweep: &sweep, folder: &folder, device, threads, halt: &halt };
     let (sender, reports) = mpsc::channel();
     comm.send(0, &json(&Report::Ready(jobs)))?;
-    let mut images = Images::default();
+    let (mut images, mut told_at) = (Images::default(), Instant::now());
     thread::scope(|scope| {
         let done = (|| {
             loop {
@@ -185,6 +188,13 @@ pub fn work(comm: &mut dyn Comm, device: &Device, jobs: usize) -> Result<()> {
                 }
                 while let Ok(report) = reports.try_recv() {
                     has_report = true;
+                    // A small network takes thousands of steps a second, which nobody can follow.
+                    if matches!(report, Report::News(_, News::Progress { .. })) {
+                        if told_at.elapsed() < BETWEEN_PROGRESS {
+                            continue;
+                        }
+                        told_at = Instant::now();
+                    }
                     comm.send(0, &json(&report))?;
                 }
                 if !has_order && !has_report {

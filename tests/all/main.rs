@@ -14,6 +14,7 @@ mod cli_tools;
 mod data;
 mod data_sources;
 mod examples;
+mod fused;
 mod golden;
 mod graph;
 mod harness;

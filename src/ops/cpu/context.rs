@@ -105,6 +105,26 @@ impl<'a, F: Float> CpuContext<'a, F> {
         }
     }
 
+    /// The memory of an input that is not updated, to hand to another op.
+    pub fn input_memory(&self, input: usize) -> Memory {
+        assert!(self.updates.binary_search(&input).is_err(), "input {input} is updated, and read as such");
+        self.input_memory[input]
+    }
+
+    /// The memory of an input that is updated, to hand to another op; can be taken once, in any way.
+    pub fn updated_memory(&mut self, input: usize) -> Memory {
+        let place = self.updates.binary_search(&input).expect("the op lists the input among its updates");
+        let mark = self.output_memory.len() + place;
+        assert!(!std::mem::replace(&mut self.taken[mark], true), "an operand is handed out once");
+        self.input_memory[input]
+    }
+
+    /// The memory of an output, to hand to another op; can be taken once, in any way.
+    pub fn output_memory(&mut self, output: usize) -> Memory {
+        assert!(!std::mem::replace(&mut self.taken[output], true), "an operand is handed out once");
+        self.output_memory[output]
+    }
+
     /// The elements of a float input.
     pub fn float(&self, input: usize) -> &'a [F] {
         self.read(input, DType::F32)

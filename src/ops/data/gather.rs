@@ -208,7 +208,8 @@ impl Operation for Gather {
         ];
         let num_invocations = self.batch_size * source.image_elems.div_ceil(PIXELS);
         let groups = grid(num_invocations, WORKGROUP_SIZE);
-        Ok(Dispatch::new(&SHADER, "forward", &params, bindings, groups.iterations(PIXELS))
+        let entry_point = if source.image_elems.is_multiple_of(PIXELS) { "forward_vec4" } else { "forward" };
+        Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, groups.iterations(PIXELS))
             .constant("WG", WORKGROUP_SIZE)
             .into())
     }

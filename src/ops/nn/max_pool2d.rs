@@ -31,6 +31,7 @@ pub(crate) static SHADER: Shader = Shader {
     source: concat!(
         include_str!("../../../shaders/lib/index.wgsl"),
         include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/lib/largest.wgsl"),
         include_str!("../../../shaders/max_pool2d.wgsl")
     ),
     params: Params::FIELDS,

@@ -4,7 +4,7 @@
 
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
@@ -33,6 +33,15 @@ const WORKGROUP_SIZE: u32 = 64;
 
 /// Up to this many elements a row is computed by one invocation.
 const MAX_THREAD_ELEMS: usize = 256;
+
+/// Invocations in a workgroup of the vec4 kernels: a subgroup of llvmpipe, so that few rows still make many workgroups.
+const VEC4_WORKGROUP_SIZE: u32 = 8;
+
+/// The most elements of a row that one invocation of a vec4 kernel computes: far below llvmpipe's limit of iterations.
+const MAX_VEC4_ELEMS: usize = 32_768;
+
+/// Fewer rows than this leave cores of a software adapter idle.
+const MIN_VEC4_ROWS: usize = 16;
 
 /// Elements of a piece of work on the CPU, rounded up to whole rows.
 const CPU_CHUNK_ELEMS: usize = 2048;
@@ -135,11 +144,27 @@ impl Rows {
         }
     }
 
-    fn dispatch(self, function: SoftmaxFunction, [rows, groups]: [&'static str; 2], bindings: &[Binding]) -> Dispatch {
+    /// Whether the vec4 kernels take these rows on this device.
+    fn is_vec4(self, gpu: GpuTraits) -> bool {
+        let is_long = (MAX_THREAD_ELEMS / 4..=MAX_VEC4_ELEMS).contains(&self.axis_len);
+        gpu.is_software && self.inner == 1 && self.axis_len.is_multiple_of(4) && is_long && self.outer >= MIN_VEC4_ROWS
+    }
+
+    fn dispatch(
+        self,
+        function: SoftmaxFunction,
+        [rows, rows_vec4, groups]: [&'static str; 3],
+        bindings: &[Binding],
+        gpu: GpuTraits,
+    ) -> Dispatch {
         let num_rows = self.outer * self.inner;
         let params =
             Params { num_rows: to_u32(num_rows), axis_len: to_u32(self.axis_len), inner: to_u32(self.inner.max(1)) };
-        let (entry_point, workgroups, elems) = if self.axis_len <= MAX_THREAD_ELEMS {
+        let mut workgroup_size = WORKGROUP_SIZE;
+        let (entry_point, workgroups, elems) = if self.is_vec4(gpu) {
+            workgroup_size = VEC4_WORKGROUP_SIZE;
+            (rows_vec4, grid(num_rows, workgroup_size), self.axis_len / 4)
+        } else if self.axis_len <= MAX_THREAD_ELEMS {
             (rows, grid(num_rows, WORKGROUP_SIZE), self.axis_len)
         } else {
             (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
@@ -147,7 +172,7 @@ impl Rows {
         // Maximum, sum, result; and two trees of a few iterations.
         let work = workgroups.iterations(3 * elems + 2 * WORKGROUP_SIZE as usize);
         Dispatch::new(&SHADER, entry_point, &params, bindings, work)
-            .constant("WG", WORKGROUP_SIZE)
+            .constant("WG", workgroup_size)
             .constant("LOG", u32::from(function == LogSoftmax))
     }
 }
@@ -236,7 +261,8 @@ impl Operation for Softmax {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[0].shape, self.axis);
-        Ok(rows.dispatch(self.function, ["rows", "groups"], &[Binding::Input(0), Binding::Output(0)]).into())
+        let (entry_points, bindings) = (["rows", "rows_vec4", "groups"], [Binding::Input(0), Binding::Output(0)]);
+        Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -297,7 +323,8 @@ impl Operation for SoftmaxBackward {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[1].shape, self.axis);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        Ok(rows.dispatch(self.function, ["rows_backward", "groups_backward"], &bindings).into())
+        let entry_points = ["rows_backward", "rows_vec4_backward", "groups_backward"];
+        Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

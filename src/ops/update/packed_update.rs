@@ -126,7 +126,7 @@ impl fmt::Debug for PackedRule {
 
 impl PackedRule {
     /// The walk in this float.
-    fn walk<F: Float>(&self) -> &Walk<F> {
+    pub fn walk<F: Float>(&self) -> &Walk<F> {
         let walks: [&dyn Any; 2] = [&self.walk_f32, &self.walk_f64];
         walks.into_iter().find_map(|walk| walk.downcast_ref()).expect("CPU devices compute in f32 or f64")
     }

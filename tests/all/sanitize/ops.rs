@@ -13,6 +13,7 @@ use wgrad::sanitize::{Interpreter, Kind, Options, Order, PlanReport};
 use wgrad::{Graph, Plan, StateDict, StepTable, TensorType};
 
 use crate::cases::{self, Fill, input};
+use crate::fused;
 use crate::harness::{SPECIAL, inputs_of, plan_with_gradients, scalars, takes_special_values};
 
 /// Loops that take no more than this are short, whatever an op says of them.
@@ -205,9 +206,18 @@ fn one_update(name: String, update: &Update) -> wgrad::Result<Work> {
     Ok(Work { name, is_special: false, plan, states, table })
 }
 
+/// Whole training steps, which have the fused ops.
+fn step_work() -> Vec<Work> {
+    let work = |step: fused::Step| {
+        let plan = Plan::new(&step.graph).unwrap();
+        Work { name: step.name.to_owned(), is_special: false, plan, table: step.table(1), states: step.states }
+    };
+    fused::steps().into_iter().chain(fused::optimizer_steps()).map(work).collect()
+}
+
 #[test]
 fn every_kernel_is_clean_and_right() {
-    let work: Vec<Work> = case_work().into_iter().chain(update_work()).collect();
+    let work: Vec<Work> = case_work().into_iter().chain(update_work()).chain(step_work()).collect();
     let tally = run_all(&work, &interpreters());
     let not_run: Vec<String> = entry_points().into_iter().filter(|label| !tally.kernels.contains(label)).collect();
     assert_clean(&tally);

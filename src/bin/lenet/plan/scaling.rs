@@ -29,10 +29,9 @@ pub fn run(options: PlanOptions, ranks: usize) -> Result<ExitCode> {
     let batch = per_rank * config.gradients.accumulate;
     introduce(&config, &machine, options.network_latency, options.bandwidth)?;
     console::line(table(&machine, batch, per_rank, ranks))?;
-    console::line(format!(
-        "batches of {batch} images pay up to {} ranks: beyond, twice as many are less than 1.2 times as fast",
-        machine.pays_up_to(batch, ranks)
-    ))?;
+    let (pays, beyond) = (machine.pays_up_to(batch, ranks), "twice as many are less than 1.2 times as fast");
+    let ranks_text = if pays == 1 { "1 rank".to_owned() } else { format!("{pays} ranks") };
+    console::line(format!("batches of {batch} images pay up to {ranks_text}: beyond, {beyond}"))?;
     if let Some(path) = &options.picture {
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
         std::fs::write(path, picture(&machine, &config, batch, ranks).png()).map_err(failed)?;

@@ -6,6 +6,7 @@ mod gpu;
 mod pooled;
 
 pub(crate) use gpu::SHADERS;
+pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
 pub(crate) use pooled::Conv2dPooledBackward;
 
 use super::activation::Activation;
@@ -15,6 +16,7 @@ use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
+use gpu::Gradient;
 
 /// How a convolution is taken; pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +247,8 @@ impl Operation for Conv2dGradInput {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::grad_input(&self.conv.checked(&self.input, &ctx.inputs[1].shape), ctx.gpu))
+        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        Ok(gpu::grad_input(&geometry, Gradient::Whole, ctx.gpu))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
@@ -289,7 +292,8 @@ impl Operation for Conv2dGradWeight {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::grad_weight(&self.conv.checked(&ctx.inputs[1].shape, &self.weight), self.has_bias, ctx.gpu))
+        let geometry = self.conv.checked(&ctx.inputs[1].shape, &self.weight);
+        Ok(gpu::grad_weight(&geometry, self.has_bias, Gradient::Whole, ctx.gpu))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
