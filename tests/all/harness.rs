@@ -106,7 +106,7 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
     }
     let plan = plan_with_gradients(case).map_err(|error| fail("build", &error))?;
     let mut runs = vec![("".to_owned(), tensors)];
-    if case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs() {
+    if takes_special_values(case) {
         runs.extend(SPECIAL.map(|special| (format!(", with {special:?}"), case.special_tensors(special))));
     }
     let table = scalars();
@@ -130,11 +130,16 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
 /// come out where it should and nowhere else. Subnormals and the largest floats are not among them, nor are cases with
 /// large inputs: devices may flush the former, and f32 and f64 part over what overflows, or vanishes and is multiplied by
 /// infinity; `special` has those.
-const SPECIAL: [&[f32]; 3] =
+pub const SPECIAL: [&[f32]; 3] =
     [&[f32::NAN], &[f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY], &[-0.0, 0.0, f32::NEG_INFINITY, f32::NAN]];
 
 /// Up to this many elements, so that the suite stays short; every kernel has a case below it.
 const MAX_SPECIAL_ELEMS: usize = 20_000;
+
+/// Whether a case is run with special values.
+pub fn takes_special_values(case: &Case) -> bool {
+    case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs()
+}
 
 /// The inputs of a case by name, but for those that nothing reads, which are not in the plan.
 pub fn inputs_of(tensors: Vec<Tensor>, plan: &Plan) -> StateDict {

@@ -226,11 +226,11 @@ impl Pool {
             self.workers.iter().take(num_tasks - 1).for_each(|worker| wake(worker.thread()));
         }
         shared.take_tasks();
-        let mut looks = 0;
+        let mut checks = 0;
         while shared.num_done.load(Ordering::Acquire) < num_tasks {
-            looks += 1;
+            checks += 1;
             // A worker that has lost its core to another program needs that core back.
-            if looks % 1024 == 0 || !shared.spins { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if checks % 1024 == 0 || !shared.spins { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let panic = shared.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         drop(lock);

@@ -192,9 +192,9 @@ impl Averages {
         };
         let bindings = [Binding::Input(0), Binding::Output(0)];
         let (input, output) = (plane(input), plane(output));
-        // A loop over rows in which one over columns runs: at most twice as many iterations as cells.
+        // A loop over rows in which one over columns runs, and at least one column each.
         let cells = if entry == "forward" { self.num_cells(input, output) } else { self.num_covering(input, output) };
-        let work = grid(num_elems, WORKGROUP_SIZE).iterations(2 * cells);
+        let work = grid(num_elems, WORKGROUP_SIZE).iterations(3 * cells);
         Dispatch::new(&SHADER, entry, &params, bindings, work)
             .constant("WG", WORKGROUP_SIZE)
             .constant("ADAPTIVE", u32::from(is_adaptive))

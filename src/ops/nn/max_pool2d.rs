@@ -100,7 +100,7 @@ impl MaxPool2d {
 
     /// Iterations of the kernels' loops.
     fn loop_iterations(&self) -> usize {
-        self.kernel_size[0] * (1 + self.kernel_size[1])
+        self.kernel_size[0] * (2 + self.kernel_size[1])
     }
 
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
