@@ -16,6 +16,11 @@
 //   strips       any shape
 //   strips_vec4  vec4 loads and stores: needs STRIDE_W = DILATION_W = 1, PADDING_W < KERNEL_W <= 5, in_w and out_w
 //                multiples of 4
+//   strip_pairs  the same for two strips, one above the other, which share weights and rows of grad_output: also needs
+//                STRIDE_H = DILATION_H = 1 and in_h even
+//
+// With POOLED = 1, of the last two alone, grad_output is not there. It is what 2x2 max-pooling hands back: `pooled`
+// (batch, out_channels, out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, and 0 elsewhere.
 //
 // Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl,
 // lib/row_window.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
@@ -28,9 +33,16 @@
 @group(0) @binding(1) var<storage, read> grad_output_vec4: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_input_vec4: array<vec4<f32>>;
 
+// Read where POOLED = 1, and instead of them grad_output where it is not; what is not read is bound to any buffer.
+@group(0) @binding(4) var<storage, read> chosen: array<vec2<u32>>;
+@group(0) @binding(5) var<storage, read> pooled: array<vec2<f32>>;
+
+override POOLED: u32 = 0u;
+override PAIRS: u32 = 0u; // 1 for strip_pairs
+
 // Strips are of the input.
 fn strip_extents() -> Extents {
-    return Extents(params.in_channels, params.in_h, params.in_w);
+    return Extents(params.in_channels, params.in_h / (1u + PAIRS), params.in_w);
 }
 
 // Tap `first_tap + TAPS - 1 - offset` of the weight row that starts at `row`; zero past the end of the row. Taps come
@@ -66,8 +78,12 @@ struct GradRow {
 }
 
 fn grad_row(strip: Strip, o: u32, i: u32) -> GradRow {
-    // Above the image this wraps around and is large.
-    let y = strip.y + PADDING_H - i * DILATION_H;
+    // Above the image y wraps around and is large.
+    return grad_row_at(strip, o, strip.y + PADDING_H - i * DILATION_H);
+}
+
+// Row y of grad_output, on the grid of the padded input.
+fn grad_row_at(strip: Strip, o: u32, y: u32) -> GradRow {
     let channel = strip.image * params.out_channels + strip.group * (params.out_channels / GROUPS) + o;
     return GradRow(channel * params.out_h + y / STRIDE_H, y % STRIDE_H == 0u && y / STRIDE_H < params.out_h);
 }
@@ -148,6 +164,12 @@ fn grad_quad(at: GradRow, quad: u32) -> vec4<f32> {
     if !at.is_inside || quad >= params.out_w / 4u {
         return vec4<f32>();
     }
+    if POOLED == 1u {
+        // A plane has an even number of rows.
+        let pair = at.row / 2u * (params.out_w / 4u) + quad;
+        let cell = at.row % params.out_h * params.out_w + 4u * quad;
+        return select(vec4<f32>(), pooled[pair].xxyy, chosen[pair].xxyy == cell + vec4<u32>(0u, 1u, 2u, 3u));
+    }
     return grad_output_vec4[at.row * (params.out_w / 4u) + quad];
 }
 
@@ -195,4 +217,82 @@ fn strips_vec4(
     store_quad(strip, 5u, tile.row_5);
     store_quad(strip, 6u, tile.row_6);
     store_quad(strip, 7u, tile.row_7);
+}
+
+// What the strip at `quad` and its window need of a row; see strips_vec4.
+fn window_of(at: GradRow, quad: u32, shift: u32) -> RowWindow {
+    let first = grad_quad(at, quad);
+    var second = vec4<f32>();
+    var third = vec4<f32>();
+    if shift + TAPS > 1u { second = grad_quad(at, quad + 1u); }
+    if shift + TAPS > 5u { third = grad_quad(at, quad + 2u); }
+    return shifted_window(first, second, third, shift);
+}
+
+fn store_pair(strip: Strip, offset: u32, upper: vec4<f32>, lower: vec4<f32>) {
+    let channels = params.in_channels / GROUPS;
+    let c = strip.first_channel + offset;
+    if strip.is_real && c < channels {
+        let channel = strip.image * params.in_channels + strip.group * channels + c;
+        let index = ((channel * params.in_h + 2u * strip.y) * params.in_w + strip.x) / 4u;
+        grad_input_vec4[index] = upper;
+        grad_input_vec4[index + params.in_w / 4u] = lower;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn strip_pairs(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let strip = strip_position(workgroup, grid, local_index);
+    let lane = local_index % SHARE_LANES;
+    let reach = KERNEL_W - 1u - PADDING_W;
+    let reach_quads = (reach + 3u) / 4u;
+    let shift = reach_quads * 4u - reach;
+    let quad = strip.x / 4u - reach_quads;
+    var upper = RegisterTile();
+    var lower = RegisterTile();
+    for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
+        // Under kernel row 0 of the lower strip; each further one lies one higher.
+        let y = 2u * strip.y + PADDING_H + 1u;
+        var below = window_of(grad_row_at(strip, o, y), quad, shift);
+        for (var i = 0u; i < KERNEL_H; i += 1u) {
+            // Above the image y wraps around and is large.
+            let above = window_of(grad_row_at(strip, o, y - i - 1u), quad, shift);
+            let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
+            share(vec4<f32>(taps[0], taps[1], taps[2], taps[3]), local_index);
+            let weights = shared_rows();
+            add_outer_x(&upper, weights, above.low);
+            add_outer_x(&lower, weights, below.low);
+            if TAPS > 1u {
+                add_outer_y(&upper, weights, window_at_1(above));
+                add_outer_y(&lower, weights, window_at_1(below));
+            }
+            if TAPS > 2u {
+                add_outer_z(&upper, weights, window_at_2(above));
+                add_outer_z(&lower, weights, window_at_2(below));
+            }
+            if TAPS > 3u {
+                add_outer_w(&upper, weights, window_at_3(above));
+                add_outer_w(&lower, weights, window_at_3(below));
+            }
+            if TAPS > 4u {
+                share(vec4<f32>(taps[4], 0.0, 0.0, 0.0), local_index);
+                let fifth = shared_rows();
+                add_outer_x(&upper, fifth, above.high);
+                add_outer_x(&lower, fifth, below.high);
+            }
+            below = above;
+        }
+    }
+    store_pair(strip, 0u, upper.row_0, lower.row_0);
+    store_pair(strip, 1u, upper.row_1, lower.row_1);
+    store_pair(strip, 2u, upper.row_2, lower.row_2);
+    store_pair(strip, 3u, upper.row_3, lower.row_3);
+    store_pair(strip, 4u, upper.row_4, lower.row_4);
+    store_pair(strip, 5u, upper.row_5, lower.row_5);
+    store_pair(strip, 6u, upper.row_6, lower.row_6);
+    store_pair(strip, 7u, upper.row_7, lower.row_7);
 }

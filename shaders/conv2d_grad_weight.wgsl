@@ -19,7 +19,9 @@
 // row block fastest, then channel tile, then slice; the grid is that count folded to two dimensions.
 //
 //   slices       any shape
-//   slices_vec4  vec4 loads: needs STRIDE_W = DILATION_W = 1, KERNEL_W <= 5, in_w and out_w multiples of 4
+//   slices_vec4  vec4 loads: needs STRIDE_W = DILATION_W = 1, KERNEL_W <= 5, in_w and out_w multiples of 4. With
+//                POOLED = 1 grad_output is not there. It is what 2x2 max-pooling hands back: `pooled` (batch, out_channels,
+//                out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, and 0 elsewhere
 //
 // Second pass: one thread a sum.
 //
@@ -36,6 +38,9 @@
 // The vec4 view of the same bindings, used by slices_vec4 alone.
 @group(0) @binding(1) var<storage, read> input_vec4: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> grad_output_vec4: array<vec4<f32>>;
+// Read where POOLED = 1, and instead of them grad_output where it is not; what is not read is bound to any buffer.
+@group(0) @binding(4) var<storage, read> chosen: array<vec2<u32>>;
+@group(0) @binding(5) var<storage, read> pooled: array<vec2<f32>>;
 
 // The bindings of the second pass.
 @group(0) @binding(1) var<storage, read> finished_partials: array<f32>;
@@ -43,6 +48,7 @@
 @group(0) @binding(3) var<storage, read_write> grad_bias: array<f32>;
 
 override WORKGROUP: u32 = 8u; // a multiple of 8
+override POOLED: u32 = 0u;
 override SUM_WORKGROUP: u32 = 64u;
 
 fn num_weights() -> u32 {
@@ -260,6 +266,16 @@ fn input_quad(strip: Strip, quad: u32) -> vec4<f32> {
     return input_vec4[strip.input_row * (params.in_w / 4u) + quad];
 }
 
+fn grad_quad(row: u32, quad: u32) -> vec4<f32> {
+    if POOLED == 1u {
+        // A plane has an even number of rows.
+        let pair = row / 2u * (params.out_w / 4u) + quad;
+        let cell = row % params.out_h * params.out_w + 4u * quad;
+        return select(vec4<f32>(), pooled[pair].xxyy, chosen[pair].xxyy == cell + vec4<u32>(0u, 1u, 2u, 3u));
+    }
+    return grad_output_vec4[row * (params.out_w / 4u) + quad];
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn slices_vec4(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -281,7 +297,7 @@ fn slices_vec4(
     for (var row = first_row; row < last_row; row += 1u) {
         let strip = strip_row(at, lane, row);
         for (var quad = 0u; quad < params.out_w / 4u; quad += 1u) {
-            let grads = grad_output_vec4[strip.grad_row * (params.out_w / 4u) + quad];
+            let grads = grad_quad(strip.grad_row, quad);
             bias_sum += grads.x + grads.y + grads.z + grads.w;
             share(grads, local_index);
             let first = input_quad(strip, quad - padding_quads);

@@ -7,6 +7,9 @@
 //   batch               (B, C, H, W)
 //   batch_labels        (B)
 //
+//   forward       any image
+//   forward_vec4  images of whole words: an invocation reads a word and writes a vec4
+//
 // One invocation computes PIXELS neighbouring elements of one image. Positions beyond the permutation and images
 // beyond the data set are held at the last one, so that no input makes an access go astray.
 
@@ -34,6 +37,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> permutation: array<u32>;
 @group(0) @binding(5) var<uniform> start: u32;
 @group(0) @binding(6) var<storage, read_write> batch: array<f32>;
+@group(0) @binding(6) var<storage, read_write> batch_vec4: array<vec4<f32>>; // of forward_vec4
 @group(0) @binding(7) var<storage, read_write> batch_labels: array<u32>;
 
 override WG: u32 = 64;
@@ -86,4 +90,33 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
         }
         batch[row * params.image_elems + element] = normalized(byte_of(word, at), element / params.plane_elems);
     }
+}
+
+@compute @workgroup_size(WG)
+fn forward_vec4(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    let words_per_image = params.image_elems / BYTES_PER_WORD;
+    let row = index / words_per_image;
+    let place = index % words_per_image;
+    if row >= params.batch_size {
+        return;
+    }
+    let position = min(min(start, params.num_positions) + row, params.num_positions - 1u);
+    let image = min(permutation[position], params.num_images - 1u);
+    if place == 0u {
+        batch_labels[row] = labels[image];
+    }
+    var word: u32;
+    if image < params.num_first {
+        word = images_0[image * words_per_image + place];
+    } else {
+        word = images_1[(image - params.num_first) * words_per_image + place];
+    }
+    let first = place * BYTES_PER_WORD;
+    batch_vec4[index] = vec4<f32>(
+        normalized(byte_of(word, 0u), first / params.plane_elems),
+        normalized(byte_of(word, 1u), (first + 1u) / params.plane_elems),
+        normalized(byte_of(word, 2u), (first + 2u) / params.plane_elems),
+        normalized(byte_of(word, 3u), (first + 3u) / params.plane_elems),
+    );
 }

@@ -12,7 +12,11 @@
 //   plain          one output a thread, 64 outputs a workgroup: tiny problems and reference
 //   registers      8 x 4 outputs a thread, 8 x 32 a workgroup of 8 threads that share rows of a: any shape
 //   registers_vec4  the same with vec4 loads: needs K, N, the batch strides (and M when TRANS_A = 1)
-//                  to be multiples of 4
+//                  to be multiples of 4. TALL = 1: 16 x 4 outputs a thread, 16 x 32 a workgroup. PACKED = 1: b is what
+//                  pack_b made of it, and tiles are numbered m fastest, so that a panel stays in a cache
+//   pack_b         one vec4 a thread: the panels of 32 columns of op(b), each row of a panel after the other, so that a
+//                  panel is read from one end to the other. Rows of b that are a power of two apart share the sets of a
+//                  CPU's caches
 //   tiled          8 x 8 outputs a thread, 64 x 64 a workgroup through workgroup memory: real GPUs, any shape
 //
 // Needs lib/activation.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl and one of lib/share_subgroup.wgsl,
@@ -43,6 +47,8 @@ struct Params {
 override TRANS_A: u32 = 0u;
 override TRANS_B: u32 = 0u;
 override HAS_BIAS: u32 = 0u;
+override TALL: u32 = 0u;
+override PACKED: u32 = 0u;
 
 fn bias_at(n: u32) -> f32 {
     if HAS_BIAS == 0u {
@@ -192,39 +198,110 @@ fn store_row_vec4(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
     }
 }
 
+// The matrices of b that pack_b packs, each into panels.
+fn num_panels() -> u32 {
+    return (params.n + REGISTER_COLUMNS - 1u) / REGISTER_COLUMNS;
+}
+
+@compute @workgroup_size(PLAIN_THREADS)
+fn pack_b(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * PLAIN_THREADS + local_index;
+    let quad = index % REGISTER_THREADS;
+    let k = index / REGISTER_THREADS % params.k;
+    let panel = index / REGISTER_THREADS / params.k % num_panels();
+    let matrix = index / REGISTER_THREADS / params.k / num_panels();
+    let num_matrices = select(params.batch, 1u, params.b_batch_stride == 0u);
+    if matrix < num_matrices {
+        out_vec4[index] = load_b_row(matrix * params.b_batch_stride, k, panel * REGISTER_COLUMNS + quad * 4u);
+    }
+}
+
+fn register_position(tile: u32) -> TilePosition {
+    let rows = REGISTER_ROWS * (1u + TALL);
+    if PACKED == 0u {
+        return tile_position(tile, rows, REGISTER_COLUMNS);
+    }
+    let tiles_m = (params.m + rows - 1u) / rows;
+    let batch = tile / tiles_m / num_panels();
+    return TilePosition(
+        min(batch, params.batch - 1u),
+        tile % tiles_m * rows,
+        tile / tiles_m % num_panels() * REGISTER_COLUMNS,
+        batch < params.batch,
+    );
+}
+
+// The vec4 of a that this lane shares first, of the eight rows from `m` on.
+fn first_share(at: TilePosition, m: u32, lane: u32) -> u32 {
+    let base = at.batch * params.a_batch_stride / 4u;
+    // Positions past the edge read the last row instead: what they add is never stored.
+    if TRANS_A == 1u {
+        return base + (lane / 2u * params.m + min(m + lane % 2u * 4u, params.m - 4u)) / 4u;
+    }
+    return base + min(m + lane, params.m - 1u) * params.k / 4u;
+}
+
+fn add_shares(tile: ptr<function, RegisterTile>, b_0: vec4<f32>, b_1: vec4<f32>, b_2: vec4<f32>, b_3: vec4<f32>) {
+    if TRANS_A == 1u {
+        add_column_shares(tile, b_0, b_1, b_2, b_3);
+    } else {
+        add_row_shares(tile, b_0, b_1, b_2, b_3);
+    }
+}
+
+fn store_tile_vec4(at: TilePosition, m: u32, n: u32, tile: RegisterTile) {
+    store_row_vec4(at, m, n, tile.row_0);
+    store_row_vec4(at, m + 1u, n, tile.row_1);
+    store_row_vec4(at, m + 2u, n, tile.row_2);
+    store_row_vec4(at, m + 3u, n, tile.row_3);
+    store_row_vec4(at, m + 4u, n, tile.row_4);
+    store_row_vec4(at, m + 5u, n, tile.row_5);
+    store_row_vec4(at, m + 6u, n, tile.row_6);
+    store_row_vec4(at, m + 7u, n, tile.row_7);
+}
+
 @compute @workgroup_size(REGISTER_THREADS)
 fn registers_vec4(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let at = tile_position(workgroup.x + workgroup.y * grid.x, REGISTER_ROWS, REGISTER_COLUMNS);
+    let at = register_position(workgroup.x + workgroup.y * grid.x);
     let n = at.n + lane * 4u;
-    let base_a = at.batch * params.a_batch_stride / 4u;
     let base_b = at.batch * params.b_batch_stride / 4u;
-    // Positions past the edge read the last row or column instead: what they add is never stored.
+    // Columns past the edge read the last ones instead: what they add is never stored.
     let safe_n = min(n, params.n - 4u);
-    var a_index = base_a + min(at.m + lane, params.m - 1u) * params.k / 4u;
+    var a_index = first_share(at, at.m, lane);
+    var low_index = first_share(at, at.m + REGISTER_ROWS, lane);
     var a_step = K_STEP / 4u;
     if TRANS_A == 1u {
-        a_index = base_a + (lane / 2u * params.m + min(at.m + lane % 2u * 4u, params.m - 4u)) / 4u;
         a_step = params.m;
     }
     var b_index = base_b + safe_n / 4u;
     var b_step = params.n;
     var b_stride = params.n / 4u;
-    if TRANS_B == 1u {
+    if PACKED == 1u {
+        let matrix = select(at.batch, 0u, params.b_batch_stride == 0u);
+        b_index = (matrix * num_panels() + at.n / REGISTER_COLUMNS) * params.k * REGISTER_THREADS + lane;
+        b_step = K_STEP * REGISTER_THREADS;
+        b_stride = REGISTER_THREADS;
+    } else if TRANS_B == 1u {
         b_index = base_b + safe_n * params.k / 4u;
         b_step = K_STEP / 4u;
         b_stride = params.k / 4u;
     }
     var tile = RegisterTile();
+    var low = RegisterTile();
     for (var k = 0u; k < params.k; k += K_STEP) {
         var b_0 = b_vec4[b_index];
         var b_1 = b_vec4[b_index + b_stride];
         var b_2 = b_vec4[b_index + 2u * b_stride];
         var b_3 = b_vec4[b_index + 3u * b_stride];
-        if TRANS_B == 1u {
+        if TRANS_B == 1u && PACKED == 0u {
             let t = transpose(mat4x4<f32>(b_0, b_1, b_2, b_3));
             b_0 = t[0];
             b_1 = t[1];
@@ -232,22 +309,19 @@ fn registers_vec4(
             b_3 = t[3];
         }
         share(a_vec4[a_index], lane);
-        if TRANS_A == 1u {
-            add_column_shares(&tile, b_0, b_1, b_2, b_3);
-        } else {
-            add_row_shares(&tile, b_0, b_1, b_2, b_3);
+        add_shares(&tile, b_0, b_1, b_2, b_3);
+        if TALL == 1u {
+            share(a_vec4[low_index], lane);
+            add_shares(&low, b_0, b_1, b_2, b_3);
         }
         a_index += a_step;
+        low_index += a_step;
         b_index += b_step;
     }
-    store_row_vec4(at, at.m, n, tile.row_0);
-    store_row_vec4(at, at.m + 1u, n, tile.row_1);
-    store_row_vec4(at, at.m + 2u, n, tile.row_2);
-    store_row_vec4(at, at.m + 3u, n, tile.row_3);
-    store_row_vec4(at, at.m + 4u, n, tile.row_4);
-    store_row_vec4(at, at.m + 5u, n, tile.row_5);
-    store_row_vec4(at, at.m + 6u, n, tile.row_6);
-    store_row_vec4(at, at.m + 7u, n, tile.row_7);
+    store_tile_vec4(at, at.m, n, tile);
+    if TALL == 1u {
+        store_tile_vec4(at, at.m + REGISTER_ROWS, n, low);
+    }
 }
 
 // ---- tiled

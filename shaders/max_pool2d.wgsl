@@ -11,7 +11,7 @@
 //             the same for 2x2 windows side by side in rows of whole vec4s: one invocation takes two windows and moves
 //             their eight cells as two vec4s. They need W a multiple of 4 and H even.
 //
-// Needs lib/nan.wgsl.
+// Needs lib/nan.wgsl and lib/largest.wgsl.
 
 struct Params {
     num_elems: u32,
@@ -133,28 +133,6 @@ fn pair_position(pair: u32) -> PairPosition {
     let row = (pair / vec4s_per_row) * 2u;
     let cell = (row % params.input_height) * params.input_width + (pair % vec4s_per_row) * 4u;
     return PairPosition(cell, row * vec4s_per_row + pair % vec4s_per_row, vec4s_per_row);
-}
-
-// The index of the largest of four values: the first of equal ones, or the last NaN.
-fn largest(values: vec4<f32>) -> u32 {
-    var best = values.x;
-    var place = 0u;
-    if is_nan(values.y) || (values.y > best && !is_nan(best)) {
-        best = values.y;
-        place = 1u;
-    }
-    if is_nan(values.z) || (values.z > best && !is_nan(best)) {
-        best = values.z;
-        place = 2u;
-    }
-    if is_nan(values.w) || (values.w > best && !is_nan(best)) {
-        place = 3u;
-    }
-    return place;
-}
-
-fn pick(values: vec4<f32>, place: u32) -> f32 {
-    return select(select(values.x, values.y, place == 1u), select(values.z, values.w, place == 3u), place >= 2u);
 }
 
 @compute @workgroup_size(WG)

@@ -7,6 +7,9 @@
 // subtracted before exponentiating, so nothing overflows and s is at least 1.
 //
 //   rows, rows_backward      one invocation computes one row; for short rows
+//   rows_vec4, rows_vec4_backward
+//                            the same four elements at a time, for long rows on software adapters, where a barrier costs
+//                            more than what it shares: needs inner = 1 and axis_len a multiple of 4
 //   groups, groups_backward  one workgroup computes one row: each invocation every WG-th element, then a tree; for
 //                            long rows
 //
@@ -24,6 +27,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> output: array<f32>;
 @group(0) @binding(3) var<storage, read_write> grad_input: array<f32>;
+
+// Wider views of the same, for the vec4 kernels.
+@group(0) @binding(1) var<storage, read> x_vec4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y_vec4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> grad_output_vec4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> output_vec4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> grad_input_vec4: array<vec4<f32>>;
 
 override WG: u32 = 64;
 // 0 softmax, 1 log_softmax.
@@ -90,6 +100,69 @@ fn rows_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_work
     }
     for (var at = base; at < end; at += params.inner) {
         grad_input[at] = grad_value(grad_output[at], output[at], sum);
+    }
+}
+
+fn larger4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return select(select(b, a, (a > b) | is_nan4(a)), b, is_nan4(b));
+}
+
+fn sum_of(x: vec4<f32>) -> f32 {
+    return (x.x + x.y) + (x.z + x.w);
+}
+
+@compute @workgroup_size(WG)
+fn rows_vec4(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let row = flat_index(id, groups.x * WG);
+    if row >= params.num_rows {
+        return;
+    }
+    let base = row * (params.axis_len / 4u);
+    let end = base + params.axis_len / 4u;
+    var largest_4 = vec4<f32>(-infinity());
+    for (var at = base; at < end; at += 1u) {
+        largest_4 = larger4(largest_4, x_vec4[at]);
+    }
+    let largest = larger(larger(largest_4.x, largest_4.y), larger(largest_4.z, largest_4.w));
+    var sum_4 = vec4<f32>();
+    for (var at = base; at < end; at += 1u) {
+        let exponential = accurate_exp4(x_vec4[at] - largest);
+        sum_4 += exponential;
+        if LOG == 0u { y_vec4[at] = exponential; }
+    }
+    let sum = sum_of(sum_4);
+    let log_sum = accurate_log(sum);
+    for (var at = base; at < end; at += 1u) {
+        if LOG == 1u {
+            y_vec4[at] = (x_vec4[at] - largest) - log_sum;
+        } else {
+            y_vec4[at] = y_vec4[at] / sum;
+        }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn rows_vec4_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let row = flat_index(id, groups.x * WG);
+    if row >= params.num_rows {
+        return;
+    }
+    let base = row * (params.axis_len / 4u);
+    let end = base + params.axis_len / 4u;
+    var sum_4 = vec4<f32>();
+    for (var at = base; at < end; at += 1u) {
+        let grad = grad_output_vec4[at];
+        if LOG == 1u { sum_4 += grad; } else { sum_4 += grad * output_vec4[at]; }
+    }
+    let sum = sum_of(sum_4);
+    for (var at = base; at < end; at += 1u) {
+        let grad = grad_output_vec4[at];
+        let y = output_vec4[at];
+        if LOG == 1u {
+            grad_input_vec4[at] = grad - accurate_exp4(y) * sum;
+        } else {
+            grad_input_vec4[at] = y * (grad - sum);
+        }
     }
 }
 

@@ -35,15 +35,11 @@ fn decayed(element: Element, weight_decay: f32) -> vec4<f32> {
     return select(element.grad + weight_decay * element.param, element.grad, weight_decay == 0.0);
 }
 
-@compute @workgroup_size(WG)
-fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let index = flat_index(id, groups.x * WG);
-    if index >= params.num_vec4 {
-        return;
-    }
+// The parameters and states of a vec4, under their gradient.
+fn load(index: u32, gradient: vec4<f32>) -> Element {
     var element = Element();
     element.param = param[index];
-    element.grad = grad[index];
+    element.grad = gradient;
     if HAS_STATE_0 == 1u {
         element.state_0 = state_0[index];
     }
@@ -53,7 +49,10 @@ fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if HAS_STATE_2 == 1u {
         element.state_2 = state_2[index];
     }
-    let after = update(element);
+    return element;
+}
+
+fn store(index: u32, after: Element) {
     param[index] = after.param;
     if HAS_STATE_0 == 1u {
         state_0[index] = after.state_0;
@@ -64,4 +63,72 @@ fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if HAS_STATE_2 == 1u {
         state_2[index] = after.state_2;
     }
+}
+
+@compute @workgroup_size(WG)
+fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    if index < params.num_vec4 {
+        store(index, update(load(index, grad[index])));
+    }
+}
+
+// ---- gradients as sums over slices, which are added up here, slice by slice
+
+// The tensors of partial gradients, a pack.
+@group(0) @binding(12) var<storage, read> partials: array<vec4<f32>>;
+// For each block of BLOCK vec4s of param: the first vec4 of its gradient, in grad or in partials; the number of slices, 0
+// for a gradient in grad; vec4s from one slice to the next; vec4s that the block has.
+@group(0) @binding(13) var<storage, read> sources: array<vec4<u32>>;
+
+const BLOCK: u32 = 16u;
+
+// The sum over the slices of the vec4 at `first` in the first one. Eight loads are on their way before the first is added.
+fn sum_of_slices(first: u32, slices: u32, stride: u32) -> vec4<f32> {
+    var sum = vec4<f32>();
+    var slice = 0u;
+    for (; slice + 8u <= slices; slice += 8u) {
+        let at = first + slice * stride;
+        let v_0 = partials[at];
+        let v_1 = partials[at + stride];
+        let v_2 = partials[at + 2u * stride];
+        let v_3 = partials[at + 3u * stride];
+        let v_4 = partials[at + 4u * stride];
+        let v_5 = partials[at + 5u * stride];
+        let v_6 = partials[at + 6u * stride];
+        let v_7 = partials[at + 7u * stride];
+        sum += v_0;
+        sum += v_1;
+        sum += v_2;
+        sum += v_3;
+        sum += v_4;
+        sum += v_5;
+        sum += v_6;
+        sum += v_7;
+    }
+    for (; slice < slices; slice += 1u) {
+        sum += partials[first + slice * stride];
+    }
+    return sum;
+}
+
+@compute @workgroup_size(WG)
+fn step_from_partials(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    if index >= params.num_vec4 {
+        return;
+    }
+    let source = sources[index / BLOCK];
+    let place = index % BLOCK;
+    // Between the members of a pack is nothing.
+    if place >= source.w {
+        return;
+    }
+    var gradient: vec4<f32>;
+    if source.y == 0u {
+        gradient = grad[source.x + place];
+    } else {
+        gradient = sum_of_slices(source.x + place, source.y, source.z);
+    }
+    store(index, update(load(index, gradient)));
 }

@@ -117,7 +117,7 @@ fn accumulating_is_not_the_same_as_small_steps() {
 /// device holds at once.
 #[test]
 fn skipped_ops_do_not_depend_on_how_steps_are_cut_into_runs() {
-    const NUM_BATCHES: usize = 1100;
+    const NUM_BATCHES: usize = 2150;
     let options = GradientOptions { accumulate: 3, ..GradientOptions::default() }.into();
     let update = Update::new(Optimizer::sgd_momentum(0.5), options).unwrap();
     let run = |device: &Device, cuts: &[usize]| {

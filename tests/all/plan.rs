@@ -1,4 +1,4 @@
-//! What plans ask of a GPU: dispatches, levels and fences, pinned, so that a change that adds one says so here.
+//! What plans ask of a GPU: dispatches, levels and fences, pinned in a file, so that a change that adds one says so there.
 
 use wgrad::Plan;
 use wgrad::data::DataSource;
@@ -6,7 +6,9 @@ use wgrad::nn::Network;
 use wgrad::ops::kernel::GpuTraits;
 use wgrad::run::{RunConfig, setup};
 
-/// The plan of a training step of 64 images.
+/// Of each network: the plan of a training step of 64 images on a real GPU.
+const PINNED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/plan_counts.txt");
+
 fn step(network: &str, dataset: &str) -> Plan {
     let network = Network::named(network).unwrap();
     let dataset = DataSource::named(dataset).unwrap();
@@ -15,29 +17,38 @@ fn step(network: &str, dataset: &str) -> Plan {
 }
 
 #[test]
-fn steps_take_as_many_dispatches_levels_and_fences_as_are_written_here() {
-    let pinned = [
-        ("lenet5", "mnist", "32 dispatches, 23 levels, 30 fences"),
-        ("mlp", "mnist", "18 dispatches, 12 levels, 16 fences"),
-        ("resnet", "cifar10", "265 dispatches, 218 levels, 259 fences"),
-    ];
-    for (network, dataset, want) in pinned {
+fn steps_take_as_many_dispatches_levels_and_fences_as_are_pinned() {
+    let mut lines = String::new();
+    for (network, dataset) in [("lenet5", "mnist"), ("mlp", "mnist"), ("vgg", "cifar10"), ("resnet", "cifar10")] {
         let counts = step(network, dataset).counts(GpuTraits::GPU).unwrap();
-        assert_eq!(counts.to_string(), want, "{network}");
+        lines += &format!("{network} on {dataset}: {counts}\n");
         let sum: usize = counts.levels.iter().map(|level| level.dispatches).sum();
         assert_eq!(sum, counts.dispatches);
         assert!(counts.levels.iter().all(|level| level.dispatches > 0 && level.workgroups > 0 && level.bytes > 0));
     }
+    assert_eq!(lines, std::fs::read_to_string(PINNED).unwrap(), "counts changed; {PINNED} should have\n{lines}");
 }
 
-/// Ops in the order of their levels wait less often than in the order in which they were built.
+/// The step that the fused kernels were made for.
+#[test]
+fn lenet_takes_at_most_ten_dispatches_in_eight_levels() {
+    let plan = step("lenet5", "mnist");
+    let counts = plan.counts(GpuTraits::GPU).unwrap();
+    assert!(counts.dispatches <= 10 && counts.levels.len() <= 8, "{counts}");
+    // The plan for any device has every op apart.
+    assert!(plan.to_string().contains("unary_backward"), "{plan}");
+}
+
+/// Values get memory of their own where sharing it would make an op wait, so that a level costs one fence or none beside
+/// those of gradients that lie in one pack.
 #[test]
 fn the_order_of_levels_costs_no_fence() {
     for (network, dataset) in [("lenet5", "mnist"), ("resnet", "cifar10"), ("vgg", "cifar10")] {
         let plan = step(network, dataset);
-        // A software adapter's plan shares slots wherever it can.
-        let [gpu, software] = [GpuTraits::GPU, GpuTraits::SOFTWARE].map(|gpu| plan.counts(gpu).unwrap());
-        assert!(gpu.fences <= software.fences, "{network}: {gpu} and {software}");
-        assert!(plan.for_gpu(GpuTraits::GPU).unwrap().slot_bytes() >= plan.slot_bytes(), "{network}");
+        let counts = plan.counts(GpuTraits::GPU).unwrap();
+        assert!(counts.fences < counts.dispatches, "{network}: {counts}");
+        let gpu = plan.for_gpu(GpuTraits::GPU).unwrap();
+        let again = gpu.for_gpu(GpuTraits::SOFTWARE).unwrap();
+        assert_eq!(gpu.to_string(), again.to_string(), "a plan for one kind of GPU stays one");
     }
 }

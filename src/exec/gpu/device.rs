@@ -1,20 +1,16 @@
 //! Adapters, the open device, and the making of wgpu objects, each of which is counted.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::wait::{self, Submission};
 use crate::exec::DeviceInfo;
-use crate::ops::kernel::{GpuTraits, Kernel};
+use crate::ops::kernel::{GpuTraits, Kernel, MAX_SOFTWARE_LOOP_ITERATIONS};
 use crate::{Error, Result};
 
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
-
-/// llvmpipe counts the iterations of all loops of an invocation and silently ends every loop after 65,535 of them
-/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
-const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_535;
 
 /// Browsers demand `enable subgroups;` of a shader with shuffles, which naga does not accept.
 const SUBGROUPS: wgpu::Features =
@@ -268,16 +264,38 @@ impl GpuDevice {
         if matches!(*fault, Some(Fault::Lost(_))) { fault.clone() } else { fault.take() }
     }
 
+    /// Creates the pipelines of kernels under layouts of their bindings, on all cores: a program waits for the slowest of
+    /// them instead of for one after the other.
+    pub(super) fn make_pipelines(&self, wanted: &[(&Kernel, Vec<BindingLayout>)]) -> Result<()> {
+        let mut distinct: Vec<&(&Kernel, Vec<BindingLayout>)> = wanted.iter().collect();
+        let key = |(kernel, layout): &(&Kernel, Vec<BindingLayout>)| pipeline_key(kernel, layout);
+        distinct.sort_by_cached_key(|wanted| key(wanted));
+        distinct.dedup_by_key(|wanted| key(wanted));
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            while let Some((kernel, layout)) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.pipeline(kernel, layout)?;
+            }
+            Ok(())
+        };
+        let num_threads =
+            std::thread::available_parallelism().map_or(1, |count| count.get()).min(distinct.len().max(1));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
+            let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+                thread.join().unwrap_or_else(|_| Err(self.lost("compiling kernels", "a thread panicked")))
+            };
+            // All of them, so that the first error is the first of the list.
+            threads.into_iter().map(joined).collect::<Vec<_>>().into_iter().collect()
+        })
+    }
+
     /// The pipeline of a kernel under a layout of its bindings, created on first use.
     pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout]) -> Result<Pipeline> {
         let label = kernel.label();
-        let mut key = format!("{label} {:?} {layout:?}", kernel.constants);
-        if kernel.is_custom() {
-            // Nothing keeps users from giving two ops one name.
-            key += &kernel.source;
-        }
-        let mut pipelines = self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"))?;
-        if let Some(pipeline) = pipelines.get(&key) {
+        let key = pipeline_key(kernel, layout);
+        let known = || self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"));
+        if let Some(pipeline) = known()?.get(&key) {
             return Ok(pipeline.clone());
         }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -286,7 +304,7 @@ impl GpuDevice {
             let (adapter, message) = (self.info.name.clone(), error.to_string());
             return Err(Error::Kernel { kernel: label, adapter, message });
         }
-        pipelines.insert(key, pipeline.clone());
+        known()?.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
@@ -334,6 +352,16 @@ impl GpuDevice {
             self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }
     }
+}
+
+/// What tells pipelines apart.
+fn pipeline_key(kernel: &Kernel, layout: &[BindingLayout]) -> String {
+    let mut key = format!("{} {:?} {layout:?}", kernel.label(), kernel.constants);
+    if kernel.is_custom() {
+        // Nothing keeps users from giving two ops one name.
+        key += &kernel.source;
+    }
+    key
 }
 
 /// "on" or "off": whether kernels keep the checks that naga injects.

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 pub(super) const ALIGN_BYTES: u64 = 256;
 
 /// The rows of scalars that the device holds at once; longer runs write the table again in between.
-pub(super) const TABLE_ROWS: usize = 1024;
+pub(super) const TABLE_ROWS: usize = 2048;
 
 /// The staging buffer that reads go through, piece by piece.
 const STAGING_BYTES: u64 = 4 << 20;

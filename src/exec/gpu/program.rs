@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const SUBMISSION_TARGET: Duration = Duration::from_millis(50);
 
 /// The most steps in one submission; recorded commands take memory too.
-const MAX_STEPS_PER_SUBMISSION: usize = 256;
+const MAX_STEPS_PER_SUBMISSION: usize = TABLE_ROWS;
 
 /// Submissions in flight before the host waits: one runs while the next is recorded. More only adds latency.
 const MAX_IN_FLIGHT: usize = 2;
@@ -57,6 +57,16 @@ impl GpuExecutor {
         let described: Vec<Vec<Dispatches>> =
             plans.iter().map(|plan| plan.steps.iter().map(describe).collect()).collect::<Result<_>>()?;
         memory.make_scratch(gpu, &scratch_sizes(described.iter().flatten()))?;
+        let mut wanted = Vec::new();
+        for (index, (plan, dispatches)) in plans.iter().zip(&described).enumerate() {
+            for (step, dispatches) in plan.steps.iter().zip(dispatches) {
+                for (place, dispatch) in dispatches.list.iter().enumerate() {
+                    let bound = bound(&memory, index, Place { step, dispatch, is_first: place == 0 }, None);
+                    wanted.push((&dispatch.kernel, binding_layouts(&bound)));
+                }
+            }
+        }
+        gpu.make_pipelines(&wanted)?;
         let mut entries = Vec::new();
         for (index, (plan, dispatches)) in plans.iter().zip(&described).enumerate() {
             let steps = launches(gpu, &memory, index, plan, dispatches)?;
@@ -172,11 +182,11 @@ fn launches(
     let mut steps = Vec::new();
     for (step, dispatches) in plan.steps.iter().zip(described) {
         let mut launches = Vec::new();
-        for dispatch in &dispatches.list {
+        for (place, dispatch) in dispatches.list.iter().enumerate() {
             // A WGSL struct with arrays of vec4 is padded to whole vec4s.
             let size = dispatch.params.len().next_multiple_of(16) as u64;
             let params = Region { buffer: buffer.clone(), offset, size, per_step: false };
-            launches.push(launch(gpu, memory, entry, step, dispatch, params)?);
+            launches.push(launch(gpu, memory, entry, Place { step, dispatch, is_first: place == 0 }, params)?);
             offset += size.next_multiple_of(ALIGN_BYTES);
         }
         steps.push(launches);
@@ -184,16 +194,27 @@ fn launches(
     Ok(steps)
 }
 
-fn launch(
-    gpu: &GpuDevice,
+/// A dispatch of a step.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    step: &'a Step,
+    dispatch: &'a Dispatch,
+    /// Whether it is the first of the step, which binds what others read.
+    is_first: bool,
+}
+
+/// Numbers of bindings that no kernel has: of what it binds for others.
+const FIRST_EARLY: u32 = 32;
+
+/// What a dispatch binds: numbers, uses and regions; binding 0 is `params`, or any uniform where only the layout counts.
+fn bound(
     memory: &Memory,
     entry: usize,
-    step: &Step,
-    dispatch: &Dispatch,
-    params: Region,
-) -> Result<Launch> {
+    Place { step, dispatch, is_first }: Place<'_>,
+    params: Option<Region>,
+) -> Vec<(u32, Access, Option<Region>)> {
     let operand = |operand: &Operand| memory.region(entry, operand.storage, &operand.ty);
-    let bound = |&binding: &Binding| match binding {
+    let of = |&binding: &Binding| match binding {
         Binding::Unused => None,
         Binding::Input(index) => Some((Access::Read, operand(&step.inputs[index]))),
         Binding::Scalar(index) => Some((Access::Uniform, operand(&step.inputs[index]))),
@@ -204,12 +225,26 @@ fn launch(
         Binding::Pack(index) => Some((Access::Read, memory.pack(entry, step.packs[index]))),
         Binding::PackUpdated(index) => Some((Access::ReadWrite, memory.pack(entry, step.packs[index]))),
     };
-    let all = [Some((Access::Uniform, params))].into_iter().chain(dispatch.bindings.iter().map(bound));
+    let operands = (1u32..).zip(dispatch.bindings.iter().map(of));
     // A kernel has at most a dozen bindings.
-    let bindings: Vec<(u32, Access, Region)> = (0u32..)
-        .zip(all)
-        .filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, region)))
-        .collect();
+    let operands = operands.filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, Some(region))));
+    let early = step.early.iter().filter(|_| is_first).map(|early| (Access::Read, Some(operand(early))));
+    let early = (FIRST_EARLY..).zip(early).map(|(number, (access, region))| (number, access, region));
+    [(0, Access::Uniform, params)].into_iter().chain(operands).chain(early).collect()
+}
+
+fn binding_layouts(bindings: &[(u32, Access, Option<Region>)]) -> Vec<BindingLayout> {
+    let layout = |(number, access, region): &(u32, Access, Option<Region>)| BindingLayout {
+        number: *number,
+        access: *access,
+        dynamic: region.as_ref().is_some_and(|region| region.per_step),
+    };
+    bindings.iter().map(layout).collect()
+}
+
+fn launch(gpu: &GpuDevice, memory: &Memory, entry: usize, place: Place<'_>, params: Region) -> Result<Launch> {
+    let bindings = bound(memory, entry, place, Some(params));
+    let dispatch = place.dispatch;
     let label = dispatch.kernel.label();
     let num_storage = bindings.iter().filter(|(_, access, _)| *access != Access::Uniform).count();
     let limit = u64::from(gpu.limits.max_storage_buffers_per_shader_stage);
@@ -223,14 +258,12 @@ fn launch(
             advice: "split the op",
         });
     }
-    let layout: Vec<BindingLayout> = bindings
-        .iter()
-        .map(|(number, access, region)| BindingLayout { number: *number, access: *access, dynamic: region.per_step })
-        .collect();
+    let layout = binding_layouts(&bindings);
     let pipeline = gpu.pipeline(&dispatch.kernel, &layout)?;
     let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
         .iter()
-        .map(|(number, _, region)| wgpu::BindGroupEntry {
+        .filter_map(|(number, _, region)| region.as_ref().map(|region| (number, region)))
+        .map(|(number, region)| wgpu::BindGroupEntry {
             binding: *number,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: &region.buffer,

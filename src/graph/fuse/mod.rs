@@ -12,6 +12,7 @@
 //! The second holds because a gradient reaches only the maximum of a window, where the ReLU's output is the pooled
 //! value; its derivative is 0 or 1, so sums of overlapping windows are not rounded differently either.
 
+pub(super) mod gpu;
 mod pooled_conv;
 
 use std::collections::HashMap;

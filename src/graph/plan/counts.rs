@@ -55,8 +55,8 @@ impl Plan {
         let (mut tracker, mut order) = (Tracker::default(), Order::default());
         let mut counts = Counts { dispatches: 0, fences: 0, levels: Vec::new() };
         for (step, dispatches) in plan.steps.iter().zip(plan.dispatches(gpu)?) {
-            for dispatch in &dispatches.list {
-                let uses = Uses::of_dispatch(&plan, step, dispatch);
+            for (index, dispatch) in dispatches.list.iter().enumerate() {
+                let uses = Uses::of_dispatch(&plan, step, dispatch, index == 0);
                 counts.dispatches += 1;
                 counts.fences += usize::from(tracker.is_fenced(&uses));
                 tracker.apply(&uses);

@@ -4,6 +4,7 @@
 mod counts;
 mod dispatches;
 mod display;
+mod early;
 mod levels;
 mod packs;
 mod slots;
@@ -18,7 +19,7 @@ pub(crate) use slots::Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::fuse::fuse;
+use super::fuse::{self, fuse};
 use super::{Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::Result;
 use crate::ops::kernel::{Cost, GpuTraits};
@@ -59,6 +60,8 @@ pub(crate) struct Step {
     pub packs: Vec<usize>,
     /// The scalar that has to be other than 0 for the op to run.
     pub guard: Option<usize>,
+    /// Values that the first dispatch binds without reading them: the steps after it in its level do, and find them done.
+    pub early: Vec<Operand>,
 }
 
 impl Step {
@@ -137,7 +140,10 @@ impl Plan {
     pub fn for_gpu(&self, gpu: GpuTraits) -> Result<Plan> {
         match self.target {
             Target::Unfused | Target::Gpu(_) => Ok(self.clone()),
-            Target::Any => Planner::new(&fuse(&self.graph), &self.graph, Target::Gpu(gpu)).plan(),
+            Target::Any => {
+                let fused = fuse::gpu::fuse(&fuse(&self.graph), gpu);
+                Planner::new(&fused, &self.graph, Target::Gpu(gpu)).plan()
+            }
         }
     }
 
@@ -221,6 +227,9 @@ impl<'a> Planner<'a> {
         self.place_leaves();
         self.place_packs()?;
         self.place_steps();
+        if let (Some(_), Target::Gpu(gpu)) = (&self.tracker, self.plan.target) {
+            self.plan.bind_early(gpu)?;
+        }
         for (name, &value) in &self.graph.outputs {
             let operand = self.operand(value);
             self.plan.outputs.insert(name.clone(), operand);
@@ -295,7 +304,7 @@ impl<'a> Planner<'a> {
                 let guard = node.guard.as_deref().map(|name| self.scalar(name));
                 let (op, scope) = (op.clone(), node.scope.clone());
                 let outputs = outputs.iter().map(|&output| self.operand(output)).collect();
-                self.plan.steps.push(Step { op, scope, inputs, outputs, packs, guard });
+                self.plan.steps.push(Step { op, scope, inputs, outputs, packs, guard, early: Vec::new() });
                 self.note_uses();
             }
             self.free_slots(&mut free, place, &outputs);

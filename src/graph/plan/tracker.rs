@@ -43,9 +43,18 @@ impl Uses {
         uses
     }
 
-    /// Those of one dispatch of a step.
-    pub fn of_dispatch(plan: &Plan, step: &super::Step, dispatch: &Dispatch) -> Uses {
+    /// Those of a step that is placed.
+    pub fn of_op_of(plan: &Plan, index: usize) -> Uses {
+        let step = &plan.steps[index];
+        Uses::of_op(plan, &step.op, &step.inputs, &step.outputs, &step.packs)
+    }
+
+    /// Those of one dispatch of a step; the first one also binds what others read.
+    pub fn of_dispatch(plan: &Plan, step: &super::Step, dispatch: &Dispatch, is_first: bool) -> Uses {
         let mut uses = Uses::default();
+        if is_first {
+            uses.read.extend(step.early.iter().filter_map(|operand| plan.buffer(operand.storage)));
+        }
         for binding in &dispatch.bindings {
             let (buffer, is_written) = match *binding {
                 // Numbers of the step are uniforms, which nothing writes.
@@ -95,6 +104,11 @@ impl Tracker {
     pub fn is_fenced(&self, uses: &Uses) -> bool {
         uses.read.iter().any(|buffer| self.used.get(buffer) == Some(&true))
             || uses.written.iter().any(|buffer| self.used.contains_key(buffer))
+    }
+
+    /// Whether the last use of a buffer wrote it.
+    pub fn is_written(&self, buffer: Buffer) -> bool {
+        self.used.get(&buffer) == Some(&true)
     }
 
     /// Follows a dispatch.

@@ -3,8 +3,9 @@
 //! For a loss over class indices use [`Graph::cross_entropy`], which fuses the logarithm with the choice of the class.
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
@@ -33,6 +34,15 @@ const WORKGROUP_SIZE: u32 = 64;
 
 /// Up to this many elements a row is computed by one invocation.
 const MAX_THREAD_ELEMS: usize = 256;
+
+/// Invocations in a workgroup of the vec4 kernels: a subgroup of llvmpipe, so that few rows still make many workgroups.
+const VEC4_WORKGROUP_SIZE: u32 = 8;
+
+/// The most elements of a row that one invocation of a vec4 kernel computes: far below llvmpipe's limit of iterations.
+const MAX_VEC4_ELEMS: usize = 32_768;
+
+/// Fewer rows than this leave cores of a software adapter idle.
+const MIN_VEC4_ROWS: usize = 16;
 
 /// Elements of a piece of work on the CPU, rounded up to whole rows.
 const CPU_CHUNK_ELEMS: usize = 2048;
@@ -121,11 +131,17 @@ impl Rows {
     fn for_slabs<F: Float>(self, out: &mut [F], body: impl Fn(usize, &mut [F]) + Send + Sync) {
         let slab = (self.axis_len * self.inner).max(1);
         let slabs_per_chunk = CPU_CHUNK_ELEMS.div_ceil(slab);
-        parallel::for_chunks(out, slab * slabs_per_chunk, EXP_COST, |index, chunk| {
-            for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
-                body((index * slabs_per_chunk + i) * slab, out);
-            }
-        });
+        parallel::for_chunks(
+            out,
+            slab * slabs_per_chunk,
+            EXP_COST,
+            #[inline(always)]
+            |index, chunk| {
+                for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
+                    body((index * slabs_per_chunk + i) * slab, out);
+                }
+            },
+        );
     }
 
     /// Calls `body(first, len)` for blocks of rows that lie side by side in a slab.
@@ -135,11 +151,27 @@ impl Rows {
         }
     }
 
-    fn dispatch(self, function: SoftmaxFunction, [rows, groups]: [&'static str; 2], bindings: &[Binding]) -> Dispatch {
+    /// Whether the vec4 kernels take these rows on this device.
+    fn is_vec4(self, gpu: GpuTraits) -> bool {
+        let is_long = (MAX_THREAD_ELEMS / 4..=MAX_VEC4_ELEMS).contains(&self.axis_len);
+        gpu.is_software && self.inner == 1 && self.axis_len.is_multiple_of(4) && is_long && self.outer >= MIN_VEC4_ROWS
+    }
+
+    fn dispatch(
+        self,
+        function: SoftmaxFunction,
+        [rows, rows_vec4, groups]: [&'static str; 3],
+        bindings: &[Binding],
+        gpu: GpuTraits,
+    ) -> Dispatch {
         let num_rows = self.outer * self.inner;
         let params =
             Params { num_rows: to_u32(num_rows), axis_len: to_u32(self.axis_len), inner: to_u32(self.inner.max(1)) };
-        let (entry_point, workgroups, elems) = if self.axis_len <= MAX_THREAD_ELEMS {
+        let mut workgroup_size = WORKGROUP_SIZE;
+        let (entry_point, workgroups, elems) = if self.is_vec4(gpu) {
+            workgroup_size = VEC4_WORKGROUP_SIZE;
+            (rows_vec4, grid(num_rows, workgroup_size), self.axis_len / 4)
+        } else if self.axis_len <= MAX_THREAD_ELEMS {
             (rows, grid(num_rows, WORKGROUP_SIZE), self.axis_len)
         } else {
             (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
@@ -147,27 +179,27 @@ impl Rows {
         // Maximum, sum, result; and two trees of a few iterations.
         let work = workgroups.iterations(3 * elems + 2 * WORKGROUP_SIZE as usize);
         Dispatch::new(&SHADER, entry_point, &params, bindings, work)
-            .constant("WG", WORKGROUP_SIZE)
+            .constant("WG", workgroup_size)
             .constant("LOG", u32::from(function == LogSoftmax))
     }
 }
 
 /// One contiguous row.
+#[inline(always)]
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
-    let max = x.iter().fold(-F::INFINITY, |max, &x| x.max(max));
+    let max = parallel::max_of(x);
     if function == PlainSoftmax {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - max).exp();
-        }
+        parallel::map_row(x, y, |x| (x - max).exp());
         let inverse = F::ONE / parallel::sum(y.len(), |i| y[i]);
         y.iter_mut().for_each(|y| *y *= inverse);
     } else {
-        let log_sum = parallel::sum(x.len(), |i| (x[i] - max).exp()).ln();
+        let log_sum = parallel::exp_sum(x, max).ln();
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
     }
 }
 
 /// A slab of rows side by side: walks along `inner`, which is contiguous.
+#[inline(always)]
 fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mut [F]) {
     rows.for_blocks(|first, len| {
         let (mut max, mut sum, mut log_sum) = ([-F::INFINITY; CPU_BLOCK], [F::ZERO; CPU_BLOCK], [F::ZERO; CPU_BLOCK]);
@@ -190,6 +222,7 @@ fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mu
     });
 }
 
+#[inline(always)]
 fn backward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, grad: &[F], y: &[F], grad_input: &mut [F]) {
     rows.for_blocks(|first, len| {
         let mut sum = [F::ZERO; CPU_BLOCK];
@@ -228,15 +261,24 @@ impl Operation for Softmax {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let (function, rows) = (self.function, Rows::new(&ctx.inputs[0].shape, self.axis));
-        rows.for_slabs(y, |start, y| {
-            let x = &x[start..start + y.len()];
-            if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
-        });
+        rows.for_slabs(
+            y,
+            #[inline(always)]
+            |start, y| {
+                let x = &x[start..start + y.len()];
+                if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[0].shape, self.axis);
-        Ok(rows.dispatch(self.function, ["rows", "groups"], &[Binding::Input(0), Binding::Output(0)]).into())
+        let (entry_points, bindings) = (["rows", "rows_vec4", "groups"], [Binding::Input(0), Binding::Output(0)]);
+        Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -280,24 +322,33 @@ impl Operation for SoftmaxBackward {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (grad, y, grad_input) = (ctx.float(0), ctx.float(1), ctx.output(0));
         let (function, rows) = (self.function, Rows::new(&ctx.inputs[1].shape, self.axis));
-        rows.for_slabs(grad_input, |start, grad_input| {
-            let range = start..start + grad_input.len();
-            let (grad, y) = (&grad[range.clone()], &y[range]);
-            if rows.inner == 1 {
-                let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
-                for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
-                    *grad_input = function.grad_value(grad, y, sum);
+        rows.for_slabs(
+            grad_input,
+            #[inline(always)]
+            |start, grad_input| {
+                let range = start..start + grad_input.len();
+                let (grad, y) = (&grad[range.clone()], &y[range]);
+                if rows.inner == 1 {
+                    let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
+                    for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
+                        *grad_input = function.grad_value(grad, y, sum);
+                    }
+                } else {
+                    backward_slab(function, rows, grad, y, grad_input);
                 }
-            } else {
-                backward_slab(function, rows, grad, y, grad_input);
-            }
-        });
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[1].shape, self.axis);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        Ok(rows.dispatch(self.function, ["rows_backward", "groups_backward"], &bindings).into())
+        let entry_points = ["rows_backward", "rows_vec4_backward", "groups_backward"];
+        Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -3,6 +3,7 @@
 
 use super::strided::Strided;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::gemm::{Matrix, Store, gemm};
 use crate::ops::cpu::skinny::{self, Skinny};
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -54,6 +55,11 @@ const REGISTER_TILE: [usize; 2] = [8, 32];
 const SHARED_TILE: [usize; 2] = [64, 64];
 /// Threads of the plain kernel, each of one element of the result.
 const PLAIN_THREADS: u32 = 64;
+/// Tiles below which taller ones would leave threads of a software adapter idle.
+const MIN_TALL_TILES: usize = 8;
+/// Elements of the second operand from which on it is packed, and rows of the first.
+const MIN_PACKED_ELEMS: usize = 128 * 1024;
+const MIN_PACKED_ROWS: usize = 64;
 /// Below this many multiplications a product is not worth a tile.
 const MIN_TILED: usize = 512;
 
@@ -101,6 +107,9 @@ impl Matmul {
         let ([a_batch @ .., a_rows, a_cols], [b_batch @ .., b_rows, b_cols]) = (a, b) else { return None };
         let (m, k) = if self.trans_a { (*a_cols, *a_rows) } else { (*a_rows, *a_cols) };
         let (b_k, n) = if self.trans_b { (*b_cols, *b_rows) } else { (*b_rows, *b_cols) };
+        if a_batch.is_empty() && b_batch.is_empty() {
+            return (k == b_k).then_some(Sizes { batch: 1, m, n, k, a_stride: 0, b_stride: 0 });
+        }
         let (a_batch, b_batch) = (Shape::from(a_batch), Shape::from(b_batch));
         let batch = a_batch.broadcast(&b_batch)?;
         let walk = Strided::broadcast(&batch, [&a_batch, &b_batch]);
@@ -128,10 +137,32 @@ enum Variant {
     Plain,
     /// A tile in registers, values exchanged among eight threads: for software adapters.
     Registers,
-    /// The same with vec4 loads.
-    RegistersVec4,
+    /// The same with vec4 loads; see [`Blocking`].
+    RegistersVec4(Blocking),
     /// A tile in workgroup memory: for real GPUs.
     Tiled,
+}
+
+/// How the vec4 kernel of software adapters goes about a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Blocking {
+    /// Sixteen rows a thread instead of eight: fewer loads for as many products.
+    is_tall: bool,
+    /// The second operand is packed first: where it is larger than a core's cache, and read often enough.
+    is_packed: bool,
+}
+
+impl Blocking {
+    fn of(sizes: &Sizes) -> Blocking {
+        let columns = sizes.n.div_ceil(REGISTER_TILE[1]);
+        let is_tall = sizes.batch * sizes.m.div_ceil(2 * REGISTER_TILE[0]) * columns >= MIN_TALL_TILES && sizes.m > 8;
+        let is_packed = sizes.k * sizes.n >= MIN_PACKED_ELEMS && sizes.m >= MIN_PACKED_ROWS;
+        Blocking { is_tall, is_packed }
+    }
+
+    fn rows(self) -> usize {
+        REGISTER_TILE[0] * (1 + usize::from(self.is_tall))
+    }
 }
 
 impl Matmul {
@@ -140,13 +171,13 @@ impl Matmul {
             && (!self.trans_a || sizes.m.is_multiple_of(4));
         match (sizes.m * sizes.n * sizes.k < MIN_TILED, gpu.is_software) {
             (true, _) => Variant::Plain,
-            (false, true) if aligned => Variant::RegistersVec4,
+            (false, true) if aligned => Variant::RegistersVec4(Blocking::of(sizes)),
             (false, true) => Variant::Registers,
             (false, false) => Variant::Tiled,
         }
     }
 
-    fn launch(&self, variant: Variant, sizes: &Sizes, has_bias: bool, gpu: GpuTraits) -> Dispatch {
+    fn launch(&self, variant: Variant, sizes: &Sizes, has_bias: bool, gpu: GpuTraits) -> Dispatches {
         let params = Params {
             batch: to_u32(sizes.batch),
             m: to_u32(sizes.m),
@@ -163,18 +194,37 @@ impl Matmul {
         let (entry_point, groups, iterations) = match variant {
             Variant::Plain => ("plain", grid(sizes.batch * sizes.m * sizes.n, PLAIN_THREADS), sizes.k),
             Variant::Registers => ("registers", tiles(REGISTER_TILE), sizes.k.div_ceil(4)),
-            Variant::RegistersVec4 => ("registers_vec4", tiles(REGISTER_TILE), sizes.k.div_ceil(4)),
+            Variant::RegistersVec4(blocking) => {
+                ("registers_vec4", tiles([blocking.rows(), REGISTER_TILE[1]]), sizes.k.div_ceil(4))
+            }
             Variant::Tiled => ("tiled", tiles(SHARED_TILE), sizes.k.div_ceil(16) * (1 + 4 + 4 + 16)),
         };
         let shader = if gpu.has_shuffles { &BY_SUBGROUP } else { &BY_WORKGROUP };
         // Without a bias the first operand is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 0 });
-        let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
-        Dispatch::new(shader, entry_point, &params, bindings, groups.iterations(iterations))
+        let blocking = match variant {
+            Variant::RegistersVec4(blocking) => blocking,
+            _ => Blocking { is_tall: false, is_packed: false },
+        };
+        let b = if blocking.is_packed { Binding::Scratch(0) } else { Binding::Input(1) };
+        let bindings = [Binding::Input(0), b, bias, Binding::Output(0)];
+        let product = Dispatch::new(shader, entry_point, &params, bindings, groups.iterations(iterations))
             .constant("TRANS_A", u32::from(self.trans_a))
             .constant("TRANS_B", u32::from(self.trans_b))
             .constant("HAS_BIAS", u32::from(has_bias))
-            .constant("ACTIVATION", self.activation.code())
+            .constant("TALL", u32::from(blocking.is_tall))
+            .constant("PACKED", u32::from(blocking.is_packed))
+            .constant("ACTIVATION", self.activation.code());
+        if !blocking.is_packed {
+            return product.into();
+        }
+        let num_matrices = if sizes.b_stride == 0 { 1 } else { sizes.batch };
+        let num_vec4 = num_matrices * sizes.n.div_ceil(REGISTER_TILE[1]) * sizes.k * REGISTER_TILE[1] / 4;
+        let bindings = [Binding::Unused, Binding::Input(1), Binding::Unused, Binding::ScratchMut(0)];
+        let work = grid(num_vec4, PLAIN_THREADS).short_loops();
+        let pack =
+            Dispatch::new(shader, "pack_b", &params, bindings, work).constant("TRANS_B", u32::from(self.trans_b));
+        Dispatches { list: vec![pack, product], scratch_elems: vec![4 * num_vec4] }
     }
 }
 
@@ -215,43 +265,65 @@ impl Operation for Matmul {
         let rows = cpu_rows(m);
         let rows = if m % rows == 0 || sizes.batch == 1 { rows } else { m };
         let is_skinny = rows == CPU_ROWS && skinny::applies([n, k], self.trans_a, self.trans_b);
-        parallel::for_chunks(out, rows * n, 2 * k, |index, block| {
-            let first = index * rows;
-            let (matrix, row) = (first / m, first % m);
-            let a = &a[matrix * sizes.a_stride..];
-            let a = if self.trans_a {
-                Matrix { data: &a[row..], row_stride: 1, col_stride: m }
-            } else {
-                Matrix::new(&a[row * k..], k)
-            };
-            let b = &b[matrix * sizes.b_stride..];
-            match (F::as_f32(a.data), F::as_f32(b)) {
-                (Some(a), Some(b)) if is_skinny => {
-                    let a_stride = if self.trans_a { m } else { k };
-                    let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
-                    let block = F::as_f32_mut(block).expect("all operands are of one type");
-                    skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+        parallel::for_chunks(
+            out,
+            rows * n,
+            2 * k,
+            #[inline(always)]
+            |index, block| {
+                let first = index * rows;
+                let (matrix, row) = (first / m, first % m);
+                let a = &a[matrix * sizes.a_stride..];
+                let a = if self.trans_a {
+                    Matrix { data: &a[row..], row_stride: 1, col_stride: m }
+                } else {
+                    Matrix::new(&a[row * k..], k)
+                };
+                let b = &b[matrix * sizes.b_stride..];
+                match (F::as_f32(a.data), F::as_f32(b)) {
+                    (Some(a), Some(b)) if is_skinny => {
+                        let a_stride = if self.trans_a { m } else { k };
+                        let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
+                        let block = F::as_f32_mut(block).expect("all operands are of one type");
+                        skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+                    }
+                    _ => {
+                        let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
+                        gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                    }
                 }
-                _ => {
-                    let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
-                    gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                for row in block.chunks_exact_mut(n) {
+                    if let Some(bias) = bias {
+                        row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
+                    }
+                    if activation != Activation::None {
+                        activation.finish_row(row, F::ZERO);
+                    }
                 }
+            },
+        );
+    }
+
+    /// A product of two matrices whose first operand is transposed sums over the batch: a weight's gradient.
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let output = &outputs[0].shape;
+        let is_plain = inputs.len() == 2 && self.activation == Activation::None && !self.trans_b;
+        match (output.rank(), self.trans_a) {
+            (2, false) => {
+                let along = [Along::Rows, Along::Whole, Along::Whole];
+                BatchForm::new(&along[..inputs.len()], [Along::Rows])
             }
-            for row in block.chunks_exact_mut(n) {
-                if let Some(bias) = bias {
-                    row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
-                }
-                if activation != Activation::None {
-                    activation.finish_row(row, F::ZERO);
-                }
-            }
-        });
+            (2, true) if is_plain => BatchForm::new([Along::Rows; 2], [Along::Sum]),
+            (2, true) => None,
+            // The bias has one dimension, so it is the same for all matrices.
+            _ => BatchForm::broadcast(inputs, outputs),
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let sizes = self.sizes(&ctx.inputs[0].shape, &ctx.inputs[1].shape).expect("infer checked the shapes");
         let variant = self.variant(&sizes, ctx.gpu);
-        Ok(self.launch(variant, &sizes, ctx.inputs.len() == 3, ctx.gpu).into())
+        Ok(self.launch(variant, &sizes, ctx.inputs.len() == 3, ctx.gpu))
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {

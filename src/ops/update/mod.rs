@@ -4,4 +4,5 @@ pub(crate) mod accumulate;
 pub(crate) mod clip_gradients;
 pub(crate) mod packed;
 pub(crate) mod packed_update;
+pub(crate) mod partial_update;
 pub(crate) mod regularization;

@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
         (vec![2, 2, 2, 5], 3),
         (vec![3, 2, 67], 1),
     ];
-    let large: [(Vec<usize>, usize); 9] = [
+    let large: [(Vec<usize>, usize); 11] = [
         (vec![63, 10], 1),
         (vec![65, 17], 1),
         (vec![2, 256], 1),
@@ -31,6 +31,8 @@ pub fn cases() -> Vec<Case> {
         (vec![1, 1031], 1),
         (vec![1031, 65], 1),
         (vec![4, 10, 1031], 1),
+        (vec![17, 260], 1),
+        (vec![33, 64], 1),
     ];
     let mut cases = Vec::new();
     for (name, f) in FUNCTIONS {

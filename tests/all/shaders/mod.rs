@@ -166,7 +166,11 @@ fn params_mismatch(shader: &Shader, module: &Module) -> Option<String> {
     for &(name, ty) in shader.params {
         want.push((name.to_owned(), ty.to_owned(), offset));
         // `#[repr(C)]` with fields that are all aligned to 4 bytes: no padding in between.
-        offset += if ty == "dims" { 32 } else { 4 };
+        offset += match ty {
+            "dims" => 32,
+            "quad" => 16,
+            _ => 4,
+        };
     }
     if got == want {
         return None;
@@ -183,6 +187,7 @@ fn type_name(module: &Module, ty: naga::Handle<naga::Type>) -> String {
         TypeInner::Scalar(Scalar::U32) => "u32".to_owned(),
         TypeInner::Scalar(Scalar::I32) => "i32".to_owned(),
         TypeInner::Scalar(Scalar::F32) => "f32".to_owned(),
+        TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::U32 } => "quad".to_owned(),
         TypeInner::Array { base, size: ArraySize::Constant(size), .. }
             if size.get() == 2
                 && module.types[base].inner == (TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::U32 }) =>

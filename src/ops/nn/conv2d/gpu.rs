@@ -69,7 +69,7 @@ const STRIP: usize = 4;
 /// Channels that a thread computes.
 const CHANNELS: usize = 8;
 /// The widest kernel whose row the vec4 kernels keep in registers.
-const MAX_VEC4_KERNEL: usize = 5;
+pub const MAX_VEC4_KERNEL: usize = 5;
 /// Threads of a workgroup, in strips. On a software adapter enough to amortise the cost of a workgroup; on a
 /// hardware GPU two subgroups of 32.
 const STRIPS_SOFTWARE: u32 = 32;
@@ -130,14 +130,14 @@ fn is_vec4(geometry: &Geometry) -> bool {
         && geometry.output[1].is_multiple_of(STRIP)
 }
 
-fn strips_per_group(gpu: GpuTraits) -> u32 {
+pub fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
 }
 
 /// Iterations over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
 fn kernel_iterations(geometry: &Geometry, channels: usize) -> usize {
     let [height, width] = geometry.kernel;
-    channels * (1 + height * (1 + width.div_ceil(STRIP)))
+    channels * (2 + height * (2 + width.div_ceil(STRIP)))
 }
 
 /// Workgroups over all strips of rows of `width` pixels and all tiles of channels.
@@ -161,19 +161,62 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
     with_constants(dispatch, geometry).into()
 }
 
-pub fn grad_input(geometry: &Geometry, gpu: GpuTraits) -> Dispatches {
+/// What the gradients of a convolution are computed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradient {
+    /// The gradient by the output.
+    Whole,
+    /// The gradient after 2×2 max-pooling of the output, and at this binding the cells that were chosen.
+    Pooled(Binding),
+}
+
+impl Gradient {
+    /// Whether kernels take it without its being spread over the output first: software adapters read rows by vec4s.
+    pub fn is_taken(geometry: &Geometry, gpu: GpuTraits) -> bool {
+        gpu.is_software && is_vec4(geometry) && geometry.output[0].is_multiple_of(2) && has_pairs(geometry, gpu)
+    }
+
+    /// The binding of the cells, or of another buffer that is not read.
+    fn chosen(self) -> Binding {
+        match self {
+            Gradient::Whole => Binding::Input(0),
+            Gradient::Pooled(chosen) => chosen,
+        }
+    }
+
+    fn code(self) -> u32 {
+        u32::from(self != Gradient::Whole)
+    }
+}
+
+/// Whether the gradient by the input is computed for two rows at a time.
+fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
-    let entry_point = if is_vec4 { "strips_vec4" } else { "strips" };
+    let is_dense = geometry.conv.stride[0] == 1 && geometry.conv.dilation[0] == 1;
+    // A real GPU has registers for eight strips of a row.
+    gpu.is_software && is_vec4 && is_dense && geometry.input[0].is_multiple_of(2)
+}
+
+pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
+    let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
+    let [height, width] = geometry.input;
+    let (entry_point, rows, pairs) = match (has_pairs(geometry, gpu), is_vec4) {
+        (true, _) => ("strip_pairs", height / 2, 1u32),
+        (false, true) => ("strips_vec4", height, 0),
+        (false, false) => ("strips", height, 0),
+    };
     let iterations = kernel_iterations(geometry, geometry.group_out());
-    let work = strip_grid(geometry, geometry.input, geometry.group_in(), gpu).iterations(iterations);
-    let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+    let work = strip_grid(geometry, [rows, width], geometry.group_in(), gpu).iterations(iterations);
+    let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), gradient.chosen(), Binding::Input(0)];
     let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &params(geometry), bindings, work)
-        .constant("WORKGROUP", strips_per_group(gpu));
+        .constant("WORKGROUP", strips_per_group(gpu))
+        .constant("PAIRS", pairs)
+        .constant("POOLED", gradient.code());
     with_constants(dispatch, geometry).into()
 }
 
 /// Two passes: slices of rows over the whole batch, each summed by its own workgroups, then the slices in order.
-pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
+pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
     let [kernel_h, kernel_w] = geometry.kernel;
     let taps = if kernel_w <= MAX_VEC4_KERNEL { kernel_w } else { STRIP };
     let kernel_rows = geometry.group_in() * kernel_h * kernel_w.div_ceil(taps);
@@ -191,9 +234,11 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispa
     let params = Params { rows_per_slice: to_u32(rows_per_slice), ..params(geometry) };
     let shader = pick(&GRAD_WEIGHT, gpu);
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
-    let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0)];
+    let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0), gradient.chosen(), Binding::Input(0)];
     let work = grid(groups_per_slice * num_slices, 1).iterations(slice_iterations);
-    let first = Dispatch::new(shader, entry_point, &params, bindings, work).constant("WORKGROUP", GRAD_WEIGHT_THREADS);
+    let first = Dispatch::new(shader, entry_point, &params, bindings, work)
+        .constant("WORKGROUP", GRAD_WEIGHT_THREADS)
+        .constant("POOLED", gradient.code());
     let (entry_point, mut bindings) = ("sum_slices_weight", vec![Binding::Scratch(0), Binding::Output(0)]);
     let entry_point = if has_bias {
         bindings.push(Binding::Output(1));

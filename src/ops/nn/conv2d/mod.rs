@@ -6,15 +6,18 @@ mod gpu;
 mod pooled;
 
 pub(crate) use gpu::SHADERS;
+pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
 pub(crate) use pooled::Conv2dPooledBackward;
 
 use super::activation::Activation;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
+use gpu::Gradient;
 
 /// How a convolution is taken; pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +164,11 @@ impl Operation for Conv2d {
         cpu::forward(&geometry, ctx.float(0), ctx.float(1), bias, ctx.output(0));
     }
 
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let along = [Along::Rows, Along::Whole, Along::Whole];
+        BatchForm::new(&along[..inputs.len()], [Along::Rows])
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.checked(&ctx.inputs[0].shape, &ctx.inputs[1].shape);
         Ok(gpu::forward(&geometry, ctx.inputs.len() == 3, ctx.gpu))
@@ -240,12 +248,17 @@ impl Operation for Conv2dGradInput {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        let geometry = self.conv.checked(&ctx.outputs[0].shape, &ctx.inputs[1].shape);
         cpu::grad_input(&geometry, ctx.float(0), ctx.float(1), ctx.output(0));
     }
 
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new([Along::Rows, Along::Whole], [Along::Rows])
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::grad_input(&self.conv.checked(&self.input, &ctx.inputs[1].shape), ctx.gpu))
+        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        Ok(gpu::grad_input(&geometry, Gradient::Whole, ctx.gpu))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
@@ -288,8 +301,13 @@ impl Operation for Conv2dGradWeight {
         cpu::grad_weight(&geometry, ctx.float(0), ctx.float(1), ctx.output(0), grad_bias);
     }
 
+    fn batch_form(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new([Along::Rows; 2], vec![Along::Sum; outputs.len()])
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::grad_weight(&self.conv.checked(&ctx.inputs[1].shape, &self.weight), self.has_bias, ctx.gpu))
+        let geometry = self.conv.checked(&ctx.inputs[1].shape, &self.weight);
+        Ok(gpu::grad_weight(&geometry, self.has_bias, Gradient::Whole, ctx.gpu))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

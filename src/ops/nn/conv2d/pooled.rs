@@ -3,11 +3,13 @@
 //! makes it from max_pool2d's gradient and conv2d's. In f32 on the CPU the kernels of `ops/cpu/conv/pooled.rs` compute
 //! it; elsewhere the pooled gradient is scattered over its plane first and then handled as without pooling.
 
+use super::gpu::Gradient;
 use super::{Conv2d, Geometry, check_grad, cpu, gpu};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, Pooled};
 use crate::ops::cpu::{CpuContext, Float, parallel, scratch};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
-use crate::ops::nn::max_pool2d::MaxPool2dBackward;
+use crate::ops::nn::max_pool2d::{MaxPool2d, MaxPool2dBackward};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
@@ -46,6 +48,29 @@ impl Conv2dPooledBackward {
     /// The index of the gradient by the input among the outputs.
     fn input_output(&self) -> usize {
         1 + usize::from(self.has_bias)
+    }
+
+    /// The convolution's dispatches from the gradient at this binding. A pooled one has its cells at input 2 of each.
+    fn dispatches_from(
+        &self,
+        geometry: &Geometry,
+        grad: Binding,
+        gradient: Gradient,
+        ctx: &DispatchContext<'_>,
+    ) -> Dispatches {
+        // Scratch memory before that of the kernels here.
+        let num_scratch = usize::from(gradient == Gradient::Whole);
+        let mut all = Dispatches { list: Vec::new(), scratch_elems: vec![0; num_scratch] };
+        let by_weight = gpu::grad_weight(geometry, self.has_bias, gradient, ctx.gpu);
+        let outputs = [Binding::Output(0), Binding::Output(1)];
+        append(&mut all, by_weight, &[grad, Binding::Input(INPUT), Binding::Input(INDICES)], &outputs);
+        if self.has_input {
+            let by_input = gpu::grad_input(geometry, gradient, ctx.gpu);
+            let output = [Binding::Output(self.input_output())];
+            append(&mut all, by_input, &[grad, Binding::Input(WEIGHT), Binding::Input(INDICES)], &output);
+        }
+        all.scratch_elems.drain(..num_scratch);
+        all
     }
 
     /// The type of the gradient before pooling.
@@ -107,22 +132,30 @@ impl Operation for Conv2dPooledBackward {
         });
     }
 
-    /// The pooling's dispatch into scratch, then the convolution's from there.
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let along = [Along::Rows, Along::Rows, Along::Rows, Along::Whole];
+        let mut by_output = vec![Along::Sum; outputs.len()];
+        if self.has_input {
+            by_output[self.input_output()] = Along::Rows;
+        }
+        BatchForm::new(&along[..inputs.len()], by_output)
+    }
+
+    /// The convolution's dispatches if they take a pooled gradient; else the pooling's into scratch, then the
+    /// convolution's from there.
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.geometry(&ctx.inputs[INPUT].shape);
+        if Gradient::is_taken(&geometry, ctx.gpu) && self.pool.pool == MaxPool2d::new([2, 2]) {
+            return Ok(self.dispatches_from(&geometry, Binding::Input(GRAD), Gradient::Pooled(Binding::Input(2)), ctx));
+        }
         let unpooled = [self.unpooled(&geometry)];
         let inputs = [Binding::Input(GRAD), Binding::Input(INDICES)];
         let spread = DispatchContext { inputs: &ctx.inputs[..INPUT], outputs: &unpooled, gpu: ctx.gpu };
         let mut all = Dispatches { list: Vec::new(), scratch_elems: vec![unpooled[0].shape.num_elems()] };
         append(&mut all, self.pool.dispatches(&spread)?, &inputs, &[Binding::ScratchMut(0)]);
-        let by_weight = gpu::grad_weight(&geometry, self.has_bias, ctx.gpu);
-        let outputs = [Binding::Output(0), Binding::Output(1)];
-        append(&mut all, by_weight, &[Binding::Scratch(0), Binding::Input(INPUT)], &outputs);
-        if self.has_input {
-            let by_input = gpu::grad_input(&geometry, ctx.gpu);
-            let output = [Binding::Output(self.input_output())];
-            append(&mut all, by_input, &[Binding::Scratch(0), Binding::Input(WEIGHT)], &output);
-        }
+        let more = self.dispatches_from(&geometry, Binding::Scratch(0), Gradient::Whole, ctx);
+        all.list.extend(more.list);
+        all.scratch_elems.extend(more.scratch_elems);
         Ok(all)
     }
 
@@ -171,7 +204,10 @@ fn append(all: &mut Dispatches, more: Dispatches, inputs: &[Binding], outputs: &
 
 /// Whether products with 0 are 0. Checks all elements, because a loop without an early exit vectorises.
 fn all_finite<F: Float>(values: &[F]) -> bool {
-    parallel::simd(|| values.iter().fold(true, |all, x| all & x.is_finite()))
+    parallel::simd(
+        #[inline(always)]
+        || values.iter().fold(true, |all, x| all & x.is_finite()),
+    )
 }
 
 type ByInput<'a, F> = Option<(&'a [F], &'a mut [F])>;
@@ -202,7 +238,10 @@ fn sparse<F: Float>(
         let channels = geometry.out_channels;
         for (channel, sum) in F::as_f32_mut(grad_bias).expect(f32s).iter_mut().enumerate() {
             let planes = pooled.grad.chunks_exact(pooled.windows).skip(channel).step_by(channels);
-            *sum = parallel::simd(|| planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum());
+            *sum = parallel::simd(
+                #[inline(always)]
+                || planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum(),
+            );
         }
     }
     if let Some((weight, grad_input)) = by_input {

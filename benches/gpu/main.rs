@@ -1,0 +1,208 @@
+//! The side of wgrad in the day on a GPU that `benches/gpu/run` makes. Takes the name of a work on each line of its input
+//! (`matmul 512`), holds it to the f64 reference the first time, runs it again and again for a fifth of a second, and
+//! answers with the median of the seconds that it took once, or with what is wrong. It stays alive between works, so that
+//! it can take turns with others. The device is the first argument, `gpu` by default.
+#![allow(missing_docs, reason = "a program of one file")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+use wgrad::data::{self, FashionMnist, Normalize};
+use wgrad::exec::verify::verify;
+use wgrad::graph::{Init, StateKind, StateSpec};
+use wgrad::nn::{Classifier, LeNet5, Mode, Model, ResNet};
+use wgrad::ops::{Conv2d, CrossEntropy};
+use wgrad::optim::{Optimizer, Update, UpdateOptions};
+use wgrad::train::{Session, SessionOptions};
+use wgrad::{DType, Device, Graph, Plan, Program, StateDict, StepTable, TensorType, Value};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// How long a work is repeated for one answer.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// Images that training goes over.
+const NUM_IMAGES: usize = 8192;
+
+/// Work up to this many operations is held to the reference; more would take it minutes, and is of the same kernels.
+const MAX_CHECKED_FLOPS: u64 = 1 << 31;
+
+/// Runs a work so many times.
+type Work = Box<dyn FnMut(usize) -> wgrad::Result<()>>;
+
+fn main() -> Outcome<()> {
+    let wanted = std::env::args().nth(1).filter(|argument| !argument.starts_with("--"));
+    let device = Device::select(&wanted.unwrap_or_else(|| "gpu".to_owned()))?;
+    println!("{device}");
+    let mut works: HashMap<String, Work> = HashMap::new();
+    for line in std::io::stdin().lock().lines() {
+        match answer(&device, &mut works, &line?) {
+            Ok(seconds) => println!("{seconds:e}"),
+            Err(error) => println!("failed: {error}"),
+        }
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn answer(device: &Device, works: &mut HashMap<String, Work>, line: &str) -> Outcome<f64> {
+    if !works.contains_key(line) {
+        works.insert(line.to_owned(), work(device, line)?);
+    }
+    let work = works.get_mut(line).expect("inserted above");
+    let started = Instant::now();
+    work(1)?;
+    let once = started.elapsed().as_secs_f64().max(1e-7);
+    // Many runs at a time, since a wait costs more than some works.
+    let runs = ((2e-2 / once) as usize).max(1);
+    let (started, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || started.elapsed() < ROUND {
+        let started = Instant::now();
+        work(runs)?;
+        times.push(started.elapsed().as_secs_f64() / runs as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn work(device: &Device, line: &str) -> Outcome<Work> {
+    let mut words = line.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let sizes: Vec<usize> = words.map(str::parse).collect::<Result<_, _>>()?;
+    match (name, sizes.as_slice()) {
+        // A chain of dispatches of one workgroup, each of which waits for the one before, and as many that do not.
+        ("chain", &[count]) => program(device, |graph| {
+            let mut x = input(graph, "x", &[64])?;
+            for _ in 0..count {
+                x = graph.neg(x)?;
+            }
+            Ok(vec![x])
+        }),
+        ("independent", &[count]) => program(device, |graph| {
+            let x = input(graph, "x", &[64])?;
+            (0..count).map(|_| graph.neg(x)).collect()
+        }),
+        // One thread that adds up so many numbers: whether the driver lets loads overtake each other.
+        ("serial", &[len]) => program(device, |graph| {
+            let x = input(graph, "x", &[len, 1])?;
+            Ok(vec![graph.sum(x, &[0], false)?])
+        }),
+        ("matmul", &[n]) => program(device, |graph| {
+            let (a, b) = (input(graph, "a", &[n, n])?, input(graph, "b", &[n, n])?);
+            Ok(vec![graph.matmul(a, b)?])
+        }),
+        ("softmax", &[rows, columns]) => program(device, |graph| {
+            let x = input(graph, "x", &[rows, columns])?;
+            Ok(vec![graph.softmax(x, 1)?])
+        }),
+        ("conv", &[batch, from, to, extent, kernel, stride]) => program(device, |graph| {
+            let x = graph.parameter("x", [batch, from, extent, extent], Init::Uniform { bound: 1.0 })?;
+            let weight = graph.parameter("weight", [to, from, kernel, kernel], Init::Uniform { bound: 1.0 })?;
+            let conv = Conv2d { padding: [kernel / 2; 2], stride: [stride; 2], ..Conv2d::default() };
+            let y = graph.conv2d(x, weight, None, conv)?;
+            let square = graph.square(y)?;
+            let loss = graph.sum_all(square)?;
+            let grads = graph.backward(loss)?;
+            Ok([x, weight].into_iter().filter_map(|operand| grads.get(operand)).collect())
+        }),
+        ("lenet", &[batch]) => lenet(device, batch),
+        ("unfused", &[batch]) => step(device, batch, [1, 28, 28], LeNet5::default(), Plan::unfused),
+        ("fused", &[batch]) => step(device, batch, [1, 28, 28], LeNet5::default(), Plan::new),
+        ("resnet", &[batch]) => step(device, batch, [3, 32, 32], ResNet::default(), Plan::new),
+        _ => Err(format!("there is no work {line}").into()),
+    }
+}
+
+/// An operand that has no gradient.
+fn input(graph: &mut Graph, name: &str, dims: &[usize]) -> wgrad::Result<Value> {
+    let (ty, kind) = (TensorType::f32(dims), StateKind::Input);
+    graph.state(StateSpec { name: name.to_owned(), ty, kind, init: Init::Uniform { bound: 1.0 } })
+}
+
+fn check(device: &Device, plan: &Plan, table: &StepTable) -> Outcome<()> {
+    if plan.cost().flops > MAX_CHECKED_FLOPS {
+        return Ok(());
+    }
+    match verify(device, plan, &StateDict::new(), table, 0)?.difference {
+        Some(difference) => Err(difference.to_string().into()),
+        None => Ok(()),
+    }
+}
+
+fn program(device: &Device, build: impl FnOnce(&mut Graph) -> wgrad::Result<Vec<Value>>) -> Outcome<Work> {
+    let mut graph = Graph::new("work");
+    for (index, output) in build(&mut graph)?.into_iter().enumerate() {
+        graph.output(&format!("output {index}"), output)?;
+    }
+    let plan = Plan::new(&graph)?;
+    check(device, &plan, &StepTable::new(1))?;
+    let mut program = Program::compile(device, vec![plan], 0)?;
+    Ok(Box::new(move |runs| program.run("work", &StepTable::new(runs))))
+}
+
+/// A training step by SGD with momentum on one batch that stays on the device.
+fn step(
+    device: &Device,
+    batch: usize,
+    [channels, height, width]: [usize; 3],
+    network: impl Into<wgrad::nn::Network>,
+    plan: impl Fn(&Graph) -> wgrad::Result<Plan>,
+) -> Outcome<Work> {
+    let mut graph = Graph::new("step");
+    let update = Update::new(Optimizer::sgd_momentum(0.9), UpdateOptions::default())?;
+    let images = input(&mut graph, "images", &[batch, channels, height, width])?;
+    let labels = graph.input("labels", TensorType::u32([batch]))?;
+    let step = graph.scalar("step", DType::U32)?;
+    let logits = Classifier::new(network, 10).logits(&mut graph, images, Mode::Train { seed: 0, step })?;
+    let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
+    let loss = update.minimize(&mut graph, loss)?;
+    let row = graph.scalar("row", DType::U32)?;
+    graph.metrics("table", 1, row, loss, logits, labels)?;
+    let plan = plan(&graph)?;
+    // A small rate, so that the weights stay finite however often the batch is learned.
+    let table = move |runs: usize| update.steps(runs, 1e-4).constant("step", 0.0).constant("row", 0.0);
+    check(device, &plan, &table(1))?;
+    let mut program = Program::compile(device, vec![plan], 0)?;
+    Ok(Box::new(move |runs| program.run("step", &table(runs))))
+}
+
+/// A training step of LeNet-5 as `lenet train` takes it, gather and normalization included.
+fn lenet(device: &Device, batch_size: usize) -> Outcome<Work> {
+    let mut splits = data::load(&FashionMnist {}.into(), None)?;
+    splits.train.limit(NUM_IMAGES);
+    splits.test.limit(batch_size);
+    let options = SessionOptions {
+        model: &Classifier::new(LeNet5::default(), 10),
+        train: &splits.train,
+        validation: None,
+        test: &splits.test,
+        batch_size,
+        eval_batch_size: batch_size,
+        normalize: Normalize::Dataset.stats(&splits.train)?,
+        optimizer: Optimizer::sgd_momentum(0.9),
+        update: UpdateOptions::default(),
+        label_smoothing: 0.0,
+        shuffle: true,
+        seed: 0,
+        augment: None,
+        diagnostics: None,
+    };
+    if let Some(difference) = Session::verify_step(device, &options, 0.01, None)?.difference {
+        return Err(difference.to_string().into());
+    }
+    let mut session = Session::new(device, &options)?;
+    let batches = NUM_IMAGES / batch_size;
+    let mut first = 0;
+    Ok(Box::new(move |runs| {
+        let table = StepTable::new(runs)
+            .column("start", |step| ((first + step) % batches * batch_size) as f64)
+            .column("row", |step| ((first + step) % batches) as f64)
+            .constant("step", 0.0)
+            .constant("lr", 0.01)
+            .constant("momentum", 0.9)
+            .constant("grad_weight", 1.0);
+        first += runs;
+        session.program().run("train", &table)
+    }))
+}

@@ -1,0 +1,246 @@
+//! Whole training steps through the fused kernels of GPUs: op by op against f64, and against the same steps unfused.
+
+use wgrad::exec::verify::{verify, verify_kinds};
+use wgrad::nn::{Conv2d, Linear};
+use wgrad::ops::kernel::GpuTraits;
+use wgrad::ops::{Activation, CrossEntropy, MaxPool2d};
+use wgrad::optim::{Optimizer, Update, UpdateOptions};
+use wgrad::{DType, Device, Graph, Plan, Program, StateDict, StepTable, Tensor, TensorType, Value};
+
+use crate::cases::{Fill, input};
+use crate::harness::{gpu, portable};
+
+/// A training step, and which fused ops a GPU's plan of it has.
+pub struct Step {
+    pub name: &'static str,
+    pub graph: Graph,
+    pub states: StateDict,
+    update: Update,
+    kernels: &'static [&'static str],
+}
+
+impl Step {
+    /// Scalars of `count` steps.
+    pub fn table(&self, count: usize) -> StepTable {
+        self.update.steps(count, 0.1).constant("row", 1.0)
+    }
+}
+
+struct Recipe {
+    name: &'static str,
+    images: [usize; 4],
+    optimizer: Optimizer,
+    attributes: CrossEntropy,
+    class_weights: bool,
+    kernels: &'static [&'static str],
+}
+
+const CLASSES: usize = 5;
+
+fn step(recipe: Recipe, network: impl Fn(&mut Graph, Value) -> wgrad::Result<Value>) -> Step {
+    let Recipe { name, images, optimizer, attributes, class_weights, kernels } = recipe;
+    let mut graph = Graph::new("train");
+    let update = Update::new(optimizer, UpdateOptions::default()).unwrap();
+    let mut build = || -> wgrad::Result<()> {
+        let x = graph.input("x", TensorType::f32(images))?;
+        let labels = graph.input("labels", TensorType::u32([images[0]]))?;
+        let logits = network(&mut graph, x)?;
+        let weights = match class_weights {
+            true => Some(graph.constant(Tensor::f32([CLASSES], vec![0.5, 1.0, 2.0, 1.5, 0.25])?)),
+            false => None,
+        };
+        let loss = graph.cross_entropy(logits, labels, weights, attributes)?;
+        let loss = update.minimize(&mut graph, loss)?;
+        let row = graph.scalar("row", DType::U32)?;
+        graph.metrics("table", 3, row, loss, logits, labels)
+    };
+    build().unwrap();
+    let mut states = StateDict::new();
+    states.insert("x".to_owned(), input(images, Fill::Uniform).tensor(1));
+    // One class more than there is: such a row does not count.
+    states.insert("labels".to_owned(), input([images[0]], Fill::Index(CLASSES as u32 + 1)).tensor(2));
+    Step { name, graph, states, update, kernels }
+}
+
+fn conv(graph: &mut Graph, x: Value, layer: &Conv2d, activation: Activation) -> wgrad::Result<Value> {
+    let y = layer.forward(graph, x)?;
+    let y = graph.activation(y, activation)?;
+    graph.max_pool2d(y, MaxPool2d::new([2, 2]))
+}
+
+fn linear(graph: &mut Graph, x: Value, layer: &Linear, activation: Activation) -> wgrad::Result<Value> {
+    let y = layer.forward(graph, x)?;
+    graph.activation(y, activation)
+}
+
+/// Steps of all forms that the kernels take.
+pub fn steps() -> Vec<Step> {
+    use Activation::{None, Relu, Sigmoid, Tanh};
+    let momentum = || Optimizer::sgd_momentum(0.9);
+    let plain = CrossEntropy::default();
+    let smooth = CrossEntropy { label_smoothing: 0.1, ignore_index: Some(3), ..plain };
+    let recipe = |name, images, kernels| Recipe {
+        name,
+        images,
+        optimizer: momentum(),
+        attributes: plain,
+        class_weights: false,
+        kernels,
+    };
+    let all: &[&str] = &[
+        "conv2d_pool",
+        "mlp_chain",
+        "layer_gradients",
+        "conv2d_pool_grad_input",
+        "conv2d_pool_grad_weight",
+        "loss_metrics",
+    ];
+    vec![
+        step(recipe("as LeNet", [9, 1, 16, 16], all), |graph, x| {
+            let x = conv(graph, x, &Conv2d::new("c1", 3, 5), Relu)?;
+            let x = conv(graph, x, &Conv2d::new("c2", 4, 3).padding(1), Relu)?;
+            let x = graph.flatten(x, 1)?;
+            let x = linear(graph, x, &Linear::new("f1", 11), Relu)?;
+            let x = linear(graph, x, &Linear::new("f2", 7), Relu)?;
+            Linear::new("f3", CLASSES).forward(graph, x)
+        }),
+        // An odd row and column that no window has, no bias, a kernel that is no square, several chunks of channels.
+        step(
+            Recipe {
+                optimizer: Optimizer::named("adam").unwrap(),
+                attributes: smooth,
+                class_weights: true,
+                ..recipe("odd", [3, 70, 9, 13], all)
+            },
+            |graph, x| {
+                let wide = Conv2d { kernel_size: [2, 4], ..Conv2d::new("c1", 10, 1) };
+                let x = conv(graph, x, &wide.bias(false), Tanh)?;
+                let x = conv(graph, x, &Conv2d::new("c2", 9, 1), Sigmoid)?;
+                let x = graph.flatten(x, 1)?;
+                let x = linear(graph, x, &Linear::new("f1", 6).bias(false), Tanh)?;
+                Linear::new("f2", CLASSES).forward(graph, x)
+            },
+        ),
+        // More layers than one dispatch takes, more rows than one step of it, an activation that is none.
+        step(recipe("deep", [70, 1, 3, 3], &["mlp_chain", "layer_gradients", "loss_metrics"]), |graph, x| {
+            let mut x = graph.flatten(x, 1)?;
+            for (index, activation) in [Relu, Sigmoid, None, Tanh].into_iter().enumerate() {
+                x = linear(graph, x, &Linear::new(&format!("f{index}"), 34 - 8 * index), activation)?;
+            }
+            Linear::new("last", CLASSES).bias(false).forward(graph, x)
+        }),
+        // A layer whose gradient nobody wants below, after something that is no layer.
+        step(recipe("one layer", [6, 2, 4, 4], &["mlp_chain", "layer_gradients", "loss_metrics"]), |graph, x| {
+            let x = graph.square(x)?;
+            let x = graph.flatten(x, 1)?;
+            Linear::new("f", CLASSES).forward(graph, x)
+        }),
+        // Wide strips for software adapters, and several tiles for others.
+        step(recipe("wide", [2, 2, 20, 36], all), |graph, x| {
+            let x = conv(graph, x, &Conv2d::new("c1", 19, 5).padding(2), Relu)?;
+            let x = conv(graph, x, &Conv2d::new("c2", 5, 3), None)?;
+            let x = graph.flatten(x, 1)?;
+            Linear::new("f", CLASSES).forward(graph, x)
+        }),
+    ]
+}
+
+/// A small step with each optimizer, whose update adds up gradients that come in slices.
+pub fn optimizer_steps() -> Vec<Step> {
+    let recipe = |name: &'static str| Recipe {
+        name,
+        images: [3, 1, 6, 6],
+        optimizer: Optimizer::named(name).unwrap(),
+        attributes: CrossEntropy::default(),
+        class_weights: false,
+        kernels: &["conv2d_pool_grad_weight"],
+    };
+    let network = |graph: &mut Graph, x: Value| {
+        let x = conv(graph, x, &Conv2d::new("c", 2, 3), Activation::Relu)?;
+        let x = graph.flatten(x, 1)?;
+        Linear::new("f", CLASSES).forward(graph, x)
+    };
+    Optimizer::ENTRIES.iter().map(|entry| step(recipe(entry.name), network)).collect()
+}
+
+/// A real GPU's plan has the kernels that a step is there for.
+#[test]
+fn steps_have_the_fused_ops_that_they_are_there_for() {
+    for step in steps().into_iter().chain(optimizer_steps()) {
+        let plan = Plan::new(&step.graph).unwrap().for_gpu(GpuTraits::GPU).unwrap();
+        let text = plan.to_string();
+        for kernel in step.kernels {
+            assert!(text.contains(kernel), "{}: no {kernel} in\n{text}", step.name);
+        }
+        let mut ops = text.lines().filter_map(|line| line.split_whitespace().nth(1));
+        assert!(!ops.any(|op| op.ends_with("unary_backward")), "{}: {text}", step.name);
+    }
+}
+
+#[test]
+fn fused_ops_agree_with_the_reference() {
+    let [like_gpu, like_software] = portable();
+    for step in steps() {
+        let plan = Plan::new(&step.graph).unwrap();
+        for device in [gpu(), like_gpu, like_software] {
+            let report = verify(device, &plan, &step.states, &step.table(1), 5).unwrap();
+            assert!(report.difference.is_none(), "{} on {device}: {}", step.name, report.difference.unwrap());
+            assert!(report.ops.len() > 2);
+        }
+    }
+}
+
+/// What is not a number, or infinite, comes out where it does in the reference.
+#[test]
+fn fused_ops_pass_on_what_is_not_finite() {
+    let [like_gpu, like_software] = portable();
+    for step in steps() {
+        let plan = Plan::new(&step.graph).unwrap();
+        for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut states = step.states.clone();
+            let mut values = states["x"].to_f32_vec();
+            values[7] = special;
+            states.insert("x".to_owned(), Tensor::f32(states["x"].shape(), values).unwrap());
+            for device in [gpu(), like_gpu, like_software] {
+                let report = verify_kinds(device, &plan, &states, &step.table(1), 5).unwrap();
+                assert!(report.difference.is_none(), "{} on {device}: {}", step.name, report.difference.unwrap());
+            }
+        }
+    }
+}
+
+fn train(device: &Device, plan: Plan, step: &Step) -> StateDict {
+    let mut program = Program::compile(device, vec![plan], 5).unwrap();
+    for (name, tensor) in &step.states {
+        program.write(name, tensor).unwrap();
+    }
+    program.run("train", &step.table(3)).unwrap();
+    let names: Vec<String> = program.plans()[0].states().iter().map(|spec| spec.name.clone()).collect();
+    names.into_iter().map(|name| (name.clone(), program.read(&name).unwrap())).collect()
+}
+
+#[test]
+fn fused_steps_are_the_unfused_ones() {
+    let [like_gpu, like_software] = portable();
+    for step in steps() {
+        let [fused, plain] = [Plan::new(&step.graph).unwrap(), Plan::unfused(&step.graph).unwrap()];
+        for device in [gpu(), like_gpu, like_software] {
+            let first = train(device, fused.clone(), &step);
+            assert_eq!(first, train(device, fused.clone(), &step), "{} on {device}: not the same twice", step.name);
+            let want = train(device, plain.clone(), &step);
+            // Without a convolution every sum has the order of the unfused ops.
+            let is_exact = !step.kernels.contains(&"conv2d_pool_grad_weight");
+            for (name, want) in &want {
+                let (got, want) = (first[name].to_f64_vec(), want.to_f64_vec());
+                let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+                // Gradients by the weights are sums of some hundred terms in another order, over three steps.
+                let tolerance =
+                    if is_exact && device.to_string() == like_gpu.to_string() { 0.0 } else { 2e-5 * largest };
+                let is_close = got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= tolerance);
+                assert!(is_close, "{} on {device}, {name}:\n{got:?}\n{want:?}", step.name);
+            }
+            let row = &want["table"].to_f64_vec()[4..8];
+            assert!(row[0] > 0.0 && row[3] > 0.0, "{}: {row:?}", step.name);
+        }
+    }
+}
