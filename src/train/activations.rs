@@ -99,12 +99,12 @@ mod tests {
         let layers = activations(&Device::Cpu, &options, &data.test).unwrap();
         let maps = &layers[0].maps;
         assert!(layers[0].label.starts_with("conv1"), "{}", layers[0].label);
-        // Filter 0 at row 10, column 12 of the image padded by 2, computed by hand.
+        // Filter 0 at row 10, column 12 of the image, computed by hand.
         let (weight, bias) = (weights["conv1.weight"].to_f64_vec(), weights["conv1.bias"].to_f64_vec());
         let mut want = bias[0];
         for row in 0..5 {
             for column in 0..5 {
-                let pixel = f64::from(data.test.image(0)[(10 + row - 2) * 28 + 12 + column - 2]) / 255.0;
+                let pixel = f64::from(data.test.image(0)[(10 + row) * 28 + 12 + column]) / 255.0;
                 want += weight[row * 5 + column] * (pixel - normalize.mean[0]) / normalize.std[0];
             }
         }
