@@ -43,7 +43,34 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// [`random_words`] for counters that follow each other in their first word, from `counter` on: the words of each. A loop
+/// over lanes, which becomes one over vectors.
+#[inline(always)]
+pub(crate) fn random_blocks<const N: usize>(counter: [u32; 3], domain: Domain, mut key: [u32; 2]) -> [[u32; 4]; N] {
+    let [first, second, third] = counter;
+    let mut counter: [[u32; N]; 4] = [[0; N], [second; N], [third; N], [domain as u32; N]];
+    for (lane, word) in counter[0].iter_mut().enumerate() {
+        // There are a few lanes.
+        *word = first.wrapping_add(lane as u32);
+    }
+    for _ in 0..NUM_ROUNDS {
+        let mut next = [[0; N]; 4];
+        for lane in 0..N {
+            let [low0, high0] = wide_mul(MULTIPLIERS[0], counter[0][lane]);
+            let [low1, high1] = wide_mul(MULTIPLIERS[1], counter[2][lane]);
+            next[0][lane] = high1 ^ counter[1][lane] ^ key[0];
+            next[1][lane] = low1;
+            next[2][lane] = high0 ^ counter[3][lane] ^ key[1];
+            next[3][lane] = low0;
+        }
+        counter = next;
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    std::array::from_fn(|lane| counter.map(|words| words[lane]))
+}
+
 /// A key from a seed: its low and its high word.
+#[inline(always)]
 pub fn key(seed: u64) -> [u32; 2] {
     // The two halves of the word, so neither cast loses a bit that the other does not keep.
     [seed as u32, (seed >> 32) as u32]
@@ -137,6 +164,7 @@ impl Stream {
     }
 }
 
+#[inline(always)]
 fn wide_mul(a: u32, b: u32) -> [u32; 2] {
     key(u64::from(a) * u64::from(b))
 }
@@ -154,6 +182,15 @@ mod tests {
     fn matches_the_known_answers_of_random123() {
         assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(philox4x32([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+
+    #[test]
+    fn blocks_side_by_side_are_those_one_by_one() {
+        let blocks = random_blocks::<5>([u32::MAX - 2, 3, 4], Domain::Augmentation, [6, 7]);
+        for (lane, block) in (0..).zip(blocks) {
+            let counter = [(u32::MAX - 2).wrapping_add(lane), 3, 4];
+            assert_eq!(block, random_words(counter, Domain::Augmentation, [6, 7]));
+        }
     }
 
     #[test]

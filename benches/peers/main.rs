@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
-use wgrad::data::{self, FashionMnist, Normalize};
+use wgrad::data::{self, Dataset, FashionMnist, Normalize};
 use wgrad::graph::Init;
-use wgrad::nn::{Classifier, LeNet5, Mode, Model};
+use wgrad::nn::{Classifier, LeNet5, Mode, Model, Network, ResNet, Vgg};
 use wgrad::ops::{BatchNorm2d, BatchNormTensors, Conv2d, MaxPool2d};
 use wgrad::optim::Optimizer;
 use wgrad::train::{Session, SessionOptions};
@@ -60,7 +60,13 @@ fn work(line: &str) -> std::result::Result<Work, Box<dyn std::error::Error>> {
     let name = words.next().unwrap_or_default();
     let sizes: Vec<usize> = words.map(str::parse).collect::<std::result::Result<_, _>>()?;
     let work = match (name, sizes.as_slice()) {
-        ("train", &[batch]) => training(batch)?,
+        ("train", &[batch]) => training(LeNet5::default().into(), fashion()?, batch)?,
+        ("train_regularized", &[batch]) => {
+            training(LeNet5 { batch_norm: true, dropout: 0.25 }.into(), fashion()?, batch)?
+        }
+        ("train_cifar", &[batch]) => training(LeNet5::default().into(), noise()?, batch)?,
+        ("train_vgg", &[batch]) => training(Vgg::default().into(), noise()?, batch)?,
+        ("train_resnet", &[batch]) => training(ResNet::default().into(), noise()?, batch)?,
         ("infer", &[batch]) => program(|graph| {
             let images = input(graph, "images", &[batch, 1, 28, 28])?;
             Classifier::new(LeNet5::default(), 10).logits(graph, images, Mode::Eval)
@@ -116,9 +122,7 @@ fn state(graph: &mut Graph, name: &str, dims: &[usize]) -> Result<Value> {
 fn backward(graph: &mut Graph, y: Value, operands: &[Value]) -> Result<Value> {
     let dims = graph.shape(y).dims().to_vec();
     let grad = input(graph, "grad", &dims)?;
-    let product = graph.mul(y, grad)?;
-    let loss = graph.sum_all(product)?;
-    let grads = graph.backward(loss)?;
+    let grads = graph.backward_from(y, grad)?;
     for (index, &operand) in operands.iter().enumerate() {
         if let Some(grad) = grads.get(operand) {
             graph.output(&format!("grad {index}"), grad)?;
@@ -135,19 +139,38 @@ fn program(build: impl FnOnce(&mut Graph) -> Result<Value>) -> Result<Work> {
     Ok(Box::new(move |runs| program.run("work", &StepTable::new(runs))))
 }
 
-/// A training step of LeNet-5 by SGD with momentum, gather and normalisation included.
-fn training(batch_size: usize) -> Result<Work> {
-    let mut splits = data::load(&FashionMnist {}.into(), None)?;
-    splits.train.limit(NUM_IMAGES);
-    splits.test.limit(batch_size);
+fn fashion() -> Result<Dataset> {
+    let mut train = data::load(&FashionMnist {}.into(), None)?.train;
+    train.limit(NUM_IMAGES);
+    Ok(train)
+}
+
+/// Images of CIFAR-10's shape, of random pixels and labels.
+fn noise() -> Result<Dataset> {
+    let shape = [3, 32, 32];
+    let mut state = 1u64;
+    // Knuth's linear congruential generator; its upper bits will do.
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let pixels = (0..NUM_IMAGES * shape.iter().product::<usize>()).map(|_| next()).collect();
+    let labels = (0..NUM_IMAGES).map(|_| u16::from(next()) % 10).collect();
+    Dataset::from_arrays(pixels, labels, ('a'..='j').map(String::from), shape)
+}
+
+/// A training step by SGD with momentum, gather and normalisation included.
+fn training(network: Network, train: Dataset, batch_size: usize) -> Result<Work> {
+    let mut test = train.clone();
+    test.limit(batch_size);
     let options = SessionOptions {
-        model: &Classifier::new(LeNet5::default(), 10),
-        train: &splits.train,
+        model: &Classifier::new(network, 10),
+        train: &train,
         validation: None,
-        test: &splits.test,
+        test: &test,
         batch_size,
         eval_batch_size: batch_size,
-        normalize: Normalize::Dataset.stats(&splits.train)?,
+        normalize: Normalize::Dataset.stats(&train)?,
         optimizer: Optimizer::sgd_momentum(0.9),
         update: wgrad::optim::UpdateOptions::default(),
         label_smoothing: 0.0,

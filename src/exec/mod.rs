@@ -24,6 +24,7 @@ pub use device::{Device, DeviceInfo, devices};
 use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
 pub use gpu::Kernels;
+pub(crate) use profile::StageTime;
 pub use snapshot::Snapshot;
 pub use state::StateDict;
 pub(crate) use state::StateLayout;
@@ -45,6 +46,11 @@ pub(crate) trait Executor: Send {
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize>;
     /// Runs one op of an entry under the first row of scalars.
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()>;
+    /// Runs an entry once under the first row of scalars and tells how long each stage of it took. `None` where the
+    /// device does not run in stages.
+    fn time_stages(&mut self, _entry: usize, _table: &StepTable) -> Option<Vec<StageTime>> {
+        None
+    }
     /// Overwrites a value; the tensor has been checked to fit.
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
     /// Reads a value.

@@ -1,5 +1,6 @@
-//! Where the time of a step goes, op by op. Each op is run and waited for on its own, so on a GPU its cost of being
-//! submitted is in the number; the headline speed is a whole run's.
+//! Where the time of a step goes, op by op, and on the CPU also stage by stage. Each op is run and waited for on its own,
+//! so on a GPU its cost of being submitted is in the number, and on the CPU that of being handed to other threads; the
+//! headline speed is a whole run's.
 
 use web_time::{Duration, Instant};
 
@@ -20,7 +21,68 @@ pub struct OpTime {
     pub cost: Cost,
 }
 
+/// The ops that ran together for a while, in one run of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct StageTime {
+    /// The indices of the ops in the plan.
+    pub steps: Vec<usize>,
+    /// How many images they ran for at a time; `None` for one op on the whole batch.
+    pub images: Option<usize>,
+    pub time: Duration,
+}
+
+/// The share of a step that ops have which run together, image by image.
+#[derive(Clone, Debug)]
+pub struct StageProfile {
+    /// The ops.
+    pub labels: Vec<String>,
+    /// How many images they run for at a time; `None` for one op on the whole batch.
+    pub images: Option<usize>,
+    /// The median over all repeats.
+    pub median: Duration,
+    /// What they have to compute, and move if nothing stays in a cache.
+    pub cost: Cost,
+}
+
+/// Floating-point operations per second that the CPU reaches in registers, in f32: one thread, and all of them.
+pub fn cpu_peak() -> [f64; 2] {
+    crate::ops::cpu::peak::flops()
+}
+
 impl Program {
+    /// Times the stages of an entry over `repeats` runs under the first row of `table`, on the CPU, where ops that act
+    /// image by image run together; `None` elsewhere. Updates of states happen.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn profile_stages(
+        &mut self,
+        entry: &str,
+        table: &StepTable,
+        repeats: usize,
+    ) -> Result<Option<Vec<StageProfile>>> {
+        let index = self.entry(entry)?;
+        let table = step_count::select(&self.plans[index], table, None)?;
+        let runs = (0..repeats.max(1)).map(|_| self.executor.time_stages(index, &table));
+        let Some(runs) = runs.collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let steps = &self.plans[index].steps;
+        let profile = |(place, stage): (usize, &StageTime)| {
+            let mut times: Vec<Duration> = runs.iter().map(|run| run[place].time).collect();
+            times.sort_unstable();
+            let costs = stage.steps.iter().map(|&step| steps[step].cost());
+            StageProfile {
+                labels: stage.steps.iter().map(|&step| steps[step].label()).collect(),
+                images: stage.images,
+                median: times[times.len() / 2],
+                cost: costs.fold(Cost::default(), |sum, cost| Cost {
+                    flops: sum.flops + cost.flops,
+                    bytes: sum.bytes + cost.bytes,
+                }),
+            }
+        };
+        Ok(Some(runs[0].iter().enumerate().map(profile).collect()))
+    }
+
     /// Times every op of an entry over `repeats` runs under the first row of `table`. Updates of states happen.
     ///
     /// # Errors

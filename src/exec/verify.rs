@@ -77,6 +77,15 @@ pub fn verify_kinds(device: &Device, plan: &Plan, states: &StateDict, table: &St
     verify_by(compare_kinds, [device, &Device::CpuF64], plan, (states, table, seed))
 }
 
+/// What is compared: values within a tolerance, or kinds of number.
+#[derive(Clone, Copy)]
+pub(crate) enum Comparing {
+    /// As [`verify`].
+    Values,
+    /// As [`verify_kinds`].
+    Kinds,
+}
+
 /// The largest difference as a share of what is allowed, or the first element beyond it and its tolerance.
 type Compare = fn(&Step, f64, &Tensor, &Tensor) -> std::result::Result<f64, (usize, f64)>;
 
@@ -99,13 +108,16 @@ fn verify_by(
 /// [`verify`] for a program of one plan that was compiled already.
 #[cfg(feature = "sanitize")]
 pub(crate) fn verify_program(
+    comparing: Comparing,
     candidate: Program,
     plan: &Plan,
-    states: &StateDict,
-    table: &StepTable,
-    seed: u64,
+    (states, table, seed): (&StateDict, &StepTable, u64),
 ) -> Result<Report> {
     let reference = Program::compile(&Device::CpuF64, vec![plan.clone()], seed)?;
+    let compare = match comparing {
+        Comparing::Values => compare,
+        Comparing::Kinds => compare_kinds,
+    };
     verify_programs(compare, [candidate, reference], plan, (states, table))
 }
 

@@ -202,7 +202,7 @@ mod tests {
         symlink("a", at("b")).unwrap();
         let error = write_whole(&at("a"), b"").unwrap_err().to_string();
         assert!(error.contains("symbolic links"), "{error}");
-        // Nothing is left behind.
+        // No temporary file is left.
         let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with(".tmp")));
     }

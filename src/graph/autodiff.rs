@@ -67,6 +67,30 @@ impl Graph {
         self.no_grad(|graph| graph.walk_back(loss, seed))
     }
 
+    /// [`Graph::backward`] from a value of any shape, given the gradient of some loss by it (PyTorch's
+    /// `Tensor.backward(gradient)`).
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where the value is no float or depends on nothing that has a gradient, or where `grad` is of
+    /// another type.
+    pub fn backward_from(&mut self, value: Value, grad: Value) -> Result<Gradients> {
+        self.check(value)?;
+        self.check(grad)?;
+        let (want, got) = (self.ty(value).clone(), self.ty(grad).clone());
+        if want.dtype != DType::F32 || want != got {
+            return Err(Error::operand(
+                "backward_from",
+                format!("a float and a gradient like {want}"),
+                got.to_string(),
+            ));
+        }
+        if !self.requires_grad(value) {
+            let got = "one that depends on none";
+            return Err(Error::operand("backward_from", "a value that depends on a parameter", got));
+        }
+        self.no_grad(|graph| graph.walk_back(value, grad))
+    }
+
     fn walk_back(&mut self, loss: Value, seed: Value) -> Result<Gradients> {
         let mut of = HashMap::from([(loss, seed)]);
         for index in (0..=loss.node as usize).rev() {

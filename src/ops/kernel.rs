@@ -1,4 +1,7 @@
 //! What an op says about the GPU, as plain data: which kernel, which buffers, which grid. Only `exec/gpu` knows wgpu.
+//!
+//! **Unstable**: public for tools that inspect kernels, such as `lenet plan --wgsl`; it may change in any release. A
+//! kernel of your own is a [`CustomOp`](super::CustomOp).
 
 use std::borrow::Cow;
 
@@ -157,8 +160,9 @@ impl Grid {
     /// One workgroup.
     pub const ONE: Grid = Grid([1, 1, 1]);
 
-    /// With kernels whose loops take at most this many iterations in one invocation, all of them together, inner ones
-    /// multiplied by outer ones. For every kernel with a loop that grows with a shape.
+    /// With kernels whose loops take at most this many iterations in one invocation, all of them together. The
+    /// evaluation of the condition that ends an inner loop counts as well: n iterations with m inner ones each are
+    /// n·(2 + m). For every kernel with a loop that grows with a shape.
     pub fn iterations(self, iterations: usize) -> Work {
         Work { grid: self, loop_iterations: Some(iterations) }
     }
@@ -171,7 +175,7 @@ impl Grid {
 }
 
 /// How much a dispatch does: its workgroups, and the iterations of the loops of one invocation, which no op can leave
-/// out, since a driver that ends long loops silently (llvmpipe, after 65,535) would give a wrong result.
+/// out, since a driver that silently ends long loops (llvmpipe) would give a wrong result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     grid: Grid,
@@ -218,8 +222,15 @@ impl GpuTraits {
     pub const GPU: GpuTraits = GpuTraits { is_software: false, has_shuffles: false, max_loop_iterations: usize::MAX };
     /// A software adapter that exchanges values by shuffles: llvmpipe.
     pub const SOFTWARE: GpuTraits =
-        GpuTraits { is_software: true, has_shuffles: true, max_loop_iterations: u16::MAX as usize };
+        GpuTraits { is_software: true, has_shuffles: true, max_loop_iterations: MAX_SOFTWARE_LOOP_ITERATIONS };
 }
+
+/// The most iterations in one invocation that a software adapter is trusted with.
+///
+/// llvmpipe silently ends every loop once the conditions of all of them were evaluated 65,535 times
+/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa); what is left is for loops of constant length, and for the evaluation that
+/// ends a loop. No other software adapter gets far beyond in reasonable time.
+pub const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_000;
 
 /// What an op is told when it describes its dispatches.
 pub struct DispatchContext<'a> {

@@ -5,6 +5,7 @@
 //!
 //! To add an op: write its file and shader, add a line to the list below, add its cases to `tests/all/cases/`.
 
+pub(crate) mod batch;
 pub(crate) mod cpu;
 mod custom;
 pub(crate) mod data;
@@ -30,6 +31,7 @@ pub use tensor::tensor_stats::{HISTOGRAM_BINS, STATS_COLUMNS, histogram_edges};
 use crate::graph::Vjp;
 use crate::tensor::TensorType;
 use crate::{Error, Result, Value};
+use batch::{BatchForm, Part};
 use cpu::{CpuContext, Float};
 use data::{augment, gather, metrics};
 use kernel::{Cost, DispatchContext, Dispatches, Shader};
@@ -58,6 +60,22 @@ pub(crate) trait Operation {
             "an operation with a gradient",
             format!("{} inputs to differentiate by", vjp.inputs.len()),
         ))
+    }
+
+    /// How the op acts along the batch axis; `None` where it needs all of the batch at once, or nobody has said.
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        None
+    }
+
+    /// The parts of an op that needs the whole batch for some of what it does and acts image by image in the rest; empty
+    /// where it is a whole.
+    fn parts(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+        Vec::new()
+    }
+
+    /// Computes one of the parts on the CPU, from a context that has the part's operands.
+    fn run_part<F: Float>(&self, part: usize, _ctx: &mut CpuContext<'_, F>) {
+        panic!("{} has no part {part}", self.name());
     }
 
     /// Floating-point operations of one run.
@@ -188,6 +206,15 @@ impl Operation for Op {
     }
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
         delegate!(self, op => op.vjp(vjp))
+    }
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        delegate!(self, op => op.batch_form(inputs, outputs))
+    }
+    fn parts(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Vec<Part> {
+        delegate!(self, op => op.parts(inputs, outputs))
+    }
+    fn run_part<F: Float>(&self, part: usize, ctx: &mut CpuContext<'_, F>) {
+        delegate!(self, op => op.run_part(part, ctx))
     }
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         delegate!(self, op => op.flops(inputs, outputs))

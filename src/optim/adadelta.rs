@@ -89,6 +89,7 @@ impl Elementwise for Adadelta {
 
     fn rule<F: Float>(&self, [lr, ..]: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>) {
         let [weight_decay, one_minus_rho, eps] = [self.weight_decay, 1.0 - self.rho, self.eps].map(F::from_f64);
+        #[inline(always)]
         move |element| {
             let g = decayed(element, weight_decay);
             let [v, u, _] = element.states;

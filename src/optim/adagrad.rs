@@ -94,6 +94,7 @@ impl Elementwise for Adagrad {
 
     fn rule<F: Float>(&self, [step_size, ..]: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>) {
         let [weight_decay, eps] = [self.weight_decay, self.eps].map(F::from_f64);
+        #[inline(always)]
         move |element| {
             let g = decayed(element, weight_decay);
             let sum = element.states[0] + g * g;

@@ -126,6 +126,7 @@ impl Adam {
         let amsgrad = self.amsgrad;
         let shrink = if decoupled { F::ONE - lr * weight_decay } else { F::ONE };
         let coupled_decay = if decoupled { F::ZERO } else { weight_decay };
+        #[inline(always)]
         move |element| {
             let g = decayed(element, coupled_decay);
             let [m, v, largest] = element.states;

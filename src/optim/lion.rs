@@ -88,6 +88,7 @@ impl Elementwise for Lion {
     fn rule<F: Float>(&self, [lr, one_minus_beta1, ..]: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>) {
         let [weight_decay, one_minus_beta2] = [self.weight_decay, 1.0 - self.betas[1]].map(F::from_f64);
         let shrink = F::ONE - lr * weight_decay;
+        #[inline(always)]
         move |element| {
             let (g, m) = (element.grad, element.states[0]);
             let direction = sign(m + one_minus_beta1 * (g - m));

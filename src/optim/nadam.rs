@@ -131,6 +131,7 @@ impl Elementwise for NAdam {
         let decoupled = self.decoupled_weight_decay;
         let shrink = if decoupled { F::ONE - lr * weight_decay } else { F::ONE };
         let coupled_decay = if decoupled { F::ZERO } else { weight_decay };
+        #[inline(always)]
         move |element| {
             let g = decayed(element, coupled_decay);
             let [m, v, _] = element.states;

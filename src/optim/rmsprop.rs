@@ -105,6 +105,7 @@ impl Elementwise for RmsProp {
     fn rule<F: Float>(&self, [lr, momentum, ..]: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>) {
         let [weight_decay, one_minus_alpha, eps] = [self.weight_decay, 1.0 - self.alpha, self.eps].map(F::from_f64);
         let (centered, has_momentum) = (self.centered, self.has_momentum());
+        #[inline(always)]
         move |element| {
             let g = decayed(element, weight_decay);
             let [v, m, b] = element.states;

@@ -117,6 +117,7 @@ impl Elementwise for Sgd {
     fn rule<F: Float>(&self, [lr, momentum, grad_weight, ..]: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>) {
         let (has_momentum, nesterov) = (self.has_momentum(), self.nesterov);
         let weight_decay = F::from_f64(self.weight_decay);
+        #[inline(always)]
         move |element| {
             let g = decayed(element, weight_decay);
             let mut u = g;

@@ -164,7 +164,7 @@ impl Frame<'_> {
     }
 }
 
-/// How a line looks in a legend and a chart.
+/// The style of a line in a legend and a chart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LineStyle {
     pub color: Color,

@@ -177,7 +177,7 @@ pub(super) enum Align {
     Right,
 }
 
-/// How a text looks.
+/// The style of a text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TextStyle {
     pub size: f32,

@@ -138,7 +138,7 @@ fn figures(input: &ReportInput<'_>, confusion: &Confusion) -> Result<Vec<Figure>
         ),
     ];
     if let Some(picture) = curves::diagnostic_curves(history) {
-        let caption = "From a look into the network on each epoch's last batch. Steps that change a weight by about a \
+        let caption = "Diagnostics of the network on each epoch's last batch. Steps that change a weight by about a \
                        thousandth are healthy; gradients that grow or vanish, and units that stay dead, are not.";
         figures.push(figure("diagnostics", "Diagnostics", caption, picture));
     }

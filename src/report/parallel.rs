@@ -264,8 +264,9 @@ fn tick(canvas: &mut Canvas, (x, y): Point, label_y: f32, label: &str, side: Sid
             canvas.stroke(&[(start, y), (start + 5.0, y)], 1.2, Color::BLACK);
             let label = if is_last { label.to_owned() } else { style.fit(label, between * 0.7) };
             if !is_last {
-                let behind = Rect { x: start + 8.0, y: label_y - 8.5, width: style.width(&label) + 5.0, height: 17.0 };
-                canvas.fill_rect(behind, Color::WHITE.fade(0.8));
+                let backdrop =
+                    Rect { x: start + 8.0, y: label_y - 8.5, width: style.width(&label) + 5.0, height: 17.0 };
+                canvas.fill_rect(backdrop, Color::WHITE.fade(0.8));
             }
             canvas.text_middle(&label, (start + 10.0, label_y), style);
         }

@@ -155,8 +155,8 @@ fn draw_mark(canvas: &mut Canvas, frame: &Frame<'_>, mark: &Mark) {
     let (text_x, align) = if is_right { (x + 8.0, Align::Left) } else { (x - 8.0, Align::Right) };
     let width = style.width(&mark.text);
     let left = if is_right { text_x - 3.0 } else { text_x - width - 3.0 };
-    let behind = Rect { x: left, y: text_y - 9.0, width: width + 6.0, height: 18.0 };
-    canvas.fill_rect(behind, Color::WHITE.fade(0.85));
+    let backdrop = Rect { x: left, y: text_y - 9.0, width: width + 6.0, height: 18.0 };
+    canvas.fill_rect(backdrop, Color::WHITE.fade(0.85));
     canvas.text_middle(&mark.text, (text_x, text_y), style.align(align));
 }
 

@@ -76,7 +76,7 @@ pub struct RunConfig {
     pub transforms: Transforms,
     /// How the learning rate changes. Default: not at all.
     pub schedule: Schedule,
-    /// What to look at inside the network once an epoch: a table of options, or `false` for nothing. Default: all but
+    /// What diagnostics to record once an epoch: a table of options, or `false` for nothing. Default: all but
     /// what goes into activation functions. Training steps are the same either way.
     #[serde(with = "table_or_false")]
     pub diagnostics: Option<DiagnosticsOptions>,

@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
     /// one with other ranks ([`TrainOn`]).
     ///
     /// # Errors
-    /// As [`Prepared::new`] and [`RunFolder::create`]; no folder is left behind then.
+    /// As [`Prepared::new`] and [`RunFolder::create`]; no folder is created then.
     pub fn create(config: RunConfig, on: impl Into<TrainOn<'a>>, data: &'a RunData, parent: &Path) -> Result<Run<'a>> {
         Prepared::new(config, on, data)?.create(parent)
     }

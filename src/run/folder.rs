@@ -1,4 +1,4 @@
-//! The folder that a run leaves behind: the one place that knows the names of its files, and reads and writes them.
+//! The folder of a run: the one place that knows the names of its files, and reads and writes them.
 //!
 //! | file | content |
 //! | --- | --- |

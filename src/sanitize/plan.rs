@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::executor::InterpreterExecutor;
 use super::report::Report;
 use super::{Kernel, Options};
-use crate::exec::verify::{self, OpReport};
+use crate::exec::verify::{self, Comparing, OpReport};
 use crate::exec::{Program, StateDict, StateLayout, StepTable};
 use crate::graph::plan::Plan;
 use crate::ops::kernel::{Dispatch, GpuTraits};
@@ -61,13 +61,30 @@ impl Interpreter {
     /// # Errors
     /// As [`verify::verify`]; [`Error::Kernel`] where a kernel uses what the interpreter lacks.
     pub fn check(&self, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<PlanReport> {
+        self.check_by(Comparing::Values, plan, (states, table, seed))
+    }
+
+    /// As [`Interpreter::check`], for operands that are not finite: compares as [`verify::verify_kinds`] does.
+    ///
+    /// # Errors
+    /// As [`Interpreter::check`].
+    pub fn check_kinds(&self, plan: &Plan, states: &StateDict, table: &StepTable, seed: u64) -> Result<PlanReport> {
+        self.check_by(Comparing::Kinds, plan, (states, table, seed))
+    }
+
+    fn check_by(
+        &self,
+        comparing: Comparing,
+        plan: &Plan,
+        (states, table, seed): (&StateDict, &StepTable, u64),
+    ) -> Result<PlanReport> {
         let log = Arc::new(Mutex::new(Vec::new()));
         let plan = &plan.for_gpu(self.gpu)?;
         let plans = vec![plan.clone()];
         let layout = StateLayout::new(&plans)?;
         let executor = InterpreterExecutor::new(self, &plans, &layout, Arc::clone(&log))?;
         let candidate = Program::with_executor(plans, layout, Box::new(executor), seed)?;
-        let verified = verify::verify_program(candidate, plan, states, table, seed)?;
+        let verified = verify::verify_program(comparing, candidate, plan, (states, table, seed))?;
         let kernels = log.lock().map_err(|_| poisoned())?.clone();
         Ok(PlanReport { kernels, verified })
     }

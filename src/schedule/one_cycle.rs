@@ -149,11 +149,7 @@ impl Described for OneCycle {
         Setting::new("max_momentum", Takes::Number, "Momentum at the ends"),
         Setting::new("div_factor", Takes::Number, "The highest rate over the first"),
         Setting::new("final_div_factor", Takes::Number, "The first rate over the last"),
-        Setting::new(
-            "three_phase",
-            Takes::Switch,
-            "Whether the rate first falls to where its rise began, then to the end",
-        ),
+        Setting::new("three_phase", Takes::Switch, "Fall first to the rate at which the rise began, then to the end"),
     ];
 }
 

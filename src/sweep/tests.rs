@@ -205,6 +205,20 @@ fn an_optimizer_is_a_word_or_a_table_of_what_is_unusual_about_it() {
 }
 
 #[test]
+fn a_network_is_searched_with_a_setting_that_each_of_them_has() {
+    let text = |kinds: &str| {
+        let dropout = "network.dropout = { choices = [0.0, 0.2] }";
+        format!("[search]\nmethod = \"grid\"\n[space]\n{dropout}\nnetwork.kind = {{ choices = {kinds} }}")
+    };
+    let sweep_of = sweep(&text(r#"["lenet5", "mlp"]"#)).unwrap();
+    let networks: HashSet<String> = sweep_of.trials.iter().map(|trial| format!("{:?}", trial.config.network)).collect();
+    assert_eq!(networks.len(), 4, "{networks:?}");
+    assert!(networks.iter().any(|network| network.contains("Mlp") && network.contains("dropout: 0.2")), "{networks:?}");
+    let error = sweep(&text(r#"["lenet5", "resnet"]"#)).unwrap_err().to_string();
+    assert!(error.contains("network.dropout") && error.contains("network resnet"), "{error}");
+}
+
+#[test]
 fn every_trial_is_checked_and_the_setting_at_fault_is_named() {
     let cases = [
         ("lr = { min = -1, max = 1 }", "space.lr:", "above 0"),

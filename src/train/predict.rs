@@ -17,6 +17,7 @@ pub(super) const IMAGES: &str = "predict.images";
 pub(super) const LABELS: &str = "predict.labels";
 pub(super) const ORDER: &str = "predict.order";
 pub(super) const PREDICT: &str = "predict";
+const PREDICT_ONE: &str = "predict.one";
 const INSPECT: &str = "inspect";
 
 /// What a predictor is made of.
@@ -98,18 +99,19 @@ impl Predictor {
         if options.batch_size == 0 {
             return Err(Error::setting("batch_size", "at least 1", 0));
         }
-        let mut graph = Graph::new(PREDICT);
-        let (logits, _) = forward(&mut graph, options)?;
-        graph.output("logits", logits)?;
+        let graph = prediction_of(PREDICT, options)?;
+        // Single images have a plan of their own, so that one does not take as long as a batch.
+        let one = prediction_of(PREDICT_ONE, &PredictorOptions { batch_size: 1, ..*options })?;
         let (inspect, layers) = inspection(options)?;
         let parameters = graph.parameters().into_iter().map(|(name, value)| (name, graph.ty(value).clone())).collect();
         // Not fused: what is asked for would be inside the fused products.
-        let plans = vec![Plan::new(&graph)?, Plan::unfused(&inspect)?];
+        let plans = vec![Plan::new(&graph)?, Plan::new(&one)?, Plan::unfused(&inspect)?];
         let mut program = Program::compile(device, plans, 0)?;
         program.load_state_dict(options.weights, &MODEL_KINDS)?;
         let num_images = u32::try_from(options.batch_size)
             .map_err(|_| Error::setting("batch_size", "less than 2^32", options.batch_size))?;
         program.write(ORDER, &Tensor::u32([options.batch_size], (0..num_images).collect())?)?;
+        program.write(&named(ORDER, PREDICT_ONE), &Tensor::u32([1], vec![0])?)?;
         Ok(Predictor { program, shape: options.shape, batch_size: options.batch_size, layers, parameters })
     }
 
@@ -129,6 +131,24 @@ impl Predictor {
             predictions.extend(rows.chunks(num_classes).zip(labels).map(|(row, label)| prediction(row, *label)));
         }
         Ok(predictions)
+    }
+
+    /// The logits of one image, given its pixels (C, H, W): for images that come one by one. On the CPU a small network
+    /// takes some microseconds.
+    ///
+    /// # Errors
+    /// [`Error::Operand`] where there are not as many pixels as an image has; [`Error::DeviceLost`].
+    pub fn logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>> {
+        let [channels, height, width] = self.shape;
+        if pixels.len() != channels * height * width {
+            let expected =
+                format!("the {} bytes of an image ({channels}, {height}, {width})", channels * height * width);
+            return Err(Error::operand("predict", expected, pixels.len().to_string()));
+        }
+        let image = Tensor::u8([1, channels, height, width], pixels.to_vec())?;
+        self.program.write(&named(IMAGES, PREDICT_ONE), &image)?;
+        self.program.run(PREDICT_ONE, &StepTable::new(1).constant("start", 0.0))?;
+        Ok(self.program.output(PREDICT_ONE, "logits")?.to_f32_vec())
     }
 
     /// What happens inside on the first batch of `data`. Fewer images than a batch are repeated to fill it.
@@ -174,12 +194,27 @@ impl Predictor {
     }
 }
 
+/// The name of an input of the graph `entry`: that of one image has inputs of its own.
+fn named(input: &str, entry: &str) -> String {
+    if entry == PREDICT_ONE { format!("{input}.one") } else { input.to_owned() }
+}
+
+/// A graph from images to logits.
+fn prediction_of(entry: &str, options: &PredictorOptions<'_>) -> Result<Graph> {
+    let mut graph = Graph::new(entry);
+    let (logits, _) = forward(&mut graph, options)?;
+    graph.output("logits", logits)?;
+    Ok(graph)
+}
+
 /// Appends the network; returns its logits and the batch's labels.
 pub(super) fn forward(graph: &mut Graph, options: &PredictorOptions<'_>) -> Result<(Value, Value)> {
     let (batch_size, [channels, height, width]) = (options.batch_size, options.shape);
-    let images = [graph.input(IMAGES, TensorType::u8([batch_size, channels, height, width]))?];
-    let labels = graph.input(LABELS, TensorType::u32([batch_size]))?;
-    let permutation = graph.input(ORDER, TensorType::u32([batch_size]))?;
+    let name = |input| named(input, graph.name());
+    let [images, labels, order] = [IMAGES, LABELS, ORDER].map(name);
+    let images = [graph.input(&images, TensorType::u8([batch_size, channels, height, width]))?];
+    let labels = graph.input(&labels, TensorType::u32([batch_size]))?;
+    let permutation = graph.input(&order, TensorType::u32([batch_size]))?;
     let start = graph.scalar("start", DType::U32)?;
     let normalize = options.normalize.gather();
     let source = BatchSource { images: &images, labels, permutation, start, batch_size };

@@ -45,7 +45,7 @@ impl Place {
         done(self.command(args).output().unwrap())
     }
 
-    /// A call that goes on in the background, and what it has come to: asked for until it is there.
+    /// A call in the background, once `ready` holds, with what that gave.
     pub fn spawn_until<T>(&self, args: &[&str], ready: impl Fn() -> Option<T>) -> (Child, T) {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let started = Instant::now();
@@ -57,6 +57,14 @@ impl Place {
         }
         child.kill().unwrap();
         panic!("{args:?} does not get on: {:?}", child.wait_with_output().unwrap());
+    }
+
+    /// Kills a call without notice, `delay` after `ready` first held; it must not have ended before.
+    pub fn kill_after(&self, args: &[&str], ready: impl Fn() -> bool, delay: Duration) {
+        let (mut child, ()) = self.spawn_until(args, || ready().then_some(()));
+        std::thread::sleep(delay);
+        child.kill().unwrap();
+        assert_eq!(child.wait_with_output().unwrap().status.code(), None, "{args:?} ended before it was killed");
     }
 
     /// A tiny run with more options.

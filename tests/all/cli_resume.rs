@@ -1,8 +1,8 @@
-//! The binary stopped and going on: by Ctrl-C, by a request to end, by `kill -9`; and what `--resume` refuses.
+//! Runs that are stopped and resumed: by Ctrl-C, by a request to end, by `kill -9`; and what `--resume` refuses.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::Child;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -28,13 +28,17 @@ fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&RUN[..], more].concat()
 }
 
-/// A run that goes on in the background, once it has so many epochs behind it.
+/// A run in the background, once it has recorded so many epochs.
 fn running(place: &Place, more: &[&str], epochs: usize) -> (Child, PathBuf) {
     place.spawn_until(&args(more), || {
         let run = place.runs().pop()?;
-        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).ok()?;
-        (metrics.lines().count() >= epochs).then_some(run)
+        (num_epochs(&run) >= epochs).then_some(run)
     })
+}
+
+/// The epochs that a run has recorded.
+fn num_epochs(run: &Path) -> usize {
+    std::fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |metrics| metrics.lines().count())
 }
 
 /// What must be the same whether a run was stopped or not: its epochs without their speed, its end, its weights.
@@ -62,23 +66,23 @@ fn send(child: &Child, signal: &str) {
 #[test]
 fn a_killed_run_goes_on_from_its_last_save_to_the_same_bytes() {
     let more = ["--epochs", "40"];
+    let started = Instant::now();
     let expected = expected(&more);
+    let epoch_time = started.elapsed() / 40;
     let place = Place::new();
     let (mut child, run) = running(&place, &more, 3);
-    send(&child, "-9");
+    child.kill().unwrap();
     assert_eq!(child.wait().unwrap().code(), None, "it was killed before its end");
-    // Killed again and again, at moments that have nothing to do with its saves.
-    for pause in [150, 230] {
-        let mut command = place.command(&["train", "--resume", run.to_str().unwrap(), "--no-report"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(pause));
-        send(&child, "-9");
-        child.wait().unwrap();
+    // Killed again and again, at several moments between two saves.
+    let resume = ["train", "--resume", run.to_str().unwrap(), "--no-report"];
+    for part in 0..3 {
+        let before = num_epochs(&run);
+        place.kill_after(&resume, || num_epochs(&run) > before, epoch_time * part / 3);
     }
-    let stdout = succeeds(place.lenet(&["train", "--resume", run.to_str().unwrap(), "--no-report"]));
+    let stdout = succeeds(place.lenet(&resume));
     assert!(stdout.contains("resumed after"), "{stdout}");
     assert!(result(&run) == expected, "metrics or weights differ from those of a run that was never stopped");
-    assert_eq!(place.runs(), [run], "a run that goes on stays in its folder");
+    assert_eq!(place.runs(), [run], "a resumed run stays in its folder");
 }
 
 #[cfg(unix)]

@@ -1,8 +1,8 @@
-//! `lenet sweep`, as a user meets it: what it prints and leaves behind, that a killed sweep comes to the same end, and
+//! `lenet sweep`, as a user meets it: what it prints and writes, that a killed sweep comes to the same end, and
 //! what it refuses. Trials are tiny and run on the CPU.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -153,7 +153,7 @@ fn halving_trains_the_best_on_from_where_they_were() {
     let place = Place::new();
     write(&place, "method = \"asha\"\nnum_trials = 5\nmax_epochs = 4\nreduction_factor = 2", "", SPACE);
     let stdout = succeeds(sweep(&place, &["--jobs", "1"]));
-    assert!(stdout.contains("successive halving: 5 trials, 1 in 2 goes on after epochs 1, 2, 4"), "{stdout}");
+    assert!(stdout.contains("successive halving: 5 trials, 1 in 2 continues after epochs 1, 2, 4"), "{stdout}");
     let folder = only_folder(&place);
     let records = trials(&folder);
     let mut epochs: Vec<u64> = records.iter().map(|record| record["epochs"].as_u64().unwrap()).collect();
@@ -194,6 +194,13 @@ fn send(child: &Child, signal: &str) {
     assert!(sent.success());
 }
 
+/// The epochs that the trials of a sweep have recorded.
+fn num_epochs(folder: &Path) -> usize {
+    let metrics = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("metrics.jsonl")).ok();
+    let trials = std::fs::read_dir(folder).unwrap().filter_map(|entry| metrics(entry.unwrap()));
+    trials.map(|metrics| metrics.lines().count()).sum()
+}
+
 /// Kills a sweep again and again, and holds its end to that of one that was never stopped.
 #[cfg(unix)]
 fn survives(search: &str, jobs: &str) {
@@ -206,19 +213,17 @@ fn survives(search: &str, jobs: &str) {
     let place = Place::new();
     write(&place, search, base, SPACE);
     let (mut child, folder) = running(&place, &["--jobs", jobs], 3);
-    send(&child, "-9");
+    child.kill().unwrap();
     assert_eq!(child.wait().unwrap().code(), None, "it was killed before its end");
     let resume = ["sweep", "--resume", folder.to_str().unwrap(), "--quiet", "--jobs", jobs];
-    for pause in [40, 120, 200] {
-        let mut child = place.command(&resume).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(pause));
-        send(&child, "-9");
-        child.wait().unwrap();
+    for delay in [0, 7, 23] {
+        let before = num_epochs(&folder);
+        place.kill_after(&resume, || num_epochs(&folder) > before, Duration::from_millis(delay));
     }
     let resumed = succeeds(place.lenet(&resume));
     assert_eq!(table(&resumed), table(&stdout));
     assert!(result(&folder) == expected, "the ledger or the trials differ from those of a sweep never stopped");
-    assert_eq!(folders(&place), [folder], "a sweep that goes on stays in its folder");
+    assert_eq!(folders(&place), [folder], "a resumed sweep stays in its folder");
 }
 
 #[cfg(unix)]
@@ -241,7 +246,7 @@ fn a_killed_halving_comes_to_the_same_ranking() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_saves_the_trials_at_hand_and_says_how_to_go_on() {
+fn an_interrupt_saves_the_trials_under_way_and_says_how_to_resume() {
     let (search, base) = ("num_trials = 4", "epochs = 12\nearly_stopping = false");
     let place = Place::new();
     write(&place, search, base, SPACE);
@@ -256,9 +261,9 @@ fn an_interrupt_saves_the_trials_at_hand_and_says_how_to_go_on() {
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.starts_with("interrupted: ") && stderr.contains("of 4 trials are done"), "{stderr}");
     assert!(trials(&folder).iter().any(|record| record["status"] == "running"), "it was stopped half-way");
-    let (_, command) = stderr.trim_end().rsplit_once("go on with: lenet ").unwrap();
+    let (_, command) = stderr.trim_end().rsplit_once("resume with: lenet ").unwrap();
     let stdout = succeeds(place.lenet(&command.split(' ').collect::<Vec<_>>()));
-    assert!(stdout.contains("goes on   "), "{stdout}");
+    assert!(stdout.contains("resumed   "), "{stdout}");
     assert!(result(&folder) == expected);
     // With nothing left to do it only writes the result again.
     let again = succeeds(place.lenet(&command.split(' ').chain(["--quiet"]).collect::<Vec<_>>()));

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use wgrad::exec::Kernels;
 use wgrad::exec::verify::{verify, verify_kinds};
-use wgrad::{Device, Graph, Plan, StateDict, StepTable, Tensor, Value, gradcheck};
+use wgrad::{Device, Graph, Plan, Program, StateDict, StepTable, Tensor, Value, gradcheck};
 
 use crate::cases::Case;
 
@@ -46,6 +46,44 @@ pub fn check_cpu(cases: Vec<Case>) {
     check_on(&[&Device::Cpu], cases.into_iter().map(Case::without_gradient_check).collect());
 }
 
+/// Checks whole runs on the CPU, where ops run image by image, against whole runs of the reference.
+pub fn check_cpu_runs(cases: Vec<Case>) {
+    assert!(!cases.is_empty());
+    let failures: Vec<String> = cases.iter().filter_map(|case| check_cpu_run(case).err()).collect();
+    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+/// The most outputs or inputs of a case.
+const MAX_OUTPUTS: usize = 8;
+
+fn check_cpu_run(case: &Case) -> Result<(), String> {
+    let plan = plan_with_gradients(case).map_err(|error| format!("{}: {error}", case.name))?;
+    let inputs = inputs_of(case.tensors(), &plan);
+    let run = |device: &Device| -> wgrad::Result<Vec<Vec<f64>>> {
+        let mut program = Program::compile(device, vec![plan.clone()], 0)?;
+        inputs.iter().try_for_each(|(name, tensor)| program.write(name, tensor))?;
+        program.run("case", &scalars())?;
+        // Those that the plan has.
+        let names = (0..MAX_OUTPUTS).flat_map(|index| [format!("output {index}"), format!("grad {index}")]);
+        Ok(names.filter_map(|name| Some(program.output("case", &name).ok()?.to_f64_vec())).collect())
+    };
+    let both = run(&Device::Cpu).and_then(|got| Ok((got, run(&Device::CpuF64)?)));
+    let (got, want) = both.map_err(|error| format!("{}: {error}", case.name))?;
+    if want.is_empty() || got.len() != want.len() {
+        return Err(format!("{}: {} and {} outputs", case.name, got.len(), want.len()));
+    }
+    for (index, (got, want)) in got.iter().zip(&want).enumerate() {
+        let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+        // `verify` holds each op to its own bound; here rows must be at their places, through a few ops.
+        let differs = |(got, want): (&f64, &f64)| !((got - want).abs() <= 1e-3 * largest + 1e-6) && got != want;
+        let is_both_nan = |(got, want): (&f64, &f64)| got.is_nan() && want.is_nan();
+        if let Some(at) = got.iter().zip(want).position(|pair| differs(pair) && !is_both_nan(pair)) {
+            return Err(format!("{}: output {index} at {at}: {} and {}", case.name, got[at], want[at]));
+        }
+    }
+    Ok(())
+}
+
 fn check_on(devices: &[&Device], cases: Vec<Case>) {
     assert!(!cases.is_empty());
     let failures: Vec<String> = cases.iter().filter_map(|case| check_case_on(devices, case).err()).collect();
@@ -68,7 +106,7 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
     }
     let plan = plan_with_gradients(case).map_err(|error| fail("build", &error))?;
     let mut runs = vec![("".to_owned(), tensors)];
-    if case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs() {
+    if takes_special_values(case) {
         runs.extend(SPECIAL.map(|special| (format!(", with {special:?}"), case.special_tensors(special))));
     }
     let table = scalars();
@@ -92,11 +130,16 @@ fn check_case_on(devices: &[&Device], case: &Case) -> Result<(), String> {
 /// come out where it should and nowhere else. Subnormals and the largest floats are not among them, nor are cases with
 /// large inputs: devices may flush the former, and f32 and f64 part over what overflows, or vanishes and is multiplied by
 /// infinity; `special` has those.
-const SPECIAL: [&[f32]; 3] =
+pub const SPECIAL: [&[f32]; 3] =
     [&[f32::NAN], &[f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY], &[-0.0, 0.0, f32::NEG_INFINITY, f32::NAN]];
 
 /// Up to this many elements, so that the suite stays short; every kernel has a case below it.
 const MAX_SPECIAL_ELEMS: usize = 20_000;
+
+/// Whether a case is run with special values.
+pub fn takes_special_values(case: &Case) -> bool {
+    case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs()
+}
 
 /// The inputs of a case by name, but for those that nothing reads, which are not in the plan.
 pub fn inputs_of(tensors: Vec<Tensor>, plan: &Plan) -> StateDict {

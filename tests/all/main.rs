@@ -1,6 +1,6 @@
 //! The integration tests, as one binary.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should end where it stands")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should end there")]
 
 mod accumulation;
 mod by_hand;
@@ -23,6 +23,7 @@ mod ops;
 mod optim;
 mod optim_more;
 mod optim_steps;
+mod pictures;
 mod plan;
 mod properties;
 mod ranks;

@@ -1,6 +1,8 @@
 //! Properties over random shapes, axes and attributes: every op on the GPU and on the CPU in f32 against f64, gradients
-//! against finite differences, plans that share memory against plans that do not, and errors instead of panics. The
-//! seed is fixed, so a run finds what the last one found.
+//! against finite differences, plans that share memory against plans that do not, and errors instead of panics.
+//!
+//! `WGRAD_PROPERTY_SEED` chooses the examples, so that a failure can be repeated; `.ci/run` sets it from the commit, so
+//! that every commit tries others.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,10 +17,17 @@ use crate::harness::{check_case, gpu};
 /// Cases of a property that runs on the GPU. Each may compile kernels of its own, which takes a software adapter long.
 const NUM_GPU_CASES: u32 = 24;
 
+/// The seed of the examples, printed with a test that fails.
+pub fn property_seed() -> u64 {
+    let seed = std::env::var("WGRAD_PROPERTY_SEED").map_or(20_240_229, |seed| seed.parse().expect("a whole number"));
+    println!("WGRAD_PROPERTY_SEED={seed}");
+    seed
+}
+
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
-        rng_seed: RngSeed::Fixed(20_240_229),
+        rng_seed: RngSeed::Fixed(property_seed()),
         failure_persistence: None,
         max_shrink_iters: 64,
         ..ProptestConfig::default()

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Loads a model that wgrad wrote into the same PyTorch network and prints its test loss and accuracy.
 
-    python tests/golden/check_model.py model.safetensors --data data/fashion-mnist [--normalize dataset]
+    python tests/golden/check_model.py model.safetensors --data data/fashion-mnist
 
-The file's metadata says which network it is. The state dict must fit exactly (strict), apart from num_batches_tracked, which wgrad does not store and which evaluation
-does not use. `--normalize` must be what the model was trained with: none is u8 / 255; half then maps to (-1, 1) with mean
-and deviation 0.5; dataset subtracts the mean and divides by the deviation of all training pixels of the folder.
+The file's metadata says which network it is, and how pixels were normalized. The state dict must fit exactly (strict).
+PyTorch adds num_batches_tracked, which wgrad does not store, by itself.
 """
 import argparse
 import json
@@ -17,14 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import networks
-from lenet import read_idx, read_split
+from lenet import read_split
 
 
 def main():
     parser = argparse.ArgumentParser(description="Evaluate a wgrad model with PyTorch.")
     parser.add_argument("model", metavar="MODEL", help="model.safetensors")
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of IDX .gz files")
-    parser.add_argument("--normalize", choices=["none", "half", "dataset"], default="none")
     args = parser.parse_args()
 
     images, labels = read_split(args.data, "t10k")
@@ -34,21 +32,10 @@ def main():
     model.load_state_dict(load_file(args.model), strict=True)
     model.eval()
 
-    mean, std = mean_and_std(args.normalize, args.data)
+    normalize = about.get("normalize") or {"mean": [0.0], "std": [1.0]}
+    mean, std = (torch.tensor(normalize[key]).reshape(-1, 1, 1) for key in ("mean", "std"))
     loss, correct = evaluate(model, images, labels, mean, std)
-    print(f"normalize {args.normalize}: mean {mean:.6f}, std {std:.6f}")
     print(f"test loss {loss:.6f}, accuracy {100 * correct / len(labels):.2f} % ({correct} of {len(labels)})")
-
-
-def mean_and_std(normalize, folder):
-    if normalize == "none":
-        return 0.0, 1.0
-    if normalize == "half":
-        return 0.5, 0.5
-    counts = np.bincount(read_idx(folder, "train-images-idx3-ubyte.gz").reshape(-1), minlength=256)
-    values = np.arange(256) / 255
-    mean = (counts * values).sum() / counts.sum()
-    return mean, np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 import networks
 from lenet import read_split
 
-# As `Normalize::stats` has them: (mean, deviation) for each channel.
+# As `Normalize::stats` has them: (mean, standard deviation) for each channel.
 CONSTANTS = {
     "fashion-mnist": ([0.2860], [0.3530]),
     "mnist": ([0.1307], [0.3081]),

@@ -171,8 +171,11 @@ KINDS = {"lenet5": LeNet5, "mlp": Mlp, "vgg": Vgg, "resnet": ResNet, "layers": L
 def build(network, shape, num_classes):
     """The module of a network as wgrad's files describe it, such as {"kind": "resnet", "depth": 20}."""
     settings = dict(network)
-    module = KINDS[settings.pop("kind")](shape, num_classes, **settings)
-    # wgrad has no count of batches; a state dict without one loads all the same.
+    return KINDS[settings.pop("kind")](shape, num_classes, **settings)
+
+
+def forget_batches(module):
+    """Takes num_batches_tracked, which wgrad does not store, out of a module's state dict."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.num_batches_tracked = None

@@ -5,7 +5,7 @@ mod estimate;
 
 use std::process::ExitCode;
 
-use wgrad::exec::profile::OpTime;
+use wgrad::exec::profile::{OpTime, StageProfile, cpu_peak};
 use wgrad::run::{RunData, setup};
 use wgrad::{Device, Result};
 
@@ -24,7 +24,8 @@ pub fn run(options: ProfileOptions) -> Result<ExitCode> {
     let (device, reason) = Device::select_with_reason(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
     let data = RunData::load(&config)?;
-    let mut times = setup::session(&config, &device, &data)?.profile(REPEATS)?;
+    let mut session = setup::session(&config, &device, &data)?;
+    let mut times = session.profile(REPEATS)?;
     times.sort_by_key(|op| std::cmp::Reverse(op.median));
     let total: f64 = times.iter().map(seconds).sum();
     console::line(format!("\n{:>10}  {:>6}  {:>8}  {:>6}  op", "µs", "share", "GFLOP/s", "GB/s"))?;
@@ -36,7 +37,36 @@ pub fn run(options: ProfileOptions) -> Result<ExitCode> {
         console::line(format!("{:>10.1}  {share:>6}  {gflops:>8.1}  {gbytes:>6.1}  {}", time * 1e6, op.label))?;
     }
     console::line(format!("\n{:.3} ms in all, each op run and waited for on its own", total * 1e3))?;
+    if let Some(stages) = session.profile_stages(REPEATS)? {
+        show_stages(&stages)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The stages of a step on the CPU, in order, with the share of the CPU's peak that each reaches.
+fn show_stages(stages: &[StageProfile]) -> Result<()> {
+    let [of_one, of_all] = cpu_peak();
+    console::line(format!(
+        "\nAs it runs, on a CPU that computes {:.0} GFLOP/s on one thread and {:.0} on all:",
+        of_one / 1e9,
+        of_all / 1e9
+    ))?;
+    console::line(format!("\n{:>10}  {:>6}  {:>8}  {:>6}  {:>6}  ops", "µs", "share", "GFLOP/s", "peak", "images"))?;
+    let total: f64 = stages.iter().map(|stage| stage.median.as_secs_f64()).sum();
+    for stage in stages {
+        let time = stage.median.as_secs_f64();
+        let rate = stage.cost.flops as f64 / time;
+        let images = stage.images.map_or("all".to_owned(), |images| images.to_string());
+        console::line(format!(
+            "{:>10.1}  {:>6}  {:>8.1}  {:>6}  {images:>6}  {}",
+            time * 1e6,
+            console::percent(time / total),
+            rate / 1e9,
+            console::percent(rate / of_all),
+            stage.labels.join(", ")
+        ))?;
+    }
+    console::line(format!("\n{:.3} ms a step", total * 1e3))
 }
 
 fn seconds(op: &OpTime) -> f64 {

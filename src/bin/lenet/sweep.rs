@@ -144,7 +144,7 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
             console::json(&Interrupted { interrupted: true, done: num_done, trials, sweep })?;
         }
         let text = format!(
-            "{num_done} of {trials} trials are done, and those at hand are saved; go on with: lenet sweep --resume {}",
+            "{num_done} of {trials} trials are done, and those under way are saved; resume with: lenet sweep --resume {}",
             sweep.display()
         );
         console::complain("interrupted", &text);
@@ -224,7 +224,7 @@ fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecor
         Method::Asha => {
             let rungs: Vec<String> = sweep.search()?.rungs().iter().map(u64::to_string).collect();
             let share = search.reduction_factor;
-            format!("successive halving: {num_trials} trials, 1 in {share} goes on after epochs {}", rungs.join(", "))
+            format!("successive halving: {num_trials} trials, 1 in {share} continues after epochs {}", rungs.join(", "))
         }
     };
     let side = if let Some(workers) = num_ranks.checked_sub(1).filter(|workers| *workers > 0) {
@@ -246,7 +246,7 @@ fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecor
     }
     if !records.is_empty() {
         let num_done = records.iter().filter(|record| record.status != Status::Running).count();
-        console::line(format!("goes on   {num_done} of {num_trials} trials are done"))?;
+        console::line(format!("resumed   {num_done} of {num_trials} trials are done"))?;
     }
     Ok(())
 }

@@ -1,38 +1,74 @@
-//! The CPU device: runs a plan op by op with the CPU kernels of `ops/`, generic over the float. In f32 it is the
-//! device for machines without a GPU; in f64 it is the reference that every kernel is checked against.
+//! The CPU device: runs plans with the CPU kernels of `ops/`, generic over the float. In f32 it is the device for
+//! machines without a GPU; in f64 it is the reference that every kernel is checked against.
 //!
-//! Memory is allocated, and the location of every operand computed, when the program is compiled; a step allocates
-//! nothing.
+//! A run in f32 takes a plan in stages, with ops that act image by image gathered into segments (`schedule.rs`,
+//! `tiled.rs`). The reference, and whoever asks for single ops (`verify`, `profile`), gets one op after the other on the
+//! whole batch (`by_op.rs`). The two have memory of their own for what only matters within a run.
+//!
+//! Memory is allocated, and the location of every operand computed, when the program is compiled, or with the first
+//! single op; a step allocates nothing.
 
+mod by_op;
+mod layout;
 mod memory;
+mod op;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod tiled;
+mod unit;
 
+use std::time::{Duration, Instant};
+
+use by_op::ByOp;
 use memory::Block;
+use tiled::Tiled;
 
-use super::{Executor, Progress, StateLayout, StepTable};
+use super::{Executor, Progress, StageTime, StateLayout, StepTable};
 use crate::Result;
-use crate::graph::plan::{Operand, Plan, Step, Storage};
-use crate::ops::cpu::{CpuContext, Float, Memory, Operands};
-use crate::ops::{Op, Operation};
+use crate::graph::plan::{Operand, Plan, Storage};
+use crate::ops::cpu::{Float, Memory};
 use crate::tensor::{Tensor, TensorType};
 
-/// A step with its operands in memory.
-struct ReadyStep {
-    op: Op,
-    operands: Operands,
-    /// Room for the marks of [`CpuContext`].
-    taken: Vec<bool>,
-    guard: Option<usize>,
+/// Where the operands of units lie.
+trait Sources {
+    fn input(&self, unit: usize, input: usize) -> Memory;
+    fn output(&self, unit: usize, output: usize) -> Memory;
 }
 
 /// What one entry computes with.
 struct Entry {
+    plan: Plan,
     /// For each of the plan's states, its index in the program.
     states: Vec<usize>,
     scalars: Vec<Block>,
     constants: Vec<Block>,
-    slots: Vec<Block>,
     packs: Vec<Vec<Block>>,
-    steps: Vec<ReadyStep>,
+    tiled: Option<Tiled>,
+    /// Made when it is first needed, where the entry is tiled.
+    by_op: Option<ByOp>,
+    /// Whether what lies in slots is that of single ops.
+    is_by_op: bool,
+}
+
+/// The memory of an entry that outlives a run.
+struct Shared<'a> {
+    entry: &'a Entry,
+    states: &'a [Block],
+}
+
+impl Shared<'_> {
+    fn memory(&self, storage: Storage) -> Memory {
+        let Shared { entry, states } = *self;
+        let block = match storage {
+            Storage::State(index) => &states[entry.states[index]],
+            Storage::Scalar(index) => &entry.scalars[index],
+            Storage::Constant(index) => &entry.constants[index],
+            Storage::Pack { pack, member } => &entry.packs[pack][member],
+            Storage::Slot(_) => panic!("slots are laid out by who runs the steps"),
+        };
+        block.memory()
+    }
 }
 
 /// A program on the CPU.
@@ -45,11 +81,20 @@ pub(crate) struct CpuExecutor<F> {
 }
 
 impl<F: Float> CpuExecutor<F> {
+    /// `WGRAD_BATCH_TILE` says for how many images at a time segments are run, for tests and comparisons; else it is a
+    /// number that suits the work.
     pub fn new(plans: &[Plan], layout: &StateLayout) -> Self {
+        let most_images = std::env::var("WGRAD_BATCH_TILE").ok().and_then(|text| text.trim().parse().ok());
+        CpuExecutor::with_most_images(plans, layout, most_images.filter(|&images| images > 0))
+    }
+
+    /// An executor whose segments are run for so many images at a time, instead of a number that suits the work.
+    fn with_most_images(plans: &[Plan], layout: &StateLayout, most_images: Option<usize>) -> Self {
         let states: Vec<Block> = layout.specs.iter().map(|spec| zeros::<F>(&spec.ty)).collect();
         let entries = plans.iter().zip(&layout.of_plan);
+        let entries = entries.map(|(plan, of_plan)| Entry::new::<F>(plan, of_plan.clone(), &states, most_images));
         CpuExecutor {
-            entries: entries.map(|(plan, of_plan)| Entry::new::<F>(plan, of_plan.clone(), &states)).collect(),
+            entries: entries.collect(),
             states,
             kept: layout.specs.iter().map(|_| None).collect(),
             state_types: layout.specs.iter().map(|spec| spec.ty.clone()).collect(),
@@ -63,24 +108,45 @@ impl<F: Float> CpuExecutor<F> {
         }
     }
 
-    fn run_step(&mut self, entry: usize, index: usize) {
-        let ReadyStep { op, operands, taken, .. } = &mut self.entries[entry].steps[index];
+    fn run_once(&mut self, entry: usize, table: &StepTable, row: usize) {
+        let Entry { tiled, by_op, is_by_op, .. } = &mut self.entries[entry];
+        *is_by_op = tiled.is_none();
         #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
         // SAFETY: the operands are those of blocks of this executor, which live and stay where they are, and which
-        // nothing else uses while it is borrowed mutably. `ReadyStep::new` checked that what a step writes overlaps
-        // nothing else of it.
-        let mut ctx = unsafe { CpuContext::<F>::new(operands, taken) };
-        op.run(&mut ctx);
+        // nothing else uses while it is borrowed mutably.
+        match (tiled, by_op) {
+            (Some(tiled), _) => unsafe { tiled.run::<F>(table, row, |_| ()) },
+            (None, Some(by_op)) => unsafe { by_op.run::<F>(table, row) },
+            (None, None) => panic!("an entry that is not tiled runs op by op"),
+        }
+    }
+
+    /// The entry's single ops, which from now on have what lies in slots.
+    fn by_op(&mut self, entry: usize) -> &mut ByOp {
+        let by_op = self.entries[entry].by_op.take();
+        let by_op = by_op.unwrap_or_else(|| {
+            let entry = &self.entries[entry];
+            ByOp::new::<F>(&entry.plan, &Shared { entry, states: &self.states })
+        });
+        self.entries[entry].is_by_op = true;
+        self.entries[entry].by_op.insert(by_op)
     }
 
     fn block(&mut self, entry: usize, storage: Storage) -> &mut Block {
-        let Entry { states, scalars, constants, slots, packs, .. } = &mut self.entries[entry];
+        let Entry { states, scalars, constants, packs, tiled, by_op, is_by_op, .. } = &mut self.entries[entry];
         match storage {
             Storage::State(index) => &mut self.states[states[index]],
             Storage::Scalar(index) => &mut scalars[index],
             Storage::Constant(index) => &mut constants[index],
-            Storage::Slot(index) => &mut slots[index],
             Storage::Pack { pack, member } => &mut packs[pack][member],
+            Storage::Slot(slot) => {
+                let block = match (by_op, tiled) {
+                    (Some(by_op), _) if *is_by_op => Some(by_op.slot(slot)),
+                    (_, Some(tiled)) => tiled.slot(slot),
+                    _ => None,
+                };
+                block.expect("what is asked for was computed")
+            }
         }
     }
 }
@@ -90,80 +156,74 @@ fn zeros<F: Float>(ty: &TensorType) -> Block {
 }
 
 impl Entry {
-    fn new<F: Float>(plan: &Plan, states: Vec<usize>, blocks: &[Block]) -> Entry {
+    fn new<F: Float>(plan: &Plan, of_plan: Vec<usize>, states: &[Block], most_images: Option<usize>) -> Entry {
         let mut entry = Entry {
-            states,
+            states: of_plan,
             scalars: plan.scalars.iter().map(|(_, dtype)| Block::zeros::<F>(*dtype, 1)).collect(),
             constants: plan.constants.iter().map(Block::of_tensor::<F>).collect(),
-            slots: plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems)).collect(),
             packs: plan.packs.iter().map(|pack| pack.members.iter().map(|m| zeros::<F>(&m.ty)).collect()).collect(),
-            steps: Vec::new(),
+            plan: plan.clone(),
+            tiled: None,
+            by_op: None,
+            is_by_op: false,
         };
-        entry.steps =
-            plan.steps.iter().map(|step| ReadyStep::new(step, |operand| entry.memory(operand, blocks))).collect();
+        let shared = Shared { entry: &entry, states };
+        // The reference stays plain.
+        let is_reference = size_of::<F>() == size_of::<f64>();
+        let tiled = if is_reference { None } else { Tiled::new::<F>(plan, &shared, most_images) };
+        let by_op = if tiled.is_none() { Some(ByOp::new::<F>(plan, &shared)) } else { None };
+        (entry.tiled, entry.by_op) = (tiled, by_op);
+        entry.is_by_op = entry.tiled.is_none();
         entry
-    }
-
-    fn memory(&self, operand: &Operand, states: &[Block]) -> Memory {
-        let block = match operand.storage {
-            Storage::State(index) => &states[self.states[index]],
-            Storage::Scalar(index) => &self.scalars[index],
-            Storage::Constant(index) => &self.constants[index],
-            Storage::Slot(index) => &self.slots[index],
-            Storage::Pack { pack, member } => &self.packs[pack][member],
-        };
-        block.memory().first(operand.ty.shape.num_elems())
-    }
-}
-
-impl ReadyStep {
-    fn new(step: &Step, memory: impl Fn(&Operand) -> Memory) -> ReadyStep {
-        let mut updates = step.op.updates();
-        updates.sort_unstable();
-        let is_read = |input: &usize| updates.binary_search(input).is_err();
-        let read: Vec<Storage> =
-            (0..step.inputs.len()).filter(is_read).map(|input| step.inputs[input].storage).collect();
-        let mut written: Vec<Storage> = step.outputs.iter().map(|operand| operand.storage).collect();
-        written.extend(updates.iter().map(|&input| step.inputs[input].storage));
-        for (place, storage) in written.iter().enumerate() {
-            let is_alone = !read.contains(storage) && !written[..place].contains(storage);
-            assert!(is_alone, "{} writes to {storage:?}, which is another of its operands too", step.label());
-        }
-        let operands = Operands {
-            input_types: step.input_types(),
-            output_types: step.output_types(),
-            inputs: step.inputs.iter().map(&memory).collect(),
-            outputs: step.outputs.iter().map(&memory).collect(),
-            updates,
-        };
-        let taken = vec![false; written.len()];
-        ReadyStep { op: step.op.clone(), operands, taken, guard: step.guard }
     }
 }
 
 impl<F: Float> Executor for CpuExecutor<F> {
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize> {
-        for step in 0..table.num_steps() {
-            self.set_scalars(entry, table, step);
-            for index in 0..self.entries[entry].steps.len() {
-                if table.is_on(self.entries[entry].steps[index].guard, step) {
-                    self.run_step(entry, index);
-                }
-            }
-            if progress(step + 1).is_break() {
-                return Ok(step + 1);
+        for row in 0..table.num_steps() {
+            self.set_scalars(entry, table, row);
+            self.run_once(entry, table, row);
+            if progress(row + 1).is_break() {
+                return Ok(row + 1);
             }
         }
         Ok(table.num_steps())
     }
 
+    fn time_stages(&mut self, entry: usize, table: &StepTable) -> Option<Vec<StageTime>> {
+        self.set_scalars(entry, table, 0);
+        let tiled = self.entries[entry].tiled.as_mut()?;
+        let (mut ends, started) = (Vec::new(), Instant::now());
+        #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+        // SAFETY: as in `run_once`.
+        unsafe {
+            tiled.run::<F>(table, 0, |_| ends.push(started.elapsed()));
+        }
+        let starts = std::iter::once(Duration::ZERO).chain(ends.iter().copied());
+        let times = ends.iter().zip(starts).map(|(end, start)| end.saturating_sub(start));
+        let of_stage = |((steps, images), time): ((&[usize], Option<usize>), Duration)| StageTime {
+            steps: steps.to_vec(),
+            images,
+            time,
+        };
+        let times: Vec<StageTime> = tiled.stages().zip(times).map(of_stage).collect();
+        self.entries[entry].is_by_op = false;
+        Some(times)
+    }
+
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
         self.set_scalars(entry, table, 0);
-        self.run_step(entry, step);
+        let by_op = self.by_op(entry);
+        #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+        // SAFETY: as in `run_once`.
+        unsafe {
+            by_op.run_op::<F>(step);
+        }
         Ok(())
     }
 
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()> {
+        self.by_op(entry);
         self.block(entry, operand.storage).fill_from::<F>(tensor);
         Ok(())
     }
@@ -173,6 +233,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()> {
+        self.by_op(entry);
         self.block(entry, operand.storage).poison::<F>();
         Ok(())
     }

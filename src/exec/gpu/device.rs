@@ -6,15 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use super::wait::{self, Submission};
 use crate::exec::DeviceInfo;
-use crate::ops::kernel::{GpuTraits, Kernel};
+use crate::ops::kernel::{GpuTraits, Kernel, MAX_SOFTWARE_LOOP_ITERATIONS};
 use crate::{Error, Result};
 
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
 const MAX_BINDINGS: u32 = 16_384;
-
-/// llvmpipe counts the iterations of all loops of an invocation and silently ends every loop after 65,535 of them
-/// (`LP_MAX_TGSI_LOOP_ITERATIONS` in Mesa). No other software adapter goes far beyond, in reasonable time.
-const MAX_SOFTWARE_LOOP_ITERATIONS: usize = 65_535;
 
 /// Browsers demand `enable subgroups;` of a shader with shuffles, which naga does not accept.
 const SUBGROUPS: wgpu::Features =

@@ -24,7 +24,7 @@ impl Described for LeNet5 {
     const NAME: &'static str = "lenet5";
     const ABOUT: &'static str = "LeNet-5 with ReLU and maximum pooling (LeCun et al., 1998)";
     const SETTINGS: &'static [Setting] = &[
-        Setting::new("batch_norm", Takes::Switch, "Batch normalization after the first convolution"),
+        Setting::new("batch_norm", Takes::Switch, "Normalize batches after the first convolution (BatchNorm2d)"),
         Setting::new("dropout", Takes::Number, "Probability of dropout"),
     ];
 }

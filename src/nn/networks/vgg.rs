@@ -40,7 +40,7 @@ impl Described for Vgg {
     const SETTINGS: &'static [Setting] = &[
         Setting::new("widths", Takes::Counts, "Channels of each stage"),
         Setting::new("convolutions", Takes::Counts, "Convolutions of each stage"),
-        Setting::new("batch_norm", Takes::Switch, "Batch normalization after each convolution"),
+        Setting::new("batch_norm", Takes::Switch, "Normalize batches after each convolution (BatchNorm2d)"),
         Setting::new("dropout", Takes::Number, "Probability of dropout"),
     ];
 }

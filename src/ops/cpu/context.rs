@@ -3,6 +3,7 @@
 use crate::tensor::{DType, TensorType};
 
 use super::Float;
+use super::scratch::Line;
 
 /// The elements of one value, by address: what a step is given of the executor's memory. An empty one stands for an
 /// operand that is handed out elsewhere.
@@ -24,6 +25,34 @@ impl Memory {
     /// The elements of a slice: floats of the executor's type as [`DType::F32`].
     pub fn of<T>(slice: &mut [T], dtype: DType) -> Memory {
         Memory { start: slice.as_mut_ptr().cast(), num_elems: slice.len(), dtype }
+    }
+
+    /// Room for values of any type, as bytes from the start of a cache line on.
+    pub fn room(lines: &mut [Line]) -> Memory {
+        Memory::of(bytemuck::cast_slice_mut::<Line, u8>(lines), DType::U8)
+    }
+
+    /// Elements in a [`Memory::room`] from byte `start` on, the start of a cache line.
+    pub fn carve<F: Float>(self, start: usize, num_elems: usize, dtype: DType) -> Memory {
+        let end = start + num_elems * elem_bytes::<F>(dtype);
+        assert!(end <= self.num_elems && start.is_multiple_of(size_of::<Line>()), "operands lie in the room");
+        Memory { start: self.start.wrapping_add(start), num_elems, dtype }
+    }
+
+    /// `num_elems` elements from element `first` on.
+    pub fn part<F: Float>(self, first: usize, num_elems: usize) -> Memory {
+        assert!(first + num_elems <= self.num_elems, "{first} + {num_elems} of {} elements", self.num_elems);
+        Memory { start: self.start.wrapping_add(first * elem_bytes::<F>(self.dtype)), num_elems, ..self }
+    }
+
+    /// Whether two have elements in common.
+    pub fn overlaps<F: Float>(self, other: Memory) -> bool {
+        let range = |memory: Memory| {
+            let start = memory.start as usize;
+            start..start + memory.num_elems * elem_bytes::<F>(memory.dtype)
+        };
+        let (a, b) = (range(self), range(other));
+        a.start < b.end && b.start < a.end
     }
 
     /// The first elements.
@@ -58,15 +87,28 @@ impl Memory {
     }
 }
 
+/// Bytes of an element; floats are the executor's.
+pub(crate) fn elem_bytes<F: Float>(dtype: DType) -> usize {
+    match dtype {
+        DType::F32 => size_of::<F>(),
+        DType::U32 => size_of::<u32>(),
+        DType::U8 => 1,
+    }
+}
+
 /// The operands of a step.
-#[derive(Debug, Default)]
-pub(crate) struct Operands {
-    pub input_types: Vec<TensorType>,
-    pub output_types: Vec<TensorType>,
-    pub inputs: Vec<Memory>,
-    pub outputs: Vec<Memory>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operands<'a> {
+    pub input_types: &'a [TensorType],
+    pub output_types: &'a [TensorType],
+    pub inputs: &'a [Memory],
+    pub outputs: &'a [Memory],
     /// The inputs that the op updates in place, in rising order.
-    pub updates: Vec<usize>,
+    pub updates: &'a [usize],
+    /// Which row of the batch the operands' first row is.
+    pub first_row: usize,
+    /// The rows of the whole batch, where the operands have a part of them.
+    pub batch_size: Option<usize>,
 }
 
 /// What an op computes with: its operands' elements and types.
@@ -75,6 +117,10 @@ pub(crate) struct CpuContext<'a, F> {
     pub inputs: &'a [TensorType],
     /// Types of the outputs.
     pub outputs: &'a [TensorType],
+    /// Which row of the batch the first row is, where the op is run on a part of it; else 0.
+    pub first_row: usize,
+    /// The rows of the whole batch, where the op is run on a part of it.
+    batch_size: Option<usize>,
     input_memory: &'a [Memory],
     output_memory: &'a [Memory],
     updates: &'a [usize],
@@ -91,12 +137,14 @@ impl<'a, F: Float> CpuContext<'a, F> {
     /// the updated inputs are used by nothing else and overlap neither each other nor the inputs that are only read,
     /// and nothing writes to those.
     #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
-    pub unsafe fn new(operands: &'a Operands, taken: &'a mut [bool]) -> Self {
+    pub unsafe fn new(operands: Operands<'a>, taken: &'a mut [bool]) -> Self {
         taken.fill(false);
-        let Operands { input_types, output_types, inputs, outputs, updates } = operands;
+        let Operands { input_types, output_types, inputs, outputs, updates, first_row, batch_size } = operands;
         CpuContext {
             inputs: input_types,
             outputs: output_types,
+            first_row,
+            batch_size,
             input_memory: inputs,
             output_memory: outputs,
             updates,
@@ -148,6 +196,19 @@ impl<'a, F: Float> CpuContext<'a, F> {
     /// The extents of an output.
     pub fn output_dims<const N: usize>(&self, output: usize) -> [usize; N] {
         self.outputs[output].shape.dims().try_into().expect("the rank was set by infer")
+    }
+
+    /// The rows that an input has in the whole batch.
+    pub fn batch_size(&self, input: usize) -> usize {
+        self.batch_size.unwrap_or_else(|| self.inputs[input].shape[0])
+    }
+
+    /// Which element of the whole batch's the first element of an output is.
+    pub fn first_elem(&self, output: usize) -> usize {
+        match self.outputs[output].shape.dims() {
+            [_, row @ ..] => self.first_row * row.iter().product::<usize>(),
+            [] => 0,
+        }
     }
 
     /// The elements of a float output, to be overwritten; can be taken once.

@@ -72,7 +72,9 @@ pub(crate) fn dispatch<K: WithSimd>(kernel: K) -> K::Output {
     }
 }
 
-/// Runs `body` compiled for the chosen instruction set: its loops become vector loops.
+/// Runs `body` compiled for the chosen instruction set: its loops become vector loops. Only what is inlined into it is,
+/// and a closure that is called in an arm for each set is inlined only where it asks for it: callers write
+/// `simd(#[inline(always)] || …)`, and the same for closures that such a body calls.
 #[inline(always)]
 pub(crate) fn simd<R>(body: impl FnOnce() -> R) -> R {
     struct Plain<B>(B);

@@ -8,11 +8,12 @@ pub(crate) mod gemm;
 pub(crate) mod isa;
 mod math;
 pub(crate) mod parallel;
+pub(crate) mod peak;
 pub(crate) mod scratch;
 pub(crate) mod skinny;
 pub(crate) mod threads;
 pub(crate) mod transpose;
 pub(crate) mod unroll;
 
-pub(crate) use context::{CpuContext, Memory, Operands};
+pub(crate) use context::{CpuContext, Memory, Operands, elem_bytes};
 pub use float::Float;

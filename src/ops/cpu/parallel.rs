@@ -20,12 +20,16 @@ pub fn for_pieces<T: Send>(out: &mut [T], body: impl Fn(usize, &mut [T]) + Send 
 /// `cost` is roughly how many simple operations an element takes.
 pub fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, cost: usize, body: impl Fn(usize, &mut [T]) + Send + Sync) {
     let chunk_len = chunk_len.max(1);
+    let vectorized = |index: usize, chunk: &mut [T]| {
+        simd(
+            #[inline(always)]
+            || body(index, chunk),
+        )
+    };
     if out.len() <= chunk_len || out.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
-        for (index, chunk) in out.chunks_mut(chunk_len).enumerate() {
-            simd(|| body(index, chunk));
-        }
+        out.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| vectorized(index, chunk));
     } else {
-        threads::for_chunks(out, chunk_len, |index, chunk| simd(|| body(index, chunk)));
+        threads::for_chunks(out, chunk_len, vectorized);
     }
 }
 
@@ -37,46 +41,126 @@ pub fn for_chunk_pairs<T: Send, U: Send>(
     cost: usize,
     body: impl Fn(usize, &mut [T], &mut [U]) + Send + Sync,
 ) {
+    let vectorized = |index: usize, a: &mut [T], b: &mut [U]| {
+        simd(
+            #[inline(always)]
+            || body(index, a, b),
+        )
+    };
     if first.0.len() <= first.1 || first.0.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
-        for (index, (a, b)) in first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1)).enumerate() {
-            simd(|| body(index, a, b));
-        }
+        let chunks = first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1));
+        chunks.enumerate().for_each(|(index, (a, b))| vectorized(index, a, b));
     } else {
-        threads::for_chunk_pairs(first, second, |index, a, b| simd(|| body(index, a, b)));
+        threads::for_chunk_pairs(first, second, vectorized);
     }
 }
 
 /// Computes `body(index)` for `0..count` in parallel and gives the results in order.
 pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
     let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
-    threads::for_chunks(&mut results, 1, |index, result| result[0] = Some(simd(|| body(index))));
+    threads::for_chunks(&mut results, 1, |index, result| {
+        result[0] = Some(simd(
+            #[inline(always)]
+            || body(index),
+        ));
+    });
     results.into_iter().flatten().collect()
 }
 
 /// The sums of `count` rows of partial sums as long as `total`: `body(index, partial)` adds row `index` to zeros, in
 /// parallel, and rows are added up in order.
 pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize, &mut [F]) + Send + Sync) {
-    total.fill(F::ZERO);
-    if count <= 1 {
-        return (0..count).for_each(|index| simd(|| body(index, total)));
-    }
-    scratch::with(count * total.len(), |partials: &mut [F]| {
-        threads::for_chunks(partials, total.len(), |index, partial| {
-            simd(|| {
+    let vectorized = |index: usize, partial: &mut [F]| {
+        simd(
+            #[inline(always)]
+            || {
                 partial.fill(F::ZERO);
                 body(index, partial);
-            });
-        });
-        simd(|| {
-            for partial in partials.chunks_exact(total.len()) {
-                total.iter_mut().zip(partial).for_each(|(total, &partial)| *total += partial);
-            }
-        });
+            },
+        );
+    };
+    if count <= 1 {
+        return if count == 0 { total.fill(F::ZERO) } else { vectorized(0, total) };
+    }
+    scratch::with(count * total.len(), |partials: &mut [F]| {
+        threads::for_chunks(partials, total.len(), vectorized);
+        sum_rows(partials, total);
+    });
+}
+
+/// `total` = the sum of the rows of `partials`, added in order.
+pub fn sum_rows<F: Float>(partials: &[F], total: &mut [F]) {
+    let (len, rows) = (total.len(), partials.len() / total.len().max(1));
+    for_chunks(total, CHUNK_ELEMS, rows, |index, total| {
+        let first = index * CHUNK_ELEMS;
+        total.copy_from_slice(&partials[first..first + total.len()]);
+        for row in partials.chunks_exact(len).skip(1) {
+            total.iter_mut().zip(&row[first..]).for_each(|(total, &partial)| *total += partial);
+        }
     });
 }
 
 /// Partial sums that [`sum`] keeps side by side: as many as the widest vector unit has lanes for f32.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
+
+/// A row in blocks of [`LANES`], the last one filled up with `fill`: short rows, such as those of ten classes, take as
+/// long as one vector then.
+#[inline(always)]
+pub fn for_blocks<F: Float>(row: &[F], fill: F, mut body: impl FnMut([F; LANES])) {
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    blocks.iter().for_each(|block| body(*block));
+    if !rest.is_empty() {
+        body(padded(rest, fill));
+    }
+}
+
+/// Fewer elements than a block, filled up.
+#[inline(always)]
+fn padded<F: Float>(rest: &[F], fill: F) -> [F; LANES] {
+    let mut block = [fill; LANES];
+    block.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+    block
+}
+
+/// `to = value(from)`, element by element; `value` is also called with zeros.
+#[inline(always)]
+pub fn map_row<F: Float>(from: &[F], to: &mut [F], value: impl Fn(F) -> F) {
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<LANES>(), to.as_chunks_mut::<LANES>());
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.map(&value);
+    }
+    if !to_rest.is_empty() {
+        let block = padded(from_rest, F::ZERO).map(&value);
+        to_rest.copy_from_slice(&block[..to_rest.len()]);
+    }
+}
+
+/// The largest element, NaN where one is; −∞ of none.
+#[inline(always)]
+pub fn max_of<F: Float>(row: &[F]) -> F {
+    let mut lanes = [-F::INFINITY; LANES];
+    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = x.max(*max)));
+    reduce_lanes(lanes, |a, b| a.max(b))
+}
+
+/// The sum of e to the power of `x − max`.
+#[inline(always)]
+pub fn exp_sum<F: Float>(row: &[F], max: F) -> F {
+    let mut lanes = [F::ZERO; LANES];
+    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(sum, x)| *sum += (x - max).exp()));
+    reduce_lanes(lanes, |a, b| a + b)
+}
+
+/// Combines lanes in pairs.
+#[inline(always)]
+fn reduce_lanes<F: Float>(mut lanes: [F; LANES], combine: impl Fn(F, F) -> F) -> F {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
+        }
+    }
+    lanes[0]
+}
 
 /// The sum of `term(i)` over `0..count` in a fixed order: `LANES` partial sums side by side, then those in turn.
 #[inline(always)]

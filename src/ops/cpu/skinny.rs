@@ -7,7 +7,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::transpose::{TILE, transpose_tile};
+use super::transpose::{TILE, transpose_tile, turn};
 use super::unroll::unroll;
 use super::{isa, scratch};
 
@@ -70,14 +70,21 @@ struct Columns<'a> {
 impl WithSimd for Columns<'_> {
     type Output = ();
 
-    /// Six rows of four vectors are 24 accumulators; three of three are nine, for 16 registers.
+    /// Six rows of four vectors are 24 accumulators, eight of three as many, and eight of two enough to hide the latency
+    /// of a product: of these the one that computes least twice. Three rows of three are nine, for 16 registers.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let vectors = self.sizes.n / S::F32_LANES;
+        let Skinny { m, n, .. } = self.sizes;
+        let vectors = n / S::F32_LANES;
         let many = S::REGISTER_COUNT >= 32;
+        let computed =
+            |rows: usize, width: usize| m.next_multiple_of(rows) * n.div_ceil(S::F32_LANES).next_multiple_of(width);
+        let best = computed(6, 4).min(computed(8, 3)).min(computed(8, 2));
         match vectors {
-            4.. if many && self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 4>(self)),
-            2.. if many && self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 2>(self)),
+            4.. if many && m >= 6 && computed(6, 4) == best => simd.vectorize(Tiles::<6, 4>(self)),
+            3.. if many && m >= 8 && computed(8, 3) == best => simd.vectorize(Tiles::<8, 3>(self)),
+            2.. if many && m >= 8 => simd.vectorize(Tiles::<8, 2>(self)),
+            2.. if many && m >= 6 => simd.vectorize(Tiles::<6, 2>(self)),
             4.. if many => simd.vectorize(Tiles::<1, 4>(self)),
             3.. if self.sizes.m >= 3 => simd.vectorize(Tiles::<3, 3>(self)),
             _ if self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 1>(self)),
@@ -219,29 +226,6 @@ fn features<S: Simd, const F: usize>(simd: S, x: &[S::f32s], b: &[f32], out: &mu
     let out: &mut [S::f32s; F] = out.first_chunk_mut().expect("there are F columns left");
     unroll!(f in 0..F, up to 28 => { out[f] = sums[f]; });
     F
-}
-
-/// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
-#[inline(always)]
-fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {
-    let lanes = S::F32_LANES;
-    let mut first = 0;
-    while lanes == TILE && first + TILE <= k {
-        let mut tile = [[0.0; TILE]; TILE];
-        for (row, tile) in tile[..rows].iter_mut().enumerate() {
-            tile.copy_from_slice(&from[row * stride + first..][..TILE]);
-        }
-        transpose_tile(simd, &mut tile);
-        to[first * TILE..][..TILE * TILE].copy_from_slice(tile.as_flattened());
-        first += TILE;
-    }
-    for at in first..k {
-        let to = &mut to[at * lanes..(at + 1) * lanes];
-        to[rows..].fill(0.0);
-        for (row, to) in to[..rows].iter_mut().enumerate() {
-            *to = from[row * stride + at];
-        }
-    }
 }
 
 /// (n, lanes) as (rows, n).

@@ -153,7 +153,19 @@ pub(crate) fn for_chunk_pairs<T: Send, U: Send>(
     run(first.count(), |index| body(index, first.get(index), second.get(index)));
 }
 
-/// A slice that is handed out chunk by chunk. Private, since only `for_chunks` and `for_chunk_pairs` see to it that no
+/// [`for_chunks`] over several slices of one length, those that there are.
+pub(crate) fn for_chunks_of_each<T: Send, const N: usize>(
+    slices: [Option<&mut [T]>; N],
+    chunk_len: usize,
+    body: impl Fn(usize, [Option<&mut [T]>; N]) + Sync,
+) {
+    let slices = slices.map(|slice| slice.map(|slice| Chunks::new(slice, chunk_len)));
+    let count = slices.iter().flatten().map(Chunks::count).max().unwrap_or(0);
+    assert!(slices.iter().flatten().all(|chunks| chunks.count() == count), "all slices have as many chunks");
+    run(count, |index| body(index, slices.each_ref().map(|chunks| chunks.as_ref().map(|chunks| chunks.get(index)))));
+}
+
+/// A slice that is handed out chunk by chunk. Private, since only the functions above see to it that no
 /// chunk is handed out twice.
 struct Chunks<'a, T> {
     start: *mut T,
@@ -214,11 +226,11 @@ impl Pool {
             self.workers.iter().take(num_tasks - 1).for_each(|worker| wake(worker.thread()));
         }
         shared.take_tasks();
-        let mut looks = 0;
+        let mut checks = 0;
         while shared.num_done.load(Ordering::Acquire) < num_tasks {
-            looks += 1;
+            checks += 1;
             // A worker that has lost its core to another program needs that core back.
-            if looks % 1024 == 0 || !shared.spins { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if checks % 1024 == 0 || !shared.spins { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let panic = shared.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         drop(lock);

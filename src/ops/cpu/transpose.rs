@@ -64,6 +64,29 @@ fn transpose_avx512(simd: pulp::x86::V4, tile: &mut [[f32; TILE]; TILE]) {
     });
 }
 
+/// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
+#[inline(always)]
+pub(crate) fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    let mut first = 0;
+    while lanes == TILE && first + TILE <= k {
+        let mut tile = [[0.0; TILE]; TILE];
+        for (row, tile) in tile[..rows].iter_mut().enumerate() {
+            tile.copy_from_slice(&from[row * stride + first..][..TILE]);
+        }
+        transpose_tile(simd, &mut tile);
+        to[first * TILE..][..TILE * TILE].copy_from_slice(tile.as_flattened());
+        first += TILE;
+    }
+    for at in first..k {
+        let to = &mut to[at * lanes..(at + 1) * lanes];
+        to[rows..].fill(0.0);
+        for (row, to) in to[..rows].iter_mut().enumerate() {
+            *to = from[row * stride + at];
+        }
+    }
+}
+
 /// `planes` (C, pixels) as (pixels, lanes), channels beyond C being 0: `to` holds `lanes` values for each pixel.
 #[inline(always)]
 pub(crate) fn channels_last<S: Simd>(simd: S, planes: &[f32], pixels: usize, to: &mut [f32]) {

@@ -4,6 +4,7 @@
 //! bit-identical. No gradient flows through it: images are data.
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -200,19 +201,30 @@ impl Operation for AugmentImages {
         let (plane_elems, image_elems) = (height * width, channels * height * width);
         let interpolates = self.augment.interpolates();
         let cost = if interpolates { SAMPLE_COST } else { 1 };
-        parallel::for_chunks(y, image_elems, cost, |row, y| {
-            let draw = self.draw(step, row);
-            let x = &x[row * image_elems..][..image_elems];
-            let planes = y.chunks_exact_mut(plane_elems).zip(x.chunks_exact(plane_elems));
-            for (channel, (y, x)) in planes.enumerate() {
-                let fill = self.fill(channel);
-                if interpolates {
-                    sample_plane(y, x, [height, width], &draw, fill);
-                } else {
-                    shift_plane(y, x, [height, width], &draw, fill);
+        let first = ctx.first_row;
+        parallel::for_chunks(
+            y,
+            image_elems,
+            cost,
+            #[inline(always)]
+            |row, y| {
+                let draw = self.draw(step, first + row);
+                let x = &x[row * image_elems..][..image_elems];
+                let planes = y.chunks_exact_mut(plane_elems).zip(x.chunks_exact(plane_elems));
+                for (channel, (y, x)) in planes.enumerate() {
+                    let fill = self.fill(channel);
+                    if interpolates {
+                        sample_plane(y, x, [height, width], &draw, fill);
+                    } else {
+                        shift_plane(y, x, [height, width], &draw, fill);
+                    }
                 }
-            }
-        });
+            },
+        );
+    }
+
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new([Along::Rows, Along::Whole], [Along::Rows])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

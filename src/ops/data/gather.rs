@@ -1,6 +1,7 @@
 //! Batches out of a data set that lies on the device as bytes, normalised on the way.
 
 use crate::graph::{Graph, NodeKind, Value};
+use crate::ops::batch::{Along, BatchForm, Part, PartInput};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -40,9 +41,6 @@ const PIXELS: usize = 4;
 
 /// Channels that the shader has constants for.
 const MAX_CHANNELS: usize = 4;
-
-/// The values of a byte.
-const NUM_BYTES: usize = 256;
 
 /// How images are normalised: `(byte / 255 − mean) / std`, one pair for each channel
 /// (`torchvision.transforms.ToTensor` followed by `Normalize`).
@@ -88,6 +86,44 @@ impl Gather {
             image_elems: dims[1..].iter().product(),
             plane_elems: dims[2..].iter().product(),
         }
+    }
+
+    /// The image of a row of the part of the batch that a context has.
+    fn image_of<F: Float>(&self, ctx: &CpuContext<'_, F>, row: usize) -> usize {
+        let (permutation, start) = (ctx.u32(3), ctx.u32(4)[0] as usize);
+        let position = (start.min(permutation.len()) + ctx.first_row + row).min(permutation.len() - 1);
+        (permutation[position] as usize).min(self.source(&ctx.inputs[0], &ctx.inputs[1]).num_images - 1)
+    }
+
+    fn gather_labels<F: Float>(&self, ctx: &CpuContext<'_, F>, batch: &mut [u32]) {
+        let labels = ctx.u32(2);
+        batch.iter_mut().enumerate().for_each(|(row, label)| *label = labels[self.image_of(ctx, row)]);
+    }
+
+    fn gather_images<F: Float>(&self, ctx: &CpuContext<'_, F>, batch: &mut [F]) {
+        let (first, second) = (ctx.u8(0), ctx.u8(1));
+        let source = self.source(&ctx.inputs[0], &ctx.inputs[1]);
+        let image_of = |row| self.image_of(ctx, row);
+        parallel::for_chunks(
+            batch,
+            source.image_elems,
+            1,
+            #[inline(always)]
+            |row, batch| {
+                let image = image_of(row);
+                let (shard, at) =
+                    if image < source.num_first { (first, image) } else { (second, image - source.num_first) };
+                let bytes = &shard[at * source.image_elems..][..source.image_elems];
+                let planes = batch.chunks_exact_mut(source.plane_elems).zip(bytes.chunks_exact(source.plane_elems));
+                for ((plane, bytes), (mean, std)) in planes.zip(self.normalize.mean.iter().zip(&self.normalize.std)) {
+                    // As the shader does it.
+                    let (scale, shift) = (F::from_f64(1.0 / (255.0 * std)), F::from_f64(-mean / std));
+                    for (y, &byte) in plane.iter_mut().zip(bytes) {
+                        *y = F::from_f64(f64::from(byte)) * scale + shift;
+                    }
+                }
+            },
+        );
     }
 
     fn check_constants(&self, num_channels: usize) -> Result<()> {
@@ -145,34 +181,29 @@ impl Operation for Gather {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let (first, second) = (ctx.u8(0), ctx.u8(1));
-        let (labels, permutation, start) = (ctx.u32(2), ctx.u32(3), ctx.u32(4)[0] as usize);
-        let (batch, batch_labels) = (ctx.output(0), ctx.output_u32(1));
-        let source = self.source(&ctx.inputs[0], &ctx.inputs[1]);
-        let image_of = |row: usize| {
-            let position = (start.min(permutation.len()) + row).min(permutation.len() - 1);
-            (permutation[position] as usize).min(source.num_images - 1)
-        };
-        for (row, label) in batch_labels.iter_mut().enumerate() {
-            *label = labels[image_of(row)];
+        let (images, labels) = (ctx.output(0), ctx.output_u32(1));
+        self.gather_labels(ctx, labels);
+        self.gather_images(ctx, images);
+    }
+
+    /// The labels, which are small and tell a loss what it divides by, then the images, as they are needed.
+    fn parts(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+        let inputs: Vec<PartInput> = (0..inputs.len()).map(PartInput::Input).collect();
+        let form = BatchForm::new(vec![Along::Whole; inputs.len()], [Along::Rows]);
+        vec![
+            Part { inputs: inputs.clone(), outputs: vec![1], updates: Vec::new(), form: None },
+            Part { inputs, outputs: vec![0], updates: Vec::new(), form },
+        ]
+    }
+
+    fn run_part<F: Float>(&self, part: usize, ctx: &mut CpuContext<'_, F>) {
+        if part == 0 {
+            let labels = ctx.output_u32(0);
+            self.gather_labels(ctx, labels);
+        } else {
+            let images = ctx.output(0);
+            self.gather_images(ctx, images);
         }
-        // All values that a byte can become, so that an element costs one load.
-        let constants = self.normalize.mean.iter().zip(&self.normalize.std);
-        let tables: Vec<[F; NUM_BYTES]> = constants
-            .map(|(mean, std)| std::array::from_fn(|byte| F::from_f64((byte as f64 / 255.0 - mean) / std)))
-            .collect();
-        parallel::for_chunks(batch, source.image_elems, 1, |row, batch| {
-            let image = image_of(row);
-            let (shard, at) =
-                if image < source.num_first { (first, image) } else { (second, image - source.num_first) };
-            let bytes = &shard[at * source.image_elems..][..source.image_elems];
-            let planes = batch.chunks_exact_mut(source.plane_elems).zip(bytes.chunks_exact(source.plane_elems));
-            for ((plane, bytes), table) in planes.zip(&tables) {
-                for (y, &byte) in plane.iter_mut().zip(bytes) {
-                    *y = table[usize::from(byte)];
-                }
-            }
-        });
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -87,7 +87,7 @@ impl Operation for Metrics {
         let bindings =
             [Binding::Scalar(0), Binding::Input(1), Binding::Input(2), Binding::Input(3), Binding::Updated(TABLE)];
         let rows = batch.div_ceil(WORKGROUP_SIZE as usize);
-        let work = Grid::ONE.iterations(rows * (1 + num_classes) + WORKGROUP_SIZE as usize);
+        let work = Grid::ONE.iterations(rows * (2 + num_classes) + WORKGROUP_SIZE as usize);
         Ok(Dispatch::new(&SHADER, "update", &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
     }
 

@@ -2,6 +2,7 @@
 
 use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -191,9 +192,9 @@ impl Averages {
         };
         let bindings = [Binding::Input(0), Binding::Output(0)];
         let (input, output) = (plane(input), plane(output));
-        // A loop over rows in which one over columns runs: at most twice as many iterations as cells.
+        // A loop over rows in which one over columns runs, and at least one column each.
         let cells = if entry == "forward" { self.num_cells(input, output) } else { self.num_covering(input, output) };
-        let work = grid(num_elems, WORKGROUP_SIZE).iterations(2 * cells);
+        let work = grid(num_elems, WORKGROUP_SIZE).iterations(3 * cells);
         Dispatch::new(&SHADER, entry, &params, bindings, work)
             .constant("WG", WORKGROUP_SIZE)
             .constant("ADAPTIVE", u32::from(is_adaptive))
@@ -245,23 +246,33 @@ impl Operation for AveragePool {
         let (vertical, horizontal) = (self.0.windows(0, height, rows), self.0.windows(1, width, columns));
         let scales = scales(&self.0, &vertical, &horizontal);
         let num_cells = self.0.num_cells([height, width], [rows, columns]);
-        parallel::for_chunks(y, PLANES_PER_PIECE * rows * columns, num_cells, |piece, y| {
-            let x = &x[piece * PLANES_PER_PIECE * height * width..];
-            for (y, x) in y.chunks_exact_mut(rows * columns).zip(x.chunks_exact(height * width)) {
-                let rows = y.chunks_exact_mut(columns).zip(&vertical).zip(scales.chunks_exact(columns));
-                for ((y, vertical), scales) in rows {
-                    y.fill(F::ZERO);
-                    for row in x[vertical.start * width..vertical.end * width].chunks_exact(width) {
-                        for (y, horizontal) in y.iter_mut().zip(&horizontal) {
-                            for &x in &row[horizontal.start..horizontal.end] {
-                                *y += x;
+        parallel::for_chunks(
+            y,
+            PLANES_PER_PIECE * rows * columns,
+            num_cells,
+            #[inline(always)]
+            |piece, y| {
+                let x = &x[piece * PLANES_PER_PIECE * height * width..];
+                for (y, x) in y.chunks_exact_mut(rows * columns).zip(x.chunks_exact(height * width)) {
+                    let rows = y.chunks_exact_mut(columns).zip(&vertical).zip(scales.chunks_exact(columns));
+                    for ((y, vertical), scales) in rows {
+                        y.fill(F::ZERO);
+                        for row in x[vertical.start * width..vertical.end * width].chunks_exact(width) {
+                            for (y, horizontal) in y.iter_mut().zip(&horizontal) {
+                                for &x in &row[horizontal.start..horizontal.end] {
+                                    *y += x;
+                                }
                             }
                         }
+                        y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                     }
-                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                 }
-            }
-        });
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -315,22 +326,32 @@ impl Operation for AveragePoolBackward {
         let (vertical, horizontal) = (self.averages.windows(0, height, rows), self.averages.windows(1, width, columns));
         let scales = scales::<F>(&self.averages, &vertical, &horizontal);
         let cost = self.averages.num_covering(self.input, [rows, columns]);
-        parallel::for_chunks(out, PLANES_PER_PIECE * height * width, cost, |piece, out| {
-            out.fill(F::ZERO);
-            let grad = &grad[piece * PLANES_PER_PIECE * rows * columns..];
-            for (out, grad) in out.chunks_exact_mut(height * width).zip(grad.chunks_exact(rows * columns)) {
-                let rows = grad.chunks_exact(columns).zip(&vertical).zip(scales.chunks_exact(columns));
-                for ((grad, vertical), scales) in rows {
-                    for row in out[vertical.start * width..vertical.end * width].chunks_exact_mut(width) {
-                        for ((&grad, &scale), horizontal) in grad.iter().zip(scales).zip(&horizontal) {
-                            for out in &mut row[horizontal.start..horizontal.end] {
-                                *out += grad * scale;
+        parallel::for_chunks(
+            out,
+            PLANES_PER_PIECE * height * width,
+            cost,
+            #[inline(always)]
+            |piece, out| {
+                out.fill(F::ZERO);
+                let grad = &grad[piece * PLANES_PER_PIECE * rows * columns..];
+                for (out, grad) in out.chunks_exact_mut(height * width).zip(grad.chunks_exact(rows * columns)) {
+                    let rows = grad.chunks_exact(columns).zip(&vertical).zip(scales.chunks_exact(columns));
+                    for ((grad, vertical), scales) in rows {
+                        for row in out[vertical.start * width..vertical.end * width].chunks_exact_mut(width) {
+                            for ((&grad, &scale), horizontal) in grad.iter().zip(scales).zip(&horizontal) {
+                                for out in &mut row[horizontal.start..horizontal.end] {
+                                    *out += grad * scale;
+                                }
                             }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

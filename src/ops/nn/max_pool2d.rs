@@ -3,6 +3,7 @@
 use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
 use crate::Result;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -99,7 +100,7 @@ impl MaxPool2d {
 
     /// Iterations of the kernels' loops.
     fn loop_iterations(&self) -> usize {
-        self.kernel_size[0] * (1 + self.kernel_size[1])
+        self.kernel_size[0] * (2 + self.kernel_size[1])
     }
 
     fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
@@ -151,16 +152,18 @@ impl MaxPool2d {
 fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
     let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
     for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
-        let (upper, lower) = (&pair[..2 * columns], &pair[width..][..2 * columns]);
+        let (upper, _) = pair[..2 * columns].as_chunks::<2>();
+        let (lower, _) = pair[width..][..2 * columns].as_chunks::<2>();
         // A plane's index fits u32: bindings are limited long before.
         let (row_start, width) = ((2 * row * width) as u32, width as u32);
-        for column in 0..columns {
-            let (above, above_right) = larger(upper[2 * column], upper[2 * column + 1]);
-            let (below, below_right) = larger(lower[2 * column], lower[2 * column + 1]);
+        let windows = upper.iter().zip(lower).enumerate();
+        for ((y, index), (column, (upper, lower))) in y.iter_mut().zip(indices).zip(windows) {
+            let (above, above_right) = larger(upper[0], upper[1]);
+            let (below, below_right) = larger(lower[0], lower[1]);
             let (max, is_below) = larger(above, below);
             let is_right = (above_right & !is_below) | (below_right & is_below);
-            y[column] = max;
-            indices[column] = row_start + 2 * column as u32 + (width & is_below) + (is_right & 1);
+            *y = max;
+            *index = row_start + 2 * column as u32 + (width & is_below) + (is_right & 1);
         }
     }
 }
@@ -197,14 +200,25 @@ impl Operation for MaxPool2d {
         let [_, _, rows, columns] = ctx.output_dims(0);
         let is_plain_2x2 = self.is_plain_2x2([height, width], [rows, columns]);
         let cost = self.kernel_size[0] * self.kernel_size[1];
-        for_plane_pairs(y, indices, rows * columns, cost, |plane, y, indices| {
-            let x = &x[plane * height * width..][..height * width];
-            if is_plain_2x2 && !has_nan(x) {
-                pool_plane_2x2(width, columns, x, (y, indices));
-            } else {
-                self.pool_plane([height, width], columns, x, (y, indices));
-            }
-        });
+        for_plane_pairs(
+            y,
+            indices,
+            rows * columns,
+            cost,
+            #[inline(always)]
+            |plane, y, indices| {
+                let x = &x[plane * height * width..][..height * width];
+                if is_plain_2x2 && !has_nan(x) {
+                    pool_plane_2x2(width, columns, x, (y, indices));
+                } else {
+                    self.pool_plane([height, width], columns, x, (y, indices));
+                }
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -250,17 +264,23 @@ impl MaxPool2dBackward {
     /// Adds each window's gradient to the cell that it chose, in planes that are 0 elsewhere.
     pub(super) fn spread<F: Float>(&self, grad: &[F], indices: &[u32], windows: usize, out: &mut [F]) {
         let cells = self.input[0] * self.input[1];
-        parallel::for_chunks(out, PLANES_PER_PIECE * cells, 1, |piece, out| {
-            out.fill(F::ZERO);
-            let first = piece * PLANES_PER_PIECE * windows;
-            let (grad, indices) = (&grad[first..], &indices[first..]);
-            let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
-            for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
-                for (&grad, &index) in grad.iter().zip(indices) {
-                    out[index as usize] += grad;
+        parallel::for_chunks(
+            out,
+            PLANES_PER_PIECE * cells,
+            1,
+            #[inline(always)]
+            |piece, out| {
+                out.fill(F::ZERO);
+                let first = piece * PLANES_PER_PIECE * windows;
+                let (grad, indices) = (&grad[first..], &indices[first..]);
+                let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
+                for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
+                    for (&grad, &index) in grad.iter().zip(indices) {
+                        out[index as usize] += grad;
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 
@@ -286,6 +306,10 @@ impl Operation for MaxPool2dBackward {
         let (grad, indices, out) = (ctx.float(0), ctx.u32(1), ctx.output(0));
         let [_, _, rows, columns] = ctx.dims(0);
         self.spread(grad, indices, rows * columns, out);
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -317,12 +341,18 @@ fn for_plane_pairs<F: Float>(
     body: impl Fn(usize, &mut [F], &mut [u32]) + Send + Sync,
 ) {
     let piece_elems = PLANES_PER_PIECE * plane_elems;
-    parallel::for_chunk_pairs((values, piece_elems), (indices, piece_elems), cost, |piece, values, indices| {
-        let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
-        for (plane, (values, indices)) in planes.enumerate() {
-            body(piece * PLANES_PER_PIECE + plane, values, indices);
-        }
-    });
+    parallel::for_chunk_pairs(
+        (values, piece_elems),
+        (indices, piece_elems),
+        cost,
+        #[inline(always)]
+        |piece, values, indices| {
+            let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
+            for (plane, (values, indices)) in planes.enumerate() {
+                body(piece * PLANES_PER_PIECE + plane, values, indices);
+            }
+        },
+    );
 }
 
 impl Graph {

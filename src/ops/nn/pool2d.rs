@@ -86,8 +86,8 @@ mod tests {
         let table = [
             (windows(2, 2, 0, 1, false), 7, Some(3), "the odd cell is left over"),
             (windows(2, 2, 0, 1, true), 7, Some(4), "rounding up takes it in"),
-            (windows(2, 2, 1, 1, true), 6, Some(4), "from the padding in front into the one behind"),
-            (windows(2, 3, 1, 1, true), 5, Some(2), "a third window would start behind the input"),
+            (windows(2, 2, 1, 1, true), 6, Some(4), "from the padding before into the padding after"),
+            (windows(2, 3, 1, 1, true), 5, Some(2), "a third window would start past the input"),
             (windows(3, 2, 0, 1, true), 2, Some(1), "rounding up admits a window larger than the input"),
             (windows(3, 2, 0, 1, false), 2, None, "which otherwise does not fit"),
             (windows(3, 1, 1, 1, false), 5, Some(5), "padding keeps the extent"),

@@ -3,6 +3,7 @@
 //! For a loss over class indices use [`Graph::cross_entropy`], which fuses the logarithm with the choice of the class.
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -130,11 +131,17 @@ impl Rows {
     fn for_slabs<F: Float>(self, out: &mut [F], body: impl Fn(usize, &mut [F]) + Send + Sync) {
         let slab = (self.axis_len * self.inner).max(1);
         let slabs_per_chunk = CPU_CHUNK_ELEMS.div_ceil(slab);
-        parallel::for_chunks(out, slab * slabs_per_chunk, EXP_COST, |index, chunk| {
-            for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
-                body((index * slabs_per_chunk + i) * slab, out);
-            }
-        });
+        parallel::for_chunks(
+            out,
+            slab * slabs_per_chunk,
+            EXP_COST,
+            #[inline(always)]
+            |index, chunk| {
+                for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
+                    body((index * slabs_per_chunk + i) * slab, out);
+                }
+            },
+        );
     }
 
     /// Calls `body(first, len)` for blocks of rows that lie side by side in a slab.
@@ -178,21 +185,21 @@ impl Rows {
 }
 
 /// One contiguous row.
+#[inline(always)]
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
-    let max = x.iter().fold(-F::INFINITY, |max, &x| x.max(max));
+    let max = parallel::max_of(x);
     if function == PlainSoftmax {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - max).exp();
-        }
+        parallel::map_row(x, y, |x| (x - max).exp());
         let inverse = F::ONE / parallel::sum(y.len(), |i| y[i]);
         y.iter_mut().for_each(|y| *y *= inverse);
     } else {
-        let log_sum = parallel::sum(x.len(), |i| (x[i] - max).exp()).ln();
+        let log_sum = parallel::exp_sum(x, max).ln();
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
     }
 }
 
 /// A slab of rows side by side: walks along `inner`, which is contiguous.
+#[inline(always)]
 fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mut [F]) {
     rows.for_blocks(|first, len| {
         let (mut max, mut sum, mut log_sum) = ([-F::INFINITY; CPU_BLOCK], [F::ZERO; CPU_BLOCK], [F::ZERO; CPU_BLOCK]);
@@ -215,6 +222,7 @@ fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mu
     });
 }
 
+#[inline(always)]
 fn backward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, grad: &[F], y: &[F], grad_input: &mut [F]) {
     rows.for_blocks(|first, len| {
         let mut sum = [F::ZERO; CPU_BLOCK];
@@ -253,10 +261,18 @@ impl Operation for Softmax {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let (function, rows) = (self.function, Rows::new(&ctx.inputs[0].shape, self.axis));
-        rows.for_slabs(y, |start, y| {
-            let x = &x[start..start + y.len()];
-            if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
-        });
+        rows.for_slabs(
+            y,
+            #[inline(always)]
+            |start, y| {
+                let x = &x[start..start + y.len()];
+                if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -306,18 +322,26 @@ impl Operation for SoftmaxBackward {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (grad, y, grad_input) = (ctx.float(0), ctx.float(1), ctx.output(0));
         let (function, rows) = (self.function, Rows::new(&ctx.inputs[1].shape, self.axis));
-        rows.for_slabs(grad_input, |start, grad_input| {
-            let range = start..start + grad_input.len();
-            let (grad, y) = (&grad[range.clone()], &y[range]);
-            if rows.inner == 1 {
-                let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
-                for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
-                    *grad_input = function.grad_value(grad, y, sum);
+        rows.for_slabs(
+            grad_input,
+            #[inline(always)]
+            |start, grad_input| {
+                let range = start..start + grad_input.len();
+                let (grad, y) = (&grad[range.clone()], &y[range]);
+                if rows.inner == 1 {
+                    let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
+                    for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
+                        *grad_input = function.grad_value(grad, y, sum);
+                    }
+                } else {
+                    backward_slab(function, rows, grad, y, grad_input);
                 }
-            } else {
-                backward_slab(function, rows, grad, y, grad_input);
-            }
-        });
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -1,6 +1,7 @@
 //! Where the largest value along an axis is (`torch.argmax`): predictions from logits.
 
 use crate::graph::{Graph, Value};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -64,21 +65,31 @@ impl Operation for Argmax {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output_u32(0));
         let (extent, num_inner) = self.extents(&ctx.inputs[0].shape);
-        parallel::for_chunks(y, CHUNK_ELEMS, extent, |chunk, y| {
-            for (i, y) in y.iter_mut().enumerate() {
-                let index = chunk * CHUNK_ELEMS + i;
-                let base = index / num_inner * extent * num_inner + index % num_inner;
-                let (mut best, mut best_at) = (x[base], 0);
-                for k in 1..extent {
-                    let value = x[base + k * num_inner];
-                    // The first NaN, or else the first maximum, stays.
-                    if !best.is_nan() && (value > best || value.is_nan()) {
-                        (best, best_at) = (value, k);
+        parallel::for_chunks(
+            y,
+            CHUNK_ELEMS,
+            extent,
+            #[inline(always)]
+            |chunk, y| {
+                for (i, y) in y.iter_mut().enumerate() {
+                    let index = chunk * CHUNK_ELEMS + i;
+                    let base = index / num_inner * extent * num_inner + index % num_inner;
+                    let (mut best, mut best_at) = (x[base], 0);
+                    for k in 1..extent {
+                        let value = x[base + k * num_inner];
+                        // The first NaN, or else the first maximum, stays.
+                        if !best.is_nan() && (value > best || value.is_nan()) {
+                            (best, best_at) = (value, k);
+                        }
                     }
+                    *y = to_u32(best_at);
                 }
-                *y = to_u32(best_at);
-            }
-        });
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -2,6 +2,7 @@
 
 use super::copy::SliceRange;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -77,6 +78,10 @@ impl Operation for Concat {
                 y = rest;
             }
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        if self.axis == 0 { None } else { BatchForm::rows(inputs, outputs) }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

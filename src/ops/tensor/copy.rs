@@ -2,6 +2,7 @@
 
 use super::strided::{MAX_RANK, Strided, broadcast_strides};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -74,7 +75,7 @@ impl Copy {
                 ranges.iter().zip(&own).map(|(range, stride)| range.start * stride).sum(),
                 ranges.iter().zip(&own).map(|(range, stride)| range.step * stride).collect(),
             ),
-            Copy::Broadcast(shape) => (0, broadcast_strides(input, shape)),
+            Copy::Broadcast(_) => (0, broadcast_strides(input, output)),
         };
         (offset, Strided { shape: output.dims().to_vec(), strides: [strides] }.collapse())
     }
@@ -136,13 +137,34 @@ impl Operation for Copy {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let (offset, walk) = self.walk(&ctx.inputs[0].shape, &ctx.outputs[0].shape);
-        parallel::for_pieces(y, |start, piece| {
-            walk.for_rows(start..start + piece.len(), |at, [x_at], [step], len| {
-                for (i, y) in piece[at - start..at - start + len].iter_mut().enumerate() {
-                    *y = x[offset + x_at + i * step];
-                }
-            });
-        });
+        parallel::for_pieces(
+            y,
+            #[inline(always)]
+            |start, piece| {
+                walk.for_rows(
+                    start..start + piece.len(),
+                    #[inline(always)]
+                    |at, [x_at], [step], len| {
+                        let (x, y) = (&x[offset + x_at..], &mut piece[at - start..at - start + len]);
+                        match step {
+                            0 => y.fill(x[0]),
+                            1 => y.copy_from_slice(&x[..len]),
+                            _ => y.iter_mut().zip(x.iter().step_by(step)).for_each(|(y, &x)| *y = x),
+                        }
+                    },
+                );
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let is_by_rows = match self {
+            Copy::Identity => true,
+            Copy::Permute(axes) => axes.first() == Some(&0),
+            Copy::Slice(ranges) => ranges.first().is_some_and(|range| range.len() == inputs[0].shape[0]),
+            Copy::Broadcast(_) => return BatchForm::broadcast(inputs, outputs),
+        };
+        if is_by_rows { BatchForm::new([Along::Rows], [Along::Rows]) } else { None }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -3,6 +3,7 @@
 
 use super::strided::Strided;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::gemm::{Matrix, Store, gemm};
 use crate::ops::cpu::skinny::{self, Skinny};
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -106,6 +107,9 @@ impl Matmul {
         let ([a_batch @ .., a_rows, a_cols], [b_batch @ .., b_rows, b_cols]) = (a, b) else { return None };
         let (m, k) = if self.trans_a { (*a_cols, *a_rows) } else { (*a_rows, *a_cols) };
         let (b_k, n) = if self.trans_b { (*b_cols, *b_rows) } else { (*b_rows, *b_cols) };
+        if a_batch.is_empty() && b_batch.is_empty() {
+            return (k == b_k).then_some(Sizes { batch: 1, m, n, k, a_stride: 0, b_stride: 0 });
+        }
         let (a_batch, b_batch) = (Shape::from(a_batch), Shape::from(b_batch));
         let batch = a_batch.broadcast(&b_batch)?;
         let walk = Strided::broadcast(&batch, [&a_batch, &b_batch]);
@@ -261,37 +265,59 @@ impl Operation for Matmul {
         let rows = cpu_rows(m);
         let rows = if m % rows == 0 || sizes.batch == 1 { rows } else { m };
         let is_skinny = rows == CPU_ROWS && skinny::applies([n, k], self.trans_a, self.trans_b);
-        parallel::for_chunks(out, rows * n, 2 * k, |index, block| {
-            let first = index * rows;
-            let (matrix, row) = (first / m, first % m);
-            let a = &a[matrix * sizes.a_stride..];
-            let a = if self.trans_a {
-                Matrix { data: &a[row..], row_stride: 1, col_stride: m }
-            } else {
-                Matrix::new(&a[row * k..], k)
-            };
-            let b = &b[matrix * sizes.b_stride..];
-            match (F::as_f32(a.data), F::as_f32(b)) {
-                (Some(a), Some(b)) if is_skinny => {
-                    let a_stride = if self.trans_a { m } else { k };
-                    let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
-                    let block = F::as_f32_mut(block).expect("all operands are of one type");
-                    skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+        parallel::for_chunks(
+            out,
+            rows * n,
+            2 * k,
+            #[inline(always)]
+            |index, block| {
+                let first = index * rows;
+                let (matrix, row) = (first / m, first % m);
+                let a = &a[matrix * sizes.a_stride..];
+                let a = if self.trans_a {
+                    Matrix { data: &a[row..], row_stride: 1, col_stride: m }
+                } else {
+                    Matrix::new(&a[row * k..], k)
+                };
+                let b = &b[matrix * sizes.b_stride..];
+                match (F::as_f32(a.data), F::as_f32(b)) {
+                    (Some(a), Some(b)) if is_skinny => {
+                        let a_stride = if self.trans_a { m } else { k };
+                        let (m, trans_a, trans_b) = (block.len() / n, self.trans_a, self.trans_b);
+                        let block = F::as_f32_mut(block).expect("all operands are of one type");
+                        skinny::product(Skinny { m, n, k, a, a_stride, trans_a, b, trans_b }, block);
+                    }
+                    _ => {
+                        let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
+                        gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                    }
                 }
-                _ => {
-                    let b = Matrix::maybe_transposed(b, if self.trans_b { k } else { n }, self.trans_b);
-                    gemm([block.len() / n, n, k], a, b, block, n, Store::Overwrite);
+                for row in block.chunks_exact_mut(n) {
+                    if let Some(bias) = bias {
+                        row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
+                    }
+                    if activation != Activation::None {
+                        activation.finish_row(row, F::ZERO);
+                    }
                 }
+            },
+        );
+    }
+
+    /// A product of two matrices whose first operand is transposed sums over the batch: a weight's gradient.
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let output = &outputs[0].shape;
+        let is_plain = inputs.len() == 2 && self.activation == Activation::None && !self.trans_b;
+        match (output.rank(), self.trans_a) {
+            (2, false) => {
+                let along = [Along::Rows, Along::Whole, Along::Whole];
+                BatchForm::new(&along[..inputs.len()], [Along::Rows])
             }
-            for row in block.chunks_exact_mut(n) {
-                if let Some(bias) = bias {
-                    row.iter_mut().zip(bias).for_each(|(x, &bias)| *x += bias);
-                }
-                if activation != Activation::None {
-                    activation.finish_row(row, F::ZERO);
-                }
-            }
-        });
+            (2, true) if is_plain => BatchForm::new([Along::Rows; 2], [Along::Sum]),
+            (2, true) => None,
+            // The bias has one dimension, so it is the same for all matrices.
+            _ => BatchForm::broadcast(inputs, outputs),
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

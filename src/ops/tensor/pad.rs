@@ -3,6 +3,7 @@
 use super::copy::SliceRange;
 use super::strided::{MAX_RANK, Strided, dims};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -83,6 +84,11 @@ impl Operation for Pad {
                 }
             });
         });
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let is_whole = self.ranges.first().is_some_and(|range| range.len() == self.shape[0]);
+        if is_whole { BatchForm::rows(inputs, outputs) } else { None }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -2,6 +2,7 @@
 
 use super::strided::{MAX_RANK, Strided};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -52,6 +53,13 @@ const SLICE_ELEMS: usize = 4096;
 /// Elements that one thread of the CPU sums before partial sums are combined.
 const CPU_SLICE_ELEMS: usize = 32 * 1024;
 
+/// Elements of a row from which on rows are added as a whole.
+const MIN_COLUMNS: usize = 8;
+
+/// Columns of a sum of rows that one thread of the CPU computes at a time, and rows in a block.
+const ROW_CHUNK: usize = 512;
+const ROW_BLOCK: usize = 64;
+
 /// How elements are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReduceFunction {
@@ -97,22 +105,58 @@ impl Reduce {
         if self.function == ReduceFunction::Mean { 1.0 / self.num_reduced(input) as f64 } else { 1.0 }
     }
 
+    /// Whether it is a sum of rows that lie one after the other, long enough to fill a vector.
+    fn sums_rows(&self, shape: &Shape) -> bool {
+        let is_leading = self.axes.iter().enumerate().all(|(place, &axis)| place == axis);
+        let columns: usize = shape.dims()[self.axes.len()..].iter().product();
+        is_leading && self.function != ReduceFunction::Max && columns >= MIN_COLUMNS
+    }
+
     /// Combines the elements of `range` of the reduced walk, from `base` on.
     fn combine<F: Float>(&self, x: &[F], base: usize, walk: &Strided<1>, range: std::ops::Range<usize>) -> F {
         let mut result = if self.function == ReduceFunction::Max { -F::INFINITY } else { F::ZERO };
-        walk.for_rows(range, |_, [at], [step], len| {
-            let row = |i: usize| x[base + at + i * step];
-            if self.function == ReduceFunction::Max {
-                result = (0..len).fold(result, |max: F, i| max.max(row(i)));
-            } else if step == 1 {
-                let row = &x[base + at..base + at + len];
-                result += parallel::sum(len, |i| row[i]);
-            } else {
-                result += parallel::sum(len, row);
-            }
-        });
+        walk.for_rows(
+            range,
+            #[inline(always)]
+            |_, [at], [step], len| {
+                let row = |i: usize| x[base + at + i * step];
+                if self.function == ReduceFunction::Max {
+                    result = (0..len).fold(result, |max: F, i| max.max(row(i)));
+                } else if step == 1 {
+                    let row = &x[base + at..base + at + len];
+                    result += parallel::sum(len, |i| row[i]);
+                } else {
+                    result += parallel::sum(len, row);
+                }
+            },
+        );
         result
     }
+}
+
+/// `y = scale · (the sum of rows as long as y)`, over blocks of rows, so that rounding errors grow less with their number.
+fn sum_rows<F: Float>(x: &[F], y: &mut [F], scale: F) {
+    let len = y.len();
+    parallel::for_chunks(
+        y,
+        ROW_CHUNK,
+        x.len() / len,
+        #[inline(always)]
+        |index, y| {
+            let columns = index * ROW_CHUNK..index * ROW_CHUNK + y.len();
+            let mut block_sum = [F::ZERO; ROW_CHUNK];
+            let block_sum = &mut block_sum[..y.len()];
+            y.fill(F::ZERO);
+            for block in x.chunks(ROW_BLOCK * len) {
+                block_sum.fill(F::ZERO);
+                for row in block.chunks_exact(len) {
+                    block_sum.iter_mut().zip(&row[columns.clone()]).for_each(|(sum, &x)| *sum += x);
+                }
+                y.iter_mut().zip(&*block_sum).for_each(|(y, &sum)| *y += sum);
+            }
+            y.iter_mut().for_each(|y| *y *= scale);
+        },
+    );
 }
 
 impl Operation for Reduce {
@@ -145,25 +189,46 @@ impl Operation for Reduce {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y) = (ctx.float(0), ctx.output(0));
         let shape = &ctx.inputs[0].shape;
+        let scale = F::from_f64(self.scale(shape));
+        if self.sums_rows(shape) {
+            return sum_rows(x, y, scale);
+        }
         let (kept, reduced) = self.walks(shape);
         let num_reduced = self.num_reduced(shape);
-        let scale = F::from_f64(self.scale(shape));
         if y.len() == 1 && num_reduced > CPU_SLICE_ELEMS {
-            let partials = parallel::map(num_reduced.div_ceil(CPU_SLICE_ELEMS), |slice| {
-                let start = slice * CPU_SLICE_ELEMS;
-                self.combine(x, 0, &reduced, start..num_reduced.min(start + CPU_SLICE_ELEMS))
-            });
+            let partials = parallel::map(
+                num_reduced.div_ceil(CPU_SLICE_ELEMS),
+                #[inline(always)]
+                |slice| {
+                    let start = slice * CPU_SLICE_ELEMS;
+                    self.combine(x, 0, &reduced, start..num_reduced.min(start + CPU_SLICE_ELEMS))
+                },
+            );
             let row = Strided { shape: vec![partials.len()], strides: [vec![1]] };
             y[0] = self.combine(&partials, 0, &row, 0..partials.len()) * scale;
             return;
         }
         let outputs_per_chunk = (CPU_SLICE_ELEMS / num_reduced).max(1);
-        parallel::for_chunks(y, outputs_per_chunk, num_reduced, |index, chunk| {
-            for (i, y) in chunk.iter_mut().enumerate() {
-                let [base] = kept.offsets(index * outputs_per_chunk + i);
-                *y = self.combine(x, base, &reduced, 0..num_reduced) * scale;
-            }
-        });
+        parallel::for_chunks(
+            y,
+            outputs_per_chunk,
+            num_reduced,
+            #[inline(always)]
+            |index, chunk| {
+                for (i, y) in chunk.iter_mut().enumerate() {
+                    let [base] = kept.offsets(index * outputs_per_chunk + i);
+                    *y = self.combine(x, base, &reduced, 0..num_reduced) * scale;
+                }
+            },
+        );
+    }
+
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        match (self.axes.contains(&0), self.function) {
+            (false, _) => BatchForm::new([Along::Rows], [Along::Rows]),
+            (true, ReduceFunction::Sum) => BatchForm::new([Along::Rows], [Along::Sum]),
+            (true, ReduceFunction::Mean | ReduceFunction::Max) => None,
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -60,6 +60,7 @@ impl<const N: usize> Strided<N> {
     }
 
     /// Calls `row(start, offsets, inner strides, len)` for each innermost row that meets `range` of the flat index.
+    #[inline(always)]
     pub fn for_rows(&self, range: std::ops::Range<usize>, mut row: impl FnMut(usize, [usize; N], [usize; N], usize)) {
         let inner = self.shape.last().copied().unwrap_or(1);
         let inner_strides = std::array::from_fn(|operand| self.strides[operand].last().copied().unwrap_or(0));

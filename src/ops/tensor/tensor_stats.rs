@@ -189,10 +189,14 @@ impl Operation for TensorStats {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, table) = (ctx.float(0), ctx.updated(TABLE));
-        let slices = parallel::map(x.len().div_ceil(SLICE_ELEMS), |slice| {
-            let start = slice * SLICE_ELEMS;
-            Moments::of(&x[start..x.len().min(start + SLICE_ELEMS)])
-        });
+        let slices = parallel::map(
+            x.len().div_ceil(SLICE_ELEMS),
+            #[inline(always)]
+            |slice| {
+                let start = slice * SLICE_ELEMS;
+                Moments::of(&x[start..x.len().min(start + SLICE_ELEMS)])
+            },
+        );
         let moments = slices.into_iter().reduce(Moments::merge).unwrap_or_else(|| Moments::of(&[]));
         table[self.row * STATS_COLUMNS..][..STATS_COLUMNS].copy_from_slice(&moments.row());
     }

@@ -69,7 +69,12 @@ impl Operation for ClipGradNorm {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let norm_out = ctx.updated(0);
         let mut grads: Vec<&mut [F]> = (1..ctx.inputs.len()).map(|place| ctx.updated(place)).collect();
-        let squares = |grad: &&mut [F]| parallel::simd(|| parallel::sum(grad.len(), |i| grad[i] * grad[i]));
+        let squares = |grad: &&mut [F]| {
+            parallel::simd(
+                #[inline(always)]
+                || parallel::sum(grad.len(), |i| grad[i] * grad[i]),
+            )
+        };
         let norm = grads.iter().map(squares).sum::<F>().sqrt();
         norm_out[0] = norm;
         let factor = F::from_f64(self.max_norm) / (norm + F::from_f64(NORM_EPS));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
-use crate::ops::cpu::{CpuContext, Float, parallel};
+use crate::ops::cpu::{CpuContext, Float, parallel, threads};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
@@ -23,6 +23,9 @@ pub(crate) const MAX_SCALARS: usize = 6;
 /// Elements that the walk on the CPU hands over at a time; states that a rule does not keep stand in memory of this
 /// size, so that one loop serves every combination and still fills vector units.
 const BLOCK: usize = 256;
+
+/// Elements of a parameter that one thread of the CPU takes at a time: enough to outweigh the hand-over.
+const CHUNK_ELEMS: usize = 64 * BLOCK;
 
 /// What a rule reads and writes of one element. The gradient is only read, and a state that the optimizer does not
 /// keep has no meaning.
@@ -99,23 +102,26 @@ pub(crate) struct PackedUpdate {
 pub(crate) fn walk<F: Float>(rule: impl Fn(&mut Element<F>), tensors: Tensors<'_, F>) {
     let Tensors { param, grad, mut states } = tensors;
     let mut spare = [[F::ZERO; BLOCK]; MAX_STATES];
-    parallel::simd(|| {
-        for (block, (param, grad)) in param.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).enumerate() {
-            let range = block * BLOCK..block * BLOCK + param.len();
-            let mut blocks = states.iter_mut().zip(&mut spare).map(|(state, spare)| match state {
-                Some(state) => &mut state[range.clone()],
-                None => &mut spare[..range.len()],
-            });
-            let [s0, s1, s2] = std::array::from_fn(|_| blocks.next().expect("a block for each state"));
-            let states = s0.iter_mut().zip(s1).zip(s2);
-            for ((p, &grad), ((s0, s1), s2)) in param.iter_mut().zip(grad).zip(states) {
-                let mut element = Element { param: *p, grad, states: [*s0, *s1, *s2] };
-                rule(&mut element);
-                *p = element.param;
-                [*s0, *s1, *s2] = element.states;
+    parallel::simd(
+        #[inline(always)]
+        || {
+            for (block, (param, grad)) in param.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).enumerate() {
+                let range = block * BLOCK..block * BLOCK + param.len();
+                let mut blocks = states.iter_mut().zip(&mut spare).map(|(state, spare)| match state {
+                    Some(state) => &mut state[range.clone()],
+                    None => &mut spare[..range.len()],
+                });
+                let [s0, s1, s2] = std::array::from_fn(|_| blocks.next().expect("a block for each state"));
+                let states = s0.iter_mut().zip(s1).zip(s2);
+                for ((p, &grad), ((s0, s1), s2)) in param.iter_mut().zip(grad).zip(states) {
+                    let mut element = Element { param: *p, grad, states: [*s0, *s1, *s2] };
+                    rule(&mut element);
+                    *p = element.param;
+                    [*s0, *s1, *s2] = element.states;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 impl fmt::Debug for PackedRule {
@@ -162,8 +168,18 @@ impl Operation for PackedUpdate {
         let (walk, roles) = (self.rule.walk::<F>(), self.state_roles());
         for place in num_scalars..num_scalars + self.num_params {
             let grad = ctx.float(place + self.num_params);
-            let states = roles.map(|role| role.map(|role| ctx.updated(place + role * self.num_params)));
-            walk(scalars, Tensors { param: ctx.updated(place), grad, states });
+            let [s0, s1, s2] = roles.map(|role| role.map(|role| ctx.updated(place + role * self.num_params)));
+            let update = |chunk: usize, slices: [Option<&mut [F]>; 1 + MAX_STATES]| {
+                let [Some(param), s0, s1, s2] = slices else { return };
+                let grad = &grad[chunk * CHUNK_ELEMS..][..param.len()];
+                walk(scalars, Tensors { param, grad, states: [s0, s1, s2] });
+            };
+            let slices = [Some(ctx.updated(place)), s0, s1, s2];
+            if grad.len() < 2 * CHUNK_ELEMS {
+                update(0, slices);
+            } else {
+                threads::for_chunks_of_each(slices, CHUNK_ELEMS, update);
+            }
         }
     }
 

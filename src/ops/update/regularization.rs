@@ -67,8 +67,10 @@ impl Operation for Regularization {
         let mut total = F::ZERO;
         for place in 1..ctx.inputs.len() {
             let weight = ctx.float(place);
-            total +=
-                parallel::simd(|| parallel::sum(weight.len(), |i| l1 * weight[i].abs() + l2 * (weight[i] * weight[i])));
+            total += parallel::simd(
+                #[inline(always)]
+                || parallel::sum(weight.len(), |i| l1 * weight[i].abs() + l2 * (weight[i] * weight[i])),
+            );
         }
         ctx.output(0)[0] = ctx.float(0)[0] + total;
     }

@@ -138,7 +138,7 @@ impl Settings {
         let with: Vec<&str> =
             choice.entries.iter().filter(|entry| has(entry.settings)).map(|entry| entry.name).collect();
         let kind = self.kind(choice);
-        if has(choice.common) || inner == "kind" || kind.is_some_and(|kind| with.contains(&kind)) {
+        if has(choice.common) || kind.is_some_and(|kind| with.contains(&kind)) {
             return Ok(());
         }
         let name = format!("{}.{inner}", choice.name);
@@ -151,9 +151,10 @@ impl Settings {
     }
 }
 
-/// The choice of this name.
+/// The choice of this name, such as `network`; `network.kind` is the same, as a file has it beside what is set within.
 pub fn choice(name: &str) -> Option<&'static Choice> {
     const ALL: &[&[Choice]] = &[DATA.choices, NETWORK.choices, TRAINING.choices, SCHEDULE.choices];
+    let name = name.strip_suffix(".kind").unwrap_or(name);
     ALL.iter().copied().flatten().find(|choice| choice.name == name)
 }
 
@@ -165,7 +166,7 @@ const FILE_ONLY: [&str; 1] = ["groups"];
 /// # Errors
 /// [`Error::Setting`] with the settings that may have been meant.
 pub fn check_name(name: &str) -> Result<()> {
-    let is_known = FILE_ONLY.contains(&name) || all().any(|known| known == name);
+    let is_known = FILE_ONLY.contains(&name) || choice(name).is_some() || all().any(|known| known == name);
     if is_known { Ok(()) } else { Err(unknown(name)) }
 }
 

@@ -5,7 +5,7 @@ use crate::sanitize::code::{Op, Pc, Reg};
 use crate::sanitize::report::Kind;
 
 impl Machine<'_> {
-    /// Runs an instruction of control flow; gives where to go on if not with the next one.
+    /// Runs an instruction of control flow; returns the next one to run, if it is not the one that follows.
     pub(super) fn control(&mut self, op: &Op) -> Option<Pc> {
         match *op {
             Op::If { c, otherwise } => {
@@ -76,7 +76,7 @@ impl Machine<'_> {
     /// The beginning of an iteration, of which the last may find that the loop is over.
     fn count_try(&mut self, id: u16) {
         self.tries += 1;
-        let count = self.loop_counts.last_mut().expect("a loop's head stands behind its beginning");
+        let count = self.loop_counts.last_mut().expect("a loop's head comes after its beginning");
         *count += 1;
         let most = &mut self.loop_maxima[usize::from(id)];
         *most = (*most).max(*count);

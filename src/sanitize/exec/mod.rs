@@ -211,7 +211,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs one instruction; gives where to go on if not with the next one.
+    /// Runs one instruction; returns the next one to run, if it is not the one that follows.
     fn step(&mut self, op: &Op) -> Option<Pc> {
         match *op {
             Op::Unary { op, d, a } => self.unary(op, d, a),

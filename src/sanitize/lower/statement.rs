@@ -166,7 +166,7 @@ impl<'a> Lowering<'a> {
                 None => is_default = true,
             }
             if case.fall_through && !case.body.is_empty() {
-                return Err("a case that goes on with the next".to_owned());
+                return Err("a case that falls through to the next".to_owned());
             }
             if !case.fall_through {
                 groups.push((matched, is_default, &case.body));

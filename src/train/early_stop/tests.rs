@@ -41,7 +41,7 @@ fn stops_where_keras_and_lightning_do() {
         (with_patience(2), &[1.0, 2.0, 1.5, 1.2], Some(3), Some(1), "better than the last is not better than the best"),
         (with_patience(0), &[1.0, 1.0], Some(2), Some(1), "no patience stops at the first epoch without improvement"),
         (with_patience(0), &[1.0], None, Some(1), "the first value is an improvement over none"),
-        (with_patience(0), &[3.0, 2.0, 1.0], None, Some(3), "steady improvement goes on even without patience"),
+        (with_patience(0), &[3.0, 2.0, 1.0], None, Some(3), "steady improvement continues even without patience"),
         (with_patience(1), &[-1.0, -2.0, -2.0], Some(3), Some(2), "the sign of a loss does not matter"),
         (accuracy(2), &[0.1, 0.5, 0.5, 0.4], Some(4), Some(2), "larger is better for an accuracy"),
         (accuracy(2), &[0.5, 0.4, 0.6], None, Some(3), "a rise ends the wait"),

@@ -20,7 +20,7 @@ use super::diagnostics::{DiagnosticEntries, DiagnosticsOptions, DiagnosticsRepor
 use super::metrics::Metrics;
 use crate::data::{ChannelStats, Dataset, Normalize};
 use crate::dist::{Alone, Comm};
-use crate::exec::profile::OpTime;
+use crate::exec::profile::{OpTime, StageProfile};
 use crate::exec::{Device, MODEL_KINDS, Program, Progress, Snapshot, StateDict, StepTable, verify};
 use crate::graph::StateKind;
 use crate::graph::plan::Plan;
@@ -559,6 +559,17 @@ impl Session {
         let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
         let table = first_step(&self.train, &self.update, batch_size, 0.0);
         self.program.profile(&entry, &table, repeats)
+    }
+
+    /// Times the stages of a training step on the CPU, as [`Session::profile`] times ops; `None` on other devices
+    /// ([`Program::profile_stages`]).
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn profile_stages(&mut self, repeats: usize) -> Result<Option<Vec<StageProfile>>> {
+        let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
+        let table = first_step(&self.train, &self.update, batch_size, 0.0);
+        self.program.profile_stages(&entry, &table, repeats)
     }
 
     /// The plan of a training step, the states that it starts from and its scalars under a learning rate of 0: what it

@@ -17,3 +17,28 @@ fn the_network_is_summed_up_layer_by_layer() {
     assert!(layers.iter().any(|layer| layer["ops"][0] == "dropout"), "{object}");
     assert_eq!(place.lenet(&["summary", "--batch-size=0"]).code, 2);
 }
+
+#[test]
+fn the_kernels_of_a_plan_are_written_as_they_are_compiled() {
+    let place = Place::new();
+    for more in [&[][..], &["--software"]] {
+        let folder = if more.is_empty() { "gpu" } else { "software" };
+        let stdout = succeeds(place.lenet(&[&["plan", "--wgsl", folder], more].concat()));
+        let mut files: Vec<_> =
+            std::fs::read_dir(place.path(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        assert!(stdout.contains(&format!("{} kernels written to {folder}", files.len())), "{stdout}");
+        assert!(files.len() > 10, "{files:?}");
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            // The line that browsers want and naga does not know yet.
+            let module = naga::front::wgsl::parse_str(&text.replacen("enable subgroups;", "", 1)).unwrap();
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let entry_point = name.split('.').nth(1).unwrap();
+            assert!(module.entry_points.iter().any(|entry| entry.name == entry_point), "{name}");
+        }
+    }
+    std::fs::write(place.path("taken"), "").unwrap();
+    let done = place.lenet(&["plan", "--wgsl", "taken"]);
+    assert!(done.code == 1 && done.stderr.contains("taken"), "{}", done.stderr);
+}

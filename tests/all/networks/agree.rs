@@ -100,7 +100,16 @@ fn all_builders_of_the_graph_agree() -> Result<()> {
 
         let options =
             PredictorOptions { model: &model, weights: &weights, normalize: &normalize, shape, batch_size: 2 };
-        let predictions = Predictor::new(&Device::Cpu, &options)?.predict(&data)?;
+        let mut predictor = Predictor::new(&Device::Cpu, &options)?;
+        let predictions = predictor.predict(&data)?;
+        for (index, prediction) in predictions.iter().enumerate() {
+            let exps: Vec<f64> = predictor.logits(data.image(index))?.iter().map(|x| f64::from(*x).exp()).collect();
+            let sum: f64 = exps.iter().sum();
+            // f32 against f32, in other groups of images.
+            let is_close = |(exp, want): (&f64, &f64)| (exp / sum - want).abs() < 1e-5;
+            assert!(exps.iter().zip(&prediction.probabilities).all(is_close), "{} alone", network.title());
+        }
+        assert!(predictor.logits(&data.image(0)[1..]).is_err(), "a pixel is missing");
         let predicted = -predictions.iter().map(|image| image.probabilities[image.label].ln()).sum::<f64>() / 3.0;
         let options =
             EvalOptions { model: &model, weights: &weights, data: &data, batch_size: 3, normalize: normalize.clone() };

@@ -222,7 +222,7 @@ fn plain_flag(setting: &Setting, path: String, defaults: &BTreeMap<String, Strin
         // A table that can be switched off is on.
         let is_on = default.is_none_or(|default| default == "true");
         let name = if is_on { format!("no-{name}") } else { name };
-        let help = if is_on { format!("Turn off: {}", lower_first(setting.help)) } else { setting.help.to_owned() };
+        let help = if is_on { format!("Do not {}", lower_first(setting.help)) } else { setting.help.to_owned() };
         flags.push(Flag { name, setting: *setting, path, help, turns: Some(!is_on) });
         return;
     }
@@ -260,7 +260,7 @@ fn choice_flags(choice: &Choice, flags: &mut Vec<Flag>) {
         let (name, only) = (flag_name(&path), alternatives(&names).replace('_', "-"));
         if setting.takes == Takes::Switch {
             // Both ways, where some have it on and others off.
-            for (to, name, not) in [(true, name.clone(), ""), (false, format!("no-{name}"), "turn off: ")] {
+            for (to, name, not) in [(true, name.clone(), ""), (false, format!("no-{name}"), "do not ")] {
                 let names: Vec<&str> =
                     with.iter().filter(|(_, on)| on != &Some(to.into())).map(|(name, _)| *name).collect();
                 if !names.is_empty() {

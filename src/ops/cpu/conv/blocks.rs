@@ -4,7 +4,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{Finish, Layer};
-use crate::ops::cpu::transpose::{TILE, transpose_tile};
+use crate::ops::cpu::transpose::{TILE, transpose_tile, turn};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, parallel, scratch};
 
@@ -54,12 +54,23 @@ fn pack(layer: &Layer, weight: &[f32], bias: Option<&[f32]>, lanes: usize, packe
         if let Some(bias) = bias {
             block_bias[..channels].copy_from_slice(&bias[index * lanes..][..channels]);
         }
-        for (tap, block) in block.chunks_exact_mut(lanes).enumerate() {
-            for (channel, packed) in block[..channels].iter_mut().enumerate() {
-                *packed = rows[channel * taps + tap];
-            }
-            block[channels..].fill(0.0);
-        }
+        isa::dispatch(Turn { rows, taps, block });
+    }
+}
+
+/// Weights (channels, taps) as (taps, lanes).
+struct Turn<'a> {
+    rows: &'a [f32],
+    taps: usize,
+    block: &'a mut [f32],
+}
+
+impl WithSimd for Turn<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        turn(simd, [self.rows.len() / self.taps, self.taps], (self.rows, self.taps), self.block);
     }
 }
 

@@ -8,6 +8,7 @@ mod gpu;
 pub(crate) use gpu::SHADER;
 
 use crate::graph::{Deferred, Graph, Init, NodeKind, StateKind, StateSpec, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm, Part, PartInput};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
@@ -156,6 +157,36 @@ impl Operation for BatchNormTrain {
         cpu::train(self, ctx);
     }
 
+    /// The statistics of the batch, then the normalization, image by image.
+    fn parts(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+        let mut statistics = vec![PartInput::Input(0)];
+        statistics.extend((3..inputs.len()).map(PartInput::Input));
+        let mut along = [Along::Whole; 5];
+        along[0] = Along::Rows;
+        vec![
+            Part { updates: (1..statistics.len()).collect(), inputs: statistics, outputs: vec![1, 2], form: None },
+            Part {
+                inputs: vec![
+                    PartInput::Input(0),
+                    PartInput::Output(1),
+                    PartInput::Output(2),
+                    PartInput::Input(1),
+                    PartInput::Input(2),
+                ],
+                outputs: vec![0],
+                updates: Vec::new(),
+                form: BatchForm::new(along, [Along::Rows]),
+            },
+        ]
+    }
+
+    fn run_part<F: Float>(&self, part: usize, ctx: &mut CpuContext<'_, F>) {
+        match part {
+            0 => cpu::statistics(self, ctx),
+            _ => cpu::normalize_part(ctx),
+        }
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         Ok(gpu::train(self, ctx))
     }
@@ -211,6 +242,12 @@ impl Operation for BatchNormEval {
         cpu::eval(self, ctx);
     }
 
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let mut along = vec![Along::Whole; inputs.len()];
+        along[0] = Along::Rows;
+        BatchForm::new(along, [Along::Rows])
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         Ok(gpu::eval(self, ctx))
     }
@@ -253,6 +290,44 @@ impl Operation for BatchNormBackward {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         cpu::backward(self, ctx);
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let mut along = vec![Along::Whole; inputs.len()];
+        along[..2].fill(Along::Rows);
+        match self.statistics {
+            // The gradient by an image needs sums over all.
+            Statistics::Batch => None,
+            Statistics::Running => BatchForm::new(along, [Along::Rows, Along::Sum, Along::Sum]),
+        }
+    }
+
+    /// The sums over the batch, then the gradient by x, image by image.
+    fn parts(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+        let sums = [0, 1, 3, 4].map(PartInput::Input).to_vec();
+        let mut by_x = (0..5).map(PartInput::Input).collect::<Vec<_>>();
+        by_x.extend([PartInput::Output(1), PartInput::Output(2)]);
+        let mut along = [Along::Whole; 7];
+        along[..2].fill(Along::Rows);
+        match self.statistics {
+            Statistics::Running => Vec::new(),
+            Statistics::Batch => vec![
+                Part { inputs: sums, outputs: vec![1, 2], updates: Vec::new(), form: None },
+                Part {
+                    inputs: by_x,
+                    outputs: vec![0],
+                    updates: Vec::new(),
+                    form: BatchForm::new(along, [Along::Rows]),
+                },
+            ],
+        }
+    }
+
+    fn run_part<F: Float>(&self, part: usize, ctx: &mut CpuContext<'_, F>) {
+        match part {
+            0 => cpu::gradient_sums(self, ctx),
+            _ => cpu::gradient_by_x(self, ctx),
+        }
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

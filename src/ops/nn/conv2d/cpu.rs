@@ -10,7 +10,7 @@ use crate::ops::cpu::{Float, isa, parallel, scratch};
 use crate::ops::nn::activation::Activation;
 
 /// Images whose weight gradients are summed before the groups are.
-pub(super) const IMAGES_PER_GROUP: usize = 8;
+pub(super) const IMAGES_PER_GROUP: usize = 16;
 
 /// `out = activation(conv(input, weight) + bias)`.
 pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
@@ -93,14 +93,19 @@ pub(super) fn images(geometry: &Geometry, group: usize) -> std::ops::Range<usize
 
 fn sum_bias<F: Float>(geometry: &Geometry, grad: &[F], grad_bias: &mut [F]) {
     let (pixels, image_out) = (geometry.out_pixels(), geometry.out_channels * geometry.out_pixels());
-    parallel::sum_partials(grad_bias, num_groups(geometry), |index, biases| {
-        for image in images(geometry, index) {
-            let grad = &grad[image * image_out..(image + 1) * image_out];
-            for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
-                *sum += parallel::sum(pixels, |i| row[i]);
+    parallel::sum_partials(
+        grad_bias,
+        num_groups(geometry),
+        #[inline(always)]
+        |index, biases| {
+            for image in images(geometry, index) {
+                let grad = &grad[image * image_out..(image + 1) * image_out];
+                for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
+                    *sum += parallel::sum(pixels, |i| row[i]);
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// The range of output positions along one axis whose kernel element reaches into the image.

@@ -137,7 +137,7 @@ pub fn strips_per_group(gpu: GpuTraits) -> u32 {
 /// Iterations over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
 fn kernel_iterations(geometry: &Geometry, channels: usize) -> usize {
     let [height, width] = geometry.kernel;
-    channels * (1 + height * (1 + width.div_ceil(STRIP)))
+    channels * (2 + height * (2 + width.div_ceil(STRIP)))
 }
 
 /// Workgroups over all strips of rows of `width` pixels and all tiles of channels.

@@ -11,6 +11,7 @@ pub(crate) use pooled::Conv2dPooledBackward;
 
 use super::activation::Activation;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
@@ -163,6 +164,11 @@ impl Operation for Conv2d {
         cpu::forward(&geometry, ctx.float(0), ctx.float(1), bias, ctx.output(0));
     }
 
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let along = [Along::Rows, Along::Whole, Along::Whole];
+        BatchForm::new(&along[..inputs.len()], [Along::Rows])
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.checked(&ctx.inputs[0].shape, &ctx.inputs[1].shape);
         Ok(gpu::forward(&geometry, ctx.inputs.len() == 3, ctx.gpu))
@@ -242,8 +248,12 @@ impl Operation for Conv2dGradInput {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        let geometry = self.conv.checked(&ctx.outputs[0].shape, &ctx.inputs[1].shape);
         cpu::grad_input(&geometry, ctx.float(0), ctx.float(1), ctx.output(0));
+    }
+
+    fn batch_form(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new([Along::Rows, Along::Whole], [Along::Rows])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -289,6 +299,10 @@ impl Operation for Conv2dGradWeight {
         let geometry = self.conv.checked(&ctx.inputs[1].shape, &self.weight);
         let grad_bias = self.has_bias.then(|| ctx.output(1));
         cpu::grad_weight(&geometry, ctx.float(0), ctx.float(1), ctx.output(0), grad_bias);
+    }
+
+    fn batch_form(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::new([Along::Rows; 2], vec![Along::Sum; outputs.len()])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

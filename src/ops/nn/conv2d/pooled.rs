@@ -5,6 +5,7 @@
 
 use super::gpu::Gradient;
 use super::{Conv2d, Geometry, check_grad, cpu, gpu};
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, Pooled};
 use crate::ops::cpu::{CpuContext, Float, parallel, scratch};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
@@ -131,6 +132,15 @@ impl Operation for Conv2dPooledBackward {
         });
     }
 
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let along = [Along::Rows, Along::Rows, Along::Rows, Along::Whole];
+        let mut by_output = vec![Along::Sum; outputs.len()];
+        if self.has_input {
+            by_output[self.input_output()] = Along::Rows;
+        }
+        BatchForm::new(&along[..inputs.len()], by_output)
+    }
+
     /// The convolution's dispatches if they take a pooled gradient; else the pooling's into scratch, then the
     /// convolution's from there.
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -194,7 +204,10 @@ fn append(all: &mut Dispatches, more: Dispatches, inputs: &[Binding], outputs: &
 
 /// Whether products with 0 are 0. Checks all elements, because a loop without an early exit vectorises.
 fn all_finite<F: Float>(values: &[F]) -> bool {
-    parallel::simd(|| values.iter().fold(true, |all, x| all & x.is_finite()))
+    parallel::simd(
+        #[inline(always)]
+        || values.iter().fold(true, |all, x| all & x.is_finite()),
+    )
 }
 
 type ByInput<'a, F> = Option<(&'a [F], &'a mut [F])>;
@@ -225,7 +238,10 @@ fn sparse<F: Float>(
         let channels = geometry.out_channels;
         for (channel, sum) in F::as_f32_mut(grad_bias).expect(f32s).iter_mut().enumerate() {
             let planes = pooled.grad.chunks_exact(pooled.windows).skip(channel).step_by(channels);
-            *sum = parallel::simd(|| planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum());
+            *sum = parallel::simd(
+                #[inline(always)]
+                || planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum(),
+            );
         }
     }
     if let Some((weight, grad_input)) = by_input {

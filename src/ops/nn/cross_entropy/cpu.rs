@@ -15,18 +15,52 @@ pub fn forward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     let row_loss = |row: usize| op.row_loss(&x[row * num_classes..][..num_classes], labels[row], weights);
     let rows = rows_per_chunk(num_classes);
     if op.attributes.reduction == Reduction::None {
-        parallel::for_chunks(loss, rows, num_classes * EXP_COST, |index, chunk| {
-            chunk.iter_mut().enumerate().for_each(|(i, loss)| *loss = row_loss(index * rows + i)[0]);
-        });
+        parallel::for_chunks(
+            loss,
+            rows,
+            num_classes * EXP_COST,
+            #[inline(always)]
+            |index, chunk| {
+                chunk.iter_mut().enumerate().for_each(|(i, loss)| *loss = row_loss(index * rows + i)[0]);
+            },
+        );
         return;
     }
-    let add = |sum: [F; 2], term: [F; 2]| [sum[0] + term[0], sum[1] + term[1]];
-    let partials = parallel::map(num_rows.div_ceil(rows), |chunk| {
-        (chunk * rows..num_rows.min((chunk + 1) * rows)).map(row_loss).fold([F::ZERO; 2], add)
-    });
-    let [sum, total_weight] = partials.into_iter().fold([F::ZERO; 2], add);
+    let mut sums = [F::ZERO; 2];
+    parallel::sum_partials(
+        &mut sums,
+        num_rows.div_ceil(rows),
+        #[inline(always)]
+        |chunk, sums| {
+            for row in chunk * rows..num_rows.min((chunk + 1) * rows) {
+                sums.iter_mut().zip(row_loss(row)).for_each(|(sum, term)| *sum += term);
+            }
+        },
+    );
+    let [sum, total_weight] = sums;
     loss[0] = if op.is_mean() { sum / total_weight } else { sum };
     ctx.output(1)[0] = total_weight;
+}
+
+/// The sum of the weights of the labels' classes, from (labels, weights).
+pub fn total_weight<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
+    let (labels, weights) = (ctx.u32(0), ctx.float(1));
+    let classes = labels.iter().filter_map(|&label| op.class(label, weights.len()));
+    ctx.output(0)[0] = classes.fold(F::ZERO, |sum, class| sum + weights[class]);
+}
+
+/// What the rows have in the mean, from (input, labels, weights, total weight).
+pub fn mean_of_rows<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
+    let (x, labels, weights, total_weight) = (ctx.float(0), ctx.u32(1), ctx.float(2), ctx.float(3)[0]);
+    let [_, num_classes] = ctx.dims(0);
+    let sum = parallel::simd(
+        #[inline(always)]
+        || {
+            let rows = x.chunks_exact(num_classes).zip(labels);
+            rows.fold(F::ZERO, |sum, (row, &label)| sum + op.row_loss(row, label, weights)[0])
+        },
+    );
+    ctx.output(0)[0] = sum / total_weight;
 }
 
 pub fn backward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
@@ -35,13 +69,19 @@ pub fn backward<F: Float>(op: &ClassLoss, ctx: &mut CpuContext<'_, F>) {
     let scale = if op.is_mean() { F::ONE / ctx.float(4)[0] } else { F::ONE };
     let is_per_row = op.attributes.reduction == Reduction::None;
     let rows = rows_per_chunk(num_classes);
-    parallel::for_chunks(ctx.output(0), rows * num_classes, EXP_COST, |index, chunk| {
-        for (i, out) in chunk.chunks_exact_mut(num_classes).enumerate() {
-            let row = index * rows + i;
-            let grad = grad[if is_per_row { row } else { 0 }] * scale;
-            op.row_grad(&x[row * num_classes..][..num_classes], labels[row], weights, grad, out);
-        }
-    });
+    parallel::for_chunks(
+        ctx.output(0),
+        rows * num_classes,
+        EXP_COST,
+        #[inline(always)]
+        |index, chunk| {
+            for (i, out) in chunk.chunks_exact_mut(num_classes).enumerate() {
+                let row = index * rows + i;
+                let grad = grad[if is_per_row { row } else { 0 }] * scale;
+                op.row_grad(&x[row * num_classes..][..num_classes], labels[row], weights, grad, out);
+            }
+        },
+    );
 }
 
 /// Rows in a piece of work on the CPU.
@@ -75,8 +115,8 @@ impl ClassLoss {
         match self.scores {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
             Scores::Logits => {
-                let max = row.iter().fold(-F::INFINITY, |max, &x| x.max(max));
-                RowScale { max, sum: parallel::sum(row.len(), |c| (row[c] - max).exp()) }
+                let max = parallel::max_of(row);
+                RowScale { max, sum: parallel::exp_sum(row, max) }
             }
         }
     }
@@ -112,8 +152,9 @@ impl ClassLoss {
             Scores::Logits => {
                 let scale = self.row_scale(row);
                 let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
-                for ((out, &x), &weight) in out.iter_mut().zip(row).zip(weights) {
-                    *out = grad * ((x - scale.max).exp() / scale.sum * of_all - each * weight);
+                parallel::map_row(row, out, |x| (x - scale.max).exp() / scale.sum);
+                for (out, &weight) in out.iter_mut().zip(weights) {
+                    *out = grad * (*out * of_all - each * weight);
                 }
             }
         }

@@ -11,6 +11,7 @@ mod gpu;
 pub(crate) use gpu::SHADER;
 
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::{Along, BatchForm, Part, PartInput};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::{Operation, check};
@@ -119,6 +120,35 @@ impl Operation for ClassLoss {
         cpu::forward(self, ctx);
     }
 
+    fn batch_form(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let inputs = [Along::Rows, Along::Rows, Along::Whole];
+        match self.attributes.reduction {
+            Reduction::None => BatchForm::new(inputs, [Along::Rows]),
+            Reduction::Sum => BatchForm::new(inputs, vec![Along::Sum; outputs.len()]),
+            // Divides by what is known when all labels have been seen.
+            Reduction::Mean => None,
+        }
+    }
+
+    /// Of a mean, the sum of the weights, then the rows' losses.
+    fn parts(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+        if !self.is_mean() {
+            return Vec::new();
+        }
+        let total = [1, 2].map(PartInput::Input).to_vec();
+        let mut all = [0, 1, 2].map(PartInput::Input).to_vec();
+        all.push(PartInput::Output(1));
+        let along = [Along::Rows, Along::Rows, Along::Whole, Along::Whole];
+        vec![
+            Part { inputs: total, outputs: vec![1], updates: Vec::new(), form: None },
+            Part { inputs: all, outputs: vec![0], updates: Vec::new(), form: BatchForm::new(along, [Along::Sum]) },
+        ]
+    }
+
+    fn run_part<F: Float>(&self, part: usize, ctx: &mut CpuContext<'_, F>) {
+        if part == 0 { cpu::total_weight(self, ctx) } else { cpu::mean_of_rows(self, ctx) }
+    }
+
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         Ok(gpu::forward(self, ctx))
     }
@@ -176,6 +206,12 @@ impl Operation for ClassLossBackward {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         cpu::backward(&self.0, ctx);
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Option<BatchForm> {
+        let grad = if self.0.attributes.reduction == Reduction::None { Along::Rows } else { Along::Whole };
+        let along = [Along::Rows, Along::Rows, Along::Whole, grad, Along::Whole];
+        BatchForm::new(&along[..inputs.len()], [Along::Rows])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -217,18 +217,25 @@ impl Composition {
                     }
                 });
             }
+            let input_types: Vec<TensorType> = inputs.iter().map(|&input| self.ty(input).clone()).collect();
+            let from: Vec<Memory> = inputs.iter().map(|&input| memory[&self.root(input)]).collect();
+            let to: Vec<Memory> = (0..types.len()).map(|output| memory[&Source::Made { part, output }]).collect();
+            let mut updates = op.updates();
+            updates.sort_unstable();
             let operands = Operands {
-                input_types: inputs.iter().map(|&input| self.ty(input).clone()).collect(),
-                output_types: types.clone(),
-                inputs: inputs.iter().map(|&input| memory[&self.root(input)]).collect(),
-                outputs: (0..types.len()).map(|output| memory[&Source::Made { part, output }]).collect(),
-                updates: op.updates(),
+                input_types: &input_types,
+                output_types: types,
+                inputs: &from,
+                outputs: &to,
+                updates: &updates,
+                first_row: 0,
+                batch_size: None,
             };
-            let mut taken = vec![false; types.len() + operands.updates.len()];
+            let mut taken = vec![false; types.len() + updates.len()];
             // SAFETY: the memory is that of the operands of the op that this one is a part of, by the contract of its own
             // context, or of vectors above, which live as long and which nothing else uses. A part's outputs
             // are no inputs of its own, and what it updates is updated by the whole.
-            op.run(&mut unsafe { CpuContext::<F>::new(&operands, &mut taken) });
+            op.run(&mut unsafe { CpuContext::<F>::new(operands, &mut taken) });
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::BinaryFunction::{self, *};
 use super::{Side, launch};
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
 use crate::ops::tensor::strided::{MAX_RANK, Strided};
@@ -34,17 +35,18 @@ impl Operation for Binary {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let (a, b, out) = (ctx.float(0), ctx.float(1), ctx.output(0));
-        let walk = Strided::broadcast(&ctx.outputs[0].shape, [&ctx.inputs[0].shape, &ctx.inputs[1].shape]);
-        let function = self.0;
-        parallel::for_pieces(out, |start, piece| {
-            walk.for_rows(start..start + piece.len(), |at, [a_at, b_at], [a_step, b_step], len| {
-                let out = &mut piece[at - start..at - start + len];
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = function.value(a[a_at + i * a_step], b[b_at + i * b_step]);
-                }
-            });
-        });
+        // Those of most models get loops of their own, without a choice of function in it.
+        match self.0 {
+            Add => for_values(ctx, |a, b| Add.value(a, b)),
+            Sub => for_values(ctx, |a, b| Sub.value(a, b)),
+            Mul => for_values(ctx, |a, b| Mul.value(a, b)),
+            Div => for_values(ctx, |a, b| Div.value(a, b)),
+            function => for_values(ctx, |a, b| function.value(a, b)),
+        }
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::broadcast(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -80,6 +82,47 @@ impl Operation for Binary {
     }
 }
 
+/// `out = value(a, b)`, element by element, under the output's shape.
+#[inline(always)]
+fn for_values<F: Float>(ctx: &mut CpuContext<'_, F>, value: impl Fn(F, F) -> F + Send + Sync) {
+    let (a, b, out) = (ctx.float(0), ctx.float(1), ctx.output(0));
+    let shapes = [&ctx.inputs[0].shape, &ctx.inputs[1].shape];
+    if shapes.iter().all(|shape| **shape == ctx.outputs[0].shape) {
+        parallel::for_pieces(
+            out,
+            #[inline(always)]
+            |start, piece| {
+                for ((out, &a), &b) in piece.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+                    *out = value(a, b);
+                }
+            },
+        );
+        return;
+    }
+    let walk = Strided::broadcast(&ctx.outputs[0].shape, shapes);
+    parallel::for_pieces(
+        out,
+        #[inline(always)]
+        |start, piece| {
+            walk.for_rows(
+                start..start + piece.len(),
+                #[inline(always)]
+                |at, [a_at, b_at], steps, len| {
+                    let (a, b, out) = (&a[a_at..], &b[b_at..], &mut piece[at - start..at - start + len]);
+                    match steps {
+                        [1, 1] => out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = value(a, b)),
+                        [1, 0] => out.iter_mut().zip(a).for_each(|(out, &a)| *out = value(a, b[0])),
+                        [0, 1] => out.iter_mut().zip(b).for_each(|(out, &b)| *out = value(a[0], b)),
+                        [a_step, b_step] => {
+                            out.iter_mut().enumerate().for_each(|(i, out)| *out = value(a[i * a_step], b[i * b_step]));
+                        }
+                    }
+                },
+            );
+        },
+    );
+}
+
 impl Operation for BinaryBackward {
     fn name(&self) -> &'static str {
         "binary_backward"
@@ -96,15 +139,27 @@ impl Operation for BinaryBackward {
         let shapes = [&ctx.inputs[0].shape, &ctx.inputs[1].shape, &ctx.inputs[2].shape];
         let walk = Strided::broadcast(&ctx.outputs[0].shape, shapes);
         let BinaryBackward { function, by } = *self;
-        parallel::for_pieces(out, |start, piece| {
-            walk.for_rows(start..start + piece.len(), |at, [g_at, a_at, b_at], [g_step, a_step, b_step], len| {
-                let out = &mut piece[at - start..at - start + len];
-                for (i, out) in out.iter_mut().enumerate() {
-                    let (a, b) = (a[a_at + i * a_step], b[b_at + i * b_step]);
-                    *out = function.gradient(by, grad[g_at + i * g_step], a, b);
-                }
-            });
-        });
+        parallel::for_pieces(
+            out,
+            #[inline(always)]
+            |start, piece| {
+                walk.for_rows(
+                    start..start + piece.len(),
+                    #[inline(always)]
+                    |at, [g_at, a_at, b_at], [g_step, a_step, b_step], len| {
+                        let out = &mut piece[at - start..at - start + len];
+                        for (i, out) in out.iter_mut().enumerate() {
+                            let (a, b) = (a[a_at + i * a_step], b[b_at + i * b_step]);
+                            *out = function.gradient(by, grad[g_at + i * g_step], a, b);
+                        }
+                    },
+                );
+            },
+        );
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::broadcast(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

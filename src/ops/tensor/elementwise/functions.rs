@@ -1,5 +1,5 @@
 //! The functions and their derivatives as numbers, the same formulas as in the shader. All that loops over elements call
-//! is `#[inline]`, since these loops stand in other modules.
+//! is `#[inline(always)]`: what is not inlined into a loop is not compiled for the loop's instruction set.
 
 use BinaryFunction::*;
 use UnaryFunction::*;
@@ -78,7 +78,7 @@ impl UnaryFunction {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn value<F: Float>(self, x: F) -> F {
         match self {
             Neg => -x,
@@ -212,7 +212,7 @@ impl BinaryFunction {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn value<F: Float>(self, x: F, y: F) -> F {
         match self {
             Add => x + y,
@@ -229,7 +229,7 @@ impl BinaryFunction {
     }
 
     /// `grad` times the derivative by one operand; 0 where the other operand alone counts, whatever comes from above.
-    #[inline]
+    #[inline(always)]
     pub(super) fn gradient<F: Float>(self, by: Side, grad: F, x: F, y: F) -> F {
         let second = by == Side::Second;
         // Half in a tie, nothing for the one that lost. A NaN neither ties nor loses, and both operands get all.
@@ -277,30 +277,30 @@ const INV_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 /// The cubic coefficient of GELU's tanh form (Hendrycks and Gimpel, "Gaussian error linear units", 2016).
 const GELU_CUBIC: f64 = 0.044_715;
 
-#[inline]
+#[inline(always)]
 fn step<F: Float>(condition: bool) -> F {
     if condition { F::ONE } else { F::ZERO }
 }
 
-#[inline]
+#[inline(always)]
 fn sign<F: Float>(x: F) -> F {
     step::<F>(x > F::ZERO) - step::<F>(x < F::ZERO)
 }
 
 /// Never exponentiates a positive number, so nothing overflows.
-#[inline]
+#[inline(always)]
 fn sigmoid<F: Float>(x: F) -> F {
     let e = (-x.abs()).exp();
     (if x >= F::ZERO { F::ONE } else { e }) / (F::ONE + e)
 }
 
-#[inline]
+#[inline(always)]
 fn softplus<F: Float>(x: F) -> F {
     x.max(F::ZERO) + (-x.abs()).exp().ln_1p()
 }
 
 /// x to a power, by products and roots where PyTorch has it so; that is also more accurate on a GPU.
-#[inline]
+#[inline(always)]
 fn power<F: Float>(x: F, exponent: f64) -> F {
     match exponent {
         0.5 => x.sqrt(),
@@ -316,7 +316,7 @@ fn power<F: Float>(x: F, exponent: f64) -> F {
 
 /// max(x, 0) − x·y + ln(1 + e^−|x|) with the first two in one, so that nothing cancels for targets in [0, 1]. Infinite
 /// logits go by PyTorch's formula, whose terms cancel to NaN.
-#[inline]
+#[inline(always)]
 fn bce_with_logits<F: Float>(x: F, y: F) -> F {
     if x.abs() == F::INFINITY {
         return (F::ONE - y) * x + softplus(-x);
@@ -326,13 +326,13 @@ fn bce_with_logits<F: Float>(x: F, y: F) -> F {
 }
 
 /// By the complementary error function, since 1 + erf cancels for negative x.
-#[inline]
+#[inline(always)]
 fn normal_cdf<F: Float>(x: F) -> F {
     F::from_f64(0.5) * (-x * F::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erfc()
 }
 
 /// (1 + tanh u)/2 as sigmoid(2u), which keeps its digits where tanh has rounded to −1.
-#[inline]
+#[inline(always)]
 fn gelu_tanh_share<F: Float>(x: F) -> F {
     sigmoid(F::from_f64(2.0 * SQRT_2_OVER_PI) * (x + F::from_f64(GELU_CUBIC) * x * x * x))
 }

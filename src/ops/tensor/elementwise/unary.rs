@@ -3,6 +3,7 @@
 use super::UnaryFunction::{self, *};
 use super::launch;
 use crate::graph::{Graph, Value, Vjp};
+use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
 use crate::ops::tensor::strided::Strided;
@@ -50,13 +51,25 @@ impl Operation for Unary {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let (x, y) = (ctx.float(0), ctx.output(0));
-        let function = self.0;
-        parallel::for_pieces(y, |start, piece| {
-            for (y, &x) in piece.iter_mut().zip(&x[start..]) {
-                *y = function.value(x);
-            }
-        });
+        let operands = (ctx.float(0), ctx.output(0));
+        // Those of most models get loops of their own, without a choice of function in it.
+        match self.0 {
+            Relu => for_values(operands, |x| Relu.value(x)),
+            LeakyRelu { negative_slope } => for_values(operands, |x| LeakyRelu { negative_slope }.value(x)),
+            Sigmoid => for_values(operands, |x| Sigmoid.value(x)),
+            Tanh => for_values(operands, |x| Tanh.value(x)),
+            Silu => for_values(operands, |x| Silu.value(x)),
+            GeluTanh => for_values(operands, |x| GeluTanh.value(x)),
+            Exp => for_values(operands, |x| Exp.value(x)),
+            Square => for_values(operands, |x| Square.value(x)),
+            AddScalar(value) => for_values(operands, |x| AddScalar(value).value(x)),
+            MulScalar(value) => for_values(operands, |x| MulScalar(value).value(x)),
+            function => for_values(operands, |x| function.value(x)),
+        }
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
@@ -98,13 +111,32 @@ impl Operation for Unary {
     }
 }
 
+/// `y = value(x)`, element by element.
+#[inline(always)]
+fn for_values<F: Float>((x, y): (&[F], &mut [F]), value: impl Fn(F) -> F + Send + Sync) {
+    parallel::for_pieces(
+        y,
+        #[inline(always)]
+        |start, piece| {
+            for (y, &x) in piece.iter_mut().zip(&x[start..]) {
+                *y = value(x);
+            }
+        },
+    );
+}
+
 /// `out = gradient(grad, at)`, element by element.
+#[inline(always)]
 fn for_gradients<F: Float>((grad, at, out): (&[F], &[F], &mut [F]), gradient: impl Fn(F, F) -> F + Send + Sync) {
-    parallel::for_pieces(out, |start, piece| {
-        for ((out, &grad), &at) in piece.iter_mut().zip(&grad[start..]).zip(&at[start..]) {
-            *out = gradient(grad, at);
-        }
-    });
+    parallel::for_pieces(
+        out,
+        #[inline(always)]
+        |start, piece| {
+            for ((out, &grad), &at) in piece.iter_mut().zip(&grad[start..]).zip(&at[start..]) {
+                *out = gradient(grad, at);
+            }
+        },
+    );
 }
 
 impl Operation for UnaryBackward {
@@ -123,10 +155,21 @@ impl Operation for UnaryBackward {
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let operands = (ctx.float(0), ctx.float(1), ctx.output(0));
         match self.0 {
-            // The one in every training step gets a loop of its own, without a choice of function in it.
             Relu => for_gradients(operands, |grad, at| Relu.gradient(grad, at)),
+            LeakyRelu { negative_slope } => {
+                for_gradients(operands, |grad, at| LeakyRelu { negative_slope }.gradient(grad, at));
+            }
+            Sigmoid => for_gradients(operands, |grad, at| Sigmoid.gradient(grad, at)),
+            Tanh => for_gradients(operands, |grad, at| Tanh.gradient(grad, at)),
+            Silu => for_gradients(operands, |grad, at| Silu.gradient(grad, at)),
+            GeluTanh => for_gradients(operands, |grad, at| GeluTanh.gradient(grad, at)),
+            Square => for_gradients(operands, |grad, at| Square.gradient(grad, at)),
             function => for_gradients(operands, |grad, at| function.gradient(grad, at)),
         }
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        BatchForm::rows(inputs, outputs)
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

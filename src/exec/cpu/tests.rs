@@ -1,0 +1,116 @@
+use super::CpuExecutor;
+use crate::exec::{Program, StateLayout, StepTable, Threads};
+use crate::graph::{Graph, Init};
+use crate::nn::{Classifier, Mode, Model, Network};
+use crate::ops::CrossEntropy;
+use crate::ops::cpu::Float;
+use crate::tensor::{DType, Tensor, TensorType};
+use crate::{Plan, Result};
+
+const BATCH: usize = 11;
+
+/// The logits, the loss and the gradients of a network in training on a batch.
+fn plan(network: &str, [channels, height, width]: [usize; 3]) -> Result<Plan> {
+    let mut graph = Graph::new("train");
+    let images = graph.input("images", TensorType::f32([BATCH, channels, height, width]))?;
+    let labels = graph.input("labels", TensorType::u32([BATCH]))?;
+    let step = graph.scalar("step", DType::U32)?;
+    let model = Classifier::new(Network::open(network)?, 10);
+    let logits = model.logits(&mut graph, images, Mode::Train { seed: 5, step })?;
+    // Before the mean, so that a segment has rows to give as an output.
+    graph.output("logits", logits)?;
+    let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
+    let grads = graph.backward(loss)?;
+    for (name, value) in graph.parameters() {
+        if let Some(grad) = grads.get(value) {
+            graph.output(&format!("grad.{name}"), grad)?;
+        }
+    }
+    graph.output("loss", loss)?;
+    Plan::new(&graph)
+}
+
+fn program<F: Float>(plan: &Plan, most_images: Option<usize>) -> Result<Program> {
+    let plans = vec![plan.clone()];
+    let layout = StateLayout::new(&plans)?;
+    let executor = Box::new(CpuExecutor::<F>::with_most_images(&plans, &layout, most_images));
+    let mut program = Program::with_executor(plans, layout, executor, 7)?;
+    let images = plan.states().iter().find(|spec| spec.name == "images").expect("the network has an input");
+    let uniform = Init::Uniform { bound: 1.0 };
+    program.write("images", &uniform.tensor("images", &images.ty, 3).expect("drawn"))?;
+    program.write("labels", &Tensor::u32([BATCH], (0..BATCH as u32).map(|i| i * 7 % 10).collect())?)?;
+    Ok(program)
+}
+
+fn table() -> StepTable {
+    StepTable::new(2).constant("step", 4.0)
+}
+
+/// All outputs after two runs, one value after the other.
+fn outputs(program: &mut Program) -> Result<Vec<(String, Tensor)>> {
+    program.run("train", &table())?;
+    let names: Vec<String> = program.plans()[0].outputs.keys().cloned().collect();
+    names.into_iter().map(|name| Ok((name.clone(), program.output("train", &name)?))).collect()
+}
+
+fn networks() -> [(&'static str, [usize; 3]); 4] {
+    [("lenet5", [1, 28, 28]), ("mlp", [1, 9, 9]), ("vgg", [3, 32, 32]), ("resnet", [3, 16, 16])]
+}
+
+#[test]
+fn segments_give_what_the_reference_gives_for_any_number_of_images_at_a_time() -> Result<()> {
+    for (network, shape) in networks() {
+        let plan = plan(network, shape)?;
+        let want = outputs(&mut program::<f64>(&plan, None)?)?;
+        for most_images in [None, Some(1), Some(4), Some(16)] {
+            let (mut program, mut num_large) = (program::<f32>(&plan, most_images)?, 0);
+            for ((name, want), (_, got)) in want.iter().zip(outputs(&mut program)?) {
+                let (want, got) = (want.to_f64_vec(), got.to_f64_vec());
+                let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+                num_large += usize::from(largest > 1e-4);
+                // Rounding errors of f32 through up to twenty layers; a ReLU or a maximum that falls the other way
+                // changes single gradients by more, so the mean counts. A row at the wrong place is off by as much as
+                // there is. Biases before a batch normalization have a gradient of 0, up to rounding.
+                let mean = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).sum::<f64>() / want.len() as f64;
+                assert!(mean <= 1e-2 * largest + 2e-6, "{network}, {most_images:?}: {name} {mean:e} of {largest:e}");
+            }
+            assert!(num_large >= 4, "{network} has gradients");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() -> Result<()> {
+    let bits = |outputs: Vec<(String, Tensor)>| -> Vec<Vec<u32>> {
+        outputs.iter().map(|(_, tensor)| tensor.to_f32_vec().iter().map(|x| x.to_bits()).collect()).collect()
+    };
+    for (network, shape) in networks() {
+        let plan = plan(network, shape)?;
+        for most_images in [None, Some(2)] {
+            let run = |threads| {
+                Threads::new(threads).install(|| Ok(bits(outputs(&mut program::<f32>(&plan, most_images)?)?)))
+            };
+            let one: Vec<Vec<u32>> = run(1)?;
+            for threads in [2, 3] {
+                let other: Result<_> = run(threads);
+                assert!(one == other?, "{network} on {threads} threads, {most_images:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn single_ops_and_whole_runs_have_memory_of_their_own() -> Result<()> {
+    let plan = plan("lenet5", [1, 28, 28])?;
+    let mut program = program::<f32>(&plan, Some(4))?;
+    let whole = outputs(&mut program)?;
+    program.profile("train", &StepTable::new(1).constant("step", 4.0), 1)?;
+    let loss = |program: &mut Program| -> Result<f64> { program.output("train", "loss")?.item() };
+    let by_op = loss(&mut program)?;
+    let (_, of_whole) = whole.iter().find(|(name, _)| name == "loss").expect("an output");
+    assert!((by_op - of_whole.item()?).abs() <= 1e-5 * by_op.abs());
+    assert_eq!(outputs(&mut program)?, whole);
+    Ok(())
+}
