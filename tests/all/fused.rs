@@ -114,8 +114,8 @@ pub fn steps() -> Vec<Step> {
             },
             |graph, x| {
                 let wide = Conv2d { kernel_size: [2, 4], ..Conv2d::new("c1", 10, 1) };
-                let x = conv(graph, x, &wide.bias(false), Tanh)?;
-                let x = conv(graph, x, &Conv2d::new("c2", 9, 1), Sigmoid)?;
+                let x = conv(graph, x, &wide.bias(false), Relu)?;
+                let x = conv(graph, x, &Conv2d::new("c2", 9, 1), Relu)?;
                 let x = graph.flatten(x, 1)?;
                 let x = linear(graph, x, &Linear::new("f1", 6).bias(false), Tanh)?;
                 Linear::new("f2", CLASSES).forward(graph, x)
