@@ -75,7 +75,9 @@ fn check_cpu_run(case: &Case) -> Result<(), String> {
     for (index, (got, want)) in got.iter().zip(&want).enumerate() {
         let largest = want.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
         // `verify` holds each op to its own bound; here rows must be at their places, through a few ops.
-        let differs = |(got, want): (&f64, &f64)| !((got - want).abs() <= 1e-3 * largest + 1e-6) && got != want;
+        // A difference that is not a number is one, too.
+        let is_close = |got: f64, want: f64| (got - want).abs() <= 1e-3 * largest + 1e-6;
+        let differs = |(got, want): (&f64, &f64)| !is_close(*got, *want) && got != want;
         let is_both_nan = |(got, want): (&f64, &f64)| got.is_nan() && want.is_nan();
         if let Some(at) = got.iter().zip(want).position(|pair| differs(pair) && !is_both_nan(pair)) {
             return Err(format!("{}: output {index} at {at}: {} and {}", case.name, got[at], want[at]));

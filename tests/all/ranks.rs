@@ -53,7 +53,7 @@ fn settings() -> Vec<Setting> {
         schedule: Schedule::constant(),
         diagnostics: false,
     };
-    let everything = LeNet5 { batch_norm: true, dropout: 0.3, ..LeNet5::default() };
+    let everything = LeNet5 { batch_norm: true, dropout: 0.3 };
     let clipped =
         GradientOptions { clip_norm: Some(0.5), clip_value: Some(0.05), l1: 1e-4, l2: 1e-3, ..plain.gradients.clone() };
     vec![
