@@ -99,11 +99,11 @@ fn a_path_is_drawn_at_its_points_on_a_surface() {
     let picture = contour_plot(&plot).expect("a picture");
     let pixels = pixels_of(&picture, RED);
     // The marks of its ends are wider than the line.
-    assert!(bend(&pixels) < 3.0 * TOLERANCE, "{}", bend(&pixels));
+    assert!(bend(&pixels) < 5.0 * TOLERANCE, "{}", bend(&pixels));
     let [left, top, right, bottom] = bounds(&pixels);
     assert!(right - left > 200.0 && bottom - top > 200.0, "{left} {top} {right} {bottom}");
     let first = pixels.iter().find(|pixel| pixel.0 == left).expect("its left end");
-    assert!(first.1 < top + 3.0 * TOLERANCE, "it begins at the upper left, not at {first:?}");
+    assert!(first.1 < top + 5.0 * TOLERANCE, "it begins at the upper left, not at {first:?}");
 }
 
 #[test]
