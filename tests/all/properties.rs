@@ -290,7 +290,8 @@ proptest! {
 
     #[test]
     fn cross_entropy(
-        (rows, classes) in (1_usize..9, 1_u32..12),
+        // The gradient of a single class is 0, and rounding noise in f64: nothing to be relative to.
+        (rows, classes) in (1_usize..9, 2_u32..12),
         reduction in select(&[Reduction::Mean, Reduction::Sum, Reduction::None][..]),
         has_weights: bool,
         smoothing in prop_oneof![Just(0.0), 0.01..0.9],
