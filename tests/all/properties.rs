@@ -1,8 +1,7 @@
 //! Properties over random shapes, axes and attributes: every op on the GPU and on the CPU in f32 against f64, gradients
 //! against finite differences, plans that share memory against plans that do not, and errors instead of panics.
 //!
-//! `WGRAD_PROPERTY_SEED` chooses the examples, so that a failure can be repeated; `.ci/run` sets it from the commit, so
-//! that every commit tries others.
+//! `WGRAD_PROPERTY_SEED` chooses other examples; a failure prints it, and can be repeated.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
