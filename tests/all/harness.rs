@@ -13,12 +13,16 @@ use crate::cases::Case;
 /// one has to install a software adapter (`tests/run.sh` does).
 pub fn gpu() -> &'static Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
-        let (device, reason) = Device::select_with_reason(&wanted).expect("tests need an adapter; run tests/run.sh");
-        eprintln!("testing on {device}: {reason}");
-        device
-    })
+    GPU.get_or_init(own_gpu)
+}
+
+/// The same adapter, opened anew: for a test that makes errors on purpose, which another one on the same device may be
+/// told of.
+pub fn own_gpu() -> Device {
+    let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());
+    let (device, reason) = Device::select_with_reason(&wanted).expect("tests need an adapter; run tests/run.sh");
+    eprintln!("testing on {device}: {reason}");
+    device
 }
 
 /// The same adapter within WebGPU's default limits and without any feature, once with the kernels of a real GPU and
