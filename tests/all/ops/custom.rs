@@ -5,7 +5,7 @@ use wgrad::ops::{Array, ArrayMut, CustomKernel, CustomOp};
 use wgrad::{Device, Error, Graph, Plan, Program, Result, Shape, Tensor, gradcheck};
 
 use crate::cases::{Case, Fill, input};
-use crate::harness::{check, gpu};
+use crate::harness::{check, gpu, own_gpu};
 
 /// The mean of (x − target)² over all elements.
 #[derive(Debug)]
