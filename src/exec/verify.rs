@@ -78,6 +78,7 @@ pub fn verify_kinds(device: &Device, plan: &Plan, states: &StateDict, table: &St
 }
 
 /// What is compared: values within a tolerance, or kinds of number.
+#[cfg(feature = "sanitize")]
 #[derive(Clone, Copy)]
 pub(crate) enum Comparing {
     /// As [`verify`].
