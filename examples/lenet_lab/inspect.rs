@@ -1,4 +1,4 @@
-//! What is in the data, in the network, in its parameters and behind its first layer.
+//! What is in the data, in the network, in its parameters and after its first layer.
 
 use wgrad::data::Dataset;
 use wgrad::nn::{Mode, Model, Summary};

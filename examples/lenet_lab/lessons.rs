@@ -153,7 +153,7 @@ impl Lab {
         println!("sweep: {}", written.last().unwrap_or(&self.out).display());
         self.page.table(&[vec![ranking.head()], ranking.rows()].concat());
         self.say(
-            "Nine random settings start with one epoch each. Only the better third goes on, for three times as many, and of \
+            "Nine random settings start with one epoch each. Only the better third continues, for three times as many, and of \
              those the better third again: most of the time goes to settings that deserve it.",
         );
         let picture = ranking.picture("Nine trials")?;

@@ -1,4 +1,4 @@
-//! Before training: what the loss is, which axis a softmax goes over, what a backward pass leaves behind, and one step.
+//! Before training: what the loss is, which axis a softmax goes over, which gradients a backward pass leaves, and one step.
 
 use wgrad::nn::{Mode, Model};
 use wgrad::ops::{CrossEntropy, NllLoss};

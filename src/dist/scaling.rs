@@ -6,7 +6,7 @@
 //! every rank merges all N sums. The last two grow with N, which is the price of the same bytes for every N: where it is
 //! more than what dividing the images saves, more ranks do not pay.
 //!
-//! Left out: ranks that share a link or a processor, and ranks of different speed.
+//! Left out: ranks that share a link or a CPU, and ranks of different speed.
 
 /// What the prediction is made from. All are positive.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -414,8 +414,8 @@ impl Session {
         self.program.snapshot(&inputs)
     }
 
-    /// [`Session::snapshot`] after so many batches of an epoch. Between steps, the sums of gradients that accumulation
-    /// left behind count for nothing and are 0, so that snapshots do not tell how many ranks trained.
+    /// [`Session::snapshot`] after so many batches of an epoch. Between steps nothing reads the sums of gradients;
+    /// they are set to 0, so that a snapshot does not depend on the number of ranks that trained.
     pub(super) fn snapshot_after(&mut self, batches: usize) -> Result<Snapshot> {
         let mut snapshot = self.snapshot()?;
         if batches == self.batches_per_epoch() || batches.is_multiple_of(self.update.accumulate()) {
