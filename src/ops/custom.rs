@@ -188,7 +188,7 @@ fn launch(
         return Err(Error::Unsupported {
             op: op.name().to_owned(),
             device: "a GPU".to_owned(),
-            reason: format!("it has no WGSL; implement CustomOp::{method}, or use --device cpu"),
+            reason: format!("it has no WGSL; implement CustomOp::{method}, or use the CPU"),
         });
     };
     // A binding cannot be empty.
