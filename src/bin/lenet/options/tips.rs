@@ -11,7 +11,9 @@ use wgrad::Error;
 pub fn of(error: &Error) -> Option<&'static str> {
     match error {
         Error::Download { .. } => Some("--from URL takes another mirror, --data DIR a folder that has the files"),
-        Error::Limit { .. } => Some("--batch-size and --train-limit take less memory, --device cpu computes on the CPU"),
+        Error::Limit { .. } => {
+            Some("--batch-size and --train-limit take less memory, --device cpu computes on the CPU")
+        }
         Error::NoAdapter { .. } | Error::DeviceLost { .. } => Some("--device cpu computes on the CPU"),
         _ => None,
     }
