@@ -1,6 +1,6 @@
 // Looking inside: plan, kernels, profile, verification.
 
-import { number, percent, text } from "./strings.js";
+import { number, percent, text } from "./language.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -31,8 +31,8 @@ export class Inside {
     if (this.#shown === given) return;
     this.#shown = given;
     try {
-      if (this.#page.form.usesOwnImages) await this.#page.loadImages();
-      await this.#page.putNetwork();
+      if (this.#page.form.usesOwnImages) await this.#page.images.load();
+      await this.#page.images.putNetwork();
       $("plan").textContent = await this.#page.helper.call("plan", given);
       // The trainer knows the device; while it trains, kernels are shown as a GPU has them.
       const client = this.#page.state === "idle" ? this.#page.trainer : this.#page.helper;
@@ -54,12 +54,16 @@ export class Inside {
       return;
     }
     place.textContent = text("working");
+    $("verify").disabled = $("profile").disabled = true;
     try {
-      await this.#page.loadImages();
-      await this.#page.useDevice();
+      await this.#page.images.load();
+      await this.#page.device.use(this.#page.form.device.value);
       show(await this.#page.trainer.call(call, this.#page.given()));
     } catch (failure) {
       place.textContent = failure.message;
+      if (failure.lost || failure.fatal) await this.#page.run.restartTrainer();
+    } finally {
+      $("verify").disabled = $("profile").disabled = false;
     }
   }
 

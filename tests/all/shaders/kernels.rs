@@ -1,8 +1,8 @@
 //! The kernels that the cases run: modules with their entry points and constants.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use wgrad::Plan;
 use wgrad::ops::kernel::{Dispatch, GpuTraits, Kernel};
 
@@ -30,34 +30,33 @@ pub fn dispatches() -> Vec<Dispatch> {
 
 /// The kernels among them, each once.
 pub fn kernels() -> Vec<Kernel> {
-    let mut kernels: Vec<Kernel> = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for Dispatch { kernel, .. } in dispatches() {
-        if seen.insert(kernel.standard_wgsl()) {
-            kernels.push(kernel);
-        }
-    }
-    kernels
+    let mut seen = BTreeSet::new();
+    dispatches()
+        .into_iter()
+        .map(|dispatch| dispatch.kernel)
+        .filter(|kernel| seen.insert(kernel.standard_wgsl()))
+        .collect()
 }
 
-/// Writes the kernels for another compiler: that of a browser, to which `web/test.sh` hands them. A file of JSON in the
-/// tests' own folder.
-pub fn write(kernels: &[Kernel]) -> PathBuf {
-    #[derive(Serialize)]
-    struct Written {
-        label: String,
-        wgsl: String,
-        entry_point: String,
-        constants: Vec<(&'static str, f64)>,
-    }
-    let written = |kernel: &Kernel| Written {
-        label: kernel.label(),
-        wgsl: kernel.standard_wgsl(),
-        entry_point: kernel.entry_point.to_string(),
-        constants: kernel.constants.clone(),
+/// A module with its `override` constants settled, so that what depends on them is checked as well: sizes of workgroups
+/// and of arrays, shifts, divisions.
+pub fn settled(kernel: &Kernel) -> String {
+    let line = |line: &str| {
+        let Some(declared) = line.trim_start().strip_prefix("override ") else { return line.to_owned() };
+        let (name, rest) = declared.split_once(':').expect("an override has a type");
+        let (ty, default) = rest.split_once('=').expect("an override has a default");
+        match kernel.constants.iter().find(|(constant, _)| *constant == name) {
+            Some((_, value)) => format!("const {name}: {ty} = {}({value});", ty.trim()),
+            None => format!("const {name}: {ty} = {default}"),
+        }
     };
-    let text = serde_json::to_string(&kernels.iter().map(written).collect::<Vec<_>>()).expect("names are texts");
+    kernel.standard_wgsl().lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Writes modules as JSON to the tests' own folder, for another compiler.
+pub fn write(modules: &BTreeSet<String>) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels.json");
+    let text = serde_json::to_string(modules).expect("texts can be written");
     std::fs::write(&path, text).expect("the folder of the tests can be written to");
     path
 }
