@@ -23,7 +23,7 @@
 // (batch, out_channels, out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, and 0 elsewhere.
 //
 // Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl,
-// lib/row_window.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// lib/row_window.wgsl, lib/strip_pair.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -173,6 +173,16 @@ fn grad_quad(at: GradRow, quad: u32) -> vec4<f32> {
     return grad_output_vec4[at.row * (params.out_w / 4u) + quad];
 }
 
+// What the strip at `quad` and its window need of a row; see strips_vec4.
+fn window_of(at: GradRow, quad: u32, shift: u32) -> RowWindow {
+    let first = grad_quad(at, quad);
+    var second = vec4<f32>();
+    var third = vec4<f32>();
+    if shift + TAPS > 1u { second = grad_quad(at, quad + 1u); }
+    if shift + TAPS > 5u { third = grad_quad(at, quad + 2u); }
+    return shifted_window(first, second, third, shift);
+}
+
 fn store_quad(strip: Strip, offset: u32, value: vec4<f32>) {
     let channels = params.in_channels / GROUPS;
     let c = strip.first_channel + offset;
@@ -200,12 +210,7 @@ fn strips_vec4(
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             let at = grad_row(strip, o, i);
             let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
-            let first = grad_quad(at, quad);
-            var second = vec4<f32>();
-            var third = vec4<f32>();
-            if shift + TAPS > 1u { second = grad_quad(at, quad + 1u); }
-            if shift + TAPS > 5u { third = grad_quad(at, quad + 2u); }
-            let window = shifted_window(first, second, third, shift);
+            let window = window_of(at, quad, shift);
             add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
         }
     }
@@ -217,16 +222,6 @@ fn strips_vec4(
     store_quad(strip, 5u, tile.row_5);
     store_quad(strip, 6u, tile.row_6);
     store_quad(strip, 7u, tile.row_7);
-}
-
-// What the strip at `quad` and its window need of a row; see strips_vec4.
-fn window_of(at: GradRow, quad: u32, shift: u32) -> RowWindow {
-    let first = grad_quad(at, quad);
-    var second = vec4<f32>();
-    var third = vec4<f32>();
-    if shift + TAPS > 1u { second = grad_quad(at, quad + 1u); }
-    if shift + TAPS > 5u { third = grad_quad(at, quad + 2u); }
-    return shifted_window(first, second, third, shift);
 }
 
 fn store_pair(strip: Strip, offset: u32, upper: vec4<f32>, lower: vec4<f32>) {
@@ -262,28 +257,7 @@ fn strip_pairs(
             // Above the image y wraps around and is large.
             let above = window_of(grad_row_at(strip, o, y - i - 1u), quad, shift);
             let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
-            share(vec4<f32>(taps[0], taps[1], taps[2], taps[3]), local_index);
-            let weights = shared_rows();
-            add_outer_x(&upper, weights, above.low);
-            add_outer_x(&lower, weights, below.low);
-            if TAPS > 1u {
-                add_outer_y(&upper, weights, window_at_1(above));
-                add_outer_y(&lower, weights, window_at_1(below));
-            }
-            if TAPS > 2u {
-                add_outer_z(&upper, weights, window_at_2(above));
-                add_outer_z(&lower, weights, window_at_2(below));
-            }
-            if TAPS > 3u {
-                add_outer_w(&upper, weights, window_at_3(above));
-                add_outer_w(&lower, weights, window_at_3(below));
-            }
-            if TAPS > 4u {
-                share(vec4<f32>(taps[4], 0.0, 0.0, 0.0), local_index);
-                let fifth = shared_rows();
-                add_outer_x(&upper, fifth, above.high);
-                add_outer_x(&lower, fifth, below.high);
-            }
+            add_taps_to_pair(&upper, &lower, taps, above, below, local_index);
             below = above;
         }
     }

@@ -19,7 +19,7 @@
 //            four pixels; eight threads share the filters. Needs out_w and in_w multiples of 4 and KERNEL_W <= 5.
 //
 // Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/activation.wgsl, lib/largest.wgsl, lib/register_tile.wgsl,
-// lib/shared_rows.wgsl, lib/row_window.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// lib/shared_rows.wgsl, lib/row_window.wgsl, lib/strip_pair.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -256,28 +256,10 @@ fn strips(
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             let below = window_of(plane, y + i + 1u, quad);
             let row = ((source * params.in_channels + c) * KERNEL_H + i) * KERNEL_W;
-            share(vec4<f32>(weight_at(row, 0u), weight_at(row, 1u), weight_at(row, 2u), weight_at(row, 3u)), local_index);
-            let taps = shared_rows();
-            add_outer_x(&upper, taps, above.low);
-            add_outer_x(&lower, taps, below.low);
-            if KERNEL_W > 1u {
-                add_outer_y(&upper, taps, window_at_1(above));
-                add_outer_y(&lower, taps, window_at_1(below));
-            }
-            if KERNEL_W > 2u {
-                add_outer_z(&upper, taps, window_at_2(above));
-                add_outer_z(&lower, taps, window_at_2(below));
-            }
-            if KERNEL_W > 3u {
-                add_outer_w(&upper, taps, window_at_3(above));
-                add_outer_w(&lower, taps, window_at_3(below));
-            }
-            if KERNEL_W > 4u {
-                share(vec4<f32>(weight_at(row, 4u), 0.0, 0.0, 0.0), local_index);
-                let fifth = shared_rows();
-                add_outer_x(&upper, fifth, above.high);
-                add_outer_x(&lower, fifth, below.high);
-            }
+            let taps = array<f32, 5>(
+                weight_at(row, 0u), weight_at(row, 1u), weight_at(row, 2u), weight_at(row, 3u), weight_at(row, 4u),
+            );
+            add_taps_to_pair(&upper, &lower, taps, above, below, local_index);
             above = below;
         }
     }

@@ -17,7 +17,7 @@
 //   merge     one workgroup reduces the partials of all slices
 //   backward  one invocation computes one row of grad_x
 //
-// Needs lib/nan.wgsl and lib/math.wgsl.
+// Needs lib/nan.wgsl, lib/math.wgsl and lib/row_loss.wgsl.
 
 struct Params {
     num_rows: u32,
@@ -55,50 +55,6 @@ override LOG_PROBS: u32 = 0;
 override REDUCTION: u32 = 2;
 
 var<workgroup> partial: array<vec2<f32>, WG>;
-
-fn is_counted(label: u32) -> bool {
-    return label < params.num_classes && label != params.ignore_index;
-}
-
-// The maximum of a row and the sum of the exponentials of what lies above it; (0, 1) for log-probabilities, so that
-// both kinds of input give logp = x − .x − log(.y).
-fn row_scale(base: u32) -> vec2<f32> {
-    if LOG_PROBS == 1u {
-        return vec2(0.0, 1.0);
-    }
-    var largest = -infinity();
-    for (var c = 0u; c < params.num_classes; c += 1u) {
-        largest = larger(largest, x[base + c]);
-    }
-    var sum = 0.0;
-    for (var c = 0u; c < params.num_classes; c += 1u) {
-        sum += accurate_exp(x[base + c] - largest);
-    }
-    return vec2(largest, sum);
-}
-
-// Loss and weight of a row.
-fn row_loss(row: u32) -> vec2<f32> {
-    let label = labels[row];
-    if !is_counted(label) {
-        return vec2(0.0);
-    }
-    let base = row * params.num_classes;
-    let scale = row_scale(base);
-    let log_sum = accurate_log(scale.y);
-    let weight = class_weights[label];
-    let nll = -weight * (x[base + label] - scale.x - log_sum);
-    // Without smoothing the sum is left out: a class of probability 0 must not make the loss infinite.
-    if params.label_smoothing == 0.0 {
-        return vec2(nll, weight);
-    }
-    var smooth_nll = 0.0;
-    for (var c = 0u; c < params.num_classes; c += 1u) {
-        smooth_nll -= class_weights[c] * (x[base + c] - scale.x - log_sum);
-    }
-    let share = params.label_smoothing / f32(params.num_classes);
-    return vec2((1.0 - params.label_smoothing) * nll + share * smooth_nll, weight);
-}
 
 @compute @workgroup_size(WG)
 fn each(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

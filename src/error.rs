@@ -78,8 +78,8 @@ pub enum Error {
 
     /// No mirror gave the whole of a file.
     #[error(
-        "cannot download {file}\n  {}\nTry again later (what has come is kept), name another mirror with --from URL, or get \
-         the data set's files elsewhere and put them into {}, or into a folder that you name with --data",
+        "cannot download {file}\n  {}\nTry again later (what has come is kept) or from another mirror, or get the data set's files \
+         elsewhere and put them into {}",
         attempts.join("\n  "),
         folder.display()
     )]
@@ -105,7 +105,7 @@ pub enum Error {
 
     /// No adapter was found, or none matches the request.
     #[error(
-        "no GPU adapter matches \"{wanted}\"; found: {}. Use --device cpu, or install a Vulkan, Metal or DirectX 12 driver",
+        "no GPU adapter matches \"{wanted}\"; found: {}. Use the CPU, or install a Vulkan, Metal or DirectX 12 driver",
         list(found)
     )]
     NoAdapter {
@@ -145,7 +145,7 @@ pub enum Error {
 
     /// The device stopped answering.
     #[error(
-        "the device {adapter} was lost during {during}: {reason}; what was saved before is intact, start again from it or use --device cpu"
+        "the device {adapter} was lost during {during}: {reason}; what was saved before is intact, start again from it or use the CPU"
     )]
     DeviceLost {
         /// The adapter's name.

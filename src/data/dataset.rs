@@ -155,6 +155,15 @@ impl Dataset {
         self.split
     }
 
+    /// What tells these images from others: their number, the data set's name and a checksum (CRC-32) of pixels and
+    /// labels.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = crc32fast::Hasher::new();
+        self.images().for_each(|image| hasher.update(image));
+        self.labels().iter().for_each(|label| hasher.update(&label.to_le_bytes()));
+        format!("{} of {} with CRC-32 {:08x}", self.len(), self.name(), hasher.finalize())
+    }
+
     /// The number of images N.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -16,7 +16,7 @@ pub mod weights;
 
 pub use crate::graph::Init;
 pub use layers::{BatchNorm2d, Conv2d, Dropout, Linear, WeightInit};
-pub use networks::{Architecture, Classifier, Layers, LeNet5, Mlp, Network, ResNet, Shortcut, Vgg};
+pub use networks::{AllConv, Architecture, Classifier, Layers, LeNet5, Mlp, Network, ResNet, Shortcut, Vgg};
 pub use sequential::{AnyLayer, Sequential};
 pub use summary::{LayerSummary, Summary};
 

@@ -178,7 +178,7 @@ fn shapes(types: &[TensorType]) -> Vec<Shape> {
 }
 
 /// The dispatch of a user-defined kernel over all inputs and outputs.
-fn launch(
+fn dispatch(
     op: &dyn CustomOp,
     kernel: Option<CustomKernel>,
     method: &str,
@@ -188,7 +188,7 @@ fn launch(
         return Err(Error::Unsupported {
             op: op.name().to_owned(),
             device: "a GPU".to_owned(),
-            reason: format!("it has no WGSL; implement CustomOp::{method}, or use --device cpu"),
+            reason: format!("it has no WGSL; implement CustomOp::{method}, or use the CPU"),
         });
     };
     // A binding cannot be empty.
@@ -236,7 +236,7 @@ impl Operation for Custom {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        launch(&*self.0, self.0.forward_wgsl(&shapes(ctx.inputs)), "forward_wgsl", ctx)
+        dispatch(&*self.0, self.0.forward_wgsl(&shapes(ctx.inputs)), "forward_wgsl", ctx)
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -291,7 +291,7 @@ impl Operation for CustomBackward {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let kernel = self.op.backward_wgsl(&shapes(&ctx.inputs[..self.num_inputs]));
-        launch(&*self.op, kernel, "backward_wgsl", ctx)
+        dispatch(&*self.op, kernel, "backward_wgsl", ctx)
     }
 
     fn num_terms(&self, inputs: &[TensorType]) -> usize {

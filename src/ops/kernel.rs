@@ -274,13 +274,13 @@ pub struct Cost {
 
 /// Declares a kernel's `Params` together with the list of its fields, which a test compares with the WGSL struct.
 macro_rules! params {
-    ($(#[$meta:meta])* struct $name:ident { $($field:ident: $ty:tt),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($field:ident: $ty:tt),* $(,)? }) => {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-        struct $name { $($field: params!(@rust $ty)),* }
+        $vis struct $name { $($vis $field: params!(@rust $ty)),* }
         impl $name {
-            const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),*];
+            $vis const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),*];
         }
     };
     (@rust u32) => { u32 };

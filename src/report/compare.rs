@@ -82,7 +82,7 @@ impl Comparison {
         let varying: Vec<&str> = names.iter().filter(varies).copied().collect();
         let value = |run: &History| {
             let words: Vec<String> =
-                varying.iter().filter_map(|name| Some(in_words(name, setting(run, name)?))).collect();
+                varying.iter().filter_map(|name| Some(describe(name, setting(run, name)?))).collect();
             match setting(run, table) {
                 Some("false") => "no".to_owned(),
                 Some(value) => value.to_owned(),
@@ -140,7 +140,7 @@ impl Comparison {
         let differing = self.differing_settings();
         let folders = self.names();
         let named = |index: usize| {
-            let words = differing.iter().map(|setting| in_words(&setting.name, &setting.values[index]));
+            let words = differing.iter().map(|setting| describe(&setting.name, &setting.values[index]));
             if differing.is_empty() || differing.len() > 3 {
                 folders[index].clone()
             } else {
@@ -175,7 +175,7 @@ impl Comparison {
 }
 
 /// "momentum 0.9" for `optimizer.momentum`; the kind of something says what it is by itself.
-fn in_words(name: &str, value: &str) -> String {
+fn describe(name: &str, value: &str) -> String {
     match name.rsplit('.').next() {
         Some("kind") | None => value.to_owned(),
         Some(last) => format!("{last} {value}"),

@@ -138,7 +138,7 @@ impl RunConfig {
         share("label_smoothing", self.label_smoothing)?;
         self.transforms.validate(self.dataset.get().image_shape())?;
         if self.schedule.cycles_momentum() && !self.optimizer.has_momentum() {
-            let expected = "an optimizer with a momentum for one-cycle to cycle, or --no-cycle-momentum";
+            let expected = "an optimizer with a momentum for one-cycle to cycle, or cycle_momentum = false";
             return Err(Error::setting("schedule", expected, "one without"));
         }
         self.optimizer.validate()?;

@@ -3,7 +3,6 @@
 use super::RunConfig;
 use crate::Result;
 use crate::data::{self, Dataset, Split, Splits};
-use crate::train::session::images_in_a_word;
 
 /// The images of a run.
 #[derive(Clone, Debug)]
@@ -54,7 +53,7 @@ impl RunData {
     /// What tells these images and labels, and what each is for, from others: their number and checksums.
     pub fn fingerprint(&self) -> String {
         let sets = [Some(&self.train), self.validation.as_ref(), Some(&self.test)];
-        sets.into_iter().flatten().map(images_in_a_word).collect::<Vec<_>>().join(", ")
+        sets.into_iter().flatten().map(Dataset::fingerprint).collect::<Vec<_>>().join(", ")
     }
 
     /// Images of the right number and shape, all black: enough to plan with.

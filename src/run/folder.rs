@@ -148,6 +148,28 @@ pub fn config_in(folder: &Path) -> PathBuf {
     folder.join(CONFIG)
 }
 
+/// The run in a folder, or those in its subfolders that have ended an epoch, as in `runs/` or a sweep's folder, by name.
+///
+/// # Errors
+/// [`Error::Io`] where the folder cannot be read; [`Error::Setting`] where there is no run in it.
+pub fn runs_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    if files::is_file(&config_in(folder)) {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let has_run = |folder: &PathBuf| {
+        let metrics = files::read_to_string(&folder.join(METRICS));
+        files::is_file(&config_in(folder)) && metrics.is_ok_and(|text| !text.is_empty())
+    };
+    let mut runs = files::list(folder).map_err(Error::io("read", folder))?;
+    runs.retain(has_run);
+    runs.sort();
+    if runs.is_empty() {
+        let expected = format!("the folder of a run, with its {CONFIG}, or one whose subfolders are runs");
+        return Err(Error::setting("run", expected, folder.display()));
+    }
+    Ok(runs)
+}
+
 /// Reads what a run has reported so far: `config.toml`, `metrics.jsonl` and, if there is one, `diagnostics.jsonl`.
 ///
 /// # Errors

@@ -338,7 +338,7 @@ fn lengths_left_open_become_those_of_the_run() {
 }
 
 #[test]
-fn schedules_are_told_in_words() {
+fn schedules_describe_themselves() {
     let plateau = |mode, patience| plateau(Plateau { mode, patience, ..Plateau::default() });
     let step = || Schedule::step(30, 0.1).unwrap();
     let cases = [

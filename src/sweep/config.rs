@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::search::Search;
 use super::share::Share;
 use super::space::{Assignment, Space, first_line};
-use super::values::in_words;
+use super::values::describe;
 use crate::run::settings::check_name;
 use crate::run::{RunConfig, Settings};
 use crate::train::EpochReport;
@@ -295,14 +295,14 @@ fn blame(base: &RunConfig, assignment: &Assignment, trial: usize, error: Error) 
     for (name, value) in &assignment.0 {
         let alone = configure(base, &Assignment(vec![(name.clone(), value.clone())]));
         if let Err(Error::Setting { expected, got, .. }) = alone {
-            let expected = if got == in_words(value) { expected } else { format!("{expected} ({got})") };
-            return Error::setting(format!("space.{name}"), expected, in_words(value));
+            let expected = if got == describe(value) { expected } else { format!("{expected} ({got})") };
+            return Error::setting(format!("space.{name}"), expected, describe(value));
         }
     }
     match error {
         Error::Setting { expected, got, .. } => {
             let expected = format!("settings that go together: {expected} ({got})");
-            Error::setting("[space]", expected, format!("{} in trial {}", assignment.in_words(), trial + 1))
+            Error::setting("[space]", expected, format!("{} in trial {}", assignment.describe(), trial + 1))
         }
         other => other,
     }
@@ -311,7 +311,7 @@ fn blame(base: &RunConfig, assignment: &Assignment, trial: usize, error: Error) 
 /// Says which trial an error is about.
 pub(super) fn in_trial(trial: usize, assignment: &Assignment, error: Error) -> Error {
     let expected = format!("settings that can be trained ({error})");
-    Error::setting(format!("[space], trial {}", trial + 1), expected, assignment.in_words())
+    Error::setting(format!("[space], trial {}", trial + 1), expected, assignment.describe())
 }
 
 /// Says which table a setting stands in.

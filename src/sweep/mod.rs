@@ -40,7 +40,7 @@ pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};
 pub use share::Share;
 pub use space::{Assignment, Setting, Space, Values};
-pub use values::{Range, in_words};
+pub use values::{Range, describe};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]

@@ -33,7 +33,7 @@ pub(super) fn write(folder: &SweepFolder, ranking: &Ranking<'_>, best_toml: Opti
         + &figure(&shown)
         + &trials(ranking)
         + &best_toml
-            .map(|text| texts("Best configuration", "best.toml, for lenet train --config.", text))
+            .map(|text| texts("Best configuration", "best.toml, the settings of a run.", text))
             .unwrap_or_default()
         + &texts("What was asked", "sweep.toml.", &toml::to_string_pretty(&sweep.config).unwrap_or_default());
     files::write_whole(&written[1], document(&name, &body).as_bytes())?;

@@ -3,7 +3,7 @@
 use super::config::Metric;
 use super::ranking::Ranking;
 use super::space::{Setting, Values};
-use super::values::{as_number, in_words};
+use super::values::{as_number, describe};
 use crate::Result;
 use crate::report::Picture;
 use crate::report::parallel::{AxisValues, Best, ParallelAxis, ParallelPlot, parallel_coordinates};
@@ -35,7 +35,7 @@ impl Ranking<'_> {
         let numbers: Option<Vec<f64>> = values.iter().map(|value| as_number(value)).collect();
         let values = match numbers {
             Some(values) => AxisValues::Numbers { is_log: is_log(&setting.values), values },
-            None => AxisValues::Names(values.into_iter().map(in_words).collect()),
+            None => AxisValues::Names(values.into_iter().map(describe).collect()),
         };
         ParallelAxis { name: setting.name.clone(), values }
     }

@@ -2,7 +2,7 @@
 
 use super::config::{Metric, Sweep};
 use super::ledger::{Status, TrialRecord};
-use super::values::in_words;
+use super::values::describe;
 use crate::columns::columns;
 
 /// Trials, the best first; those without a metric last.
@@ -78,7 +78,7 @@ impl<'a> Ranking<'a> {
 /// The cells of a trial from its number on, as in the table's head.
 pub fn cells(record: &TrialRecord, metric: Metric) -> Vec<String> {
     let mut row = vec![record.trial.to_string()];
-    row.extend(record.settings.0.iter().map(|(_, value)| in_words(value)));
+    row.extend(record.settings.0.iter().map(|(_, value)| describe(value)));
     row.push(record.metric.map_or("–".to_owned(), |value| metric.text(value)));
     row.push(record.best_epoch.map_or("–".to_owned(), |epoch| epoch.to_string()));
     row.push(record.epochs.to_string());

@@ -6,7 +6,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::values::{Range, Written, in_words};
+use super::values::{Range, Written, describe};
 use crate::{Error, Result, rng};
 
 /// The settings to search over, in the order of the file.
@@ -128,7 +128,7 @@ fn collect(prefix: &str, table: &Table, settings: &mut Vec<Setting>) -> Result<(
     for (key, value) in table {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         let wrong = |got: String| Error::setting(format!("space.{name}"), EXPECTED, got);
-        let Value::Table(inner) = value else { return Err(wrong(in_words(value))) };
+        let Value::Table(inner) = value else { return Err(wrong(describe(value))) };
         if inner.is_empty() {
             return Err(wrong("nothing".to_owned()));
         }
@@ -161,8 +161,8 @@ impl Assignment {
     }
 
     /// In a line, such as `lr = 0.01, batch_size = 32`.
-    pub fn in_words(&self) -> String {
-        self.0.iter().map(|(name, value)| format!("{name} = {}", in_words(value))).collect::<Vec<_>>().join(", ")
+    pub fn describe(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name} = {}", describe(value))).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -115,7 +115,7 @@ fn a_grid_has_every_combination_once_and_the_last_setting_changes_fastest() {
     let names: Vec<&str> = space.settings().iter().map(|setting| setting.name.as_str()).collect();
     assert_eq!(names, ["lr", "optimizer.momentum", "batch_size"]);
     let grid = space.grid().unwrap();
-    let distinct: HashSet<String> = grid.iter().map(Assignment::in_words).collect();
+    let distinct: HashSet<String> = grid.iter().map(Assignment::describe).collect();
     assert_eq!(
         (grid.len(), distinct.len()),
         (18, 18),
@@ -201,7 +201,7 @@ fn an_optimizer_is_a_word_or_a_table_of_what_is_unusual_about_it() {
     let expected = [Optimizer::sgd_momentum(0.9), Optimizer::from(Lion::default()), nesterov]
         .map(|optimizer| format!("{optimizer:?}"));
     assert_eq!(optimizers, HashSet::from(expected));
-    assert_eq!(sweep.trials[4].assignment.in_words(), "optimizer = sgd, nesterov true, schedule = constant");
+    assert_eq!(sweep.trials[4].assignment.describe(), "optimizer = sgd, nesterov true, schedule = constant");
 }
 
 #[test]

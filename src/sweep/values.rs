@@ -54,13 +54,13 @@ impl Range {
         let wrong = |expected: &str, got: String| Error::setting(format!("space.{name}"), expected, got);
         let number = |key: &str, value: &Value| {
             let number = as_number(value).filter(|number| number.is_finite());
-            number.ok_or_else(|| wrong(&format!("a number as {key}"), in_words(value)))
+            number.ok_or_else(|| wrong(&format!("a number as {key}"), describe(value)))
         };
         let Written { min: Some(low), max: Some(high), log: is_log, integer, step, count, .. } = written else {
             return Err(wrong("both min and max, or choices = [...]", "not both".to_owned()));
         };
         let (min, max) = (number("min", &low)?, number("max", &high)?);
-        let got = || format!("min = {}, max = {}", in_words(&low), in_words(&high));
+        let got = || format!("min = {}, max = {}", describe(&low), describe(&high));
         if min >= max {
             return Err(wrong("min below max", got()));
         }
@@ -75,11 +75,11 @@ impl Range {
             let step = number("step", written)?;
             if is_log || step <= 0.0 || step > max - min || (max - min) / step > 1e6 {
                 let expected = "a step above 0 and up to max - min, at most a million of them, and without log";
-                return Err(wrong(expected, format!("step = {}, log = {is_log}", in_words(written))));
+                return Err(wrong(expected, format!("step = {}, log = {is_log}", describe(written))));
             }
             let is_integer = [&low, written].into_iter().all(Value::is_integer);
             if integer && !is_integer {
-                return Err(wrong("whole numbers as min and step where integer = true", in_words(written)));
+                return Err(wrong("whole numbers as min and step where integer = true", describe(written)));
             }
             grain = Grain::Step(step, is_integer);
         }
@@ -195,15 +195,15 @@ pub(super) fn as_number(value: &Value) -> Option<f64> {
 }
 
 /// A value as tables and pictures have it: a word as it is, a table as its kind and the rest of it.
-pub fn in_words(value: &Value) -> String {
+pub fn describe(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Table(table) => {
-            let kind = table.get("kind").map(in_words).into_iter();
+            let kind = table.get("kind").map(describe).into_iter();
             let rest = table.iter().filter(|(key, _)| *key != "kind");
-            kind.chain(rest.map(|(key, value)| format!("{key} {}", in_words(value)))).collect::<Vec<_>>().join(", ")
+            kind.chain(rest.map(|(key, value)| format!("{key} {}", describe(value)))).collect::<Vec<_>>().join(", ")
         }
-        Value::Array(values) => format!("[{}]", values.iter().map(in_words).collect::<Vec<_>>().join(", ")),
+        Value::Array(values) => format!("[{}]", values.iter().map(describe).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
 }

@@ -305,7 +305,7 @@ impl<'a> Fit<'a> {
             plateaus: self.schedule.plateau_states(),
             early_stopping: self.early_stopping.as_ref().map(|stopping| stopping.state().clone()),
             best: self.best.clone(),
-            images: self.session.images_in_a_word().to_owned(),
+            images: self.session.fingerprint().to_owned(),
         };
         self.session.share_metrics()?;
         if self.session.is_first_rank() {
@@ -333,9 +333,9 @@ impl<'a> Fit<'a> {
             let expected = format!("{}, which the run has watched so far", best.monitor());
             return Err(Error::setting("early_stopping.monitor", expected, self.monitor));
         }
-        if images != self.session.images_in_a_word() {
-            let expected = format!("{images}, which the run began with; --data names their folder");
-            return Err(Error::setting("training images", expected, self.session.images_in_a_word()));
+        if images != self.session.fingerprint() {
+            let expected = format!("{images}, which the run began with");
+            return Err(Error::setting("training images", expected, self.session.fingerprint()));
         }
         self.schedule.restore_plateau_states(plateaus)?;
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {

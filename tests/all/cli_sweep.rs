@@ -85,7 +85,7 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     for record in &records {
         let run = read_history(&folder.join(record["folder"].as_str().unwrap())).unwrap();
         assert_eq!((record["status"].as_str(), run.epochs.len()), (Some("complete"), 2), "{record}");
-        assert_eq!(record["metric"].as_f64(), Some(run.best().val_loss), "the score is the kept epoch's");
+        assert_eq!(record["metric"].as_f64(), Some(run.best().val_loss), "the kept epoch's metric");
         let lr = run.settings.iter().find(|(name, _)| name == "lr").unwrap();
         assert_eq!(lr.1.parse::<f64>().ok(), record["settings"]["lr"].as_f64());
         assert!(run.outcome.is_some(), "{record}");
@@ -100,6 +100,12 @@ fn a_random_sweep_prints_a_line_a_trial_and_a_ranking_and_leaves_runs() {
     let (first, second) = (folder.join("trial-001"), folder.join("trial-002"));
     let compared = succeeds(place.lenet(&["compare", first.to_str().unwrap(), second.to_str().unwrap()]));
     assert!(compared.contains("trial-001") && compared.contains("lr"), "{compared}");
+    let all = succeeds(place.lenet(&["compare", folder.to_str().unwrap()]));
+    assert_eq!(all.lines().count(), 1 + records.len(), "the sweep's folder stands for its trials: {all}");
+    let empty = place.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let none = place.lenet(&["compare", empty.to_str().unwrap()]);
+    assert!(none.code == 2 && none.stderr.contains("whose subfolders are runs"), "{}", none.stderr);
     let model = first.join("model.safetensors");
     let score = lines(&succeeds(place.lenet(&["eval", "--device=cpu", "--json", "--model", model.to_str().unwrap()])));
     let outcome = read_history(&first).unwrap().outcome.unwrap();

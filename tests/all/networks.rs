@@ -7,7 +7,7 @@ mod golden;
 mod scopes;
 
 use wgrad::graph::Gradients;
-use wgrad::nn::{Classifier, Layers, LeNet5, Mlp, Mode, Model, Network, ResNet, Shortcut, Vgg};
+use wgrad::nn::{AllConv, Classifier, Layers, LeNet5, Mlp, Mode, Model, Network, ResNet, Shortcut, Vgg};
 use wgrad::ops::CrossEntropy;
 use wgrad::{DType, Device, Graph, Plan, Program, Result, Tensor, TensorType, Value};
 
@@ -25,6 +25,7 @@ pub fn small() -> Vec<(Network, [usize; 3])> {
         (Vgg { widths: vec![4, 6], convolutions: vec![1, 2], dropout: 0.25, ..Vgg::default() }.into(), [3, 9, 8]),
         (ResNet { depth: 8, width: 4, shortcut: Shortcut::A }.into(), [3, 9, 8]),
         (ResNet { depth: 8, width: 4, shortcut: Shortcut::B }.into(), [1, 8, 8]),
+        (AllConv { width: 4, dropout: 0.25, ..AllConv::default() }.into(), [3, 9, 8]),
         (toml::from_str::<Layers>(layers).unwrap().into(), [3, 9, 8]),
     ]
 }
@@ -101,9 +102,9 @@ fn the_table_has_parameters_and_operations_of_each() {
     let table = wgrad::nn::networks::table([3, 32, 32], 10);
     let found: Vec<(&str, usize)> = table.iter().map(|row| (row.name, row.num_parameters)).collect();
     let mlp = 3072 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10;
-    assert_eq!(found, [("lenet5", 62_006), ("mlp", mlp), ("vgg", 289_194), ("resnet", 269_722)]);
+    assert_eq!(found, [("lenet5", 62_006), ("mlp", mlp), ("vgg", 289_194), ("resnet", 269_722), ("all_conv", 154_314)]);
     // He et al. count 41 million multiply-adds or so for ResNet-20; one of ours is two operations.
-    let resnet = table.last().unwrap();
+    let resnet = &table[3];
     assert!((80_000_000..84_000_000).contains(&resnet.flops), "{}", resnet.flops);
     assert_eq!(table[1].flops, 2 * (3072 * 128 + 128 * 64 + 64 * 10) as u64 + 128 + 64, "products and ReLUs");
     let of_tiny: Vec<&str> = wgrad::nn::networks::table([1, 4, 4], 10).iter().map(|row| row.name).collect();

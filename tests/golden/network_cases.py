@@ -43,6 +43,9 @@ CASES = [
     ({"kind": "resnet"}, [3, 32, 32], False),
     ({"kind": "resnet", "depth": 8, "width": 4}, [3, 9, 8], True),
     ({"kind": "resnet", "depth": 14, "width": 4, "shortcut": "B"}, [1, 8, 8], True),
+    ({"kind": "all_conv"}, [3, 32, 32], False),
+    ({"kind": "all_conv", "width": 4}, [3, 9, 8], True),
+    ({"kind": "all_conv", "width": 2, "batch_norm": False}, [1, 6, 6], True),
     ({"kind": "layers", "layers": LAYERS}, [3, 8, 8], True),
 ]
 

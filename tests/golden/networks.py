@@ -117,6 +117,25 @@ class ResNet(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))
 
 
+class AllConv(nn.Module):
+    def __init__(self, shape, num_classes, width=32, batch_norm=True, dropout=0.0):
+        super().__init__()
+        layers, channels = [], shape[0]
+        for widths, kernel, stride in [(1, 3, 1), (1, 3, 1), (1, 3, 2), (2, 3, 1), (2, 3, 1), (2, 3, 2), (2, 3, 1), (2, 1, 1)]:
+            layers.append(nn.Conv2d(channels, widths * width, kernel, stride, padding=kernel // 2))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(widths * width))
+            layers.append(nn.ReLU())
+            if stride > 1 and dropout > 0:
+                layers.append(nn.Dropout(dropout))
+            channels = widths * width
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, x):
+        return self.classifier(self.features(x)).mean(dim=(2, 3))
+
+
 class Residual(nn.Module):
     def __init__(self, layers, shortcut):
         super().__init__()
@@ -165,7 +184,7 @@ PLAIN = {
     "avg_pool2d": nn.AvgPool2d, "global_avg_pool2d": lambda: nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten,
     "dropout": nn.Dropout,
 }
-KINDS = {"lenet5": LeNet5, "mlp": Mlp, "vgg": Vgg, "resnet": ResNet, "layers": Layers}
+KINDS = {"lenet5": LeNet5, "mlp": Mlp, "vgg": Vgg, "resnet": ResNet, "all_conv": AllConv, "layers": Layers}
 
 
 def build(network, shape, num_classes):

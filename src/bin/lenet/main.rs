@@ -78,6 +78,9 @@ fn main() -> ExitCode {
         Err(error) => {
             let error = as_flag(error);
             console::complain("error", &error.to_string());
+            if let Some(tip) = options::tips::of(&error) {
+                console::complain("tip", tip);
+            }
             ExitCode::from(if error.is_usage() { USAGE } else { 1 })
         }
     }

@@ -8,7 +8,7 @@ use wgrad::{Error, Result};
 
 use crate::USAGE;
 use crate::console;
-use crate::options::as_flag;
+use crate::options::{as_flag, tips};
 
 /// This process among the others; rank 0 of one where nothing started it as one of several.
 pub struct Ranks {
@@ -125,7 +125,11 @@ impl Ranks {
             return Ok(ExitCode::from(if matches!(error, Error::Interrupted { .. }) { 0 } else { code }));
         }
         let who = if is_shared { "error".to_owned() } else { format!("error on rank {}", self.rank) };
-        console::complain(&who, &as_flag(error).to_string());
+        let error = as_flag(error);
+        console::complain(&who, &error.to_string());
+        if let Some(tip) = tips::of(&error) {
+            console::complain("tip", tip);
+        }
         #[cfg(feature = "mpi")]
         if let Some(world) = self.world.as_ref().filter(|_| !is_shared) {
             world.abort(code);

@@ -68,7 +68,7 @@ pub fn run(options: ScheduleOptions) -> Result<ExitCode> {
         console::json(&rows)?;
         return Ok(ExitCode::SUCCESS);
     }
-    console::line(format!("schedule  {}\n", in_words(&schedule, lr)))?;
+    console::line(format!("schedule  {}\n", describe(&schedule, lr)))?;
     console::line(table(&rows, unit, io::stdout().is_terminal()).trim_end())?;
     if let Some(path) = picture {
         console::line(format!("\npicture   {}", path.display()))?;
@@ -117,7 +117,7 @@ fn check_metric(schedule: &Schedule, metric: &[f64], steps: u64) -> Result<()> {
 }
 
 /// The schedule, with the rate that it is about.
-pub fn in_words(schedule: &Schedule, lr: f64) -> String {
+pub fn describe(schedule: &Schedule, lr: f64) -> String {
     match schedule.kind() {
         // It brings its own rates.
         Some(Kind::OneCycle(OneCycle { max_lr: Some(_), .. })) => schedule.to_string(),

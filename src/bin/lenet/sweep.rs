@@ -240,7 +240,7 @@ fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecor
         let title = if index == 0 { "space" } else { "" };
         let values = match values {
             Values::Range(range) => range.to_string(),
-            Values::Choices(choices) => choices.iter().map(wgrad::sweep::in_words).collect::<Vec<_>>().join(" | "),
+            Values::Choices(choices) => choices.iter().map(wgrad::sweep::describe).collect::<Vec<_>>().join(" | "),
         };
         console::line(format!("{title:<8}  {name}: {values}"))?;
     }
@@ -277,7 +277,7 @@ fn conclude(folder: &SweepFolder, detail: Detail) -> Result<ExitCode> {
         let score = best.metric.map(|score| metric.text(score)).unwrap_or_default();
         let test = best.test_accuracy.map(|accuracy| format!("; test accuracy {}", console::percent(accuracy)));
         let (name, test) = (metric.monitor(), test.unwrap_or_default());
-        console::line(format!("best      trial {}: {}", best.trial, best.settings.in_words()))?;
+        console::line(format!("best      trial {}: {}", best.trial, best.settings.describe()))?;
         console::line(format!("          {name} {score} after epoch {}{test}", best.best_epoch.unwrap_or_default()))?;
         console::line(format!("sweep     {}", path.display()))?;
         console::line(format!("report    {}", path.join("report.html").display()))?;

@@ -119,7 +119,7 @@ fn introduce_training(console: &Console, run: &Run<'_>, epochs_before: Option<u6
     if !config.schedule.is_constant() {
         let steps_per_epoch = run.session().steps_per_epoch() as u64;
         let schedule = config.schedule.for_run(config.epochs, steps_per_epoch)?;
-        console.info(format!("schedule  {}", schedule::in_words(&schedule, config.learning_rate())))?;
+        console.info(format!("schedule  {}", schedule::describe(&schedule, config.learning_rate())))?;
         let change =
             epochs_before.and_then(|before| config.schedule.change_of_end(before, config.epochs, steps_per_epoch));
         if let Some(change) = change {

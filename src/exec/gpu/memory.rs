@@ -51,7 +51,7 @@ impl GpuDevice {
                 limit,
                 limit_name,
                 device: self.info().name.clone(),
-                advice: "use a smaller batch, or --device cpu",
+                advice: "use a smaller batch, or the CPU",
             });
         }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

@@ -1,6 +1,7 @@
 //! Networks that are chosen by name. Each is one file with a type for its settings. The number of classes belongs to
 //! the data set and is not a setting. To add a network, write its file and its line in the registry below.
 
+mod all_conv;
 mod layers;
 mod lenet5;
 mod mlp;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use all_conv::AllConv;
 pub use layers::Layers;
 pub use lenet5::LeNet5;
 pub use mlp::Mlp;
@@ -41,7 +43,9 @@ pub trait Architecture {
 
 registry! {
     /// A network, chosen by name.
-    pub enum Network("network"): Architecture { LeNet5(LeNet5), Mlp(Mlp), Vgg(Vgg), ResNet(ResNet), Layers(Layers) }
+    pub enum Network("network"): Architecture {
+        LeNet5(LeNet5), Mlp(Mlp), Vgg(Vgg), ResNet(ResNet), AllConv(AllConv), Layers(Layers)
+    }
 }
 
 impl Default for Network {

@@ -159,6 +159,7 @@ fn every_network_has_its_operators() {
             "mlp" => &[("Reshape", 1), ("Gemm", 3), ("Relu", 2)],
             "vgg" => &[("Conv", 6), ("BatchNormalization", 6), ("MaxPool", 3), ("GlobalAveragePool", 1), ("Gemm", 1)],
             "resnet" => &[("Conv", 19), ("Add", 9), ("Slice", 2), ("Pad", 2), ("GlobalAveragePool", 1), ("Gemm", 1)],
+            "all_conv" => &[("Conv", 9), ("BatchNormalization", 8), ("GlobalAveragePool", 1), ("Gemm", 0)],
             "layers" => &[("Conv", 4), ("Add", 1), ("GlobalAveragePool", 1)],
             name => panic!("{name}: which operators?"),
         };

@@ -19,7 +19,11 @@ params! {
 
 pub(crate) static SHADER: Shader = Shader {
     name: "metrics",
-    source: concat!(include_str!("../../../shaders/lib/nan.wgsl"), include_str!("../../../shaders/metrics.wgsl")),
+    source: concat!(
+        include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/lib/row_counts.wgsl"),
+        include_str!("../../../shaders/metrics.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };

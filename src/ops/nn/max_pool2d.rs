@@ -84,7 +84,7 @@ impl MaxPool2d {
     }
 
     /// The dispatch of `forward` or `backward`, or of the kernel for pairs of windows where that applies.
-    fn launch(
+    fn dispatch(
         &self,
         [general, paired]: [&'static str; 2],
         input: &Shape,
@@ -223,7 +223,7 @@ impl Operation for MaxPool2d {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let (input, output) = (&ctx.inputs[0].shape, &ctx.outputs[0].shape);
-        let (params, entry_point) = self.launch(["forward", "forward_2x2"], input, output, output.num_elems());
+        let (params, entry_point) = self.dispatch(["forward", "forward_2x2"], input, output, output.num_elems());
         let bindings = [Binding::Input(0), Binding::Output(0), Binding::Output(1)];
         let work = grid(params.num_elems as usize, WORKGROUP_SIZE).iterations(self.loop_iterations());
         Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())

@@ -237,7 +237,7 @@ impl Operation for Reduce {
         let (num_outputs, num_reduced) = (ctx.outputs[0].shape.num_elems(), self.num_reduced(shape));
         let function = u32::from(self.function == ReduceFunction::Max);
         let iterations = |walk: &Strided<1>, elems: usize| walk.rank() + elems * (1 + walk.rank());
-        let launch =
+        let dispatch =
             |entry, kept: &Strided<1>, reduced: &Strided<1>, num_reduced, slice_elems, scale: f64, io, groups| {
                 let params = Params {
                     kept_shape: kept.shape_dims(),
@@ -265,12 +265,12 @@ impl Operation for Reduce {
         let is_many = num_outputs >= MANY_OUTPUTS && num_reduced <= MAX_WHOLE_ELEMS;
         if num_reduced <= MAX_THREAD_ELEMS || is_many {
             let groups = grid(num_outputs, WORKGROUP_SIZE);
-            return Ok(launch("whole", &kept, &reduced, num_reduced, 0, scale, io, groups).into());
+            return Ok(dispatch("whole", &kept, &reduced, num_reduced, 0, scale, io, groups).into());
         }
         let num_slices = num_reduced.div_ceil(SLICE_ELEMS);
         if num_slices == 1 {
             let groups = grid(num_outputs, 1);
-            return Ok(launch("slice", &kept, &reduced, num_reduced, SLICE_ELEMS, scale, io, groups).into());
+            return Ok(dispatch("slice", &kept, &reduced, num_reduced, SLICE_ELEMS, scale, io, groups).into());
         }
         // Partials are (num_slices, num_outputs): the second dispatch walks down the slices of each output.
         let outputs = Strided { shape: vec![num_outputs], strides: [vec![1]] };
@@ -279,8 +279,8 @@ impl Operation for Reduce {
         let first = [Binding::Input(0), Binding::ScratchMut(0)];
         let second = [Binding::Scratch(0), Binding::Output(0)];
         let list = vec![
-            launch("slice", &kept, &reduced, num_reduced, SLICE_ELEMS, 1.0, first, groups),
-            launch("whole", &outputs, &slices, num_slices, 0, scale, second, grid(num_outputs, WORKGROUP_SIZE)),
+            dispatch("slice", &kept, &reduced, num_reduced, SLICE_ELEMS, 1.0, first, groups),
+            dispatch("whole", &outputs, &slices, num_slices, 0, scale, second, grid(num_outputs, WORKGROUP_SIZE)),
         ];
         Ok(Dispatches { list, scratch_elems: vec![num_outputs * num_slices] })
     }

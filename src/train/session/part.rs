@@ -100,7 +100,7 @@ pub(super) fn shards(data: &Dataset, max_shard_bytes: usize) -> Result<Vec<usize
             limit: 2 * max_shard_bytes as u64,
             limit_name: "bytes in two bindings",
             device: "every device".to_owned(),
-            advice: "take fewer images with --train-limit",
+            advice: "take fewer images",
         }),
     }
 }

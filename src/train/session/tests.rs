@@ -1,13 +1,16 @@
 //! Data sets in two bindings, augmentation in training alone, and diagnostics without side effects.
 
 use super::*;
-use crate::data::Split;
+use crate::Error;
+use crate::data::{ChannelStats, Dataset, Split};
 use crate::exec::verify;
 use crate::graph::{Graph, Value};
 use crate::nn::{BatchNorm2d, Conv2d, Linear, Mode};
+use crate::ops::Augment;
+use crate::optim::{Optimizer, UpdateOptions};
 use crate::rng::Stream;
 use crate::schedule::Schedule;
-use crate::train::{DiagnosticKind, FitOptions, fit};
+use crate::train::{DiagnosticKind, DiagnosticsOptions, FitOptions, fit};
 
 fn devices() -> Vec<Device> {
     let wanted = std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned());

@@ -131,7 +131,7 @@ fn an_error_names_all_that_was_tried_and_what_to_do() {
     let text = error.to_string();
     assert!(matches!(error, Error::Download { .. }) && !error.is_usage());
     let folder = folder.path().to_str().unwrap();
-    for part in [&missing.url, &nobody, "404", "file.gz", folder, "--from", "--data"] {
+    for part in [&missing.url, &nobody, "404", "file.gz", folder, "another mirror"] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }

@@ -141,8 +141,8 @@ pub struct ProfileOptions {
 /// Runs to compare.
 #[derive(Args)]
 pub struct CompareOptions {
-    /// Folders of runs
-    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    /// Folders of runs; one that holds runs, as a sweep's does, stands for all of them
+    #[arg(value_name = "RUN", required = true, num_args = 1..)]
     pub runs: Vec<PathBuf>,
     /// Write the curves of all runs to this picture
     #[arg(long, value_name = "FILE.png")]

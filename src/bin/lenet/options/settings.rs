@@ -152,7 +152,15 @@ fn with_flag(text: &str, choice: &Choice) -> String {
     let flag = format!("--{} ", flag_name(choice.name));
     let text = text.replace(&format!("with {} ", choice.name), &format!("with {flag}"));
     let text = text.strip_prefix(&format!("{} ", choice.name)).map_or(text.clone(), |rest| format!("{flag}{rest}"));
+    let text = switched_off(text);
     choice.entries.iter().fold(text, |text, entry| text.replace(entry.name, &entry.name.replace('_', "-")))
+}
+
+/// Spells "cycle_momentum = false" as the flag, `--no-cycle-momentum`.
+fn switched_off(text: String) -> String {
+    let Some((before, after)) = text.split_once(" = false") else { return text };
+    let (before, name) = before.rsplit_once(' ').unwrap_or(("", before));
+    format!("{before} --no-{}{after}", name.replace('_', "-"))
 }
 
 /// A name that no setting has: an option of the subcommand's own, if it looks like one.

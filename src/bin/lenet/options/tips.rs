@@ -1,9 +1,23 @@
-//! What an error about an unknown flag suggests: flags as `--help` has them, also where a hidden alias is nearest, and
-//! the way to turn off what is on.
+//! Which flags help with an error. The library names none, since not only this program uses it; what an error about an
+//! unknown flag suggests are flags as `--help` has them, also where a hidden alias is nearest, and the way to turn off
+//! what is on.
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
+use wgrad::Error;
+
+/// The flags that an error of the library can be helped with.
+pub fn of(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Download { .. } => Some("--from URL takes another mirror, --data DIR a folder that has the files"),
+        Error::Limit { .. } => {
+            Some("--batch-size and --train-limit take less memory, --device cpu computes on the CPU")
+        }
+        Error::NoAdapter { .. } | Error::DeviceLost { .. } => Some("--device cpu computes on the CPU"),
+        _ => None,
+    }
+}
 
 /// The error with suggestions that help names.
 pub fn with_visible_flags(mut error: clap::Error, command: &Command) -> clap::Error {

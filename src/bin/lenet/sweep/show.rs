@@ -30,7 +30,7 @@ impl Show {
         let metric = sweep.metric();
         let mut columns = vec![("trial".to_owned(), 5)];
         for (index, setting) in sweep.space.settings().iter().enumerate() {
-            let texts = sweep.trials.iter().map(|trial| wgrad::sweep::in_words(&trial.assignment.0[index].1));
+            let texts = sweep.trials.iter().map(|trial| wgrad::sweep::describe(&trial.assignment.0[index].1));
             let width = texts.map(|text| text.chars().count()).max().unwrap_or(0);
             columns.push((setting.name.clone(), width.max(setting.name.chars().count())));
         }

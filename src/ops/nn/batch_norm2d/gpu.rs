@@ -50,9 +50,9 @@ pub fn train(op: &BatchNormTrain, ctx: &DispatchContext<'_>) -> Dispatches {
         "merge"
     };
     let mut list = vec![
-        planes.launch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * planes.num_channels, 1)),
-        planes.launch(entry_point, settings, merge, channel_groups),
-        planes.launch(
+        planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * planes.num_channels, 1)),
+        planes.dispatch(entry_point, settings, merge, channel_groups),
+        planes.dispatch(
             "normalize",
             settings,
             [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)],
@@ -60,7 +60,7 @@ pub fn train(op: &BatchNormTrain, ctx: &DispatchContext<'_>) -> Dispatches {
         ),
     ];
     if op.counts_batches {
-        list.push(planes.launch("count", settings, [Updated(5)], Grid::ONE));
+        list.push(planes.dispatch("count", settings, [Updated(5)], Grid::ONE));
     }
     let channels = planes.num_channels;
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, channels, channels] }
@@ -71,7 +71,7 @@ pub fn eval(op: &BatchNormEval, ctx: &DispatchContext<'_>) -> Dispatches {
     let planes = Planes::of(&ctx.inputs[0]);
     let bindings = [Input(0), Input(3), Input(4), Input(1), Input(2), Output(0)];
     let settings = Settings { statistics: Statistics::Running, eps: op.eps, momentum: 0.0 };
-    planes.launch("normalize", settings, bindings, grid(planes.num_elems(), WORKGROUP_SIZE)).into()
+    planes.dispatch("normalize", settings, bindings, grid(planes.num_elems(), WORKGROUP_SIZE)).into()
 }
 
 pub fn backward(op: &BatchNormBackward, ctx: &DispatchContext<'_>) -> Dispatches {
@@ -84,9 +84,9 @@ pub fn backward(op: &BatchNormBackward, ctx: &DispatchContext<'_>) -> Dispatches
     let merge = [Scratch(0), Input(3), Input(4), Input(2), Output(1), Output(2), ScratchMut(1)];
     let input = [Input(1), Scratch(1), Input(0), Output(0)];
     let list = vec![
-        planes.launch("grad_slices", settings, slices, grid(num_slices * channels, 1)),
-        planes.launch("grad_merge", settings, merge, grid(channels, WORKGROUP_SIZE)),
-        planes.launch("grad_input", settings, input, grid(planes.num_elems(), WORKGROUP_SIZE)),
+        planes.dispatch("grad_slices", settings, slices, grid(num_slices * channels, 1)),
+        planes.dispatch("grad_merge", settings, merge, grid(channels, WORKGROUP_SIZE)),
+        planes.dispatch("grad_input", settings, input, grid(planes.num_elems(), WORKGROUP_SIZE)),
     ];
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, 4 * channels] }
 }
@@ -98,7 +98,7 @@ impl Planes {
         (slice_elems, self.num_values().div_ceil(slice_elems))
     }
 
-    fn launch(
+    fn dispatch(
         self,
         entry_point: &'static str,
         settings: Settings,

@@ -5,7 +5,8 @@ use super::Geometry;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
-    struct Params {
+    /// What the kernels of a convolution and its gradients, fused ones included, have in lib/conv2d.wgsl.
+    pub(in crate::ops::nn) struct Params {
         batch: u32,
         in_channels: u32,
         in_h: u32,
@@ -57,6 +58,7 @@ static GRAD_INPUT: [Shader; 2] = shader_pair!(
     [
         "../../../../shaders/lib/kernel_taps.wgsl",
         "../../../../shaders/lib/conv2d_strip.wgsl",
+        "../../../../shaders/lib/strip_pair.wgsl",
         "../../../../shaders/conv2d_grad_input.wgsl"
     ]
 );
@@ -89,22 +91,24 @@ fn pick(pair: &'static [Shader; 2], gpu: GpuTraits) -> &'static Shader {
     &pair[usize::from(gpu.has_shuffles)]
 }
 
-fn params(geometry: &Geometry) -> Params {
-    let ([in_h, in_w], [out_h, out_w]) = (geometry.input, geometry.output);
-    Params {
-        batch: to_u32(geometry.batch),
-        in_channels: to_u32(geometry.in_channels),
-        in_h: to_u32(in_h),
-        in_w: to_u32(in_w),
-        out_channels: to_u32(geometry.out_channels),
-        out_h: to_u32(out_h),
-        out_w: to_u32(out_w),
-        rows_per_slice: 0,
+impl Params {
+    pub(in crate::ops::nn) fn of(geometry: &Geometry) -> Params {
+        let ([in_h, in_w], [out_h, out_w]) = (geometry.input, geometry.output);
+        Params {
+            batch: to_u32(geometry.batch),
+            in_channels: to_u32(geometry.in_channels),
+            in_h: to_u32(in_h),
+            in_w: to_u32(in_w),
+            out_channels: to_u32(geometry.out_channels),
+            out_h: to_u32(out_h),
+            out_w: to_u32(out_w),
+            rows_per_slice: 0,
+        }
     }
 }
 
 /// The constants that all kernels of a convolution share: loops over them unroll.
-fn with_constants(dispatch: Dispatch, geometry: &Geometry) -> Dispatch {
+pub(in crate::ops::nn) fn with_constants(dispatch: Dispatch, geometry: &Geometry) -> Dispatch {
     let conv = &geometry.conv;
     let pairs = [
         (["KERNEL_H", "KERNEL_W"], geometry.kernel),
@@ -154,7 +158,7 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
     // Without a bias the weight is bound instead, and not read.
     let bias = Binding::Input(if has_bias { 2 } else { 1 });
     let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
-    let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &params(geometry), bindings, work)
+    let dispatch = Dispatch::new(pick(&FORWARD, gpu), entry_point, &Params::of(geometry), bindings, work)
         .constant("HAS_BIAS", u32::from(has_bias))
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
@@ -208,7 +212,7 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
     let iterations = kernel_iterations(geometry, geometry.group_out());
     let work = strip_grid(geometry, [rows, width], geometry.group_in(), gpu).iterations(iterations);
     let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), gradient.chosen(), Binding::Input(0)];
-    let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &params(geometry), bindings, work)
+    let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &Params::of(geometry), bindings, work)
         .constant("WORKGROUP", strips_per_group(gpu))
         .constant("PAIRS", pairs)
         .constant("POOLED", gradient.code());
@@ -231,7 +235,7 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu:
     let num_sums = geometry.out_channels * (geometry.patch_elems() + 1);
 
     let slice_iterations = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
-    let params = Params { rows_per_slice: to_u32(rows_per_slice), ..params(geometry) };
+    let params = Params { rows_per_slice: to_u32(rows_per_slice), ..Params::of(geometry) };
     let shader = pick(&GRAD_WEIGHT, gpu);
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
     let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0), gradient.chosen(), Binding::Input(0)];

@@ -7,6 +7,7 @@ mod pooled;
 
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
+pub(super) use gpu::{Params, with_constants};
 pub(crate) use pooled::Conv2dPooledBackward;
 
 use super::activation::Activation;

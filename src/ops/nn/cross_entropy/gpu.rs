@@ -19,6 +19,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/index.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/row_loss.wgsl"),
         include_str!("../../../../shaders/cross_entropy.wgsl")
     ),
     params: Params::FIELDS,
@@ -39,17 +40,18 @@ pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     let dims @ [num_rows, num_classes] = dims(&ctx.inputs[0]);
     if op.attributes.reduction == Reduction::None {
         let bindings = [Input(0), Input(1), Input(2), Output(0)];
-        return op.launch("each", dims, bindings, grid(num_rows, WORKGROUP_SIZE)).into();
+        return op.dispatch("each", dims, bindings, grid(num_rows, WORKGROUP_SIZE)).into();
     }
     let slice_rows = slice_rows(num_classes);
     if num_rows <= slice_rows {
         let bindings = [Input(0), Input(1), Input(2), Output(0), Output(1)];
-        return op.launch("whole", dims, bindings, Grid::ONE).into();
+        return op.dispatch("whole", dims, bindings, Grid::ONE).into();
     }
     let num_slices = num_rows.div_ceil(slice_rows);
     let slices = [Input(0), Input(1), Input(2), ScratchMut(0)];
     let merge = [Scratch(0), Output(0), Output(1)];
-    let list = vec![op.launch("slices", dims, slices, grid(num_slices, 1)), op.launch("merge", dims, merge, Grid::ONE)];
+    let list =
+        vec![op.dispatch("slices", dims, slices, grid(num_slices, 1)), op.dispatch("merge", dims, merge, Grid::ONE)];
     Dispatches { list, scratch_elems: vec![2 * num_slices] }
 }
 
@@ -59,7 +61,7 @@ pub fn backward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     // The kernel reads the sum of the weights for the mean only; otherwise another input is bound instead.
     let total_weight = if op.is_mean() { Input(4) } else { Input(3) };
     let bindings = [Input(0), Input(1), Input(2), Input(3), total_weight, Output(0)];
-    op.launch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE)).into()
+    op.dispatch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE)).into()
 }
 
 /// Rows that a workgroup reduces.
@@ -80,7 +82,7 @@ impl ClassLoss {
         }
     }
 
-    fn launch(
+    fn dispatch(
         &self,
         entry_point: &'static str,
         dims: [usize; 2],

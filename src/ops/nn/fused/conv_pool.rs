@@ -1,23 +1,10 @@
 //! A convolution with its activation, and the largest of each 2×2 window of it: the full-size result is never stored.
 
 use crate::Result;
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
-use crate::ops::nn::conv2d::{Conv2d, Geometry, MAX_VEC4_KERNEL, strips_per_group};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, to_u32};
+use crate::ops::nn::conv2d::{Conv2d, Geometry, MAX_VEC4_KERNEL, Params, strips_per_group, with_constants};
 use crate::ops::nn::max_pool2d::MaxPool2d;
 use crate::tensor::{Shape, Tensor};
-
-params! {
-    struct Params {
-        batch: u32,
-        in_channels: u32,
-        in_h: u32,
-        in_w: u32,
-        out_channels: u32,
-        out_h: u32,
-        out_w: u32,
-        rows_per_slice: u32,
-    }
-}
 
 macro_rules! shader {
     ($share:literal, $needs_subgroups:literal) => {
@@ -33,6 +20,7 @@ macro_rules! shader {
                 include_str!("../../../../shaders/lib/register_tile.wgsl"),
                 include_str!("../../../../shaders/lib/shared_rows.wgsl"),
                 include_str!("../../../../shaders/lib/row_window.wgsl"),
+                include_str!("../../../../shaders/lib/strip_pair.wgsl"),
                 include_str!($share),
                 include_str!("../../../../shaders/conv2d_pool.wgsl"),
             ),
@@ -104,17 +92,8 @@ impl ConvPool {
     pub fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.conv.geometry(&ctx.inputs[0].shape, &ctx.inputs[1].shape)?;
         let has_bias = ctx.inputs.len() == 3;
-        let ([in_h, in_w], [out_h, out_w]) = (geometry.input, geometry.output);
-        let params = Params {
-            batch: to_u32(geometry.batch),
-            in_channels: to_u32(geometry.in_channels),
-            in_h: to_u32(in_h),
-            in_w: to_u32(in_w),
-            out_channels: to_u32(geometry.out_channels),
-            out_h: to_u32(out_h),
-            out_w: to_u32(out_w),
-            rows_per_slice: 0,
-        };
+        let [out_h, out_w] = geometry.output;
+        let params = Params::of(&geometry);
         // Without a bias the weight is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 1 });
         let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0), Binding::Output(1)];
@@ -143,14 +122,9 @@ impl ConvPool {
                 .constant("CHUNK", to_u32(tile.chunk))
                 .constant("STAGED_THREADS", to_u32(threads))
         };
-        Ok(dispatch
-            .constant("HAS_BIAS", u32::from(has_bias))
-            .constant("ACTIVATION", self.conv.activation.code())
-            .constant("KERNEL_H", to_u32(geometry.kernel[0]))
-            .constant("KERNEL_W", to_u32(geometry.kernel[1]))
-            .constant("PADDING_H", to_u32(self.conv.padding[0]))
-            .constant("PADDING_W", to_u32(self.conv.padding[1]))
-            .into())
+        let dispatch =
+            dispatch.constant("HAS_BIAS", u32::from(has_bias)).constant("ACTIVATION", self.conv.activation.code());
+        Ok(with_constants(dispatch, &geometry).into())
     }
 
     /// The value at the cell that was chosen for a window.

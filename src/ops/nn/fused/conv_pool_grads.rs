@@ -2,23 +2,10 @@
 //! before pooling is never stored. For real GPUs; a software adapter would gain nothing from workgroup memory.
 
 use crate::Result;
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, to_u32};
 use crate::ops::nn::activation::Activation;
-use crate::ops::nn::conv2d::{Conv2d, Geometry, MAX_VEC4_KERNEL};
+use crate::ops::nn::conv2d::{Conv2d, Geometry, MAX_VEC4_KERNEL, Params, with_constants};
 use crate::tensor::Shape;
-
-params! {
-    struct Params {
-        batch: u32,
-        in_channels: u32,
-        in_h: u32,
-        in_w: u32,
-        out_channels: u32,
-        out_h: u32,
-        out_w: u32,
-        rows_per_slice: u32,
-    }
-}
 
 static GRAD_INPUT: Shader = Shader {
     name: "conv2d_pool_grad_input",
@@ -54,28 +41,6 @@ const MANY_WORKGROUPS: usize = 512;
 const MAX_PARTIALS: usize = 1 << 20;
 /// Floats that a thread of the gradient by the weight hands over.
 const SUMS: usize = 6;
-
-fn params(geometry: &Geometry, images_per_slice: usize) -> Params {
-    let ([in_h, in_w], [out_h, out_w]) = (geometry.input, geometry.output);
-    Params {
-        batch: to_u32(geometry.batch),
-        in_channels: to_u32(geometry.in_channels),
-        in_h: to_u32(in_h),
-        in_w: to_u32(in_w),
-        out_channels: to_u32(geometry.out_channels),
-        out_h: to_u32(out_h),
-        out_w: to_u32(out_w),
-        rows_per_slice: to_u32(images_per_slice),
-    }
-}
-
-fn with_constants(dispatch: Dispatch, geometry: &Geometry) -> Dispatch {
-    dispatch
-        .constant("KERNEL_H", to_u32(geometry.kernel[0]))
-        .constant("KERNEL_W", to_u32(geometry.kernel[1]))
-        .constant("PADDING_H", to_u32(geometry.conv.padding[0]))
-        .constant("PADDING_W", to_u32(geometry.conv.padding[1]))
-}
 
 /// Whether a convolution, of those that [`ConvPool`] takes, has its edges where the kernels expect them.
 fn is_plain(conv: &Conv2d, geometry: &Geometry) -> bool {
@@ -129,7 +94,7 @@ impl ConvPoolGradInput {
         // Without an activation the weight is bound instead, and not read.
         let activated = Binding::Input(if self.activation == Activation::None { 2 } else { 3 });
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Input(2), activated, Binding::Output(0)];
-        let dispatch = Dispatch::new(&GRAD_INPUT, "staged", &params(&geometry, 0), bindings, work)
+        let dispatch = Dispatch::new(&GRAD_INPUT, "staged", &Params::of(&geometry), bindings, work)
             .constant("TILE_H", to_u32(height))
             .constant("TILE_W", to_u32(width))
             .constant("THREADS", to_u32(height * width))
@@ -201,7 +166,8 @@ impl ConvPoolGradWeight {
         let image = 3 + WORKGROUP_FLOATS / threads + out_h.div_ceil(split) * (1 + out_w);
         let work = grid(units, 1).iterations(self.images_per_slice * image + SUMS * split);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Input(2), Binding::Output(0)];
-        let dispatch = Dispatch::new(&GRAD_WEIGHT, "staged", &params(&geometry, self.images_per_slice), bindings, work)
+        let params = Params { rows_per_slice: to_u32(self.images_per_slice), ..Params::of(&geometry) };
+        let dispatch = Dispatch::new(&GRAD_WEIGHT, "staged", &params, bindings, work)
             .constant("TILE_OUT", to_u32(tile_out))
             .constant("TILE_IN", to_u32(tile_in))
             .constant("SPLIT", to_u32(split))

@@ -19,6 +19,8 @@ static SHADER: Shader = Shader {
     source: concat!(
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/row_loss.wgsl"),
+        include_str!("../../../../shaders/lib/row_counts.wgsl"),
         include_str!("../../../../shaders/loss_metrics.wgsl"),
     ),
     params: Params::FIELDS,

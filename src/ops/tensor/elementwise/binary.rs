@@ -1,7 +1,7 @@
 //! Ops of two operands, which broadcast.
 
 use super::BinaryFunction::{self, *};
-use super::{Side, launch};
+use super::{Side, dispatch};
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -52,7 +52,7 @@ impl Operation for Binary {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let walk = Strided::broadcast(&ctx.outputs[0].shape, [&ctx.inputs[0].shape, &ctx.inputs[1].shape]);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        Ok(launch("binary", self.0.code(), (0.0, 0.0), &walk, &bindings).into())
+        Ok(dispatch("binary", self.0.code(), (0.0, 0.0), &walk, &bindings).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -166,7 +166,7 @@ impl Operation for BinaryBackward {
         let shapes = [&ctx.inputs[0].shape, &ctx.inputs[1].shape, &ctx.inputs[2].shape];
         let walk = Strided::broadcast(&ctx.outputs[0].shape, shapes);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Input(2), Binding::Output(0)];
-        let dispatch = launch("binary_backward", self.function.code(), (0.0, 0.0), &walk, &bindings);
+        let dispatch = dispatch("binary_backward", self.function.code(), (0.0, 0.0), &walk, &bindings);
         Ok(dispatch.constant("BY_SECOND", u32::from(self.by == Side::Second)).into())
     }
 

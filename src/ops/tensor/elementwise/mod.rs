@@ -40,7 +40,7 @@ pub(crate) static SHADER: Shader = Shader {
 const WORKGROUP_SIZE: u32 = 64;
 
 /// A dispatch of `entry_point` over operands as `walk` reads them, for the function of that code and constants.
-fn launch<const N: usize>(
+fn dispatch<const N: usize>(
     entry_point: &'static str,
     code: u32,
     (alpha, beta): (f64, f64),

@@ -1,7 +1,7 @@
 //! Ops of one operand.
 
 use super::UnaryFunction::{self, *};
-use super::launch;
+use super::dispatch;
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -75,7 +75,7 @@ impl Operation for Unary {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let walk = Strided::broadcast(&ctx.outputs[0].shape, [&ctx.inputs[0].shape]);
         let bindings = [Binding::Input(0), Binding::Output(0)];
-        Ok(launch("unary", self.0.code(), self.0.constants(), &walk, &bindings).into())
+        Ok(dispatch("unary", self.0.code(), self.0.constants(), &walk, &bindings).into())
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -175,7 +175,7 @@ impl Operation for UnaryBackward {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let walk = Strided::broadcast(&ctx.outputs[0].shape, [&ctx.inputs[0].shape]);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        Ok(launch("unary_backward", self.0.code(), self.0.constants(), &walk, &bindings).into())
+        Ok(dispatch("unary_backward", self.0.code(), self.0.constants(), &walk, &bindings).into())
     }
 
     fn ulps(&self) -> f64 {
