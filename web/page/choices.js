@@ -1,9 +1,8 @@
 // What the reader chooses of the page itself: language, colours, and which part of it is seen.
 
-import { languages } from "./strings.js";
+import { $ } from "./dom.js";
 import { chooseLanguage, fill } from "./language.js";
-
-const $ = (id) => document.getElementById(id);
+import { languages } from "./strings.js";
 
 /// Language and colours; `redraw` is called when the colours are others.
 export function setUpChoices(redraw) {

@@ -1,12 +1,7 @@
 // The device that the trainer computes on, and what the page says of it.
 
+import { $, element } from "./dom.js";
 import { number, text } from "./language.js";
-
-const $ = (id) => document.getElementById(id);
-
-function term(tag, content) {
-  return Object.assign(document.createElement(tag), { textContent: content });
-}
 
 export class Device {
   #trainer;
@@ -32,8 +27,8 @@ export class Device {
     $("device-name").textContent = device.is_gpu ? `${device.name} (${device.kind})` : text("cpu");
     $("device-reason").textContent = canUseGpu ? text("colon") + text("deviceReason")[reason(wanted, device)] : "";
     $("device-dot").className = `dot ${device.is_gpu ? "gpu" : "cpu"}`;
-    $("device-limits").replaceChildren(...device.limits.flatMap(([name, value]) => [term("dt", name), term("dd", number(value))]));
-    $("device-limits").append(term("dt", text("deviceFeatures")), term("dd", device.features.join(", ") || text("deviceNoFeatures")));
+    $("device-limits").replaceChildren(...device.limits.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, number(value))]));
+    $("device-limits").append(element("dt", {}, text("deviceFeatures")), element("dd", {}, device.features.join(", ") || text("deviceNoFeatures")));
     $("device-details").hidden = !device.is_gpu;
     $("device-notice").hidden = canUseGpu;
     $("device-notice").textContent = canUseGpu ? "" : text(hasAdapter ? "noJspi" : hasGpu ? "noAdapter" : "noGpu");

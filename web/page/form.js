@@ -1,5 +1,6 @@
 // The form of a run's settings, built from the program's own list: names, descriptions, defaults and words are its.
 
+import { element } from "./dom.js";
 import { chosen, dropArea } from "./drop.js";
 import { number, text, translated } from "./language.js";
 
@@ -15,12 +16,6 @@ const OPEN = new Set(["Data", "Network", "Training"]);
 export const BUNDLED = "fashion-mnist";
 /// Choices whose own settings are seen at once.
 const SHOWN_CHOICES = new Set(["dataset", "network", "schedule"]);
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 /// A setting's last name, as words in English.
 export function title(name) {

@@ -1,8 +1,7 @@
 // Looking inside: plan, kernels, profile, verification.
 
+import { $, element } from "./dom.js";
 import { number, percent, text } from "./language.js";
-
-const $ = (id) => document.getElementById(id);
 
 export class Inside {
   #page;
@@ -78,10 +77,7 @@ export class Inside {
     $("profile-result").textContent = `${number(total / 1000, 2)} ms`;
     $("profile-table").hidden = false;
     const cells = ({ label, us, flops }) => [label, number(us, 1), percent(us / total), number(flops / us / 1000, 1)];
-    $("profile-table").tBodies[0].replaceChildren(...rows.map((row) => {
-      const line = document.createElement("tr");
-      line.append(...cells(row).map((cell) => Object.assign(document.createElement("td"), { textContent: cell })));
-      return line;
-    }));
+    const line = (row) => element("tr", {}, ...cells(row).map((cell) => element("td", {}, cell)));
+    $("profile-table").tBodies[0].replaceChildren(...rows.map(line));
   }
 }

@@ -1,6 +1,7 @@
 // The language of the page: its texts, and numbers and times as it writes them.
 
-import { library, texts } from "./strings.js";
+import { library } from "./library.js";
+import { texts } from "./strings.js";
 
 let current = "en";
 

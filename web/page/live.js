@@ -1,17 +1,11 @@
 // A run as it goes: numbers, curves, table of epochs, filters and activations, and at the end the confusion matrix.
 
-import { filterCanvases, mapCanvases, paintImage } from "./pictures.js";
+import { $, element } from "./dom.js";
 import { duration, number, percent, significant, text } from "./language.js";
+import { filterCanvases, mapCanvases, paintImage } from "./pictures.js";
 
-const $ = (id) => document.getElementById(id);
 /// Points of a curve of batches: more than a screen has columns is no use.
 const MOST_POINTS = 1200;
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 export class Live {
   #page;

@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { setUpChoices, setUpTabs } from "./choices.js";
 import { Client } from "./client.js";
 import { Device } from "./device.js";
+import { $ } from "./dom.js";
 import { Form } from "./form.js";
 import { Images, OWN_DATA } from "./images.js";
 import { Inside } from "./inside.js";
@@ -13,8 +14,6 @@ import { Model } from "./model.js";
 import { Run } from "./run.js";
 import { Take } from "./take.js";
 import { Try } from "./try.js";
-
-const $ = (id) => document.getElementById(id);
 
 /// What the parts of the page share; each part gets it, and is in it under its name.
 const page = {

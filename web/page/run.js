@@ -1,11 +1,11 @@
 // A run from its beginning to its end: its buttons, its events, and what of it is kept.
 
+import { $ } from "./dom.js";
 import { BUNDLED } from "./form.js";
-import { number, percent, text } from "./language.js";
 import { OWN_DATA } from "./images.js";
+import { number, percent, text } from "./language.js";
 import * as storage from "./storage.js";
 
-const $ = (id) => document.getElementById(id);
 /// The run's folder in a worker.
 const RUN = "/run";
 
@@ -31,7 +31,6 @@ export class Run {
 
   start() {
     const { images, helper, trainer, live, take } = this.#page;
-    live.begin([]);
     return this.#drive(async () => {
       const data = await images.load();
       const { network, parameters } = await helper.call("check", this.#page.given());
@@ -39,6 +38,7 @@ export class Run {
       await storage.discard();
       this.#page.files = {};
       take.update();
+      live.begin([]);
       live.message(`${network}, ${text("parameters", number(parameters))}`);
       if (!await storage.isKeeper) live.message(text("notKept"));
       return data;
@@ -69,7 +69,6 @@ export class Run {
     this.#setState("running");
     // What is asked from here on is for this run, although it may not have begun.
     trainer.control("run");
-    $("result").hidden = true;
     $("kept").hidden = true;
     try {
       this.status("loadingData");

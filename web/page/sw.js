@@ -13,8 +13,10 @@ self.addEventListener("install", (event) => {
 
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
+  const { scope } = self.registration;
   // The images are in a cache of their own (worker.js).
-  if (method === "GET" && url.startsWith(self.registration.scope) && !url.includes("/data/")) event.respondWith(answer(event.request));
+  const isPage = method === "GET" && url.startsWith(scope) && !url.startsWith(`${scope}data/`);
+  if (isPage) event.respondWith(answer(event.request));
 });
 
 async function answer(request) {

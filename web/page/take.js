@@ -1,10 +1,9 @@
 // Taking a run along, and bringing one: the files of its folder.
 
+import { $, element } from "./dom.js";
 import { chosen, dropArea } from "./drop.js";
 import { text } from "./language.js";
 import { zip } from "./zip.js";
-
-const $ = (id) => document.getElementById(id);
 
 export class Take {
   #page;
@@ -35,15 +34,11 @@ export class Take {
   }
 
   #offer(name, about, bytes) {
-    const line = document.createElement("li");
-    const described = document.createElement("div");
-    described.append(Object.assign(document.createElement("code"), { textContent: name }), Object.assign(document.createElement("p"), { className: "help", textContent: text(about) }));
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text("download") });
-    button.setAttribute("aria-label", `${text("download")} ${name}`);
+    const button = element("button", { type: "button", ariaLabel: `${text("download")} ${name}`, textContent: text("download") });
     button.dataset.file = name;
     button.onclick = async () => save(name, await bytes());
-    line.append(described, button);
-    return line;
+    const described = element("div", {}, element("code", {}, name), element("p", { className: "help" }, text(about)));
+    return element("li", {}, described, button);
   }
 
   async #metrics() {

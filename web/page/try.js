@@ -1,10 +1,10 @@
 // Trying the network: an image that is drawn, dropped or taken from the test set, and its most probable classes.
 
+import { $ } from "./dom.js";
 import { chosen, dropArea } from "./drop.js";
-import { canvasRgb, paintImage, readImage } from "./pictures.js";
 import { percent, text } from "./language.js";
+import { canvasRgb, paintImage, readImage } from "./pictures.js";
 
-const $ = (id) => document.getElementById(id);
 const PEN = 22;
 const SHOWN = 5;
 

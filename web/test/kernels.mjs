@@ -12,6 +12,7 @@ const STEPS = {
   "lenet5 with all": { network: "lenet5", "network.batch_norm": true, "network.dropout": 0.25, optimizer: "adamw" },
   mlp: {},
   vgg: {},
+  all_conv: { "network.width": 16 },
   resnet: { "network.depth": 8, "network.shortcut": "B" },
 };
 const FEW = { batch_size: 4, train_limit: 4, test_limit: 4, val_split: 0 };

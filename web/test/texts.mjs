@@ -12,7 +12,8 @@ const OWN = ["data", "init", "device", "name", "layers"];
 const NAMES = ["Dropout", "Activation", "Convolutions", "Nesterov", "Alpha", "L1", "L2", "Gamma", "T 0", "Mode", "Patience", "Diagnostics"];
 
 export async function checkTexts(page) {
-  const { library, texts } = await import(pathToFileURL(join(siteFolder, "strings.js")));
+  const { texts } = await import(pathToFileURL(join(siteFolder, "strings.js")));
+  const { library } = await import(pathToFileURL(join(siteFolder, "library.js")));
 
   await check("nothing is asked of other hosts, and every control has a name", async () => {
     const hosts = await page.evaluate(() => performance.getEntriesByType("resource").map(({ name }) => new URL(name, location).host));
@@ -27,7 +28,7 @@ export async function checkTexts(page) {
     const kind = (value) => (typeof value === "object" ? Object.keys(value).join() : typeof value === "function" ? value.length : "text");
     const kinds = (language) => Object.entries(texts[language]).map(([name, value]) => `${name}: ${kind(value)}`);
     assert.deepEqual(kinds("fr"), kinds("en"));
-    const sources = readdirSync(siteFolder).filter((name) => /\.(js|html)$/.test(name) && !/^(strings|wgrad_web)\.js$/.test(name))
+    const sources = readdirSync(siteFolder).filter((name) => /\.(js|html)$/.test(name) && !/^(strings|library|wgrad_web)\.js$/.test(name))
       .map((name) => readFileSync(join(siteFolder, name), "utf8")).join();
     assert.deepEqual(Object.keys(texts.en).filter((name) => !sources.includes(`"${name}"`)), []);
     return `${Object.keys(texts.en).length} of them`;
@@ -45,7 +46,7 @@ export async function checkTexts(page) {
       return [...new Set(sections.flatMap(({ heading, choices, settings }) => [heading, ...choices.flatMap(ofChoice), ...settings.flatMap(ofSetting)]))];
     }, OWN);
     assert.ok(shown.length > 150 && shown.every((text) => text), `${shown.length} texts`);
-    assert.deepEqual(shown.filter((text) => !(text in library.fr)), [], "texts of the program without French ones: add them to strings.js");
+    assert.deepEqual(shown.filter((text) => !(text in library.fr)), [], "texts of the program without French ones: add them to web/page/library.js");
     assert.deepEqual(Object.keys(library.fr).filter((text) => !shown.includes(text)), [], "French ones of texts that the program no longer has");
     const same = Object.entries(library.fr).filter(([english, french]) => english === french).map(([text]) => text);
     assert.deepEqual(same.filter((text) => !NAMES.includes(text)), [], "not translated");
