@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the page into web/site/: static files that any web server can serve. Needs a Rust toolchain; installs what else
-# it takes: the wasm target through rustup or, where that cannot fetch it, Debian's packages of the compiler and of the
-# standard library's source.
+# Builds the page into web/site/: static files that any web server can serve. Needs a Rust toolchain; installs what else it
+# takes, and ends with 77 where that cannot be had: the wasm target through rustup or, where that cannot fetch it, Debian's
+# packages of the compiler and of the standard library's source.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -37,7 +37,11 @@ cargo=(cargo)
 std=()
 if ! has_rustup_target && ! use_debian; then
     echo "web/build.sh: no compiler for $target: rustup cannot fetch the target, and there are no Debian packages." >&2
-    exit 3
+    exit 77
+fi
+if ! cargo fetch --quiet --locked --manifest-path bindgen/Cargo.toml || ! cargo fetch --quiet --locked --target "$target"; then
+    echo "web/build.sh: the crates cannot be fetched." >&2
+    exit 77
 fi
 
 # Both lines of a build: the module, and the tool that writes its JavaScript, which is built for this machine.
@@ -47,6 +51,11 @@ fi
 rm -rf site
 mkdir -p site/data
 "$CARGO_TARGET_DIR/release/wgrad-web-bindgen" "$CARGO_TARGET_DIR/$target/release/wgrad_web.wasm" site
+# No server takes this name for one that it should unpack by itself.
+gzip -9n <site/wgrad_web_bg.wasm >site/program.packed
+rm site/wgrad_web_bg.wasm
 cp page/* site/
 cp ../data/fashion-mnist/*.gz ../data/fashion-mnist/LICENSE site/data/
+# What the page keeps for when there is no connection: its own files.
+(cd site && ls -p | grep -v / >../files.txt && mv ../files.txt .)
 echo "web/site: $(du -sk --exclude=data site | cut -f1) kB, and $(du -sk site/data | cut -f1) kB of images."

@@ -1,12 +1,11 @@
-//! The side of wgrad in the day on a GPU that `benches/gpu/run` makes. Takes the name of a work on each line of its input
-//! (`matmul 512`), holds it to the f64 reference the first time, runs it again and again for a fifth of a second, and
-//! answers with the median of the seconds that it took once, or with what is wrong. It stays alive between works, so that
-//! it can take turns with others. The device is the first argument, `gpu` by default.
+//! The side of wgrad in the day on a GPU that `benches/gpu/run` makes; see `turns`. A work is held to the f64 reference the
+//! first time. The device is the first argument, `gpu` by default.
 #![allow(missing_docs, reason = "a program of one file")]
 
-use std::collections::HashMap;
-use std::io::{BufRead, Write};
-use std::time::{Duration, Instant};
+#[path = "../peers/turns.rs"]
+mod turns;
+
+use std::time::Duration;
 
 use wgrad::data::{self, FashionMnist, Normalize};
 use wgrad::exec::verify::verify;
@@ -17,10 +16,9 @@ use wgrad::optim::{Optimizer, Update, UpdateOptions};
 use wgrad::train::{Session, SessionOptions};
 use wgrad::{DType, Device, Graph, Plan, Program, StateDict, StepTable, TensorType, Value};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+use turns::Work;
 
-/// How long a work is repeated for one answer.
-const ROUND: Duration = Duration::from_millis(200);
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Images that training goes over.
 const NUM_IMAGES: usize = 8192;
@@ -28,42 +26,12 @@ const NUM_IMAGES: usize = 8192;
 /// Work up to this many operations is held to the reference; more would take it minutes, and is of the same kernels.
 const MAX_CHECKED_FLOPS: u64 = 1 << 31;
 
-/// Runs a work so many times.
-type Work = Box<dyn FnMut(usize) -> wgrad::Result<()>>;
-
 fn main() -> Outcome<()> {
     let wanted = std::env::args().nth(1).filter(|argument| !argument.starts_with("--"));
     let device = Device::select(&wanted.unwrap_or_else(|| "gpu".to_owned()))?;
     println!("{device}");
-    let mut works: HashMap<String, Work> = HashMap::new();
-    for line in std::io::stdin().lock().lines() {
-        match answer(&device, &mut works, &line?) {
-            Ok(seconds) => println!("{seconds:e}"),
-            Err(error) => println!("failed: {error}"),
-        }
-        std::io::stdout().flush()?;
-    }
-    Ok(())
-}
-
-fn answer(device: &Device, works: &mut HashMap<String, Work>, line: &str) -> Outcome<f64> {
-    if !works.contains_key(line) {
-        works.insert(line.to_owned(), work(device, line)?);
-    }
-    let work = works.get_mut(line).expect("inserted above");
-    let started = Instant::now();
-    work(1)?;
-    let once = started.elapsed().as_secs_f64().max(1e-7);
-    // Many runs at a time, since a wait costs more than some works.
-    let runs = ((2e-2 / once) as usize).max(1);
-    let (started, mut times) = (Instant::now(), Vec::new());
-    while times.len() < 3 || started.elapsed() < ROUND {
-        let started = Instant::now();
-        work(runs)?;
-        times.push(started.elapsed().as_secs_f64() / runs as f64);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    // A wait for the device costs more than some works.
+    turns::take(Duration::from_millis(20), |line| work(&device, line))
 }
 
 fn work(device: &Device, line: &str) -> Outcome<Work> {

@@ -1,12 +1,11 @@
-//! The side of wgrad in the comparison with PyTorch that `benches/peers/run` makes: takes the name of a work on each
-//! line of its input (`matmul 512`), computes it on the CPU again and again for a fifth of a second, and answers with
-//! the median of the seconds that it took once. It stays alive between works, so that the two can take turns.
+//! The side of wgrad in the comparison with PyTorch on the CPU that `benches/peers/run` makes; see `turns`.
 #![allow(missing_docs, reason = "a program of one file")]
 
-use std::collections::HashMap;
-use std::io::{BufRead, Write};
-use std::time::{Duration, Instant};
+mod turns;
 
+use std::time::Duration;
+
+use turns::Work;
 use wgrad::data::{self, Dataset, FashionMnist, Normalize};
 use wgrad::graph::Init;
 use wgrad::nn::{Classifier, LeNet5, Mode, Model, Network, ResNet, Vgg};
@@ -15,44 +14,12 @@ use wgrad::optim::Optimizer;
 use wgrad::train::{Session, SessionOptions};
 use wgrad::{Device, Graph, Plan, Program, Result, StepTable, TensorType, Value};
 
-/// How long a work is repeated for one answer.
-const ROUND: Duration = Duration::from_millis(200);
-
 /// Images that training goes over.
 const NUM_IMAGES: usize = 8192;
 
-/// Runs a work so many times.
-type Work = Box<dyn FnMut(usize) -> Result<()>>;
-
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let mut works: HashMap<String, Work> = HashMap::new();
     println!("{}", Device::Cpu);
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        let work = match works.entry(line.clone()) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(work(&line)?),
-        };
-        println!("{:e}", median(work)?);
-        std::io::stdout().flush()?;
-    }
-    Ok(())
-}
-
-/// The median of the seconds of one run, over batches of runs that take long enough to be timed.
-fn median(work: &mut Work) -> Result<f64> {
-    let started = Instant::now();
-    work(1)?;
-    let once = started.elapsed().as_secs_f64().max(1e-7);
-    let runs = ((2e-3 / once) as usize).max(1);
-    let (started, mut times) = (Instant::now(), Vec::new());
-    while times.len() < 3 || started.elapsed() < ROUND {
-        let started = Instant::now();
-        work(runs)?;
-        times.push(started.elapsed().as_secs_f64() / runs as f64);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    turns::take(Duration::from_millis(2), work)
 }
 
 fn work(line: &str) -> std::result::Result<Work, Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 // Line charts on a 2D canvas, in the colours of the page.
 
-import { number } from "./strings.js";
+import { number } from "./language.js";
 
 const PAD = { left: 46, right: 12, top: 10, bottom: 24 };
 

@@ -1,6 +1,8 @@
 // The form of a run's settings, built from the program's own list: names, descriptions, defaults and words are its.
 
-import { text, number } from "./strings.js";
+import { element } from "./dom.js";
+import { chosen, dropArea } from "./drop.js";
+import { number, text, translated } from "./language.js";
 
 /// Settings that the page has fields of its own for.
 const OWN = new Set(["data", "init", "device", "name"]);
@@ -10,17 +12,13 @@ const FIRST = new Set(["epochs", "batch_size", "lr", "early_stopping", "early_st
 const WORDS = { lr: "learning rate", val: "validation", min: "minimum", max: "maximum", num: "number of", prob: "probability" };
 /// Sections that are open at first.
 const OPEN = new Set(["Data", "Network", "Training"]);
+/// The data set of the bundled images.
+export const BUNDLED = "fashion-mnist";
 /// Choices whose own settings are seen at once.
 const SHOWN_CHOICES = new Set(["dataset", "network", "schedule"]);
 
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-/// A setting's last name, as words.
-function title(name) {
+/// A setting's last name, as words in English.
+export function title(name) {
   const last = name.split(".").pop().split("_").map((word) => WORDS[word] ?? word).join(" ");
   return last[0].toUpperCase() + last.slice(1);
 }
@@ -56,7 +54,7 @@ export class Form {
         body.append(...more);
       }
       const details = element("details", { open: OPEN.has(section.heading) && matchMedia("(min-width: 901px)").matches });
-      details.append(element("summary", { textContent: section.heading }), body);
+      details.append(element("summary", { textContent: translated(section.heading) }), body);
       this.root.append(details);
     }
     this.root.addEventListener("change", () => this.#changed());
@@ -64,8 +62,8 @@ export class Form {
   }
 
   #wrap(id, label, help, input) {
-    const labelled = element("label", { htmlFor: id, textContent: label });
-    const described = element("p", { className: "help", id: `${id}-help`, textContent: help });
+    const labelled = element("label", { htmlFor: id, textContent: translated(label) });
+    const described = element("p", { className: "help", id: `${id}-help`, textContent: translated(help) });
     input.setAttribute("aria-describedby", described.id);
     return element("div", { className: "field" }, labelled, input, described);
   }
@@ -77,8 +75,8 @@ export class Form {
     let wrap;
     if (takes === "switch") {
       input = element("input", { type: "checkbox", id, checked: setting.default === "true" });
-      const label = element("label", {}, input, element("span", { textContent: title(name) }));
-      wrap = element("div", { className: "field switch" }, label, element("p", { className: "help", id: `${id}-help`, textContent: help }));
+      const label = element("label", {}, input, element("span", { textContent: translated(title(name)) }));
+      wrap = element("div", { className: "field switch" }, label, element("p", { className: "help", id: `${id}-help`, textContent: translated(help) }));
       input.setAttribute("aria-describedby", `${id}-help`);
     } else if (takes === "word") {
       input = element("select", { id });
@@ -91,6 +89,7 @@ export class Form {
       input = element("input", { id, type: "text", value: setting.default, inputMode: takes === "number" || takes === "numbers" ? "decimal" : takes === "text" ? "text" : "numeric", spellcheck: false });
       wrap = this.#wrap(id, title(name), help, input);
     }
+    Object.assign(input.dataset, { setting: name, takes });
     this.#fields.set(name, { setting, input, wrap });
     return wrap;
   }
@@ -108,7 +107,7 @@ export class Form {
     this.#fields.set(choice.name, { setting: { ...choice, takes: "choice" }, input, wrap, choice, inner });
     const show = () => {
       const chosen = choice.entries.find(({ name }) => name === input.value) ?? choice.entries[0];
-      wrap.querySelector(".help").textContent = `${choice.help}: ${chosen.about}`;
+      wrap.querySelector(".help").textContent = `${translated(choice.help)}${text("colon")}${translated(chosen.about)}`;
       for (const name of [...this.#fields.keys()].filter((name) => name.startsWith(`${choice.name}.`))) this.#fields.delete(name);
       inner.replaceChildren(...[...chosen.settings, ...choice.common].map((setting) => this.#field(setting)));
       const rate = this.#fields.get("lr")?.input;
@@ -140,19 +139,8 @@ export class Form {
       taken.textContent = text("filesTaken", number(list.length), `${number(bytes / 1e6, 1)} MB`);
       this.#changed();
     };
-    const chosen = ({ target }) => take([...target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
-    files.addEventListener("change", chosen);
-    folder.addEventListener("change", chosen);
-    drop.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-    drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-    drop.addEventListener("drop", async (event) => {
-      event.preventDefault();
-      drop.classList.remove("over");
-      take(await dropped(event.dataTransfer));
-    });
+    for (const input of [files, folder]) input.addEventListener("change", () => input.files.length && take(chosen(input)));
+    dropArea(drop, take);
     select.addEventListener("change", () => {
       own.hidden = select.value !== "own";
     });
@@ -181,11 +169,15 @@ export class Form {
     return this.#data.value === "own";
   }
 
+  set usesOwnImages(isOwn) {
+    this.#data.value = isOwn ? "own" : "bundled";
+    this.#data.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
   #changed(isFirst = false) {
-    const bundled = !this.usesOwnImages;
     const dataset = this.#fields.get("dataset");
-    for (const part of [dataset.wrap, dataset.inner]) part.hidden = bundled;
-    if (bundled) dataset.input.value = "fashion-mnist";
+    for (const part of [dataset.wrap, dataset.inner]) part.hidden = !this.usesOwnImages;
+    if (!this.usesOwnImages) dataset.input.value = BUNDLED;
     if (!isFirst) this.onChange();
   }
 
@@ -201,6 +193,13 @@ export class Form {
       return [...given.filter(([name]) => name.split(".")[0] !== "network"), ["network", "/network.toml"]];
     }
     return given;
+  }
+
+  /// Sets every setting to its default.
+  reset() {
+    this.layers.value = "";
+    for (const choice of this.#sections.flatMap(({ choices }) => choices)) this.set(choice.name, choice.default);
+    for (const [name, { setting, choice }] of this.#fields) if (!choice) this.set(name, setting.default);
   }
 
   /// Sets a field, as a test or a saved run has it.
@@ -226,8 +225,10 @@ export class Form {
     return true;
   }
 
+  /// While a run is under way; after it a setting that is wrong has the focus.
   set disabled(value) {
     this.root.disabled = value;
+    if (!value) this.root.querySelector(".wrong :is(input, select)")?.focus();
   }
 }
 
@@ -239,24 +240,4 @@ function guess(paths) {
   if (some(/^(train|test)\.bin$/)) return "cifar100";
   if (some(/^emnist-/)) return "emnist";
   return null;
-}
-
-/// Files of a drop, with their paths below what was dropped.
-async function dropped(transfer) {
-  const files = [];
-  const walk = async (entry, path) => {
-    if (entry.isFile) {
-      files.push({ path: path + entry.name, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-      if (!entries.length) return;
-      for (const inner of entries) await walk(inner, `${path}${entry.name}/`);
-    }
-  };
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  for (const entry of entries) await walk(entry, "");
-  return files.length ? files : [...transfer.files].map((file) => ({ path: file.name, file }));
 }

@@ -1,8 +1,7 @@
 // Looking inside: plan, kernels, profile, verification.
 
-import { number, percent, text } from "./strings.js";
-
-const $ = (id) => document.getElementById(id);
+import { $, element } from "./dom.js";
+import { number, percent, text } from "./language.js";
 
 export class Inside {
   #page;
@@ -31,8 +30,8 @@ export class Inside {
     if (this.#shown === given) return;
     this.#shown = given;
     try {
-      if (this.#page.form.usesOwnImages) await this.#page.loadImages();
-      await this.#page.putNetwork();
+      if (this.#page.form.usesOwnImages) await this.#page.images.load();
+      await this.#page.images.putNetwork();
       $("plan").textContent = await this.#page.helper.call("plan", given);
       // The trainer knows the device; while it trains, kernels are shown as a GPU has them.
       const client = this.#page.state === "idle" ? this.#page.trainer : this.#page.helper;
@@ -54,12 +53,16 @@ export class Inside {
       return;
     }
     place.textContent = text("working");
+    $("verify").disabled = $("profile").disabled = true;
     try {
-      await this.#page.loadImages();
-      await this.#page.useDevice();
+      await this.#page.images.load();
+      await this.#page.device.use(this.#page.form.device.value);
       show(await this.#page.trainer.call(call, this.#page.given()));
     } catch (failure) {
       place.textContent = failure.message;
+      if (failure.lost || failure.fatal) await this.#page.run.restartTrainer();
+    } finally {
+      $("verify").disabled = $("profile").disabled = false;
     }
   }
 
@@ -74,10 +77,7 @@ export class Inside {
     $("profile-result").textContent = `${number(total / 1000, 2)} ms`;
     $("profile-table").hidden = false;
     const cells = ({ label, us, flops }) => [label, number(us, 1), percent(us / total), number(flops / us / 1000, 1)];
-    $("profile-table").tBodies[0].replaceChildren(...rows.map((row) => {
-      const line = document.createElement("tr");
-      line.append(...cells(row).map((cell) => Object.assign(document.createElement("td"), { textContent: cell })));
-      return line;
-    }));
+    const line = (row) => element("tr", {}, ...cells(row).map((cell) => element("td", {}, cell)));
+    $("profile-table").tBodies[0].replaceChildren(...rows.map(line));
   }
 }

@@ -1,21 +1,11 @@
 // A run as it goes: numbers, curves, table of epochs, filters and activations, and at the end the confusion matrix.
 
+import { $, element } from "./dom.js";
+import { duration, number, percent, significant, text } from "./language.js";
 import { filterCanvases, mapCanvases, paintImage } from "./pictures.js";
-import { duration, number, percent, text } from "./strings.js";
 
-const $ = (id) => document.getElementById(id);
 /// Points of a curve of batches: more than a screen has columns is no use.
 const MOST_POINTS = 1200;
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function rateText(rate) {
-  return Number(rate.toPrecision(3)).toString();
-}
 
 export class Live {
   #page;
@@ -82,7 +72,7 @@ export class Live {
     this.#batchLoss = thin([...this.#batchLoss, ...loss.map((value, index) => [at(index), value ?? NaN])]);
     this.#batchAccuracy = thin([...this.#batchAccuracy, ...accuracy.map((value, index) => [at(index), value ?? NaN])]);
     this.#rates = thin([...this.#rates, [at(loss.length - 1), lr]]);
-    $("number-rate").textContent = rateText(lr);
+    $("number-rate").textContent = significant(lr);
     this.redraw();
   }
 
@@ -130,7 +120,7 @@ export class Live {
     $("epochs-card").hidden = !this.#epochs.length;
     const best = this.#epochs.findLast(({ is_best: isBest }) => isBest)?.epoch;
     const row = (report) => {
-      const cells = [number(report.train_loss, 4), percent(report.train_accuracy, 2), number(report.val_loss, 4), percent(report.val_accuracy, 2), rateText(report.lr), number(report.images_per_second)];
+      const cells = [number(report.train_loss, 4), percent(report.train_accuracy, 2), number(report.val_loss, 4), percent(report.val_accuracy, 2), significant(report.lr), number(report.images_per_second)];
       const first = element("td", {}, String(report.epoch));
       if (report.epoch === best) first.append(element("span", { className: "badge", textContent: text("best") }));
       return element("tr", { className: report.epoch === best ? "best" : "" }, first, ...cells.map((cell) => element("td", { textContent: cell })));
@@ -154,8 +144,8 @@ export class Live {
 
   /// Filters of the first layer, and what the layers make of the chosen image.
   async look() {
-    if (!this.#pixels || !this.#page.model) return;
-    if (String(this.#page.model.shape) !== String(this.#shape)) return;
+    const model = this.#page.model.shown;
+    if (!this.#pixels || String(model?.shape) !== String(this.#shape)) return;
     const { filters, layers } = await this.#page.helper.call("look", this.#pixels);
     if (filters) $("filters").replaceChildren(...filterCanvases(filters));
     $("layers").replaceChildren(...layers.map((layer) => element("div", { className: "layer" },

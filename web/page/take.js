@@ -1,9 +1,9 @@
 // Taking a run along, and bringing one: the files of its folder.
 
-import { text } from "./strings.js";
+import { $, element } from "./dom.js";
+import { chosen, dropArea } from "./drop.js";
+import { text } from "./language.js";
 import { zip } from "./zip.js";
-
-const $ = (id) => document.getElementById(id);
 
 export class Take {
   #page;
@@ -11,18 +11,8 @@ export class Take {
 
   constructor(page) {
     this.#page = page;
-    $("run-files").onchange = ({ target }) => this.#bring([...target.files]);
-    const area = $("drop-run");
-    area.ondragover = (event) => {
-      event.preventDefault();
-      area.classList.add("over");
-    };
-    area.ondragleave = () => area.classList.remove("over");
-    area.ondrop = (event) => {
-      event.preventDefault();
-      area.classList.remove("over");
-      this.#bring([...event.dataTransfer.files]);
-    };
+    $("run-files").onchange = ({ target }) => target.files.length && this.#bring(chosen(target));
+    dropArea($("drop-run"), (list) => this.#bring(list));
     $("run-resume").onclick = () => this.#resume();
   }
 
@@ -44,15 +34,11 @@ export class Take {
   }
 
   #offer(name, about, bytes) {
-    const line = document.createElement("li");
-    const described = document.createElement("div");
-    described.append(Object.assign(document.createElement("code"), { textContent: name }), Object.assign(document.createElement("p"), { className: "help", textContent: text(about) }));
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: text("download") });
-    button.setAttribute("aria-label", `${text("download")} ${name}`);
+    const button = element("button", { type: "button", ariaLabel: `${text("download")} ${name}`, textContent: text("download") });
     button.dataset.file = name;
     button.onclick = async () => save(name, await bytes());
-    line.append(described, button);
-    return line;
+    const described = element("div", {}, element("code", {}, name), element("p", { className: "help" }, text(about)));
+    return element("li", {}, described, button);
   }
 
   async #metrics() {
@@ -74,8 +60,9 @@ export class Take {
     $("run-go").hidden = true;
     $("run-read").textContent = "";
     try {
+      if (!list.some(({ file }) => file.name === "checkpoint")) throw new Error(text("noCheckpoint"));
       const files = {};
-      for (const file of list) files[file.name] = new Uint8Array(await file.arrayBuffer());
+      for (const { file } of list) files[file.name] = new Uint8Array(await file.arrayBuffer());
       const { helper } = this.#page;
       await helper.call("remove_file", "/brought");
       for (const [name, bytes] of Object.entries(files)) await helper.call("put_file", `/brought/${name}`, bytes);
@@ -91,13 +78,14 @@ export class Take {
   }
 
   async #resume() {
+    if (!$("run-epochs").reportValidity()) return;
     if (this.#page.state !== "idle") {
       this.#page.show({ message: text("busy") }, $("run-error"));
       return;
     }
     $("tab-train").click();
     try {
-      await this.#page.resume(this.#brought, Number($("run-epochs").value));
+      await this.#page.run.resume(this.#brought, Number($("run-epochs").value));
     } catch (failure) {
       this.#page.show(failure);
     }

@@ -1,9 +1,10 @@
 // Trying the network: an image that is drawn, dropped or taken from the test set, and its most probable classes.
 
+import { $ } from "./dom.js";
+import { chosen, dropArea } from "./drop.js";
+import { percent, text } from "./language.js";
 import { canvasRgb, paintImage, readImage } from "./pictures.js";
-import { percent, text } from "./strings.js";
 
-const $ = (id) => document.getElementById(id);
 const PEN = 22;
 const SHOWN = 5;
 
@@ -30,36 +31,25 @@ export class Try {
     canvas.onpointerup = canvas.onpointercancel = () => (this.#isDrawing = false);
     $("clear").onclick = () => this.#clear();
     $("test-image").onclick = () => this.#testImage();
-    $("image-file").onchange = ({ target }) => target.files[0] && this.#file(target.files[0]);
-    $("model-file").onchange = ({ target }) => target.files[0] && this.#model(target.files[0]);
-    this.#drop($("drop-image"), (file) => this.#file(file));
-    this.#drop($("drop-model"), (file) => this.#model(file));
+    $("image-file").onchange = ({ target }) => target.files[0] && this.#file(chosen(target)[0].file);
+    $("model-file").onchange = ({ target }) => target.files[0] && this.#model(chosen(target)[0].file);
+    dropArea($("drop-image"), ([{ file }]) => this.#file(file));
+    dropArea($("drop-model"), ([{ file }]) => this.#model(file));
     $("invert").onchange = () => this.#again?.();
   }
 
   #again = null;
 
-  #drop(area, take) {
-    area.ondragover = (event) => {
-      event.preventDefault();
-      area.classList.add("over");
-    };
-    area.ondragleave = () => area.classList.remove("over");
-    area.ondrop = (event) => {
-      event.preventDefault();
-      area.classList.remove("over");
-      if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
-    };
-  }
-
   open() {
-    this.classify();
+    if (this.#again) this.#again();
+    else this.classify();
   }
 
   #clear() {
     this.context.fillStyle = "#000";
     this.context.fillRect(0, 0, $("draw").width, $("draw").height);
-    this.#pixels = null;
+    this.#pixels = this.#again = null;
+    $("test-class").textContent = "";
     $("classes").replaceChildren();
     $("seen-figure").hidden = true;
   }
@@ -82,29 +72,31 @@ export class Try {
   }
 
   async #file(file) {
-    this.#showError(null);
+    this.#page.show(null, $("image-error"));
     try {
-      const image = await readImage(file);
+      const image = await readImage(file).catch(() => {
+        throw new Error(text("noImage", file.name));
+      });
       $("test-class").textContent = file.name;
       this.#again = () => this.#fit(image, $("invert").checked);
       await this.#again();
     } catch (failure) {
-      this.#showError(failure);
+      this.#page.show(failure, $("image-error"));
     }
   }
 
   /// An image of any size, as the network takes it.
   async #fit({ width, height, rgb }, inverts) {
-    if (!this.#page.model) return this.classify();
+    if (!this.#page.model.shown) return this.classify();
     const { pixels, shape } = await this.#page.helper.call("fitted", width, height, rgb, inverts);
     [this.#pixels, this.#shape] = [new Uint8Array(pixels), shape];
     await this.classify();
   }
 
   async #testImage() {
-    this.#showError(null);
+    this.#page.show(null, $("image-error"));
     try {
-      const { test } = await this.#page.loadImages();
+      const { test } = await this.#page.images.load();
       this.#index = (this.#index + 1 + Math.floor(Math.random() * (test - 1))) % test;
       const { pixels, shape, class: name } = await this.#page.helper.call("test_image", this.#index);
       [this.#pixels, this.#shape] = [new Uint8Array(pixels), shape];
@@ -112,34 +104,33 @@ export class Try {
       $("test-class").textContent = name;
       await this.classify();
     } catch (failure) {
-      this.#showError(failure);
+      this.#page.show(failure, $("image-error"));
     }
   }
 
   async #model(file) {
-    this.#showError(null);
+    this.#page.show(null, $("model-error"));
+    this.#page.show(null, $("image-error"));
     try {
-      const bytes = new Uint8Array(await file.arrayBuffer());
-      await this.#page.helper.call("put_file", "/opened/model.safetensors", bytes);
-      this.#page.model = await this.#page.helper.call("open_model", "/opened/model.safetensors");
-      await this.classify();
+      await this.#page.model.open(new Uint8Array(await file.arrayBuffer()));
+      this.open();
     } catch (failure) {
-      this.#showError(failure);
+      this.#page.show(failure, $("model-error"));
     }
-  }
-
-  #showError(failure) {
-    this.#page.show(failure, $("model-error"));
   }
 
   /// Classifies the image again: it or the weights have changed.
   async classify() {
-    const { model } = this.#page;
+    const model = this.#page.model.shown;
     $("try-none").hidden = Boolean(model);
     $("model-line").hidden = !model;
-    $("model-title").textContent = model ? model.title : "–";
+    $("model-line").textContent = model ? `${text("modelNow")}${text("colon")}${model.title}` : "";
     if (!model || !this.#pixels || $("try").hidden) return;
-    if (String(model.shape) !== String(this.#shape)) return;
+    if (String(model.shape) !== String(this.#shape)) {
+      $("classes").replaceChildren();
+      this.#page.show(new Error(text("otherShape", model.shape.join(" × "), this.#shape.join(" × "))), $("image-error"));
+      return;
+    }
     // What changes meanwhile is classified after it.
     this.#isStale = this.#isBusy;
     if (this.#isBusy) return;
@@ -152,7 +143,7 @@ export class Try {
         this.#show(await this.#page.helper.call("classify", this.#pixels));
       } while (this.#isStale);
     } catch (failure) {
-      this.#showError(failure);
+      this.#page.show(failure, $("model-error"));
     } finally {
       this.#isBusy = false;
     }

@@ -11,7 +11,15 @@ if (!hasJspi) {
 }
 
 const program = await import("./wgrad_web.js");
-await program.default({ module_or_path: new URL("wgrad_web_bg.wasm", import.meta.url) });
+await program.default({ module_or_path: unpacked(new URL("program.packed", import.meta.url)) });
+
+/// The module is compressed, so that it is small on servers that compress nothing.
+async function unpacked(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`);
+  const module = response.body.pipeThrough(new DecompressionStream("gzip"));
+  return new Response(module, { headers: { "content-type": "application/wasm" } });
+}
 
 // Messages get through while the program waits for a promise; on the CPU it never does but for this one.
 const YIELD_EVERY_MS = 40;
@@ -79,14 +87,24 @@ const runs = {
   },
   async fetchBundled() {
     const names = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"];
-    await Promise.all(names.map(async (name) => {
-      const response = await fetch(`data/${name}`);
-      if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
-      program.put_file(`/bundled:${name}`, new Uint8Array(await response.arrayBuffer()));
-    }));
+    await Promise.all(names.map(async (name) => program.put_file(`/bundled:${name}`, await bundled(name))));
     return '{"ok":null}';
   },
 };
+
+/// A file of the bundled images, which is fetched once.
+async function bundled(name) {
+  const url = new URL(`data/${name}`, import.meta.url);
+  // There is none where a page comes over http from another host.
+  const cache = await globalThis.caches?.open("wgrad-images");
+  let response = await cache?.match(url);
+  if (!response) {
+    response = await fetch(url);
+    if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
+    await cache?.put(url, response.clone());
+  }
+  return new Uint8Array(await response.arrayBuffer());
+}
 
 let last = Promise.resolve();
 

@@ -10,6 +10,7 @@ mod files;
 mod inside;
 mod model;
 mod options;
+mod page;
 mod train;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -104,6 +104,12 @@ pub fn look(pixels: &[u8]) -> String {
     }))
 }
 
+/// Writes a model file as an ONNX file.
+#[wasm_bindgen]
+pub fn export_onnx(model: &str, to: &str) -> String {
+    answer(SavedModel::open(Path::new(model), &[]).and_then(|model| model.export_onnx(Path::new(to))))
+}
+
 fn with_model<T>(work: impl FnOnce(&SavedModel) -> Result<T>) -> Result<T> {
     MODEL.with_borrow(|model| work(model.as_ref().ok_or_else(|| wrong("model", "a model that was opened", "none"))?))
 }

@@ -36,9 +36,9 @@ export function launch({ webgpu = true } = {}) {
   });
 }
 
-/// The page, open and ready, in a profile of its own. Complaints of the page are printed.
+/// The page, open and ready, in a profile of its own, with what it complains of. `before` may change what it loads.
 export async function open(browser, url, { width = 1280, height = 900, colorScheme = "light", locale = "en-GB", before } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme, locale, acceptDownloads: true });
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme, locale, serviceWorkers: before ? "block" : "allow", acceptDownloads: true });
   const page = await context.newPage();
   const complaints = [];
   page.on("console", (message) => {

@@ -280,6 +280,10 @@ impl GpuDevice {
         };
         let num_threads =
             std::thread::available_parallelism().map_or(1, |count| count.get()).min(distinct.len().max(1));
+        if num_threads == 1 {
+            // A browser has no threads to start.
+            return work();
+        }
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
             let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {

@@ -337,7 +337,7 @@ impl Operation for MaxPool2dBackward {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let (input, output) = (&ctx.outputs[0].shape, &ctx.inputs[0].shape);
-        let (params, entry_point) = self.pool.launch(["backward", "backward_2x2"], input, output, input.num_elems());
+        let (params, entry_point) = self.pool.dispatch(["backward", "backward_2x2"], input, output, input.num_elems());
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
         let work = grid(params.num_elems as usize, WORKGROUP_SIZE).iterations(self.pool.loop_iterations());
         Ok(Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())

@@ -67,14 +67,14 @@ fn networks_are_chosen_by_name() {
     succeeds(place.lenet(&["eval", run.to_str().unwrap(), "--data", crate::cli::DATA]));
     let refused = place.train(&["--network", "alexnet"]);
     assert!(
-        refused.code == 2 && refused.stderr.contains("lenet5, mlp, vgg, resnet, all_conv or layers"),
+        refused.code == 2 && refused.stderr.contains("lenet5, mlp, vgg, resnet, all-conv or layers"),
         "{}",
         refused.stderr
     );
     let refused = place.train(&["--network", "mlp", "--batch-norm"]);
     assert!(
         refused.code == 2
-            && refused.stderr.contains("--batch-norm: expected to be used only with --network lenet5, vgg or all_conv"),
+            && refused.stderr.contains("--batch-norm: expected to be used only with --network lenet5, vgg or all-conv"),
         "{}",
         refused.stderr
     );

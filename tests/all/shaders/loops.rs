@@ -4,13 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use naga::{Block, Expression, Function, Handle, Module, Statement, TypeInner};
-use wgrad::Plan;
-use wgrad::ops::kernel::{Dispatch, GpuTraits};
+use wgrad::ops::kernel::Dispatch;
 use wgrad::ops::shaders;
 
-use crate::cases;
-use crate::fused;
-use crate::harness::plan_with_gradients;
+use super::kernels::dispatches;
 
 /// Fields of `Params` that are no larger than a number of dimensions.
 const SHORT_FIELDS: [&str; 3] = ["rank", "kept_rank", "reduced_rank"];
@@ -101,24 +98,6 @@ fn is_small(
 
 fn parse(source: &str) -> Module {
     naga::front::wgsl::parse_str(source).unwrap_or_else(|error| panic!("{}", error.emit_to_string(source)))
-}
-
-/// The dispatches of every case and of whole steps, as a GPU, llvmpipe, and a software adapter without shuffles get them.
-fn dispatches() -> Vec<Dispatch> {
-    let devices = [GpuTraits::GPU, GpuTraits::SOFTWARE, GpuTraits { has_shuffles: false, ..GpuTraits::SOFTWARE }];
-    let of_case = |case: cases::Case| {
-        let plan = plan_with_gradients(&case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        (case.name, plan)
-    };
-    let of_step = |step: fused::Step| (step.name.to_owned(), Plan::new(&step.graph).expect("the graph is sound"));
-    let mut all = Vec::new();
-    for (name, plan) in cases::all().into_iter().map(of_case).chain(fused::steps().into_iter().map(of_step)) {
-        for gpu in devices {
-            let steps = plan.dispatches(gpu).unwrap_or_else(|error| panic!("{name}: {error}"));
-            all.extend(steps.into_iter().flat_map(|step| step.list));
-        }
-    }
-    all
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! of Vulkan, Metal and DirectX 12, it stays within the limits that every WebGPU device has, and its `Params` are those
 //! of the Rust side. An adapter tests one back end; this tests the ones that are not there.
 
+mod kernels;
 mod loops;
 mod tint;
 
