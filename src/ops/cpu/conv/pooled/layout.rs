@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Pooled;
 use crate::ops::cpu::conv::Layer;
-use crate::ops::cpu::transpose::{TILE, transpose_tile};
+use crate::ops::cpu::transpose::{FEW, TILE, few_to_first, few_to_last, transpose_tile};
 
 /// A layer with images whose channels lie last. A kernel is computed with in passes: of some rows at a time, and of so
 /// many vectors side by side in each.
@@ -114,6 +114,9 @@ impl WithSimd for ChannelsLast<'_> {
             return;
         }
         let pixels = height * width;
+        if in_channels <= FEW {
+            return self.few(simd);
+        }
         for (part, planes) in self.planes.chunks(TILE * pixels).enumerate() {
             let channels = planes.len() / pixels;
             for y in 0..height {
@@ -143,6 +146,62 @@ impl WithSimd for ChannelsLast<'_> {
     }
 }
 
+impl ChannelsLast<'_> {
+    /// An image of as many channels as a small tile has.
+    #[inline(always)]
+    fn few<S: Simd>(self, simd: S) {
+        let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
+        let [height, width] = self.rows.strips();
+        let is_unpadded = self.rows.layer.padding == [0, 0];
+        for y in 0..height {
+            let to = &mut self.image[(y + top) * self.rows.row_elems + left * in_channels..];
+            for x in (0..width).step_by(TILE) {
+                let count = TILE.min(width - x);
+                let mut tile = [[0.0; TILE]; FEW];
+                for (row, plane) in tile.iter_mut().zip(self.planes.chunks_exact(height * width)) {
+                    let from = &plane[y * width + x..][..count];
+                    if count == TILE { row.copy_from_slice(from) } else { row[..count].copy_from_slice(from) }
+                }
+                let pixels = few_to_last(simd, &tile);
+                for (pixel, values) in pixels[..count].iter().enumerate() {
+                    // As above. Without padding there is one strip, and what lies after it has no meaning.
+                    let to = &mut to[(x + pixel) * in_channels..];
+                    if is_unpadded || x + pixel + FEW < width {
+                        to[..FEW].copy_from_slice(values);
+                    } else {
+                        to[..in_channels].copy_from_slice(&values[..in_channels]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ChannelsFirst<'_> {
+    /// An image of as many channels as a small tile has.
+    #[inline(always)]
+    fn few<S: Simd>(self, simd: S) {
+        let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
+        let [height, width] = self.rows.strips();
+        for y in 0..height {
+            let from = &self.image[(y + top) * self.rows.row_elems + left * in_channels..];
+            for x in (0..width).step_by(TILE) {
+                let count = TILE.min(width - x);
+                let mut tile = [[0.0; FEW]; TILE];
+                for (pixel, values) in tile[..count].iter_mut().enumerate() {
+                    // There is room for a whole vector after the last pixel.
+                    values.copy_from_slice(&from[(x + pixel) * in_channels..][..FEW]);
+                }
+                let rows = few_to_first(simd, &tile);
+                for (plane, row) in self.out.chunks_exact_mut(height * width).zip(&rows) {
+                    let to = &mut plane[y * width + x..][..count];
+                    if count == TILE { to.copy_from_slice(row) } else { to.copy_from_slice(&row[..count]) }
+                }
+            }
+        }
+    }
+}
+
 /// Lays an image whose channels are last out plane by plane, without its padding.
 pub(super) struct ChannelsFirst<'a> {
     pub rows: Rows,
@@ -158,6 +217,9 @@ impl WithSimd for ChannelsFirst<'_> {
         let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
         let [height, width] = self.rows.strips();
         let pixels = height * width;
+        if in_channels <= FEW {
+            return self.few(simd);
+        }
         for (part, planes) in self.out.chunks_mut(TILE * pixels).enumerate() {
             for y in 0..height {
                 let from = &self.image[(y + top) * self.rows.row_elems + left * in_channels + part * TILE..];

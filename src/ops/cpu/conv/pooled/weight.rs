@@ -6,6 +6,7 @@ use pulp::{Simd, WithSimd};
 use super::Pooled;
 use super::layout::{ChannelsLast, Rows};
 use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 
@@ -38,22 +39,23 @@ pub(crate) fn grad_weight(layer: &Layer, pooled: Pooled<'_>, input: &[f32], tota
     let windows = pooled.windows();
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
     let kernel_elems = rows.kernel_elems();
-    scratch::with(layer.num_taps() + 4 * windows, |table: &mut [u32]| {
+    let num_words = windows.div_ceil(LIVE_BITS);
+    scratch::with(layer.num_taps() + 4 * windows + num_words, |table: &mut [u32]| {
         let (slots, table) = table.split_at_mut(layer.num_taps());
+        let (live, table) = table.split_at_mut(num_words);
         let (cells, table) = table.split_at_mut(windows);
         let (origins, places) = table.split_at_mut(windows);
         rows.write_slots(slots);
         rows.write_origins(&pooled, cells, origins);
         let num_sums = layer.out_channels * kernel_elems;
-        scratch::with(num_sums + rows.image_elems() + windows, |memory: &mut [f32]| {
-            let (sums, memory) = memory.split_at_mut(num_sums);
-            let (image, grads) = memory.split_at_mut(rows.image_elems());
+        scratch::with(num_sums + rows.image_elems(), |memory: &mut [f32]| {
+            let (sums, image) = memory.split_at_mut(num_sums);
             sums.fill(0.0);
             image.fill(0.0);
             let outputs = pooled.grad.chunks_exact(image_out).zip(pooled.indices.chunks_exact(image_out));
             for (planes, (grad, indices)) in input.chunks_exact(image_in).zip(outputs) {
                 let (cells, origins) = (&*cells, &*origins);
-                let image = Image { rows, pooled, planes, image, grad, indices, cells, origins, grads, places, sums };
+                let image = Image { rows, pooled, planes, image, grad, indices, cells, origins, live, places, sums };
                 if rows.lanes == isa::lanes() { isa::dispatch(image) } else { isa::dispatch_narrow(image) }
             }
             for (weights, sums) in total.chunks_exact_mut(slots.len()).zip(sums.chunks_exact(kernel_elems)) {
@@ -76,8 +78,8 @@ struct Image<'a> {
     /// Of each window, its first cell and where that begins in the image.
     cells: &'a [u32],
     origins: &'a [u32],
-    /// Room for the gradients of a channel that are not 0.
-    grads: &'a mut [f32],
+    /// Room for which gradients of a channel are not 0.
+    live: &'a mut [u32],
     /// Room for where the windows of two channels begin.
     places: &'a mut [u32],
     /// (O, vectors, lanes).
@@ -143,33 +145,50 @@ impl Image<'_> {
             write_places(&self.rows, &self.pooled, (self.cells, self.origins), indices, places);
         }
         let grad = &self.grad[first * windows..][..G * windows];
-        let mut lists: [(&[f32], &[u32]); G] = [(&[], &[]); G];
         if G == 1 {
-            // A gradient of 0 is skipped without a branch that is mispredicted every other time.
-            let mut count = 0;
-            for (at, &grad) in grad.iter().enumerate() {
-                (self.grads[count], self.places[count]) = (grad, self.places[at]);
-                count += usize::from(grad != 0.0);
-            }
-            lists[0] = (&self.grads[..count], &self.places[..count]);
-        } else {
-            let places = self.places.chunks_exact(windows);
-            lists.iter_mut().zip(grad.chunks_exact(windows).zip(places)).for_each(|(list, channel)| *list = channel);
+            write_live(grad, self.live);
         }
-        let (height, passes) = (self.rows.layer.kernel[0], self.rows.num_passes);
+        let (live, mut lists): (_, [(&[f32], &[u32]); G]) = (&*self.live, [(&[], &[]); G]);
+        let places = self.places.chunks_exact(windows);
+        lists.iter_mut().zip(grad.chunks_exact(windows).zip(places)).for_each(|(list, channel)| *list = channel);
+        let (height, passes, row_elems) = (self.rows.layer.kernel[0], self.rows.num_passes, self.rows.row_elems);
         let kernel_elems = self.rows.kernel_elems();
         let sums = &mut self.sums[first * kernel_elems..][..G * kernel_elems];
         for pass in 0..passes {
             for row in (0..height).step_by(R) {
-                let start = row * self.rows.row_elems + pass * V * S::F32_LANES;
-                let at = (pass * height + row) * V * S::F32_LANES;
-                add::<S, G, R, V>(
-                    simd,
-                    (&self.image[start..], self.rows.row_elems),
-                    lists,
-                    (&mut sums[at..], kernel_elems),
-                );
+                let image = &self.image[row * row_elems + pass * V * S::F32_LANES..];
+                let out = &mut sums[(pass * height + row) * V * S::F32_LANES..];
+                let mut sums = Sums::<S, G, R, V>::new(simd, (image, row_elems), lists);
+                if G == 1 {
+                    sums.add_live(live)
+                } else {
+                    sums.add_all()
+                }
+                sums.store((out, kernel_elems));
             }
+        }
+    }
+}
+
+/// Gradients that a word of [`write_live`] has a bit for.
+const LIVE_BITS: usize = u32::BITS as usize;
+
+/// Writes which gradients are not 0. Found by vectors and skipped by bits, since a branch on each would be mispredicted
+/// every other time.
+#[inline(always)]
+fn write_live(grad: &[f32], live: &mut [u32]) {
+    for (grad, live) in grad.chunks(LIVE_BITS).zip(live) {
+        *live = 0;
+        for (index, grad) in grad.chunks(LANES).enumerate() {
+            let mut bits = 0;
+            if let Some(grad) = grad.first_chunk::<LANES>() {
+                for at in 0..LANES {
+                    bits |= u32::from(grad[at] != 0.0) << at;
+                }
+            } else {
+                grad.iter().enumerate().for_each(|(at, &grad)| bits |= u32::from(grad != 0.0) << at);
+            }
+            *live |= bits << (index * LANES);
         }
     }
 }
@@ -198,37 +217,69 @@ fn write_places(
     }
 }
 
-/// Adds to R rows of V vectors of G kernels' gradients, which lie `stride` elements apart; a row of the kernel begins
-/// `row_elems` after the one before it in the image.
-#[inline(always)]
-fn add<S: Simd, const G: usize, const R: usize, const V: usize>(
+/// The sums of R rows of V vectors of G channels' kernels.
+struct Sums<'a, S: Simd, const G: usize, const R: usize, const V: usize> {
     simd: S,
-    (image, row_elems): (&[f32], usize),
-    lists: [(&[f32], &[u32]); G],
-    (out, stride): (&mut [f32], usize),
-) {
-    // Rows of one length, so that a window's place is checked once and not for each row.
-    let len = image.len() - (R - 1) * row_elems;
-    let mut rows: [&[f32]; R] = [&[]; R];
-    unroll!(r in 0..R, up to 8 => { rows[r] = &image[r * row_elems..][..len]; });
-    let mut sums = [[[simd.splat_f32s(0.0); V]; R]; G];
-    let count = lists[0].0.len();
-    let mut grads: [&[f32]; G] = [&[]; G];
-    let mut places: [&[u32]; G] = [&[]; G];
-    unroll!(g in 0..G, up to 4 => { (grads[g], places[g]) = (&lists[g].0[..count], &lists[g].1[..count]); });
-    for at in 0..count {
+    /// The image from the elements on that each row of the kernel meets, all of one length, so that a window's place is
+    /// checked once and not for each row.
+    rows: [&'a [f32]; R],
+    grads: [&'a [f32]; G],
+    places: [&'a [u32]; G],
+    sums: [[[S::f32s; V]; R]; G],
+}
+
+impl<'a, S: Simd, const G: usize, const R: usize, const V: usize> Sums<'a, S, G, R, V> {
+    /// A row of the kernel begins `row_elems` after the one before it in the image.
+    #[inline(always)]
+    fn new(simd: S, (image, row_elems): (&'a [f32], usize), lists: [(&'a [f32], &'a [u32]); G]) -> Self {
+        let (len, count) = (image.len() - (R - 1) * row_elems, lists[0].0.len());
+        let (mut rows, mut grads, mut places): ([&[f32]; R], [&[f32]; G], [&[u32]; G]) = ([&[]; R], [&[]; G], [&[]; G]);
+        unroll!(r in 0..R, up to 8 => { rows[r] = &image[r * row_elems..][..len]; });
+        unroll!(g in 0..G, up to 4 => { (grads[g], places[g]) = (&lists[g].0[..count], &lists[g].1[..count]); });
+        Sums { simd, rows, grads, places, sums: [[[simd.splat_f32s(0.0); V]; R]; G] }
+    }
+
+    /// Adds the windows of all gradients.
+    #[inline(always)]
+    fn add_all(&mut self) {
+        for at in 0..self.grads[0].len() {
+            self.add(at);
+        }
+    }
+
+    /// Adds the windows of those gradients whose bits are set.
+    #[inline(always)]
+    fn add_live(&mut self, live: &[u32]) {
+        for (word, &live) in live.iter().enumerate() {
+            let mut live = live;
+            while live != 0 {
+                self.add(word * LIVE_BITS + live.trailing_zeros() as usize);
+                live &= live - 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, at: usize) {
         unroll!(g in 0..G, up to 4 => {
-            let (grad, place) = (simd.splat_f32s(grads[g][at]), places[g][at] as usize);
+            let (grad, place) = (self.simd.splat_f32s(self.grads[g][at]), self.places[g][at] as usize);
             unroll!(r in 0..R, up to 8 => {
-                let (x, _) = S::as_simd_f32s(&rows[r][place..][..V * S::F32_LANES]);
-                unroll!(v in 0..V, up to 4 => { sums[g][r][v] = simd.mul_add_e_f32s(grad, x[v], sums[g][r][v]); });
+                let (x, _) = S::as_simd_f32s(&self.rows[r][place..][..V * S::F32_LANES]);
+                unroll!(v in 0..V, up to 4 => {
+                    self.sums[g][r][v] = self.simd.mul_add_e_f32s(grad, x[v], self.sums[g][r][v]);
+                });
             });
         });
     }
-    unroll!(g in 0..G, up to 4 => {
-        let (out, _) = S::as_mut_simd_f32s(&mut out[g * stride..][..R * V * S::F32_LANES]);
-        unroll!(r in 0..R, up to 8 => {
-            unroll!(v in 0..V, up to 4 => { out[r * V + v] = simd.add_f32s(out[r * V + v], sums[g][r][v]); });
+
+    /// Adds the sums to those of kernels that lie `stride` elements apart.
+    #[inline(always)]
+    fn store(self, (out, stride): (&mut [f32], usize)) {
+        unroll!(g in 0..G, up to 4 => {
+            let (out, _) = S::as_mut_simd_f32s(&mut out[g * stride..][..R * V * S::F32_LANES]);
+            unroll!(r in 0..R, up to 8 => {
+                unroll!(v in 0..V, up to 4 => { out[r * V + v] = self.simd.add_f32s(out[r * V + v], self.sums[g][r][v]); });
+            });
         });
-    });
+    }
 }
