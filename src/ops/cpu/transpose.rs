@@ -78,17 +78,6 @@ pub(crate) fn few_to_last<S: Simd>(simd: S, rows: &[[f32; TILE]; FEW]) -> [[f32;
     std::array::from_fn(|pixel| std::array::from_fn(|channel| rows[channel][pixel]))
 }
 
-/// The transpose of a tile of few columns.
-#[inline(always)]
-#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
-pub(crate) fn few_to_first<S: Simd>(simd: S, pixels: &[[f32; FEW]; TILE]) -> [[f32; TILE]; FEW] {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
-        return few_avx512::to_first(simd, pixels);
-    }
-    std::array::from_fn(|channel| std::array::from_fn(|pixel| pixels[pixel][channel]))
-}
-
 /// A tile of few channels in 24 shuffles instead of the 64 of a whole one. Quarter q of a vector has pixels 4q to 4q + 3.
 #[cfg(target_arch = "x86_64")]
 mod few_avx512 {
@@ -102,21 +91,11 @@ mod few_avx512 {
     /// Pairs of elements: quarters of two vectors in turn, from the lower half of each or from the upper one.
     const LOWER: [u64; 8] = [0, 1, 8, 9, 2, 3, 10, 11];
     const UPPER: [u64; 8] = [4, 5, 12, 13, 6, 7, 14, 15];
-    /// The way back: the first and the second half of what stands for a pixel.
-    const FIRST: [u64; 8] = [0, 1, 4, 5, 8, 9, 12, 13];
-    const SECOND: [u64; 8] = [2, 3, 6, 7, 10, 11, 14, 15];
 
     #[inline(always)]
     fn select(simd: V4, a: __m512, indices: [u64; 8], b: __m512) -> __m512 {
         let indices: __m512i = cast(indices);
         cast(simd.avx512f._mm512_permutex2var_pd(cast(a), indices, cast(b)))
-    }
-
-    /// Two halves of a vector. Not as an array in memory: a load of two stores has to wait for both to reach the cache.
-    #[inline(always)]
-    fn join(simd: V4, low: [f32; FEW], high: [f32; FEW]) -> __m512 {
-        let avx = simd.avx512f;
-        cast(avx._mm512_insertf64x4::<1>(avx._mm512_castpd256_pd512(cast(low)), cast(high)))
     }
 
     /// Four vectors, each quarter of which is a matrix of 4 × 4 with them, transposed.
@@ -148,20 +127,6 @@ mod few_avx512 {
             [pixels[8 + j], pixels[12 + j]] = cast(select(simd, first[j], UPPER, second[j]));
         });
         pixels
-    }
-
-    #[inline(always)]
-    pub fn to_first(simd: V4, pixels: &[[f32; FEW]; TILE]) -> [[f32; TILE]; FEW] {
-        let mut halves = [[simd.avx512f._mm512_setzero_ps(); 4]; 2];
-        unroll!(j in 0..4, up to 4 => {
-            let (left, right) = (join(simd, pixels[j], pixels[4 + j]), join(simd, pixels[8 + j], pixels[12 + j]));
-            halves[0][j] = select(simd, left, FIRST, right);
-            halves[1][j] = select(simd, left, SECOND, right);
-        });
-        let [first, second] = halves.map(|half| transpose_quarters(simd, half));
-        let [a, b, c, d] = first;
-        let [e, f, g, h] = second;
-        [cast(a), cast(b), cast(c), cast(d), cast(e), cast(f), cast(g), cast(h)]
     }
 }
 
@@ -228,10 +193,9 @@ mod tests {
 
     struct Few([[f32; TILE]; FEW]);
     impl WithSimd for Few {
-        type Output = ([[f32; FEW]; TILE], [[f32; TILE]; FEW]);
+        type Output = [[f32; FEW]; TILE];
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-            let last = few_to_last(simd, &self.0);
-            (last, few_to_first(simd, &last))
+            few_to_last(simd, &self.0)
         }
     }
 
@@ -250,8 +214,8 @@ mod tests {
         isa::dispatch(Transpose(&mut tile));
         assert!((0..TILE * TILE).all(|at| tile[at / TILE][at % TILE] == before[at % TILE][at / TILE]));
         let few: [[f32; TILE]; FEW] = std::array::from_fn(|i| std::array::from_fn(|j| (i * TILE + j) as f32));
-        let (last, first) = isa::dispatch(Few(few));
-        assert!((0..TILE * FEW).all(|at| last[at % TILE][at / TILE] == few[at / TILE][at % TILE]) && first == few);
+        let last = isa::dispatch(Few(few));
+        assert!((0..TILE * FEW).all(|at| last[at % TILE][at / TILE] == few[at / TILE][at % TILE]));
         let lanes = isa::lanes();
         for (channels, pixels) in [(1, 37), (lanes, 16), (lanes.min(3), 10), (1, 3)] {
             let planes: Vec<f32> = (0..channels * pixels).map(|i| i as f32 + 1.0).collect();

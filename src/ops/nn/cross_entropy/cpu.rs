@@ -151,16 +151,6 @@ impl ClassLoss {
             }
             Scores::Logits => {
                 let scale = self.row_scale(row);
-                if self.attributes.label_smoothing == 0.0 {
-                    parallel::map_row(
-                        row,
-                        out,
-                        #[inline(always)]
-                        |x| grad * ((x - scale.max).exp() / scale.sum * of_label),
-                    );
-                    out[class] += -(grad * of_label);
-                    return;
-                }
                 let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
                 parallel::map_row(row, out, |x| (x - scale.max).exp() / scale.sum);
                 for (out, &weight) in out.iter_mut().zip(weights) {
