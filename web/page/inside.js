@@ -33,7 +33,9 @@ export class Inside {
       if (this.#page.form.usesOwnImages) await this.#page.images.load();
       await this.#page.images.putNetwork();
       // The trainer knows the device; while it trains, the plan is the CPU's, and kernels are as a GPU has them.
-      const client = this.#page.state === "idle" ? this.#page.trainer : this.#page.helper;
+      const isIdle = this.#page.state === "idle";
+      if (isIdle) await this.#page.device.use(this.#page.form.device.value);
+      const client = isIdle ? this.#page.trainer : this.#page.helper;
       $("plan").textContent = await client.call("plan", given);
       this.kernels = await client.call("kernels", given);
       $("kernel").replaceChildren(...this.kernels.map(({ label }, index) => new Option(label, index)));
