@@ -19,9 +19,15 @@
 //   merge_cumulative  the same, with the factor from the number of batches
 //   count        one invocation counts the batch
 //   normalize    one invocation computes one element of y
+//   normalize_activate  the same, then adds `residual` where HAS_RESIDUAL = 1, and applies the activation
 //   grad_slices  one workgroup sums grad and grad·(x − mean) over one slice of one channel
+//   grad_slices_through  the same, and stores the gradient before the activation for others
 //   grad_merge   one invocation adds up the slices of one channel, and prepares its coefficients for
 //   grad_input   one invocation computes one element of grad_x
+//
+// With GRADIENT_OF, grad_slices and grad_input take the gradient through an activation first, by its output `activated`.
+//
+// Needs lib/index.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and lib/activation_gradient.wgsl.
 
 struct Params {
     num_images: u32,
@@ -61,18 +67,22 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> running_var: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 @group(0) @binding(5) var<storage, read_write> grad_weight: array<f32>;
+@group(0) @binding(5) var<storage, read> activated: array<f32>; // not read when GRADIENT_OF = 0
 
 // Copies of mean and invstd that normalize reads.
 @group(0) @binding(6) var<storage, read_write> mean_copy: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(6) var<storage, read_write> grad_bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> grad_through: array<f32>;
 
 @group(0) @binding(7) var<storage, read_write> invstd_copy: array<f32>;
+@group(0) @binding(7) var<storage, read> residual: array<f32>; // not read when HAS_RESIDUAL = 0
 @group(0) @binding(7) var<storage, read_write> merged_coefficients: array<vec4<f32>>;
 
 @group(0) @binding(8) var<uniform> num_batches: f32;
 
 override WG: u32 = 64;
+override HAS_RESIDUAL: u32 = 0u;
 
 var<workgroup> partial: array<vec2<f32>, WG>;
 
@@ -176,13 +186,54 @@ fn channel_invstd(channel: u32) -> f32 {
     return inverseSqrt(value + params.eps);
 }
 
+fn normalized(index: u32) -> f32 {
+    let channel = (index / params.plane) % params.num_channels;
+    let scale = channel_invstd(channel) * weight[channel];
+    return (x[index] - center[channel]) * scale + bias[channel];
+}
+
 @compute @workgroup_size(WG)
 fn normalize(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let index = flat_index(id, groups.x * WG);
     if index < num_values() * params.num_channels {
-        let channel = (index / params.plane) % params.num_channels;
-        let scale = channel_invstd(channel) * weight[channel];
-        y[index] = (x[index] - center[channel]) * scale + bias[channel];
+        y[index] = normalized(index);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn normalize_activate(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    if index < num_values() * params.num_channels {
+        var value = normalized(index);
+        if HAS_RESIDUAL == 1u {
+            value += residual[index];
+        }
+        y[index] = activate(value);
+    }
+}
+
+// The gradient of y at an element.
+fn grad_at(at: u32) -> f32 {
+    if GRADIENT_OF == 0u {
+        return grad[at];
+    }
+    return activation_gradient(grad[at], activated[at]);
+}
+
+// Sums a slice of a channel; must be reached by all.
+fn sum_slice(unit: u32, lane: u32) {
+    let channel = unit % params.num_channels;
+    let first = (unit / params.num_channels) * params.slice_elems;
+    let last = min(first + params.slice_elems, num_values());
+    let channel_mean = center[channel];
+    var sums = vec2(0.0);
+    for (var index = first + lane; index < last; index += WG) {
+        let at = offset(channel, index);
+        sums += grad_at(at) * vec2(1.0, x[at] - channel_mean);
+    }
+    sums = tree(lane, sums);
+    if lane == 0u && first < last {
+        slice_sums[unit] = sums;
     }
 }
 
@@ -192,20 +243,23 @@ fn grad_slices(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    sum_slice(workgroup_index(group, groups), lane);
+}
+
+@compute @workgroup_size(WG)
+fn grad_slices_through(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let unit = workgroup_index(group, groups);
-    let channel = unit % params.num_channels;
     let first = (unit / params.num_channels) * params.slice_elems;
     let last = min(first + params.slice_elems, num_values());
-    let channel_mean = center[channel];
-    var sums = vec2(0.0);
     for (var index = first + lane; index < last; index += WG) {
-        let at = offset(channel, index);
-        sums += grad[at] * vec2(1.0, x[at] - channel_mean);
+        let at = offset(unit % params.num_channels, index);
+        grad_through[at] = grad_at(at);
     }
-    sums = tree(lane, sums);
-    if lane == 0u && first < last {
-        slice_sums[unit] = sums;
-    }
+    sum_slice(unit, lane);
 }
 
 @compute @workgroup_size(WG)
@@ -232,6 +286,6 @@ fn grad_input(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
     let index = flat_index(id, groups.x * WG);
     if index < num_values() * params.num_channels {
         let c = coefficients[(index / params.plane) % params.num_channels];
-        grad_x[index] = c.x * (grad[index] - c.y - (x[index] - c.w) * c.z);
+        grad_x[index] = c.x * (grad_at(index) - c.y - (x[index] - c.w) * c.z);
     }
 }

@@ -1,7 +1,7 @@
 //! Whole training steps through the fused kernels of GPUs: op by op against f64, and against the same steps unfused.
 
 use wgrad::exec::verify::{verify, verify_kinds};
-use wgrad::nn::{Conv2d, Linear};
+use wgrad::nn::{BatchNorm2d, Conv2d, Linear, Mode};
 use wgrad::ops::kernel::GpuTraits;
 use wgrad::ops::{Activation, CrossEntropy, MaxPool2d};
 use wgrad::optim::{Optimizer, Update, UpdateOptions};
@@ -87,6 +87,7 @@ pub fn steps() -> Vec<Step> {
         class_weights: false,
         kernels,
     };
+    let batch_norm: &[&str] = &["batch_norm2d_activation", "batch_norm2d_activation_backward", "loss_metrics"];
     let all: &[&str] = &[
         "conv2d_pool",
         "mlp_chain",
@@ -142,7 +143,31 @@ pub fn steps() -> Vec<Step> {
             let x = graph.flatten(x, 1)?;
             Linear::new("f", CLASSES).forward(graph, x)
         }),
+        // Each activation; the second normalization's gradient is that of a block with a residual, on both of whose sides
+        // there is one.
+        step(recipe("batch norm", [3, 2, 7, 9], batch_norm), |graph, x| {
+            let x = normalized(graph, x, "1", 5)?;
+            let x = graph.tanh(x)?;
+            let inner = normalized(graph, x, "2", 5)?;
+            let inner = graph.relu(inner)?;
+            let inner = normalized(graph, inner, "3", 5)?;
+            let shortcut = normalized(graph, x, "4", 5)?;
+            let x = graph.add(inner, shortcut)?;
+            let x = graph.relu(x)?;
+            let inner = normalized(graph, x, "5", 5)?;
+            let x = graph.add(x, inner)?;
+            let x = graph.sigmoid(x)?;
+            let x = graph.global_avg_pool2d(x)?;
+            let x = graph.flatten(x, 1)?;
+            Linear::new("f", CLASSES).forward(graph, x)
+        }),
     ]
+}
+
+fn normalized(graph: &mut Graph, x: Value, name: &str, channels: usize) -> wgrad::Result<Value> {
+    let x = Conv2d::new(&format!("c{name}"), channels, 3).padding(1).bias(false).forward(graph, x)?;
+    let step = graph.scalar("step", DType::U32)?;
+    BatchNorm2d::new(&format!("n{name}")).forward(graph, x, Mode::Train { seed: 0, step })
 }
 
 /// A small step with each optimizer, whose update adds up gradients that come in slices.

@@ -2,6 +2,7 @@
 //! a step takes fewer dispatches, and fewer of them wait for each other. A file each says what it finds and why results
 //! are equal. The CPU keeps the ops apart: there a hand-over costs little, and its kernels are of single ops.
 
+mod batch_norm;
 mod conv_pool;
 mod conv_pool_grads;
 mod loss_metrics;
@@ -21,5 +22,5 @@ pub(in crate::graph) fn fuse(graph: &Graph, gpu: GpuTraits) -> Graph {
         fused = mlp_chain::fuse(&fused);
         fused = conv_pool_grads::fuse(&fused);
     }
-    loss_metrics::fuse(&fused)
+    batch_norm::fuse(&loss_metrics::fuse(&fused))
 }

@@ -3,6 +3,7 @@
 
 use super::{BatchNorm2d, BatchNormBackward, BatchNormEval, BatchNormTrain, Planes, Statistics};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
+use crate::ops::nn::activation::Activation;
 
 params! {
     struct Params {
@@ -21,6 +22,10 @@ pub static SHADER: Shader = Shader {
     name: "batch_norm2d",
     source: concat!(
         include_str!("../../../../shaders/lib/index.wgsl"),
+        include_str!("../../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/activation.wgsl"),
+        include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
         include_str!("../../../../shaders/batch_norm2d.wgsl")
     ),
     params: Params::FIELDS,
@@ -35,7 +40,32 @@ const SLICE_ELEMS: usize = 2048;
 /// The most slices of a channel: one invocation merges them.
 const MAX_SLICES: usize = 128;
 
-pub fn train(op: &BatchNormTrain, ctx: &DispatchContext<'_>) -> Dispatches {
+/// What happens to an element after it is normalized, in the same kernel: the element of a residual, another operand of
+/// the op, is added, and an activation applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::ops::nn) struct Finish {
+    pub residual: Option<usize>,
+    pub activation: Activation,
+}
+
+impl Finish {
+    /// The dispatch over all elements, given what the plain kernel is bound to.
+    fn normalize(self, planes: Planes, settings: Settings, plain: [Binding; 6]) -> Dispatch {
+        let work = grid(planes.num_elems(), WORKGROUP_SIZE);
+        if self == Finish::default() {
+            return planes.dispatch("normalize", settings, plain, work);
+        }
+        let mut bindings = Vec::from(plain);
+        // Without a residual x is bound instead, and not read.
+        bindings.push(Binding::Input(self.residual.unwrap_or(0)));
+        planes
+            .dispatch("normalize_activate", settings, bindings, work)
+            .constant("HAS_RESIDUAL", u32::from(self.residual.is_some()))
+            .constant("ACTIVATION", self.activation.code())
+    }
+}
+
+pub fn train(op: &BatchNormTrain, finish: Finish, ctx: &DispatchContext<'_>) -> Dispatches {
     use Binding::{Input, Output, Scalar, Scratch, ScratchMut, Updated};
     let planes = Planes::of(&ctx.inputs[0]);
     let (_, num_slices) = planes.gpu_slices();
@@ -52,12 +82,7 @@ pub fn train(op: &BatchNormTrain, ctx: &DispatchContext<'_>) -> Dispatches {
     let mut list = vec![
         planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * planes.num_channels, 1)),
         planes.dispatch(entry_point, settings, merge, channel_groups),
-        planes.dispatch(
-            "normalize",
-            settings,
-            [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)],
-            grid(planes.num_elems(), WORKGROUP_SIZE),
-        ),
+        finish.normalize(planes, settings, [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)]),
     ];
     if op.counts_batches {
         list.push(planes.dispatch("count", settings, [Updated(5)], Grid::ONE));
@@ -66,27 +91,37 @@ pub fn train(op: &BatchNormTrain, ctx: &DispatchContext<'_>) -> Dispatches {
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, channels, channels] }
 }
 
-pub fn eval(op: &BatchNormEval, ctx: &DispatchContext<'_>) -> Dispatches {
+pub fn eval(op: &BatchNormEval, finish: Finish, ctx: &DispatchContext<'_>) -> Dispatches {
     use Binding::{Input, Output};
     let planes = Planes::of(&ctx.inputs[0]);
-    let bindings = [Input(0), Input(3), Input(4), Input(1), Input(2), Output(0)];
     let settings = Settings { statistics: Statistics::Running, eps: op.eps, momentum: 0.0 };
-    planes.dispatch("normalize", settings, bindings, grid(planes.num_elems(), WORKGROUP_SIZE)).into()
+    finish.normalize(planes, settings, [Input(0), Input(3), Input(4), Input(1), Input(2), Output(0)]).into()
 }
 
-pub fn backward(op: &BatchNormBackward, ctx: &DispatchContext<'_>) -> Dispatches {
+/// `activation` is what the gradient goes through first, by its output, which is operand 5 then. Output 3, where there is
+/// one, is the gradient that comes through it.
+pub fn backward(op: &BatchNormBackward, activation: Activation, ctx: &DispatchContext<'_>) -> Dispatches {
     use Binding::{Input, Output, Scratch, ScratchMut};
     let planes = Planes::of(&ctx.inputs[1]);
     let (_, num_slices) = planes.gpu_slices();
     let settings = Settings { statistics: op.statistics, eps: op.eps, momentum: 0.0 };
     let channels = planes.num_channels;
-    let slices = [Input(1), Input(3), Input(0), ScratchMut(0)];
+    // Without an activation the gradient is bound instead, and not read.
+    let activated = Input(if activation == Activation::None { 0 } else { 5 });
+    let mut slices = vec![Input(1), Input(3), Input(0), ScratchMut(0), activated];
+    let entry_point = if ctx.outputs.len() == 4 {
+        slices.push(Output(3));
+        "grad_slices_through"
+    } else {
+        "grad_slices"
+    };
     let merge = [Scratch(0), Input(3), Input(4), Input(2), Output(1), Output(2), ScratchMut(1)];
-    let input = [Input(1), Scratch(1), Input(0), Output(0)];
+    let input = [Input(1), Scratch(1), Input(0), Output(0), activated];
+    let through = |dispatch: Dispatch| dispatch.constant("GRADIENT_OF", activation.code());
     let list = vec![
-        planes.dispatch("grad_slices", settings, slices, grid(num_slices * channels, 1)),
+        through(planes.dispatch(entry_point, settings, slices, grid(num_slices * channels, 1))),
         planes.dispatch("grad_merge", settings, merge, grid(channels, WORKGROUP_SIZE)),
-        planes.dispatch("grad_input", settings, input, grid(planes.num_elems(), WORKGROUP_SIZE)),
+        through(planes.dispatch("grad_input", settings, input, grid(planes.num_elems(), WORKGROUP_SIZE))),
     ];
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, 4 * channels] }
 }

@@ -6,11 +6,13 @@ mod cpu;
 mod gpu;
 
 pub(crate) use gpu::SHADER;
+pub(super) use gpu::{Finish, backward as backward_dispatches, eval as eval_dispatches, train as train_dispatches};
 
 use crate::graph::{Deferred, Graph, Init, NodeKind, StateKind, StateSpec, Value, Vjp};
 use crate::ops::batch::{Along, BatchForm, Part, PartInput};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
+use crate::ops::nn::activation::Activation;
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
 use crate::{Error, Result};
@@ -188,7 +190,7 @@ impl Operation for BatchNormTrain {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::train(self, ctx))
+        Ok(gpu::train(self, Finish::default(), ctx))
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -249,7 +251,7 @@ impl Operation for BatchNormEval {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::eval(self, ctx))
+        Ok(gpu::eval(self, Finish::default(), ctx))
     }
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
@@ -331,7 +333,7 @@ impl Operation for BatchNormBackward {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        Ok(gpu::backward(self, ctx))
+        Ok(gpu::backward(self, Activation::None, ctx))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -3,12 +3,14 @@
 //!
 //! A fused op has no gradient: it is made after autodiff.
 
+mod batch_norm;
 mod composition;
 mod conv_pool;
 mod conv_pool_grads;
 mod loss_metrics;
 mod mlp_chain;
 
+pub(crate) use batch_norm::{BatchNormActivation, BatchNormActivationBackward, Normalization};
 pub(crate) use composition::{Composition, Ends};
 pub(crate) use conv_pool::ConvPool;
 pub(crate) use conv_pool_grads::{ConvPoolGradInput, ConvPoolGradWeight};
@@ -29,6 +31,8 @@ pub(crate) static SHADERS: &[&[&Shader]] =
 /// How the parts are computed together.
 #[derive(Clone, Debug)]
 pub(crate) enum FusedKernel {
+    BatchNormActivation(BatchNormActivation),
+    BatchNormActivationBackward(BatchNormActivationBackward),
     ConvPool(ConvPool),
     ConvPoolGradInput(ConvPoolGradInput),
     ConvPoolGradWeight(ConvPoolGradWeight),
@@ -58,6 +62,8 @@ impl Fused {
 impl Operation for Fused {
     fn name(&self) -> &'static str {
         match &self.kernel {
+            FusedKernel::BatchNormActivation(_) => "batch_norm2d_activation",
+            FusedKernel::BatchNormActivationBackward(_) => "batch_norm2d_activation_backward",
             FusedKernel::ConvPool(_) => "conv2d_pool",
             FusedKernel::ConvPoolGradInput(_) => "conv2d_pool_grad_input",
             FusedKernel::ConvPoolGradWeight(_) => "conv2d_pool_grad_weight",
@@ -81,6 +87,8 @@ impl Operation for Fused {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         match &self.kernel {
+            FusedKernel::BatchNormActivation(kernel) => kernel.dispatches(ctx),
+            FusedKernel::BatchNormActivationBackward(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPool(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPoolGradInput(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPoolGradWeight(kernel) => kernel.dispatches(ctx),

@@ -15,6 +15,13 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Binary(pub BinaryFunction);
 
+impl Binary {
+    /// Whether it is the sum.
+    pub fn is_add(&self) -> bool {
+        self.0 == BinaryFunction::Add
+    }
+}
+
 /// `grad_y · ∂f/∂a` or `∂f/∂b` under y's shape, from (grad_y, a, b).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BinaryBackward {
