@@ -32,9 +32,11 @@ export class Inside {
     try {
       if (this.#page.form.usesOwnImages) await this.#page.images.load();
       await this.#page.images.putNetwork();
-      $("plan").textContent = await this.#page.helper.call("plan", given);
-      // The trainer knows the device; while it trains, kernels are shown as a GPU has them.
-      const client = this.#page.state === "idle" ? this.#page.trainer : this.#page.helper;
+      // The trainer knows the device; while it trains, the plan is the CPU's, and kernels are as a GPU has them.
+      const isIdle = this.#page.state === "idle";
+      if (isIdle) await this.#page.device.use(this.#page.form.device.value);
+      const client = isIdle ? this.#page.trainer : this.#page.helper;
+      $("plan").textContent = await client.call("plan", given);
       this.kernels = await client.call("kernels", given);
       $("kernel").replaceChildren(...this.kernels.map(({ label }, index) => new Option(label, index)));
       this.#showKernel();

@@ -39,7 +39,7 @@ const page = {
     // What follows in a lost device's message is the browser's own account of it.
     const message = failure?.lost ? failure.message.split(/: |\n/)[0] : failure?.message ?? "";
     // The folders are the workers', and no reader's.
-    place.textContent = message.replaceAll(/(^|\s)\/(data|brought|opened|run)\//g, "$1");
+    place.textContent = message.replaceAll(/(^|\s)\/(?:(?:data|brought|opened|run)\/|(?=network\.toml))/g, "$1").replace(/^: /, "");
     if (failure?.fatal) console.error(failure);
   },
 };

@@ -18,13 +18,16 @@ use crate::options;
 /// Runs of a step that the means of a profile are over: a browser's clock counts in steps of 0.1 ms.
 const REPEATS: usize = 40;
 
-/// The plan of a training step as a table.
+/// The plan of a training step as a table, as this worker's device runs it.
 #[wasm_bindgen]
 pub fn plan(given: &str) -> String {
     answer(options::config(given).and_then(|config| {
         let plans = setup::plans(&config)?;
-        let train = plans.iter().find(|plan| plan.name() == "train");
-        Ok(train.map(ToString::to_string).unwrap_or_default())
+        let Some(train) = plans.iter().find(|plan| plan.name() == "train") else { return Ok(String::new()) };
+        match device().gpu_traits() {
+            Some(traits) => Ok(train.for_gpu(traits)?.to_string()),
+            None => Ok(train.to_string()),
+        }
     }))
 }
 

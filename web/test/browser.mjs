@@ -32,7 +32,8 @@ export function launch({ webgpu = true } = {}) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: ["--no-sandbox", ...gpu, ...QUIET],
+    // Containers have little shared memory.
+    args: ["--no-sandbox", "--disable-dev-shm-usage", ...gpu, ...QUIET],
   });
 }
 

@@ -55,6 +55,10 @@ export async function checkFiles(page, straight) {
     await drop(page, "#drop-image", [["notes.txt", Buffer.from("no image")]]);
     await page.waitForSelector("#image-error:not([hidden])");
     said.push(await page.textContent("#image-error"));
+    await page.click("#clear");
+    await drop(page, "#drop-image", [["grey.png", png(40, 90)]]);
+    await page.waitForSelector("#classes li");
+    assert.ok(await page.isHidden("#image-error"));
     await page.click("#tab-train");
     return `\n          ${said.join("\n          ")}`;
   });
@@ -69,9 +73,19 @@ export async function checkFiles(page, straight) {
     await page.setInputFiles("#data-folder", folder);
     await page.evaluate((layers) => (window.wgrad.form.layers.value = layers), readFileSync(LAYERS, "utf8"));
     await train(page, { "dataset.size": 32, "dataset.channels": 3, train_limit: "", test_limit: "", epochs: 2, batch_size: 8 }, "cpu");
+    await page.evaluate(() => (window.wgrad.form.layers.value = "layers = [ {"));
+    await page.click("#start");
+    await page.waitForSelector("#error:not([hidden])");
+    assert.match(await page.textContent("#error"), /^network.toml: expected a list of layers/);
+    await page.waitForSelector("body[data-state=idle]");
     assert.deepEqual(await page.$$eval("#confusion tbody th", (cells) => cells.map((cell) => cell.textContent)), ["bright", "dark"]);
     await page.evaluate(() => window.wgrad.form.reset());
     await page.selectOption("#images", "bundled");
+    await page.click("#tab-try");
+    await page.click("#test-image");
+    await page.waitForSelector("#image-error:not([hidden])");
+    assert.match(await page.textContent("#image-error"), /takes images of 3 × 32 × 32 values; this one has 1 × 28 × 28/);
+    await page.click("#tab-train");
   });
 
   await check("a run of one's own images asks for them when it is continued", async () => {

@@ -105,7 +105,7 @@ export async function checkUse(page) {
     await choose(page, { batch_size: 8, train_limit: 64, test_limit: 8 }, "gpu");
     await page.click("#tab-inside");
     await page.waitForFunction(() => document.getElementById("wgsl").textContent.includes("@compute"), null, LONG);
-    assert.match(await page.textContent("#plan"), /conv2d/);
+    assert.match(await page.textContent("#plan"), /conv2d_pool/, "the plan is a GPU's");
     await page.click("#verify");
     await page.waitForSelector("#verify-report:not([hidden])", LONG);
     assert.match(await page.textContent("#verify-result"), /agree/);

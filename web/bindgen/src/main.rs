@@ -12,7 +12,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut bindgen = Bindgen::new();
-    let written = bindgen.input_path(input).web(true).and_then(|bindgen| bindgen.typescript(false).remove_name_section(true).generate(folder));
+    let written = bindgen
+        .input_path(input)
+        .web(true)
+        .and_then(|bindgen| bindgen.typescript(false).remove_name_section(true).generate(folder));
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
