@@ -98,65 +98,81 @@ pub(crate) struct PackedUpdate {
 /// A walk that hands each element to `rule`. Elements are loaded and stored by the vector: a loop over five slices, four
 /// of which it writes to, is not vectorised by the compiler, which would have to see first that none overlap.
 pub(crate) fn walk<F: Float>(rule: impl Fn(&mut Element<F>), tensors: Tensors<'_, F>) {
-    let Tensors { param, grad, states: [mut s0, mut s1, mut s2] } = tensors;
+    let Tensors { param, grad, states: [s0, s1, s2] } = tensors;
     parallel::simd(
         #[inline(always)]
         || {
-            for first in (0..param.len()).step_by(LANES) {
-                let range = first..param.len().min(first + LANES);
-                let (mut params, grads) = (load(&param[range.clone()]), load(&grad[range.clone()]));
-                let mut states = [load_state(&s0, &range), load_state(&s1, &range), load_state(&s2, &range)];
-                for lane in 0..LANES {
-                    let of_lane = [states[0][lane], states[1][lane], states[2][lane]];
-                    let mut element = Element { param: params[lane], grad: grads[lane], states: of_lane };
-                    rule(&mut element);
-                    params[lane] = element.param;
-                    [states[0][lane], states[1][lane], states[2][lane]] = element.states;
+            let (param, param_rest) = param.as_chunks_mut::<LANES>();
+            let (grad, grad_rest) = grad.as_chunks::<LANES>();
+            let (mut s0, s0_rest) = split(s0);
+            let (mut s1, s1_rest) = split(s1);
+            let (mut s2, s2_rest) = split(s2);
+            for (index, (param, grad)) in param.iter_mut().zip(grad).enumerate() {
+                let mut states = [load(&s0, index), load(&s1, index), load(&s2, index)];
+                update(&rule, param, grad, &mut states);
+                store(&states[0], &mut s0, index);
+                store(&states[1], &mut s1, index);
+                store(&states[2], &mut s2, index);
+            }
+            // The last elements, fewer than a vector has.
+            for (at, (param, &grad)) in param_rest.iter_mut().zip(grad_rest).enumerate() {
+                let of = [&s0_rest, &s1_rest, &s2_rest];
+                let mut element = Element { param: *param, grad, states: [F::ZERO; MAX_STATES] };
+                element
+                    .states
+                    .iter_mut()
+                    .zip(of)
+                    .for_each(|(to, from)| *to = if from.is_empty() { F::ZERO } else { from[at] });
+                rule(&mut element);
+                *param = element.param;
+                if !s0_rest.is_empty() {
+                    s0_rest[at] = element.states[0];
                 }
-                store(&params, &mut param[range.clone()]);
-                store_state(&states[0], &mut s0, &range);
-                store_state(&states[1], &mut s1, &range);
-                store_state(&states[2], &mut s2, &range);
+                if !s1_rest.is_empty() {
+                    s1_rest[at] = element.states[1];
+                }
+                if !s2_rest.is_empty() {
+                    s2_rest[at] = element.states[2];
+                }
             }
         },
     );
 }
 
-/// Elements, zeros after them where they are fewer than [`LANES`].
+/// Whole vectors of a state, and the elements after them; of a state that there is not, none.
 #[inline(always)]
-fn load<F: Float>(from: &[F]) -> [F; LANES] {
-    from.first_chunk().copied().unwrap_or_else(
-        #[inline(always)]
-        || {
-            let mut lanes = [F::ZERO; LANES];
-            lanes.iter_mut().zip(from).for_each(|(lane, &x)| *lane = x);
-            lanes
-        },
-    )
+fn split<F: Float>(state: Option<&mut [F]>) -> (&mut [[F; LANES]], &mut [F]) {
+    state.map_or((&mut [], &mut []), <[F]>::as_chunks_mut)
 }
 
 #[inline(always)]
-fn load_state<F: Float>(state: &Option<&mut [F]>, range: &Range<usize>) -> [F; LANES] {
-    match state {
-        Some(state) => load(&state[range.clone()]),
-        None => [F::ZERO; LANES],
-    }
-}
-
-/// As many elements as there is room for.
-#[inline(always)]
-fn store<F: Float>(lanes: &[F; LANES], to: &mut [F]) {
-    match to.first_chunk_mut() {
-        Some(to) => *to = *lanes,
-        None => to.iter_mut().zip(lanes).for_each(|(to, &lane)| *to = lane),
-    }
+fn load<F: Float>(state: &[[F; LANES]], index: usize) -> [F; LANES] {
+    if state.is_empty() { [F::ZERO; LANES] } else { state[index] }
 }
 
 #[inline(always)]
-fn store_state<F: Float>(lanes: &[F; LANES], state: &mut Option<&mut [F]>, range: &Range<usize>) {
-    if let Some(state) = state {
-        store(lanes, &mut state[range.clone()]);
+fn store<F: Float>(lanes: &[F; LANES], state: &mut [[F; LANES]], index: usize) {
+    if !state.is_empty() {
+        state[index] = *lanes;
     }
+}
+
+/// Hands each lane to the rule.
+#[inline(always)]
+fn update<F: Float>(
+    rule: &impl Fn(&mut Element<F>),
+    param: &mut [F; LANES],
+    grad: &[F; LANES],
+    states: &mut [[F; LANES]; MAX_STATES],
+) {
+    let (mut params, grads, [mut s0, mut s1, mut s2]) = (*param, *grad, *states);
+    for lane in 0..LANES {
+        let mut element = Element { param: params[lane], grad: grads[lane], states: [s0[lane], s1[lane], s2[lane]] };
+        rule(&mut element);
+        params[lane] = element.param;
+        [s0[lane], s1[lane], s2[lane]] = element.states;
+    }
+    (*param, *states) = (params, [s0, s1, s2]);
 }
 
 impl fmt::Debug for PackedRule {
