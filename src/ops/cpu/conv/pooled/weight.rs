@@ -182,8 +182,8 @@ fn write_live(grad: &[f32], live: &mut [u32]) {
         for (index, grad) in grad.chunks(LANES).enumerate() {
             let mut bits = 0;
             if let Some(grad) = grad.first_chunk::<LANES>() {
-                for at in 0..LANES {
-                    bits |= u32::from(grad[at] != 0.0) << at;
+                for (at, &grad) in grad.iter().enumerate() {
+                    bits |= u32::from(grad != 0.0) << at;
                 }
             } else {
                 grad.iter().enumerate().for_each(|(at, &grad)| bits |= u32::from(grad != 0.0) << at);
