@@ -105,6 +105,18 @@ pub(crate) fn narrow_lanes() -> usize {
     lanes().min(8)
 }
 
+/// Whether there are 32 vector registers, not 16.
+#[inline]
+pub(crate) fn has_32_registers() -> bool {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_) => true,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) => true,
+        _ => false,
+    }
+}
+
 /// The f32 lanes of a vector.
 #[inline]
 pub(crate) fn lanes() -> usize {

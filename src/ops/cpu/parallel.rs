@@ -127,12 +127,19 @@ fn padded<F: Float>(rest: &[F], fill: F) -> [F; LANES] {
 pub fn map_row<F: Float>(from: &[F], to: &mut [F], value: impl Fn(F) -> F) {
     let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<LANES>(), to.as_chunks_mut::<LANES>());
     for (to, from) in to.iter_mut().zip(from) {
-        *to = from.map(&value);
+        *to = map_block(*from, &value);
     }
     if !to_rest.is_empty() {
-        let block = padded(from_rest, F::ZERO).map(&value);
+        let block = map_block(padded(from_rest, F::ZERO), &value);
         to_rest.copy_from_slice(&block[..to_rest.len()]);
     }
+}
+
+/// As the array's own `map`, but a plain loop, which becomes vector instructions.
+#[inline(always)]
+fn map_block<F: Float>(mut block: [F; LANES], value: &impl Fn(F) -> F) -> [F; LANES] {
+    block.iter_mut().for_each(|x| *x = value(*x));
+    block
 }
 
 /// The largest element, NaN where one is; −∞ of none.
@@ -148,6 +155,12 @@ pub fn max_of<F: Float>(row: &[F]) -> F {
 pub fn exp_sum<F: Float>(row: &[F], max: F) -> F {
     let mut lanes = [F::ZERO; LANES];
     for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(sum, x)| *sum += (x - max).exp()));
+    sum_lanes(lanes)
+}
+
+/// The sum of lanes, in pairs: a sum of one after the other would wait for each addition.
+#[inline(always)]
+pub fn sum_lanes<F: Float>(lanes: [F; LANES]) -> F {
     reduce_lanes(lanes, |a, b| a + b)
 }
 

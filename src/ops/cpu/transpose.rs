@@ -64,6 +64,72 @@ fn transpose_avx512(simd: pulp::x86::V4, tile: &mut [[f32; TILE]; TILE]) {
     });
 }
 
+/// Rows of a tile of few channels.
+pub(crate) const FEW: usize = TILE / 2;
+
+/// The transpose of a tile of few rows.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
+pub(crate) fn few_to_last<S: Simd>(simd: S, rows: &[[f32; TILE]; FEW]) -> [[f32; FEW]; TILE] {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
+        return few_avx512::to_last(simd, rows);
+    }
+    std::array::from_fn(|pixel| std::array::from_fn(|channel| rows[channel][pixel]))
+}
+
+/// A tile of few channels in 24 shuffles instead of the 64 of a whole one. Quarter q of a vector has pixels 4q to 4q + 3.
+#[cfg(target_arch = "x86_64")]
+mod few_avx512 {
+    use std::arch::x86_64::{__m512, __m512d, __m512i};
+
+    use pulp::cast;
+    use pulp::x86::V4;
+
+    use super::{FEW, TILE, unroll};
+
+    /// Pairs of elements: quarters of two vectors in turn, from the lower half of each or from the upper one.
+    const LOWER: [u64; 8] = [0, 1, 8, 9, 2, 3, 10, 11];
+    const UPPER: [u64; 8] = [4, 5, 12, 13, 6, 7, 14, 15];
+
+    #[inline(always)]
+    fn select(simd: V4, a: __m512, indices: [u64; 8], b: __m512) -> __m512 {
+        let indices: __m512i = cast(indices);
+        cast(simd.avx512f._mm512_permutex2var_pd(cast(a), indices, cast(b)))
+    }
+
+    /// Four vectors, each quarter of which is a matrix of 4 × 4 with them, transposed.
+    #[inline(always)]
+    fn transpose_quarters(simd: V4, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        let avx = simd.avx512f;
+        let pairs: [__m512d; 4] = [
+            cast(avx._mm512_unpacklo_ps(a, b)),
+            cast(avx._mm512_unpacklo_ps(c, d)),
+            cast(avx._mm512_unpackhi_ps(a, b)),
+            cast(avx._mm512_unpackhi_ps(c, d)),
+        ];
+        [
+            cast(avx._mm512_unpacklo_pd(pairs[0], pairs[1])),
+            cast(avx._mm512_unpackhi_pd(pairs[0], pairs[1])),
+            cast(avx._mm512_unpacklo_pd(pairs[2], pairs[3])),
+            cast(avx._mm512_unpackhi_pd(pairs[2], pairs[3])),
+        ]
+    }
+
+    #[inline(always)]
+    pub fn to_last(simd: V4, rows: &[[f32; TILE]; FEW]) -> [[f32; FEW]; TILE] {
+        let row = |channel: usize| cast(rows[channel]);
+        let first = transpose_quarters(simd, [row(0), row(1), row(2), row(3)]);
+        let second = transpose_quarters(simd, [row(4), row(5), row(6), row(7)]);
+        let mut pixels = [[0.0; FEW]; TILE];
+        unroll!(j in 0..4, up to 4 => {
+            [pixels[j], pixels[4 + j]] = cast(select(simd, first[j], LOWER, second[j]));
+            [pixels[8 + j], pixels[12 + j]] = cast(select(simd, first[j], UPPER, second[j]));
+        });
+        pixels
+    }
+}
+
 /// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
 #[inline(always)]
 pub(crate) fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {
@@ -125,6 +191,14 @@ mod tests {
         }
     }
 
+    struct Few([[f32; TILE]; FEW]);
+    impl WithSimd for Few {
+        type Output = [[f32; FEW]; TILE];
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            few_to_last(simd, &self.0)
+        }
+    }
+
     struct ChannelsLast<'a>(&'a [f32], usize, &'a mut [f32]);
     impl WithSimd for ChannelsLast<'_> {
         type Output = ();
@@ -139,6 +213,9 @@ mod tests {
         let before = tile;
         isa::dispatch(Transpose(&mut tile));
         assert!((0..TILE * TILE).all(|at| tile[at / TILE][at % TILE] == before[at % TILE][at / TILE]));
+        let few: [[f32; TILE]; FEW] = std::array::from_fn(|i| std::array::from_fn(|j| (i * TILE + j) as f32));
+        let last = isa::dispatch(Few(few));
+        assert!((0..TILE * FEW).all(|at| last[at % TILE][at / TILE] == few[at / TILE][at % TILE]));
         let lanes = isa::lanes();
         for (channels, pixels) in [(1, 37), (lanes, 16), (lanes.min(3), 10), (1, 3)] {
             let planes: Vec<f32> = (0..channels * pixels).map(|i| i as f32 + 1.0).collect();

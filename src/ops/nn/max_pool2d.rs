@@ -146,26 +146,49 @@ impl MaxPool2d {
     }
 }
 
-/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side, in a plane without NaN: three comparisons a window whose
-/// results are computed with, since branches on them would be mispredicted every other time.
+/// [`MaxPool2d::pool_plane`] for 2×2 windows side by side, in a plane without NaN.
 #[inline(always)]
 fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
     let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
     for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
-        let (upper, _) = pair[..2 * columns].as_chunks::<2>();
-        let (lower, _) = pair[width..][..2 * columns].as_chunks::<2>();
-        // A plane's index fits u32: bindings are limited long before.
-        let (row_start, width) = ((2 * row * width) as u32, width as u32);
-        let windows = upper.iter().zip(lower).enumerate();
-        for ((y, index), (column, (upper, lower))) in y.iter_mut().zip(indices).zip(windows) {
-            let (above, above_right) = larger(upper[0], upper[1]);
-            let (below, below_right) = larger(lower[0], lower[1]);
-            let (max, is_below) = larger(above, below);
-            let is_right = (above_right & !is_below) | (below_right & is_below);
-            *y = max;
-            *index = row_start + 2 * column as u32 + (width & is_below) + (is_right & 1);
+        let (upper, lower) = pair.split_at(width);
+        let mut column = 0;
+        while column < columns {
+            // A plane's index fits u32: bindings are limited long before.
+            let at = [2 * (row * width + column), width].map(|at| at as u32);
+            let cells = [&upper[2 * column..], &lower[2 * column..]];
+            let out = (&mut y[column..], &mut indices[column..]);
+            column += match columns - column {
+                16.. => pool_2x2::<F, 16>(cells, at, out),
+                8.. => pool_2x2::<F, 8>(cells, at, out),
+                4.. => pool_2x2::<F, 4>(cells, at, out),
+                _ => pool_2x2::<F, 1>(cells, at, out),
+            };
         }
     }
+}
+
+/// N windows side by side, as arrays, since a loop over rows of a dozen windows would run without vectors; gives N. Three
+/// comparisons a window, whose results are computed with: branches on them would be mispredicted every other time.
+#[inline(always)]
+fn pool_2x2<F: Float, const N: usize>(
+    [upper, lower]: [&[F]; 2],
+    [first, width]: [u32; 2],
+    (y, indices): (&mut [F], &mut [u32]),
+) -> usize {
+    let (upper, lower) = (upper[..2 * N].as_chunks::<2>().0, lower[..2 * N].as_chunks::<2>().0);
+    let (mut maxima, mut places) = ([F::ZERO; N], [0; N]);
+    for window in 0..N {
+        let (above, above_right) = larger(upper[window][0], upper[window][1]);
+        let (below, below_right) = larger(lower[window][0], lower[window][1]);
+        let (max, is_below) = larger(above, below);
+        let is_right = (above_right & !is_below) | (below_right & is_below);
+        maxima[window] = max;
+        places[window] = first + 2 * window as u32 + (width & is_below) + (is_right & 1);
+    }
+    y[..N].copy_from_slice(&maxima);
+    indices[..N].copy_from_slice(&places);
+    N
 }
 
 /// Whether any value is NaN. Checks all of them, because a loop without an early exit vectorises.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
-use crate::ops::cpu::{CpuContext, Float, parallel, threads};
+use crate::ops::cpu::parallel::{self, LANES};
+use crate::ops::cpu::{CpuContext, Float, threads};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
@@ -20,12 +21,8 @@ pub(crate) const MAX_STATES: usize = 3;
 /// The most numbers that a rule is given for each step.
 pub(crate) const MAX_SCALARS: usize = 6;
 
-/// Elements that the walk on the CPU hands over at a time; states that a rule does not keep stand in memory of this
-/// size, so that one loop serves every combination and still fills vector units.
-const BLOCK: usize = 256;
-
 /// Elements of a parameter that one thread of the CPU takes at a time: enough to outweigh the hand-over.
-const CHUNK_ELEMS: usize = 64 * BLOCK;
+const CHUNK_ELEMS: usize = 16 * 1024;
 
 /// What a rule reads and writes of one element. The gradient is only read, and a state that the optimizer does not
 /// keep has no meaning.
@@ -98,30 +95,68 @@ pub(crate) struct PackedUpdate {
     pub num_params: usize,
 }
 
-/// A walk that hands each element to `rule`.
+/// A walk that hands each element to `rule`. Elements are loaded and stored by the vector: a loop over five slices, four
+/// of which it writes to, is not vectorised by the compiler, which would have to see first that none overlap.
 pub(crate) fn walk<F: Float>(rule: impl Fn(&mut Element<F>), tensors: Tensors<'_, F>) {
-    let Tensors { param, grad, mut states } = tensors;
-    let mut spare = [[F::ZERO; BLOCK]; MAX_STATES];
+    let Tensors { param, grad, states: [mut s0, mut s1, mut s2] } = tensors;
     parallel::simd(
         #[inline(always)]
         || {
-            for (block, (param, grad)) in param.chunks_mut(BLOCK).zip(grad.chunks(BLOCK)).enumerate() {
-                let range = block * BLOCK..block * BLOCK + param.len();
-                let mut blocks = states.iter_mut().zip(&mut spare).map(|(state, spare)| match state {
-                    Some(state) => &mut state[range.clone()],
-                    None => &mut spare[..range.len()],
-                });
-                let [s0, s1, s2] = std::array::from_fn(|_| blocks.next().expect("a block for each state"));
-                let states = s0.iter_mut().zip(s1).zip(s2);
-                for ((p, &grad), ((s0, s1), s2)) in param.iter_mut().zip(grad).zip(states) {
-                    let mut element = Element { param: *p, grad, states: [*s0, *s1, *s2] };
+            for first in (0..param.len()).step_by(LANES) {
+                let range = first..param.len().min(first + LANES);
+                let (mut params, grads) = (load(&param[range.clone()]), load(&grad[range.clone()]));
+                let mut states = [load_state(&s0, &range), load_state(&s1, &range), load_state(&s2, &range)];
+                for lane in 0..LANES {
+                    let of_lane = [states[0][lane], states[1][lane], states[2][lane]];
+                    let mut element = Element { param: params[lane], grad: grads[lane], states: of_lane };
                     rule(&mut element);
-                    *p = element.param;
-                    [*s0, *s1, *s2] = element.states;
+                    params[lane] = element.param;
+                    [states[0][lane], states[1][lane], states[2][lane]] = element.states;
                 }
+                store(&params, &mut param[range.clone()]);
+                store_state(&states[0], &mut s0, &range);
+                store_state(&states[1], &mut s1, &range);
+                store_state(&states[2], &mut s2, &range);
             }
         },
     );
+}
+
+/// Elements, zeros after them where they are fewer than [`LANES`].
+#[inline(always)]
+fn load<F: Float>(from: &[F]) -> [F; LANES] {
+    from.first_chunk().copied().unwrap_or_else(
+        #[inline(always)]
+        || {
+            let mut lanes = [F::ZERO; LANES];
+            lanes.iter_mut().zip(from).for_each(|(lane, &x)| *lane = x);
+            lanes
+        },
+    )
+}
+
+#[inline(always)]
+fn load_state<F: Float>(state: &Option<&mut [F]>, range: &Range<usize>) -> [F; LANES] {
+    match state {
+        Some(state) => load(&state[range.clone()]),
+        None => [F::ZERO; LANES],
+    }
+}
+
+/// As many elements as there is room for.
+#[inline(always)]
+fn store<F: Float>(lanes: &[F; LANES], to: &mut [F]) {
+    match to.first_chunk_mut() {
+        Some(to) => *to = *lanes,
+        None => to.iter_mut().zip(lanes).for_each(|(to, &lane)| *to = lane),
+    }
+}
+
+#[inline(always)]
+fn store_state<F: Float>(lanes: &[F; LANES], state: &mut Option<&mut [F]>, range: &Range<usize>) {
+    if let Some(state) = state {
+        store(lanes, &mut state[range.clone()]);
+    }
 }
 
 impl fmt::Debug for PackedRule {

@@ -17,18 +17,43 @@ const MOST_CHANNELS: usize = 6;
 /// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW), the stride is 1.
 pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+    let taps = layer.num_taps();
     layer.with_offsets(|offsets| {
-        parallel::for_chunks(out, image_out, layer.num_taps(), |index, out| {
-            layer.with_padded(&input[index * image_in..][..image_in], SLACK, |image| {
-                scratch::with(
-                    MOST_CHANNELS * (layer.num_taps() + layer.plane_elems() + SLACK),
-                    |memory: &mut [f32]| {
-                        isa::dispatch(Image { layer, offsets, image, weight, finish, memory, out });
-                    },
-                );
+        scratch::with(layer.out_channels * taps, |packed: &mut [f32]| {
+            pack(layer.out_channels, weight, packed);
+            let weight = &*packed;
+            parallel::for_chunks(out, image_out, taps, |index, out| {
+                layer.with_padded(&input[index * image_in..][..image_in], SLACK, |image| {
+                    scratch::with(MOST_CHANNELS * (layer.plane_elems() + SLACK), |sums: &mut [f32]| {
+                        isa::dispatch(Image { layer, offsets, image, weight, finish, sums, out });
+                    });
+                });
             });
         });
     });
+}
+
+/// Channels that are taken together, of those that are left.
+fn group(left: usize) -> usize {
+    match left {
+        6.. => MOST_CHANNELS,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// Weights (O, taps) as (taps, C) for each group of C channels.
+fn pack(channels: usize, weight: &[f32], packed: &mut [f32]) {
+    let (mut first, taps) = (0, weight.len() / channels);
+    while first < channels {
+        let count = group(channels - first);
+        let (weight, packed) = (&weight[first * taps..], &mut packed[first * taps..][..count * taps]);
+        for (tap, packed) in packed.chunks_exact_mut(count).enumerate() {
+            packed.iter_mut().enumerate().for_each(|(channel, packed)| *packed = weight[channel * taps + tap]);
+        }
+        first += count;
+    }
 }
 
 struct Image<'a> {
@@ -36,10 +61,11 @@ struct Image<'a> {
     offsets: &'a [u32],
     /// Padded, with slack.
     image: &'a [f32],
+    /// As [`pack`] arranges them.
     weight: &'a [f32],
     finish: Finish<'a>,
-    /// Room for the weights and sums of [`MOST_CHANNELS`].
-    memory: &'a mut [f32],
+    /// Room for the sums of [`MOST_CHANNELS`].
+    sums: &'a mut [f32],
     out: &'a mut [f32],
 }
 
@@ -53,13 +79,13 @@ impl WithSimd for Image<'_> {
         let mut first = 0;
         while first < self.layer.out_channels {
             let image = &mut self;
-            first += match image.layer.out_channels - first {
-                6.. if many => simd.vectorize(Channels::<6, 4> { image, first }),
-                6.. => simd.vectorize(Channels::<6, 2> { image, first }),
-                4.. if many => simd.vectorize(Channels::<4, 6> { image, first }),
-                4.. => simd.vectorize(Channels::<4, 3> { image, first }),
-                2.. if many => simd.vectorize(Channels::<2, 8> { image, first }),
-                2.. => simd.vectorize(Channels::<2, 4> { image, first }),
+            first += match group(image.layer.out_channels - first) {
+                6 if many => simd.vectorize(Channels::<6, 4> { image, first }),
+                6 => simd.vectorize(Channels::<6, 2> { image, first }),
+                4 if many => simd.vectorize(Channels::<4, 6> { image, first }),
+                4 => simd.vectorize(Channels::<4, 3> { image, first }),
+                2 if many => simd.vectorize(Channels::<2, 8> { image, first }),
+                2 => simd.vectorize(Channels::<2, 4> { image, first }),
                 _ => simd.vectorize(Channels::<1, 8> { image, first }),
             };
         }
@@ -90,12 +116,7 @@ impl Image<'_> {
         let [_, padded_width] = self.layer.padded();
         let step = V * S::F32_LANES;
         let num_positions = ((height - 1) * padded_width + width).next_multiple_of(step);
-        let (weights, sums) = self.memory.split_at_mut(C * taps);
-        for (tap, weights) in weights.chunks_exact_mut(C).enumerate() {
-            for (channel, weight) in weights.iter_mut().enumerate() {
-                *weight = self.weight[(first + channel) * taps + tap];
-            }
-        }
+        let (weights, sums) = (&self.weight[first * taps..][..C * taps], &mut *self.sums);
         for position in (0..num_positions).step_by(step) {
             let sums = &mut sums[position..];
             tile::<S, C, V>(simd, self.offsets, &self.image[position..], weights, (sums, num_positions));
@@ -105,13 +126,30 @@ impl Image<'_> {
             let bias = self.finish.bias(first + channel);
             let out = &mut self.out[(first + channel) * pixels..][..pixels];
             for (out, sums) in out.chunks_exact_mut(width).zip(sums.chunks(padded_width)) {
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out = Finish::value(self.finish.relu, sum + bias);
-                }
+                finish_row(self.finish.relu, bias, sums, out);
             }
         }
         C
     }
+}
+
+/// Adds the bias to the sums of a row and stores them. Rows are short: by arrays, since a loop of the compiler's would
+/// take vectors only from a few dozen elements on.
+#[inline(always)]
+fn finish_row(relu: bool, bias: f32, sums: &[f32], out: &mut [f32]) {
+    let sums = &sums[..out.len()];
+    let ((sums, sums_rest), (out, out_rest)) = (sums.as_chunks::<8>(), out.as_chunks_mut::<8>());
+    out.iter_mut().zip(sums).for_each(|(out, sums)| *out = finish(relu, bias, sums));
+    let ((sums, sums_rest), (out, out_rest)) = (sums_rest.as_chunks::<4>(), out_rest.as_chunks_mut::<4>());
+    out.iter_mut().zip(sums).for_each(|(out, sums)| *out = finish(relu, bias, sums));
+    out_rest.iter_mut().zip(sums_rest).for_each(|(out, &sum)| [*out] = finish(relu, bias, &[sum]));
+}
+
+#[inline(always)]
+fn finish<const N: usize>(relu: bool, bias: f32, sums: &[f32; N]) -> [f32; N] {
+    let mut out = [0.0; N];
+    out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = Finish::value(relu, sum + bias));
+    out
 }
 
 /// V vectors of C channels at the image's start, from weights (taps, C), to sums that lie `stride` apart.

@@ -114,12 +114,13 @@ impl Operation for Conv2dPooledBackward {
         let grad_weight = ctx.output(0);
         let grad_bias = self.has_bias.then(|| ctx.output(1));
         let by_input = self.has_input.then(|| (ctx.float(WEIGHT), ctx.output(self.input_output())));
-        let others = [input, by_input.as_ref().map_or(&[], |(weight, _)| *weight)];
-        if let Some(grad) = F::as_f32(grad).filter(|_| others.iter().all(|factors| all_finite(factors))) {
-            let pool = self.pool.pool;
-            let windows = rows * columns;
+        let factors = [grad, input, by_input.as_ref().map_or(&[], |(weight, _)| *weight)];
+        let pool = self.pool.pool;
+        // A window that is wider than the plane has cells of two rows side by side.
+        let is_sparse = pool.kernel_size[1] <= geometry.output[1] && factors.iter().all(|factors| all_finite(factors));
+        if let Some(grad) = F::as_f32(grad).filter(|_| is_sparse) {
             let (kernel, stride, padding) = (pool.kernel_size, pool.stride, pool.padding);
-            let pooled = Pooled { grad, indices, windows, kernel, stride, padding };
+            let pooled = Pooled { grad, indices, output: [rows, columns], kernel, stride, padding };
             return sparse(&geometry, pooled, input, grad_weight, grad_bias, by_input);
         }
         let unpooled = self.unpooled(&geometry).shape.num_elems();
@@ -222,7 +223,7 @@ fn sparse<F: Float>(
     by_input: ByInput<'_, F>,
 ) {
     let layer = cpu::direct_layer(geometry).expect("the op is for convolutions without groups");
-    let (image_in, image_out) = (geometry.in_channels * geometry.in_pixels(), geometry.out_channels * pooled.windows);
+    let (image_in, image_out) = (geometry.in_channels * geometry.in_pixels(), geometry.out_channels * pooled.windows());
     let part = |index: usize| {
         let images = cpu::images(geometry, index);
         let outputs = images.start * image_out..images.end * image_out;
@@ -235,14 +236,7 @@ fn sparse<F: Float>(
         pooled::grad_weight(&layer, pooled, &input[images.start * image_in..images.end * image_in], partial);
     });
     if let Some(grad_bias) = grad_bias {
-        let channels = geometry.out_channels;
-        for (channel, sum) in F::as_f32_mut(grad_bias).expect(f32s).iter_mut().enumerate() {
-            let planes = pooled.grad.chunks_exact(pooled.windows).skip(channel).step_by(channels);
-            *sum = parallel::simd(
-                #[inline(always)]
-                || planes.map(|plane| parallel::sum(plane.len(), |i| plane[i])).sum(),
-            );
-        }
+        pooled::grad_bias(pooled, F::as_f32_mut(grad_bias).expect(f32s));
     }
     if let Some((weight, grad_input)) = by_input {
         let weight = F::as_f32(weight).expect(f32s);

@@ -1,0 +1,277 @@
+//! The gradient by the input of a pooled convolution. The channels that chose one cell of a window add to the same
+//! elements, and so do neighbouring cells: where windows are 2×2, all that a window adds is summed in registers, and
+//! memory is read and written once for a window instead of once for a gradient.
+
+use pulp::{Simd, WithSimd};
+
+use super::layout::{ChannelsFirst, Rows};
+use super::{MOST_CELLS, Pooled};
+use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::parallel::LANES;
+use crate::ops::cpu::unroll::unroll;
+use crate::ops::cpu::{isa, scratch};
+
+/// Channels that a mask has a bit for.
+const MASK_BITS: usize = u32::BITS as usize;
+
+/// Rows of two vectors where there are so many registers, and rows so long.
+fn rows(layer: &Layer) -> Rows {
+    let lanes = isa::lanes();
+    let is_wide = Rows::vectors(layer, lanes) > 1 && isa::has_32_registers() && layer.kernel[0] != 7;
+    Rows::new(layer, lanes, if is_wide { 2 } else { 1 })
+}
+
+/// The gradient by the input of images side by side, on the calling thread.
+pub(crate) fn grad_input(layer: &Layer, pooled: Pooled<'_>, weight: &[f32], out: &mut [f32]) {
+    let (rows, windows, taps) = (rows(layer), pooled.windows(), layer.num_taps());
+    let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
+    let (kernel_elems, num_cells) = (rows.kernel_elems(), pooled.kernel[0] * pooled.kernel[1]);
+    let num_masks = layer.out_channels.div_ceil(MASK_BITS) * num_cells * windows.next_multiple_of(LANES);
+    scratch::with(taps + 2 * windows + num_masks, |table: &mut [u32]| {
+        let (slots, table) = table.split_at_mut(taps);
+        let (cells, table) = table.split_at_mut(windows);
+        let (origins, masks) = table.split_at_mut(windows);
+        rows.write_slots(slots);
+        rows.write_origins(&pooled, cells, origins);
+        let num_weights = layer.out_channels * kernel_elems;
+        scratch::with(num_weights + rows.image_elems(), |memory: &mut [f32]| {
+            let (weights, image) = memory.split_at_mut(num_weights);
+            weights.fill(0.0);
+            for (weight, weights) in weight.chunks_exact(taps).zip(weights.chunks_exact_mut(kernel_elems)) {
+                weight.iter().zip(&*slots).for_each(|(&weight, &slot)| weights[slot as usize] = weight);
+            }
+            let outputs = pooled.grad.chunks_exact(image_out).zip(pooled.indices.chunks_exact(image_out));
+            for (out, (grad, indices)) in out.chunks_exact_mut(image_in).zip(outputs) {
+                let (weights, cells, origins) = (&*weights, &*cells, &*origins);
+                isa::dispatch(Image { rows, pooled, grad, indices, weights, cells, origins, masks, image, out });
+            }
+        });
+    });
+}
+
+/// One image's gradient.
+struct Image<'a> {
+    rows: Rows,
+    pooled: Pooled<'a>,
+    grad: &'a [f32],
+    indices: &'a [u32],
+    /// (O, vectors, lanes).
+    weights: &'a [f32],
+    /// Of each window, its first cell and where that begins in the image.
+    cells: &'a [u32],
+    origins: &'a [u32],
+    /// Room for masks: (blocks of channels, blocks of windows, cells, windows of a block).
+    masks: &'a mut [u32],
+    /// Room for the gradient with its channels last.
+    image: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Image<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.image.fill(0.0);
+        self.write_masks();
+        let (rows, is_wide) = (self.rows, self.rows.width == 2);
+        let image = &mut self;
+        match (image.pooled.is_plain_2x2(&rows.layer), rows.layer.kernel[0]) {
+            (true, 7) => simd.vectorize(Windows::<7, 8, 1> { image }),
+            (true, 5) if is_wide => simd.vectorize(Windows::<5, 6, 2> { image }),
+            (true, 5) => simd.vectorize(Windows::<5, 6, 1> { image }),
+            (true, 3) if is_wide => simd.vectorize(Windows::<3, 4, 2> { image }),
+            (true, 3) => simd.vectorize(Windows::<3, 4, 1> { image }),
+            (true, _) if is_wide => simd.vectorize(Windows::<1, 2, 2> { image }),
+            (true, _) => simd.vectorize(Windows::<1, 2, 1> { image }),
+            (false, 5) if is_wide => simd.vectorize(Cells::<5, 2> { image }),
+            (false, 3) if is_wide => simd.vectorize(Cells::<3, 2> { image }),
+            (false, _) if is_wide => simd.vectorize(Cells::<1, 2> { image }),
+            (false, _) => simd.vectorize(Cells::<1, 1> { image }),
+        }
+        let Image { image, out, .. } = self;
+        simd.vectorize(ChannelsFirst { rows, image, out });
+    }
+}
+
+impl Image<'_> {
+    /// Where a cell of a window lies after its first.
+    fn cell(&self, cell: usize, row_elems: usize, elems: usize) -> usize {
+        let width = self.pooled.kernel[1];
+        cell / width * row_elems + cell % width * elems
+    }
+
+    fn num_cells(&self) -> usize {
+        self.pooled.kernel[0] * self.pooled.kernel[1]
+    }
+
+    /// Writes for each window and cell which channels chose it with a gradient other than 0.
+    #[inline(always)]
+    fn write_masks(&mut self) {
+        let (windows, num_cells) = (self.cells.len(), self.num_cells());
+        let offsets: [u32; MOST_CELLS] =
+            std::array::from_fn(|cell| self.cell(cell, self.rows.layer.output[1], 1) as u32);
+        let channels = self.grad.chunks(MASK_BITS * windows).zip(self.indices.chunks(MASK_BITS * windows));
+        let mut masks = self.masks.as_chunks_mut::<LANES>().0.chunks_exact_mut(num_cells);
+        for (grad, indices) in channels {
+            for first in (0..windows).step_by(LANES) {
+                let cells = block(&self.cells[first..]);
+                let masks = masks.next().expect("masks for each block of windows");
+                for (mask, offset) in masks.iter_mut().zip(offsets) {
+                    let mut bits = [0; LANES];
+                    let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
+                    for (channel, (grad, indices)) in planes.enumerate() {
+                        let (grad, indices) = (block(&grad[first..]), block(&indices[first..]));
+                        for at in 0..LANES {
+                            let chose = (indices[at].wrapping_sub(cells[at]) == offset) & (grad[at] != 0.0);
+                            bits[at] |= u32::from(chose) << channel;
+                        }
+                    }
+                    *mask = bits;
+                }
+            }
+        }
+    }
+
+    /// Calls `body(self, window, block of channels)` where there is a gradient.
+    #[inline(always)]
+    fn for_windows(&mut self, mut body: impl FnMut(&mut Self, usize, usize)) {
+        for window in 0..self.cells.len() {
+            for block in 0..self.rows.layer.out_channels.div_ceil(MASK_BITS) {
+                body(self, window, block);
+            }
+        }
+    }
+
+    /// The channels of a block that chose a cell of a window.
+    #[inline(always)]
+    fn mask(&self, window: usize, block: usize, cell: usize) -> u32 {
+        let blocks = self.cells.len().div_ceil(LANES);
+        self.masks[((block * blocks + window / LANES) * self.num_cells() + cell) * LANES + window % LANES]
+    }
+
+    /// Calls `body(gradient, R · V vectors)` for the channels of a mask, the vectors being those from `first` on.
+    #[inline(always)]
+    fn for_channels<S: Simd>(
+        &self,
+        mut mask: u32,
+        (window, block): (usize, usize),
+        vectors: std::ops::Range<usize>,
+        mut body: impl FnMut(f32, &[S::f32s]),
+    ) {
+        let (windows, kernel_vectors) = (self.cells.len(), self.rows.kernel_vectors());
+        let grad = &self.grad[block * MASK_BITS * windows + window..];
+        let weights = &S::as_simd_f32s(self.weights).0[block * MASK_BITS * kernel_vectors + vectors.start..];
+        while mask != 0 {
+            let channel = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            body(grad[channel * windows], &weights[channel * kernel_vectors..][..vectors.len()]);
+        }
+    }
+}
+
+/// The first elements, zeros where there are fewer.
+#[inline(always)]
+fn block<T: Copy + Default>(from: &[T]) -> [T; LANES] {
+    from.first_chunk().copied().unwrap_or_else(|| {
+        let mut block = [T::default(); LANES];
+        block[..from.len()].copy_from_slice(from);
+        block
+    })
+}
+
+/// Adds V vectors to an image.
+#[inline(always)]
+fn add<S: Simd, const V: usize>(simd: S, image: &mut [f32], sums: &[S::f32s; V]) {
+    let (out, _) = S::as_mut_simd_f32s(&mut image[..V * S::F32_LANES]);
+    unroll!(v in 0..V, up to 4 => { out[v] = simd.add_f32s(out[v], sums[v]); });
+}
+
+/// Windows of 2×2 cells, R rows of a kernel and V vectors at a time: `ROWS` = R + 1 rows of the image meet a window.
+struct Windows<'i, 'a, const R: usize, const ROWS: usize, const V: usize> {
+    image: &'i mut Image<'a>,
+}
+
+impl<const R: usize, const ROWS: usize, const V: usize> WithSimd for Windows<'_, '_, R, ROWS, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.image.rows;
+        let (height, passes) = (rows.layer.kernel[0], rows.num_passes);
+        self.image.for_windows(
+            #[inline(always)]
+            |image, window, block| {
+                for pass in 0..passes {
+                    for row in (0..height).step_by(R) {
+                        let vectors = (pass * height + row) * V..(pass * height + row + R) * V;
+                        // Of the cells in the left column, and of those in the right one.
+                        let mut sums = [[[simd.splat_f32s(0.0); V]; ROWS]; 2];
+                        unroll!(cell in 0..4, up to 4 => {
+                            let mask = image.mask(window, block, cell);
+                            image.for_channels::<S>(mask, (window, block), vectors.clone(), #[inline(always)] |grad, weights| {
+                                let grad = simd.splat_f32s(grad);
+                                unroll!(r in 0..R, up to 8 => {
+                                    unroll!(v in 0..V, up to 4 => {
+                                        let sum = &mut sums[cell % 2][r + cell / 2][v];
+                                        *sum = simd.mul_add_e_f32s(grad, weights[r * V + v], *sum);
+                                    });
+                                });
+                            });
+                        });
+                        let place = image.origins[window] as usize + row * rows.row_elems + pass * V * S::F32_LANES;
+                        let out = &mut image.image[place..];
+                        // Column by column: what was just written and is read again a few elements further on would
+                        // have to reach the cache first.
+                        unroll!(r in 0..ROWS, up to 8 => { add::<S, V>(simd, &mut out[r * rows.row_elems..], &sums[0][r]); });
+                        unroll!(r in 0..ROWS, up to 8 => {
+                            add::<S, V>(simd, &mut out[r * rows.row_elems + rows.layer.in_channels..], &sums[1][r]);
+                        });
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Windows of any kind, cell by cell, R rows of a kernel and V vectors at a time.
+struct Cells<'i, 'a, const R: usize, const V: usize> {
+    image: &'i mut Image<'a>,
+}
+
+impl<const R: usize, const V: usize> WithSimd for Cells<'_, '_, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.image.rows;
+        let (height, passes, num_cells) = (rows.layer.kernel[0], rows.num_passes, self.image.num_cells());
+        self.image.for_windows(
+            #[inline(always)]
+            |image, window, block| {
+                for cell in 0..num_cells {
+                    let mask = image.mask(window, block, cell);
+                    let offset = image.cell(cell, rows.row_elems, rows.layer.in_channels) as u32;
+                    for pass in 0..if mask == 0 { 0 } else { passes } {
+                        for row in (0..height).step_by(R) {
+                            let vectors = (pass * height + row) * V..(pass * height + row + R) * V;
+                            let mut sums = [[simd.splat_f32s(0.0); V]; R];
+                            image.for_channels::<S>(mask, (window, block), vectors, #[inline(always)] |grad, weights| {
+                                let grad = simd.splat_f32s(grad);
+                                unroll!(r in 0..R, up to 8 => {
+                                    unroll!(v in 0..V, up to 4 => {
+                                        sums[r][v] = simd.mul_add_e_f32s(grad, weights[r * V + v], sums[r][v]);
+                                    });
+                                });
+                            });
+                            // A cell that was chosen lies in the plane.
+                            let place = image.origins[window].wrapping_add(offset) as usize;
+                            let out = &mut image.image[place + row * rows.row_elems + pass * V * S::F32_LANES..];
+                            unroll!(r in 0..R, up to 8 => { add::<S, V>(simd, &mut out[r * rows.row_elems..], &sums[r]); });
+                        }
+                    }
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! How images, kernels and windows lie in memory for the gradients of a pooled convolution.
+
+use pulp::{Simd, WithSimd};
+
+use super::Pooled;
+use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::transpose::{FEW, TILE, few_to_last, transpose_tile};
+
+/// A layer with images whose channels lie last. A kernel is computed with in passes: of some rows at a time, and of so
+/// many vectors side by side in each.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub layer: Layer,
+    /// Elements of a row of the padded image.
+    pub row_elems: usize,
+    /// Lanes of a vector.
+    pub lanes: usize,
+    /// Vectors side by side in a pass.
+    pub width: usize,
+    /// Passes that hold a row of the kernel, the last with unused elements.
+    pub num_passes: usize,
+}
+
+impl Rows {
+    pub fn new(layer: &Layer, lanes: usize, width: usize) -> Rows {
+        let row_elems = layer.padded()[1] * layer.in_channels;
+        let num_passes = Rows::vectors(layer, lanes).div_ceil(width);
+        Rows { layer: *layer, row_elems, lanes, width, num_passes }
+    }
+
+    /// Vectors that hold a row of the kernel.
+    pub fn vectors(layer: &Layer, lanes: usize) -> usize {
+        (layer.kernel[1] * layer.in_channels).div_ceil(lanes)
+    }
+
+    /// Vectors that hold a kernel: (passes, rows, width).
+    pub fn kernel_vectors(&self) -> usize {
+        self.num_passes * self.layer.kernel[0] * self.width
+    }
+
+    /// Elements of a kernel's vectors.
+    pub fn kernel_elems(&self) -> usize {
+        self.kernel_vectors() * self.lanes
+    }
+
+    /// Elements of an image, with room for the last vectors of the last row and for whole tiles.
+    pub fn image_elems(&self) -> usize {
+        self.layer.padded()[0] * self.row_elems + (self.width * self.lanes).max(TILE) * (TILE + 1)
+    }
+
+    /// Writes where each weight of a kernel (C, KH, KW) lies in its vectors.
+    pub fn write_slots(&self, slots: &mut [u32]) {
+        let Layer { in_channels, kernel: [kernel_h, kernel_w], .. } = self.layer;
+        let pass_elems = self.width * self.lanes;
+        for i in 0..kernel_h {
+            // The pass that an element of the row is in, and its place there.
+            let (mut pass, mut place) = (0, 0);
+            for j in 0..kernel_w {
+                for channel in 0..in_channels {
+                    let slot = (pass * kernel_h + i) * pass_elems + place;
+                    slots[(channel * kernel_h + i) * kernel_w + j] = slot as u32;
+                    place += 1;
+                    if place == pass_elems {
+                        (pass, place) = (pass + 1, 0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the first cell of each window in the plane, and where the image's elements begin that this cell meets.
+    /// Both may lie before the start, where windows begin in the padding, so they count modulo 2³².
+    pub fn write_origins(&self, pooled: &Pooled<'_>, cells: &mut [u32], places: &mut [u32]) {
+        let Pooled { output: [_, columns], stride, padding, .. } = *pooled;
+        let at = |row: usize, column: usize, row_elems: usize, elems: usize| {
+            let place = |axis: usize, index: usize, elems: usize| {
+                (index * stride[axis]).wrapping_sub(padding[axis]).wrapping_mul(elems)
+            };
+            place(0, row, row_elems).wrapping_add(place(1, column, elems)) as u32
+        };
+        let rows = cells.chunks_exact_mut(columns).zip(places.chunks_exact_mut(columns));
+        for (row, (cells, places)) in rows.enumerate() {
+            for (column, (cell, place)) in cells.iter_mut().zip(places).enumerate() {
+                *cell = at(row, column, self.layer.output[1], 1);
+                *place = at(row, column, self.row_elems, self.layer.in_channels);
+            }
+        }
+    }
+
+    /// Rows of pixels that are contiguous in the padded image, and their pixels.
+    fn strips(&self) -> [usize; 2] {
+        if self.layer.padding == [0, 0] { [1, self.layer.in_pixels()] } else { self.layer.input }
+    }
+}
+
+/// Lays an image out with its channels last, inside its padding.
+pub(super) struct ChannelsLast<'a> {
+    pub rows: Rows,
+    pub planes: &'a [f32],
+    pub image: &'a mut [f32],
+}
+
+impl WithSimd for ChannelsLast<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
+        let [height, width] = self.rows.strips();
+        if in_channels == 1 {
+            for (y, row) in self.planes.chunks_exact(width).enumerate() {
+                self.image[(y + top) * self.rows.row_elems + left..][..width].copy_from_slice(row);
+            }
+            return;
+        }
+        let pixels = height * width;
+        if in_channels <= FEW {
+            return self.few(simd);
+        }
+        for (part, planes) in self.planes.chunks(TILE * pixels).enumerate() {
+            let channels = planes.len() / pixels;
+            for y in 0..height {
+                let to = &mut self.image[(y + top) * self.rows.row_elems + left * in_channels + part * TILE..];
+                for x in (0..width).step_by(TILE) {
+                    let count = TILE.min(width - x);
+                    let mut tile = [[0.0; TILE]; TILE];
+                    for (row, plane) in tile.iter_mut().zip(planes.chunks_exact(pixels)) {
+                        let from = &plane[y * width + x..][..count];
+                        if count == TILE { row.copy_from_slice(from) } else { row[..count].copy_from_slice(from) }
+                    }
+                    transpose_tile(simd, &mut tile);
+                    for (pixel, values) in tile[..count].iter().enumerate() {
+                        // Whole vectors are stored fastest. What reaches beyond the last channel is overwritten by the
+                        // next pixel's, which there must be, and must not be what other channels left there.
+                        let to = &mut to[(x + pixel) * in_channels..];
+                        let is_alone = channels == TILE || in_channels <= TILE;
+                        if is_alone && x + pixel + TILE < width {
+                            to[..TILE].copy_from_slice(values);
+                        } else {
+                            to[..channels].copy_from_slice(&values[..channels]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ChannelsLast<'_> {
+    /// An image of as many channels as a small tile has.
+    #[inline(always)]
+    fn few<S: Simd>(self, simd: S) {
+        let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
+        let [height, width] = self.rows.strips();
+        let is_unpadded = self.rows.layer.padding == [0, 0];
+        for y in 0..height {
+            let to = &mut self.image[(y + top) * self.rows.row_elems + left * in_channels..];
+            for x in (0..width).step_by(TILE) {
+                let count = TILE.min(width - x);
+                let mut tile = [[0.0; TILE]; FEW];
+                for (row, plane) in tile.iter_mut().zip(self.planes.chunks_exact(height * width)) {
+                    let from = &plane[y * width + x..][..count];
+                    if count == TILE { row.copy_from_slice(from) } else { row[..count].copy_from_slice(from) }
+                }
+                let pixels = few_to_last(simd, &tile);
+                for (pixel, values) in pixels[..count].iter().enumerate() {
+                    // As above. Without padding there is one strip, and what lies after it has no meaning.
+                    let to = &mut to[(x + pixel) * in_channels..];
+                    if is_unpadded || x + pixel + FEW < width {
+                        to[..FEW].copy_from_slice(values);
+                    } else {
+                        to[..in_channels].copy_from_slice(&values[..in_channels]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lays an image whose channels are last out plane by plane, without its padding.
+pub(super) struct ChannelsFirst<'a> {
+    pub rows: Rows,
+    pub image: &'a [f32],
+    pub out: &'a mut [f32],
+}
+
+impl WithSimd for ChannelsFirst<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
+        let [height, width] = self.rows.strips();
+        let pixels = height * width;
+        for (part, planes) in self.out.chunks_mut(TILE * pixels).enumerate() {
+            for y in 0..height {
+                let from = &self.image[(y + top) * self.rows.row_elems + left * in_channels + part * TILE..];
+                for x in (0..width).step_by(TILE) {
+                    let count = TILE.min(width - x);
+                    let mut tile = [[0.0; TILE]; TILE];
+                    for (pixel, values) in tile[..count].iter_mut().enumerate() {
+                        // There is room for a whole vector after the last pixel.
+                        values.copy_from_slice(&from[(x + pixel) * in_channels..][..TILE]);
+                    }
+                    transpose_tile(simd, &mut tile);
+                    for (plane, row) in planes.chunks_exact_mut(pixels).zip(&tile) {
+                        let to = &mut plane[y * width + x..][..count];
+                        if count == TILE { to.copy_from_slice(row) } else { to.copy_from_slice(&row[..count]) }
+                    }
+                }
+            }
+        }
+    }
+}
