@@ -157,7 +157,7 @@ pub fn runs_in(folder: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![folder.to_owned()]);
     }
     let has_run = |folder: &PathBuf| {
-        let metrics = files::read_to_string(&folder.join(METRICS));
+        let metrics = files::read_to_string(folder.join(METRICS));
         files::is_file(&config_in(folder)) && metrics.is_ok_and(|text| !text.is_empty())
     };
     let mut runs = files::list(folder).map_err(Error::io("read", folder))?;
