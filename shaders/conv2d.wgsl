@@ -65,9 +65,9 @@ fn input_row(strip: Strip, c: u32, y: u32) -> u32 {
 }
 
 fn input_at(row: u32, is_inside: bool, x: u32) -> f32 {
-    // Left of the image x has wrapped around and is large. Selected instead of branched around: compilers of software
-    // adapters take seconds over as many branches.
-    let is_there = is_inside && x < params.in_w;
+    // Left of the image x has wrapped around and is large. Selected instead of branched around, and `&`, since `&&` is a
+    // branch: compilers of software adapters take minutes over as many branches.
+    let is_there = is_inside & (x < params.in_w);
     return select(0.0, input[select(0u, row * params.in_w + x, is_there)], is_there);
 }
 

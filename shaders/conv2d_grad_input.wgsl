@@ -85,13 +85,16 @@ fn grad_row(strip: Strip, o: u32, i: u32) -> GradRow {
 // Row y of grad_output, on the grid of the padded input.
 fn grad_row_at(strip: Strip, o: u32, y: u32) -> GradRow {
     let channel = strip.image * params.out_channels + strip.group * (params.out_channels / GROUPS) + o;
-    return GradRow(channel * params.out_h + y / STRIDE_H, y % STRIDE_H == 0u && y / STRIDE_H < params.out_h);
+    let row = y / STRIDE_H;
+    return GradRow(channel * params.out_h + row, (row * STRIDE_H == y) & (row < params.out_h));
 }
 
 // The value of grad_output that belongs to position x on the grid of the padded input.
 fn grad_at(at: GradRow, x: u32) -> f32 {
-    let is_there = at.is_inside && x % STRIDE_W == 0u && x / STRIDE_W < params.out_w;
-    return select(0.0, grad_output[select(0u, at.row * params.out_w + x / STRIDE_W, is_there)], is_there);
+    // `&&` would be a branch; see conv2d.wgsl.
+    let column = x / STRIDE_W;
+    let is_there = at.is_inside & (column * STRIDE_W == x) & (column < params.out_w);
+    return select(0.0, grad_output[select(0u, at.row * params.out_w + column, is_there)], is_there);
 }
 
 fn grad4_at(at: GradRow, x: u32) -> vec4<f32> {

@@ -189,7 +189,7 @@ fn num_slices() -> u32 {
 
 fn input_at(strip: Strip, x: u32) -> f32 {
     // Left of the image x has wrapped around and is large.
-    let is_there = strip.is_inside && x < params.in_w;
+    let is_there = strip.is_inside & (x < params.in_w);
     return select(0.0, input[select(0u, strip.input_row * params.in_w + x, is_there)], is_there);
 }
 

@@ -85,7 +85,7 @@ fn patch_at(tile: Tile, first: u32, slot: u32) -> f32 {
     // Above and left of the image these wrap around and are large.
     let y = 2u * tile.y + slot / PATCH_W % PATCH_H - PADDING_H;
     let x = 2u * tile.x + slot % PATCH_W - PADDING_W;
-    let is_there = slot < PATCH && tile.image < params.batch && c < params.in_channels && y < params.in_h && x < params.in_w;
+    let is_there = (slot < PATCH) & (tile.image < params.batch) & (c < params.in_channels) & (y < params.in_h) & (x < params.in_w);
     let index = ((tile.image * params.in_channels + c) * params.in_h + y) * params.in_w + x;
     return select(0.0, input[select(0u, index, is_there)], is_there);
 }
@@ -95,7 +95,7 @@ fn filter_at(tile: Tile, first: u32, slot: u32) -> f32 {
     let o = tile.channel + slot % TILE_CHANNELS;
     let tap = slot / TILE_CHANNELS % (KERNEL_H * KERNEL_W);
     let c = first + slot / (TILE_CHANNELS * KERNEL_H * KERNEL_W);
-    let is_there = slot < TAPS_STAGED && o < params.out_channels && c < params.in_channels;
+    let is_there = (slot < TAPS_STAGED) & (o < params.out_channels) & (c < params.in_channels);
     let index = (o * params.in_channels + c) * KERNEL_H * KERNEL_W + tap;
     return select(0.0, weight[select(0u, index, is_there)], is_there);
 }

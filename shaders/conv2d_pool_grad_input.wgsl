@@ -66,11 +66,11 @@ fn grad_at(tile: Tile, first: u32, slot: u32) -> f32 {
     let y = tile.y + slot / AROUND_W % AROUND_H + PADDING_H - (KERNEL_H - 1u);
     let x = tile.x + slot % AROUND_W + PADDING_W - (KERNEL_W - 1u);
     // A last odd row or column is in no window.
-    let is_there = slot < AROUND && tile.image < params.batch && o < params.out_channels
-        && y < params.out_h / 2u * 2u && x < params.out_w / 2u * 2u;
+    let is_there = (slot < AROUND) & (tile.image < params.batch) & (o < params.out_channels)
+        & (y < params.out_h / 2u * 2u) & (x < params.out_w / 2u * 2u);
     let window = ((tile.image * params.out_channels + o) * (params.out_h / 2u) + y / 2u) * (params.out_w / 2u) + x / 2u;
     let at = select(0u, window, is_there);
-    return select(0.0, grad[at], is_there && indices[at] == y * params.out_w + x);
+    return select(0.0, grad[at], is_there & (indices[at] == y * params.out_w + x));
 }
 
 // Slot `slot` of the weights: output channel, input channel of the tile, row, column.
@@ -78,7 +78,7 @@ fn weight_at(tile: Tile, first: u32, slot: u32) -> f32 {
     let tap = slot % (KERNEL_H * KERNEL_W);
     let c = tile.channel + slot / (KERNEL_H * KERNEL_W) % PER_THREAD;
     let o = first + slot / (KERNEL_H * KERNEL_W * PER_THREAD);
-    let is_there = slot < STAGED_WEIGHTS && o < params.out_channels && c < params.in_channels;
+    let is_there = (slot < STAGED_WEIGHTS) & (o < params.out_channels) & (c < params.in_channels);
     let index = (o * params.in_channels + c) * KERNEL_H * KERNEL_W + tap;
     return select(0.0, weight[select(0u, index, is_there)], is_there);
 }

@@ -60,7 +60,7 @@ fn input_at(tile: Tile, image: u32, slot: u32) -> f32 {
     // Above and left of the image these wrap around and are large.
     let y = slot / PADDED_W % PADDED_H - PADDING_H;
     let x = slot % PADDED_W - PADDING_W;
-    let is_there = slot < STAGED_INPUT && y < params.in_h && x < params.in_w;
+    let is_there = (slot < STAGED_INPUT) & (y < params.in_h) & (x < params.in_w);
     let index = ((image * params.in_channels + c) * params.in_h + y) * params.in_w + x;
     return select(0.0, input[select(0u, index, is_there)], is_there);
 }
@@ -70,10 +70,10 @@ fn grad_at(tile: Tile, image: u32, slot: u32) -> f32 {
     let y = slot / OUT_W % OUT_H;
     let x = slot % OUT_W;
     // A last odd row or column is in no window.
-    let is_there = slot < STAGED_GRAD && y < OUT_H / 2u * 2u && x < OUT_W / 2u * 2u;
+    let is_there = (slot < STAGED_GRAD) & (y < OUT_H / 2u * 2u) & (x < OUT_W / 2u * 2u);
     let window = ((image * params.out_channels + o) * (OUT_H / 2u) + y / 2u) * (OUT_W / 2u) + x / 2u;
     let at = select(0u, window, is_there);
-    return select(0.0, grad[at], is_there && indices[at] == y * OUT_W + x);
+    return select(0.0, grad[at], is_there & (indices[at] == y * OUT_W + x));
 }
 
 // Four loads are on their way before the first is stored.
