@@ -178,6 +178,14 @@ impl Operation for UnaryBackward {
         Ok(dispatch("unary_backward", self.0.code(), self.0.constants(), &walk, &bindings).into())
     }
 
+    /// The slopes of these are sums and differences of terms of about 1, which cancel where a slope is small.
+    fn term_size(&self, largest: &[f64]) -> f64 {
+        match self.0 {
+            Sigmoid | Tanh | Silu | Gelu | GeluTanh => largest[0],
+            _ => 0.0,
+        }
+    }
+
     fn ulps(&self) -> f64 {
         Unary(self.0).ulps() + 4.0
     }
