@@ -360,3 +360,42 @@ fn a_device_stays_usable_after_a_dispatch_that_cannot_be() -> Result<()> {
     assert_eq!(run(Odd { workgroups: [1; 3], words: 4 })?, 1.0);
     Ok(())
 }
+
+/// Two invocations store to one word of workgroup memory. `tests/run.sh --validation` sees that the layer says so.
+#[test]
+#[ignore = "a fault on purpose, for tests/run.sh --validation"]
+fn a_race_for_the_validation_layer() -> Result<()> {
+    #[derive(Debug)]
+    struct Race;
+    impl CustomOp for Race {
+        fn name(&self) -> &str {
+            "race"
+        }
+        fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+            Ok(inputs.to_vec())
+        }
+        fn forward(&self, _inputs: &[Array<'_>], _outputs: &mut [ArrayMut<'_>]) {}
+        fn backward(&self, _: &[Array<'_>], _: &[Array<'_>], _: &[Array<'_>], _: &mut [ArrayMut<'_>]) {}
+        fn forward_wgsl(&self, _inputs: &[Shape]) -> Option<CustomKernel> {
+            let source = "
+                @group(0) @binding(1) var<storage, read> x: array<f32>;
+                @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+                var<workgroup> shared_words: array<f32, 32>;
+                @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) lane: u32) {
+                    shared_words[lane / 2u] = x[lane];
+                    workgroupBarrier();
+                    y[lane] = shared_words[lane / 2u];
+                }";
+            let (source, entry_point) = (source.into(), "main".into());
+            Some(CustomKernel { source, entry_point, params: Vec::new(), workgroups: [1; 3] })
+        }
+    }
+    let mut graph = Graph::new("race");
+    let x = graph.constant(Tensor::f32([64], vec![1.0; 64])?);
+    let y = graph.custom(Race, &[x])?;
+    graph.output("y", y[0])?;
+    let mut program = Program::compile(&own_gpu(), vec![Plan::new(&graph)?], 0)?;
+    program.run_once("race")?;
+    assert_eq!(program.output("race", "y")?.to_f64_vec(), [1.0; 64]);
+    Ok(())
+}
