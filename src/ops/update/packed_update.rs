@@ -104,15 +104,15 @@ pub(crate) fn walk<F: Float>(rule: impl Fn(&mut Element<F>), tensors: Tensors<'_
         || {
             let (param, param_rest) = param.as_chunks_mut::<LANES>();
             let (grad, grad_rest) = grad.as_chunks::<LANES>();
-            let (mut s0, s0_rest) = split(s0);
-            let (mut s1, s1_rest) = split(s1);
-            let (mut s2, s2_rest) = split(s2);
+            let (s0, s0_rest) = split(s0);
+            let (s1, s1_rest) = split(s1);
+            let (s2, s2_rest) = split(s2);
             for (index, (param, grad)) in param.iter_mut().zip(grad).enumerate() {
-                let mut states = [load(&s0, index), load(&s1, index), load(&s2, index)];
+                let mut states = [load(s0, index), load(s1, index), load(s2, index)];
                 update(&rule, param, grad, &mut states);
-                store(&states[0], &mut s0, index);
-                store(&states[1], &mut s1, index);
-                store(&states[2], &mut s2, index);
+                store(&states[0], s0, index);
+                store(&states[1], s1, index);
+                store(&states[2], s2, index);
             }
             // The last elements, fewer than a vector has.
             for (at, (param, &grad)) in param_rest.iter_mut().zip(grad_rest).enumerate() {

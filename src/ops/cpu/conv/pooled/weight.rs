@@ -233,7 +233,8 @@ impl<'a, S: Simd, const G: usize, const R: usize, const V: usize> Sums<'a, S, G,
     #[inline(always)]
     fn new(simd: S, (image, row_elems): (&'a [f32], usize), lists: [(&'a [f32], &'a [u32]); G]) -> Self {
         let (len, count) = (image.len() - (R - 1) * row_elems, lists[0].0.len());
-        let (mut rows, mut grads, mut places): ([&[f32]; R], [&[f32]; G], [&[u32]; G]) = ([&[]; R], [&[]; G], [&[]; G]);
+        let (mut rows, mut grads): ([&[f32]; R], [&[f32]; G]) = ([&[]; R], [&[]; G]);
+        let mut places: [&[u32]; G] = [&[]; G];
         unroll!(r in 0..R, up to 8 => { rows[r] = &image[r * row_elems..][..len]; });
         unroll!(g in 0..G, up to 4 => { (grads[g], places[g]) = (&lists[g].0[..count], &lists[g].1[..count]); });
         Sums { simd, rows, grads, places, sums: [[[simd.splat_f32s(0.0); V]; R]; G] }
