@@ -37,11 +37,10 @@ impl Session {
     }
 
     /// Diagnostics of a batch: statistics of activations, gradients and parameters, and of the parameter update that
-    /// training on it would make at its learning rate, under accumulation as a step of this batch alone. Gradients are those of the
-    /// batch's loss, before regularization and clipping. Weights, optimizer states and running statistics are
-    /// unchanged afterwards. `batch` is counted over all epochs from 0; its images are taken from the order
-    /// of the epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before
-    /// it.
+    /// training on it would make at its learning rate, under accumulation as a step of this batch alone. Gradients are
+    /// those of the batch's loss, before regularization and clipping. Weights, optimizer states and running statistics
+    /// are unchanged afterwards. `batch` is counted over all epochs from 0; its images are taken from the order of the
+    /// epoch that ran last, and an epoch's last batch, where it is shorter, is filled up with images from before it.
     ///
     /// # Errors
     /// [`Error::Setting`] where [`SessionOptions::diagnostics`] did not ask for it; [`Error::DeviceLost`].

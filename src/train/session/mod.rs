@@ -74,8 +74,8 @@ impl Session {
     /// Builds the graphs, compiles them, puts the data on the device and draws initial weights.
     ///
     /// # Errors
-    /// [`Error::Setting`] for sizes that cannot be; [`Error::Operand`] where the model does not take the images;
-    /// [`Error::Limit`] where a data set or a batch is too large for the device.
+    /// [`crate::Error::Setting`] for sizes that cannot be; [`crate::Error::Operand`] where the model does not take the
+    /// images; [`crate::Error::Limit`] where a data set or a batch is too large for the device.
     pub fn new(device: &Device, options: &SessionOptions<'_>) -> Result<Session> {
         Session::sharded(device, options, MAX_SHARD_BYTES, Box::new(Alone))
     }
@@ -85,8 +85,8 @@ impl Session {
     /// the same kind of device. The methods that train and evaluate are then collective: every rank calls them alike.
     ///
     /// # Errors
-    /// As [`Session::new`]; [`Error::Setting`] where steps accumulate fewer batches than there are ranks, or the network
-    /// updates states that ranks do not exchange.
+    /// As [`Session::new`]; [`crate::Error::Setting`] where steps accumulate fewer batches than there are ranks, or the
+    /// network updates states that ranks do not exchange.
     pub fn among(device: &Device, options: &SessionOptions<'_>, comm: Box<dyn Comm>) -> Result<Session> {
         Session::sharded(device, options, MAX_SHARD_BYTES, comm)
     }
@@ -128,7 +128,7 @@ impl Session {
     /// counted over all epochs from 0, and `progress` is told the number of training images done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn run_epoch(&mut self, epoch: u64, rates: Rates<'_>, progress: &mut dyn FnMut(usize)) -> Result<EpochMetrics> {
         self.start_epoch(epoch)?;
         let started = Instant::now();
@@ -144,7 +144,7 @@ impl Session {
     /// those who want to stop within an epoch.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         let order = self.train.loader.order(epoch);
         self.program.write(&self.train.state("order"), &Tensor::u32([order.len()], order)?)?;
@@ -159,7 +159,7 @@ impl Session {
     /// the epoch's batches that are done.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn train_batches(
         &mut self,
         epoch: u64,
@@ -216,7 +216,7 @@ impl Session {
     /// Evaluates the validation set and reads the metrics of the epoch's batches. `train_time` is passed through.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn finish_epoch(&mut self, train_time: Duration) -> Result<EpochMetrics> {
         if self.is_alone() {
             self.validation.run(&mut self.program)?;
@@ -235,7 +235,7 @@ impl Session {
     /// what the epoch's batches were like, and the model that was kept last.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let inputs = self.changing_inputs();
         self.program.snapshot(&inputs)
@@ -257,8 +257,8 @@ impl Session {
     /// perhaps some of its batches; training resumes bit-identically.
     ///
     /// # Errors
-    /// [`Error::State`] where the snapshot is of another session: another model, optimizer, number of images or batch
-    /// size; nothing that training changes is written then. [`Error::DeviceLost`].
+    /// [`crate::Error::State`] where the snapshot is of another session: another model, optimizer, number of images or
+    /// batch size; nothing that training changes is written then. [`crate::Error::DeviceLost`].
     pub fn restore(&mut self, snapshot: &Snapshot, epoch: u64) -> Result<()> {
         // Before the states: it marks the beginning of the epoch, which the snapshot knows better.
         self.start_epoch(epoch)?;
@@ -292,7 +292,7 @@ impl Session {
     /// Evaluates the test images under the weights as they are.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn test(&mut self) -> Result<Evaluation> {
         if self.is_alone() {
             return self.test.evaluate(&mut self.program);
@@ -325,7 +325,7 @@ impl Session {
     /// Losses of the batches of the last epoch, each the mean of its batch, including L1 and L2 penalties.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn step_losses(&mut self) -> Result<Vec<f64>> {
         let rows = self.program.read(TABLE)?.to_f64_vec();
         Ok(rows.chunks_exact(COLUMNS).take(self.train.num_rows()).map(|row| row[0] / row[3]).collect())
@@ -355,7 +355,7 @@ impl Session {
     /// The model: parameters and running statistics.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn model(&mut self) -> Result<StateDict> {
         self.program.state_dict(&MODEL_KINDS)
     }
@@ -363,7 +363,7 @@ impl Session {
     /// Overwrites the model.
     ///
     /// # Errors
-    /// [`Error::State`] where tensors are missing, unknown or of another shape; nothing is changed then.
+    /// [`crate::Error::State`] where tensors are missing, unknown or of another shape; nothing is changed then.
     pub fn load_model(&mut self, model: &StateDict) -> Result<()> {
         self.program.load_state_dict(model, &MODEL_KINDS)
     }

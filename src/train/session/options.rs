@@ -37,8 +37,8 @@ pub struct SessionOptions<'a> {
     pub seed: u64,
     /// Random changes to training images, applied after normalisation; evaluation does not use them.
     pub augment: Option<Augment>,
-    /// What [`Session::diagnose`] computes; `None` for nothing. Training steps do not depend on it. It costs two copies
-    /// of the states that the optimizer changes, one more copy per epoch, and a graph to compile.
+    /// What [`super::Session::diagnose`] computes; `None` for nothing. Training steps do not depend on it. It costs two
+    /// copies of the states that the optimizer changes, one more copy per epoch, and a graph to compile.
     pub diagnostics: Option<DiagnosticsOptions>,
 }
 
