@@ -157,8 +157,9 @@ pub fn runs_in(folder: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![folder.to_owned()]);
     }
     let has_run = |folder: &PathBuf| {
-        let metrics = files::read_to_string(folder.join(METRICS));
-        files::is_file(&config_in(folder)) && metrics.is_ok_and(|text| !text.is_empty())
+        let metrics = folder.join(METRICS);
+        let has_epoch = files::read_to_string(metrics.as_path()).is_ok_and(|text| !text.is_empty());
+        has_epoch && files::is_file(&config_in(folder))
     };
     let mut runs = files::list(folder).map_err(Error::io("read", folder))?;
     runs.retain(has_run);
