@@ -40,6 +40,8 @@ export function launch({ webgpu = true } = {}) {
 /// The page, open and ready, in a profile of its own, with what it complains of. `before` may change what it loads.
 export async function open(browser, url, { width = 1280, height = 900, colorScheme = "light", locale = "en-GB", before } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme, locale, serviceWorkers: before ? "block" : "allow", acceptDownloads: true });
+  // A busy machine must not look like a fault.
+  context.setDefaultTimeout(120_000);
   const page = await context.newPage();
   const complaints = [];
   page.on("console", (message) => {
@@ -49,7 +51,7 @@ export async function open(browser, url, { width = 1280, height = 900, colorSche
   page.on("requestfailed", (request) => complaints.push(`${request.url()}: ${request.failure()?.errorText}`));
   if (before) await before(page);
   await page.goto(url);
-  await page.waitForSelector("body[data-state=idle]", { timeout: 60_000 }).catch(async () => {
+  await page.waitForSelector("body[data-state=idle]", { timeout: 180_000 }).catch(async () => {
     throw new Error(`the page does not open: ${await page.textContent("#error")}; ${complaints.join("\n")}`);
   });
   return { page, context, complaints };

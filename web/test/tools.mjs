@@ -19,7 +19,7 @@ export const SHORT = { train_limit: 1000, test_limit: 500, epochs: 3, lr: 0.05 }
 /// SwiftShader in the page, llvmpipe and the CPU. Other data, order or initial weights would change the first digits.
 const LOSS_TOLERANCE = 1e-5;
 /// The longest that anything may take.
-export const LONG = { timeout: 180_000 };
+export const LONG = { timeout: 600_000 };
 /// The page's images, wherever others of the data set may be on this machine.
 export const DATA = ["--data", join(siteFolder, "data")];
 
