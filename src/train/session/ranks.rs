@@ -16,7 +16,7 @@ use web_time::{Duration, Instant};
 use super::graphs::FOLLOW;
 use super::part::{batches, batches_at};
 use super::{LOGITS, Parts, Rates, Session, TABLE, fill};
-use crate::dist::{Comm, answer_of_first};
+use crate::dist::{Comm, agree, all_ok, answer_of_first};
 use crate::exec::exchange::StateGroup;
 use crate::exec::{Program, Progress, StepTable};
 use crate::graph::plan::Plan;
@@ -88,9 +88,16 @@ pub(super) fn plans(update: &Update, train: &Plan, graph: &Graph) -> Result<Vec<
 }
 
 impl Ranks {
-    pub fn new(comm: Box<dyn Comm>, program: &mut Program, update: &Update, parts: &Parts) -> Result<Ranks> {
-        let exchanged = if comm.size() > 1 { Some(Exchanged::of(program, update, parts.num_rows())?) } else { None };
-        Ok(Ranks { comm, waited: Duration::ZERO, exchanged })
+    pub fn new(mut comm: Box<dyn Comm>, program: &mut Program, update: &Update, parts: &Parts) -> Result<Ranks> {
+        if comm.size() == 1 {
+            return Ok(Ranks { comm, waited: Duration::ZERO, exchanged: None });
+        }
+        let exchanged = Exchanged::of(program, update, parts.num_rows())?;
+        // CPU and GPU may work together, but not in f32 and in f64.
+        let Exchanged { gradients, statistics, metrics, .. } = &exchanged;
+        let sizes = [gradients, statistics, metrics].map(StateGroup::num_bytes);
+        agree(comm.as_mut(), &[("numbers of bytes to exchange", format!("{sizes:?}"))])?;
+        Ok(Ranks { comm, waited: Duration::ZERO, exchanged: Some(exchanged) })
     }
 
     /// Checks that there is a batch of each whole step for every rank.
@@ -156,6 +163,14 @@ impl Session {
     /// What rank 0 says, on every rank.
     pub(in crate::train) fn answer_of_first(&mut self, mine: bool) -> Result<bool> {
         answer_of_first(self.ranks.comm.as_mut(), mine)
+    }
+
+    /// Waits for the other ranks; if any has an error, all have ([`all_ok`]).
+    ///
+    /// # Errors
+    /// This rank's own; [`Error::Rank`] for that of another.
+    pub(in crate::train) fn all_ok(&mut self, mine: Result<()>) -> Result<()> {
+        all_ok(self.ranks.comm.as_mut(), mine)
     }
 
     /// The time of every rank, given this one's training; collective.
