@@ -92,7 +92,9 @@ fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     let (device, _) = ranks.all_ok(Device::select_with_reason(&device))?;
     // Here the signal of a closed terminal is the first rank's to act on.
     let _signals = Signals::listen()?;
-    let work = WorkOptions { jobs: options.jobs.unwrap_or(1), ..WorkOptions::new(&device, &options.out) };
+    // Where the sweep's folder would be.
+    let out = options.resume.as_deref().map_or(Some(options.out.as_path()), Path::parent).unwrap_or(Path::new("/"));
+    let work = WorkOptions { jobs: options.jobs.unwrap_or(1), ..WorkOptions::new(&device, out) };
     wgrad::sweep::work(ranks.comm().as_mut(), work)?;
     Ok(ExitCode::SUCCESS)
 }
