@@ -214,9 +214,9 @@ kill -CONT "$slow"
 wait "$job" || { cat "$place/out"; fail "a run with a slow rank"; }
 digest "$(run_in "$out")" | diff "$place/long" - || fail "with a slow rank the bytes are others"
 times="$(grep -o 'training time: .*' "$place/out")" || { cat "$place/out"; fail "no times of ranks"; }
-# Two of the three have waited for the slow one, which has not.
+# The two others have waited for the slow one, which may have been stopped while it waited for them.
 waits="$(grep -oE '[0-9.]+ s of it waiting' <<<"$times" | awk '$1 >= 1.2' | wc -l)"
-[ "$waits" = 2 ] || fail "$waits ranks have waited for the slow one, not 2: $times"
+[ "$waits" -ge 2 ] || fail "$waits ranks have waited for the slow one, not 2: $times"
 echo "  the same bytes; $times"
 
 echo "A full disk under rank 0:"

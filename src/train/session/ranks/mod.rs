@@ -14,7 +14,7 @@ mod evaluate;
 mod step;
 
 use std::ops::Range;
-use web_time::{Duration, Instant};
+use web_time::Duration;
 
 use super::graphs::FOLLOW;
 use super::{Parts, Rates, Session, TABLE};
@@ -34,7 +34,7 @@ const APPLY: &str = "apply";
 /// The other ranks, and what is exchanged with them.
 pub(super) struct Ranks {
     comm: Box<dyn Comm>,
-    /// How long this rank has waited for the others.
+    /// How long this rank has waited for the others in steps of the optimizer.
     waited: Duration,
     /// What this rank sent in the last step, and what all did: memory for the next.
     mine: Vec<u8>,
@@ -118,9 +118,8 @@ impl Ranks {
     }
 
     fn all_gather(&mut self, mine: &[u8]) -> Result<Vec<u8>> {
-        let (started, mut all) = (Instant::now(), std::mem::take(&mut self.all));
+        let mut all = std::mem::take(&mut self.all);
         self.comm.all_gather(mine, &mut all)?;
-        self.waited += started.elapsed();
         Ok(all)
     }
 }

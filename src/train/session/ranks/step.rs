@@ -2,6 +2,7 @@
 //! them on through the tree.
 
 use std::ops::Range;
+use web_time::Instant;
 
 use super::super::graphs::FOLLOW;
 use super::super::part::batches;
@@ -110,7 +111,9 @@ impl Session {
             self.program.read_group(&self.ranks.exchanged().sums[node.level], &mut mine)?;
         }
         message.complete(&mut mine, &statistics, stops);
+        let started = Instant::now();
         let all = self.ranks.all_gather(&mine)?;
+        self.ranks.waited += started.elapsed();
         for rank in 0..message.num_ranks {
             message.statistics_of(&all, rank).try_for_each(|statistics| self.follow(statistics))?;
         }
