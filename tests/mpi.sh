@@ -260,31 +260,6 @@ refused() {
     [ ! -e "$place/refused" ] || fail "a folder was left: $part"
     echo "  $(grep -m1 -- "$part" "$place/out" | cut -c1-140)"
 }
-train=(train "${data[@]}" "${tiny[@]}" --device cpu)
-two=("${mpirun[@]}" -n 1 "$lenet" "${train[@]}" --out "$place/refused")
-refused "other settings than rank 0" "${two[@]}" : -n 1 "$lenet" "${train[@]}" --momentum 0.5
-mkdir "$place/data"
-cp data/fashion-mnist/*.gz "$place/data"
-gunzip "$place/data/train-labels-idx1-ubyte.gz"
-printf '\x03' | dd of="$place/data/train-labels-idx1-ubyte" bs=1 seek=20 conv=notrunc status=none
-gzip "$place/data/train-labels-idx1-ubyte"
-refused "other images than rank 0" "${two[@]}" : -n 1 "$lenet" train --data "$place/data" "${tiny[@]}" --device cpu
-refused "rank 1: no GPU adapter matches" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device nosuch
-cp "$lenet" "$place/other"
-printf x >>"$place/other"
-refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
-refused "at least 9 batches a step" "${mpirun[@]}" -n 9 "$lenet" "${train[@]}"
-# The launcher of another library: what it leaves in the environment, and where there is one, itself.
-refused "each of them is alone" env PMI_SIZE=3 OMPI_COMM_WORLD_SIZE=3 "$lenet" "${train[@]}"
-other=mpirun.openmpi
-is_open_mpi && other=mpirun.mpich
-if command -v "$other" >/dev/null; then
-    as_root=()
-    [ "$other" != mpirun.openmpi ] || as_root=(--oversubscribe --allow-run-as-root)
-    refused "each of them is alone" "$other" "${as_root[@]}" -n 2 "$lenet" "${train[@]}"
-fi
-
-echo "Sweeps over ranks:"
 cat >"$place/space.toml" <<TOML
 [search]
 num_trials = 5
@@ -299,7 +274,33 @@ epochs = 3
 lr = { choices = [0.02, 0.05, 1e30] }
 optimizer.momentum = { min = 0.0, max = 0.99 }
 TOML
+train=(train "${data[@]}" "${tiny[@]}" --device cpu)
+two=("${mpirun[@]}" -n 1 "$lenet" "${train[@]}" --out "$place/refused")
+refused "other settings than rank 0" "${two[@]}" : -n 1 "$lenet" "${train[@]}" --momentum 0.5
+mkdir "$place/data"
+cp data/fashion-mnist/*.gz "$place/data"
+gunzip "$place/data/train-labels-idx1-ubyte.gz"
+printf '\x03' | dd of="$place/data/train-labels-idx1-ubyte" bs=1 seek=20 conv=notrunc status=none
+gzip "$place/data/train-labels-idx1-ubyte"
+refused "other images than rank 0" "${two[@]}" : -n 1 "$lenet" train --data "$place/data" "${tiny[@]}" --device cpu
+refused "rank 1: no GPU adapter matches" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device nosuch
+cp "$lenet" "$place/other"
+printf x >>"$place/other"
+refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
 sweep=(sweep "$place/space.toml" --device cpu --quiet)
+refused "other build than rank 0" "${mpirun[@]}" -n 1 "$lenet" "${sweep[@]}" --out "$place/refused" : -n 1 "$place/other" "${sweep[@]}"
+refused "at least 9 batches a step" "${mpirun[@]}" -n 9 "$lenet" "${train[@]}"
+# The launcher of another library: what it leaves in the environment, and where there is one, itself.
+refused "each of them is alone" env PMI_SIZE=3 OMPI_COMM_WORLD_SIZE=3 "$lenet" "${train[@]}"
+other=mpirun.openmpi
+is_open_mpi && other=mpirun.mpich
+if command -v "$other" >/dev/null; then
+    as_root=()
+    [ "$other" != mpirun.openmpi ] || as_root=(--oversubscribe --allow-run-as-root)
+    refused "each of them is alone" "$other" "${as_root[@]}" -n 2 "$lenet" "${train[@]}"
+fi
+
+echo "Sweeps over ranks:"
 ledger() { cat "$1"/*/trials.jsonl; }
 "$lenet" "${sweep[@]}" --jobs 1 --out "$place/sweep-0" >"$place/table"
 for number in 2 4; do

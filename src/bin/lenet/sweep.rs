@@ -103,6 +103,7 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     if options.jobs == Some(0) {
         return Err(usage("--jobs", "at least 1", "0"));
     }
+    ranks.agree(&[])?;
     if !ranks.is_first() {
         return work(&options, ranks);
     }
