@@ -232,7 +232,11 @@ fn the_speed_of_many_ranks_is_predicted_from_a_step_measured_here() {
     let of_ranks = |ranks: &str| rows.iter().find(|row| row.first() == Some(&ranks)).unwrap().clone();
     assert_eq!(of_ranks("1")[3], "1.00", "one rank is as fast as itself: {stdout}");
     assert_eq!(of_ranks("8").len(), 5, "{stdout}");
-    assert!(stdout.contains("batches of 8 images pay up to") && stdout.contains("1 GB/s from each rank"), "{stdout}");
+    for part in
+        ["steps of 8 images pay up to", "4 images a rank pay up to", "1 GB/s from each rank", "each rank has a CPU"]
+    {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
     assert!(place.path("scaling.png").metadata().unwrap().len() > 1000);
     let Done { code, stderr, .. } = place.lenet(&["plan", "--ranks", "8", "--bandwidth", "0"]);
     assert!(code == 2 && stderr.contains("--bandwidth: expected a number above 0"), "{stderr}");
