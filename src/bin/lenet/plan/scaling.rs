@@ -117,8 +117,8 @@ fn picture(machine: &Machine, config: &RunConfig, batch: usize, most: usize) -> 
     let per_rank = config.batch_size;
     let (pays, efficient) = (machine.pays_up_to(batch, most), machine.efficient_up_to(per_rank, most));
     let weak = |ranks: usize| ranks as f64 * machine.efficiency(per_rank, ranks);
-    let mark =
-        |ranks: usize, y: f64, text: &str| Mark { x: ranks as f64, y, text: format!("{text} pays up to {ranks}") };
+    // The legend says what they are.
+    let mark = |ranks: usize, y: f64| Mark { x: ranks as f64, y, text: String::new() };
     let (latency, bandwidth) = (machine.latency_seconds * 1e6, machine.bytes_per_second * 1e-9);
     line_plot(&LinePlot {
         title: format!(
@@ -129,10 +129,10 @@ fn picture(machine: &Machine, config: &RunConfig, batch: usize, most: usize) -> 
         y_label: "times as fast as one rank".to_owned(),
         series: vec![
             line("ideal".to_owned(), &|ranks| ranks as f64),
-            line(format!("{batch} images a step (strong)"), &|ranks| machine.speedup(batch, ranks)),
-            line(format!("{per_rank} images a rank (weak)"), &weak),
+            line(format!("{batch} images a step, which pays up to {pays}"), &|ranks| machine.speedup(batch, ranks)),
+            line(format!("{per_rank} images a rank, which pays up to {efficient}"), &weak),
         ],
-        marks: vec![mark(pays, machine.speedup(batch, pays), "strong"), mark(efficient, weak(efficient), "weak")],
+        marks: vec![mark(pays, machine.speedup(batch, pays)), mark(efficient, weak(efficient))],
         log_x: true,
         log_y: true,
         ..LinePlot::default()
