@@ -46,7 +46,7 @@ impl<'a> WorkOptions<'a> {
 /// Trains what rank 0 hands out until there is nothing left; for all ranks but the first.
 ///
 /// # Errors
-/// [`Error::Rank`] where rank 0 is of another version; as [`Comm::all_gather`]. Errors of trials go to rank 0.
+/// [`crate::Error::Rank`] where rank 0 is of another version; as [`Comm::all_gather`]. Errors of trials go to rank 0.
 pub fn work(comm: &mut dyn Comm, options: WorkOptions<'_>) -> Result<()> {
     let first = gather_all(comm, &[])?.swap_remove(0);
     let (Assignment { config, folder, mark }, _) = parse(&first)?;
@@ -63,9 +63,7 @@ pub fn work(comm: &mut dyn Comm, options: WorkOptions<'_>) -> Result<()> {
         collect_every: own.as_ref().map(|_| options.collect_every),
     };
     comm.send(0, &json(&Report::Ready { jobs, is_apart: own.is_some() }))?;
-    let done = Worker { comm, crew: &crew, orders: VecDeque::new() }.serve();
-    halt.store(true, Ordering::Relaxed);
-    done
+    Worker { comm, crew: &crew, orders: VecDeque::new() }.serve()
 }
 
 /// A folder in which a rank trains that does not see the sweep's.
@@ -138,6 +136,7 @@ impl Worker<'_> {
                     }
                 }
             })();
+            // The trials' threads end, and with them the scope.
             crew.halt.store(true, Ordering::Relaxed);
             done
         })
