@@ -52,7 +52,8 @@ fn kernels() -> BTreeMap<String, Kernel> {
     let products = sizes.map(|size| [[false, false], [false, true], [true, false]].map(|trans| product(size, trans)));
     let plans: Vec<Plan> = plans().into_iter().chain(products.into_iter().flatten()).collect();
     let dispatches = plans.iter().flat_map(|plan| plan.dispatches(GpuTraits::GPU).unwrap());
-    let kernels: Vec<Kernel> = dispatches.flat_map(|dispatches| dispatches.list).map(|dispatch| dispatch.kernel).collect();
+    let kernels: Vec<Kernel> =
+        dispatches.flat_map(|dispatches| dispatches.list).map(|dispatch| dispatch.kernel).collect();
     let mut values: BTreeMap<(String, &str), BTreeSet<String>> = BTreeMap::new();
     for kernel in &kernels {
         for (name, value) in &kernel.constants {
@@ -90,7 +91,8 @@ fn table() -> Option<String> {
     let mut index = Vec::new();
     for (place, (name, kernel)) in kernels.iter().enumerate() {
         let (words, uniforms) = compile(kernel);
-        let (file, bytes) = (format!("{place}.spv"), words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
+        let (file, bytes) =
+            (format!("{place}.spv"), words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>());
         std::fs::write(folder.join(&file), bytes).unwrap();
         index.push(json!([name, file, kernel.entry_point, uniforms]));
     }
