@@ -2,16 +2,22 @@
 """What a real GPU's compiler makes of the kernels of a training step, without a GPU: registers, spills, instructions.
 
 Mesa's RADV compiles for a card that is named and need not be there (`RADV_FORCE_FAMILY`). It is AMD's compiler, ACO: it
-says nothing about NVIDIA's, but finds what any compiler would do badly.
+says nothing about NVIDIA's, but finds what any compiler would do badly. The last column is of the innermost loop with the
+most multiply-adds: its instructions for 64 of them.
 
     benches/gpu/registers.py --lenet target/release/lenet [-- --network resnet --dataset cifar10]
+    WGRAD_PIN=1 cargo test --test all shaders::registers     # writes tests/golden/registers.md, which that test compares
 
-Needs Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers, libvulkan1) and naga (`cargo install naga-cli`).
+Needs Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers, libvulkan1) and, for `--lenet`, naga (`cargo install naga-cli`).
+With `--modules` it takes SPIR-V from a folder: `index.json` lists [name, file, entry point, [numbers of uniforms]]. Ends with
+77 where Mesa is missing.
 """
 
 import argparse
+import concurrent.futures
 import ctypes
 import glob
+import json
 import os
 import pathlib
 import re
@@ -21,7 +27,8 @@ import tempfile
 
 FAMILY = "navi21"
 POINTER, HANDLE = ctypes.c_void_p, ctypes.c_uint64
-COLUMNS = ("VGPRs", "Spilled VGPRs", "Spilled SGPRs", "LDS size", "Instructions", "Branches", "Subgroups per SIMD", "Latency")
+COLUMNS = ("VGPRs", "Spilled VGPRs", "Spilled SGPRs", "LDS size", "Instructions", "Branches", "Subgroups per SIMD")
+MISSING = 77
 
 
 def record(*fields):
@@ -48,8 +55,10 @@ Pipeline = record(*HEAD, (u32, "flags"), (Stage, "stage"), (HANDLE, "layout"), (
 Executable = record(*HEAD, (HANDLE, "pipeline"), (u32, "index"))
 Statistic = record(*HEAD, (ctypes.c_char * 256, "name"), (ctypes.c_char * 256, "about"), (i32, "format"), (u32, "pad"), (HANDLE, "value"))
 
+Text = record(*HEAD, (ctypes.c_char * 256, "name"), (ctypes.c_char * 256, "about"), (u32, "is_text"), (size_t, "size"), (POINTER, "data"))
+
 # Numbers of the structures and flags in vulkan_core.h.
-STATISTICS_FLAG = 0x40
+STATISTICS_FLAG, TEXTS_FLAG = 0x40, 0x80
 UNIFORM_BUFFER, STORAGE_BUFFER, COMPUTE_STAGE = 6, 7, 0x20
 
 
@@ -61,12 +70,17 @@ class Compiler:
         if "VK_DRIVER_FILES" not in os.environ and "VK_ICD_FILENAMES" not in os.environ:
             found = glob.glob("/usr/share/vulkan/icd.d/radeon_icd*.json") or ["radeon_icd.json"]
             os.environ["VK_DRIVER_FILES"] = os.environ["VK_ICD_FILENAMES"] = found[0]
-        self.vulkan = ctypes.CDLL("libvulkan.so.1")
+        try:
+            self.vulkan = ctypes.CDLL("libvulkan.so.1")
+        except OSError as error:
+            missing(str(error))
         application = Application(0, None, None, 1, None, 1, (1 << 22) | (2 << 12))
         self.instance = POINTER()
         self.call("vkCreateInstance", ref(Instance(1, None, 0, address(application), 0, None, 0, None)), None, ref(self.instance))
         count, devices = u32(1), (POINTER * 1)()
-        self.vulkan.vkEnumeratePhysicalDevices(self.instance, ref(count), devices)
+        self.call("vkEnumeratePhysicalDevices", self.instance, ref(count), devices)
+        if count.value == 0:
+            missing("no device")
         priority = ctypes.c_float(1.0)
         queue = Queue(2, None, 0, 0, 1, address(priority))
         names = (ctypes.c_char_p * 1)(b"VK_KHR_pipeline_executable_properties")
@@ -78,11 +92,21 @@ class Compiler:
         find.restype, find.argtypes = POINTER, [POINTER, ctypes.c_char_p]
         kind = ctypes.CFUNCTYPE(i32, POINTER, POINTER, POINTER, POINTER)
         self.statistics_of = kind(find(self.device, b"vkGetPipelineExecutableStatisticsKHR"))
+        self.texts_of = kind(find(self.device, b"vkGetPipelineExecutableInternalRepresentationsKHR"))
+        self.name = self.device_name(POINTER(devices[0]))
+
+    def device_name(self, device):
+        """As "AMD RADV NAVI21, Mesa 22.3.6"."""
+        properties = ctypes.create_string_buffer(1024)
+        self.vulkan.vkGetPhysicalDeviceProperties(device, properties)
+        version = u32.from_buffer(properties, 4).value
+        name = properties.raw[20:276].split(b"\0")[0].decode()
+        return f"{name}, Mesa {version >> 22}.{version >> 12 & 0x3FF}.{version & 0xFFF}"
 
     def call(self, name, *arguments):
         result = getattr(self.vulkan, name)(*arguments)
         if result != 0:
-            sys.exit(f"{name} failed with {result}: is Mesa's RADV installed?")
+            missing(f"{name} failed with {result}")
 
     def statistics(self, words, entry_point, uniforms):
         """Name to value, for one entry point of a SPIR-V module."""
@@ -96,7 +120,7 @@ class Compiler:
         code = ctypes.create_string_buffer(words, len(words))
         self.call("vkCreateShaderModule", self.device, ref(Module(16, None, 0, len(words), address(code))), None, ref(module))
         stage = Stage(18, None, 0, COMPUTE_STAGE, module.value, entry_point.encode(), None)
-        wanted = Pipeline(29, None, STATISTICS_FLAG, stage, layout.value, 0, -1)
+        wanted = Pipeline(29, None, STATISTICS_FLAG | TEXTS_FLAG, stage, layout.value, 0, -1)
         self.call("vkCreateComputePipelines", self.device, HANDLE(0), u32(1), ref(wanted), None, ref(pipeline))
         executable, count = Executable(1000269003, None, pipeline.value, 0), u32()
         self.statistics_of(self.device, address(executable), address(count), None)
@@ -104,7 +128,42 @@ class Compiler:
         for statistic in found:
             statistic.type = 1000269004
         self.statistics_of(self.device, address(executable), address(count), address(found))
-        return {statistic.name.decode(): statistic.value for statistic in found}
+        return {statistic.name.decode(): statistic.value for statistic in found} | {"loop": loop_cost(self.assembly(executable))}
+
+    def assembly(self, executable):
+        """The instructions of a pipeline, as text."""
+        count = u32()
+        self.texts_of(self.device, address(executable), address(count), None)
+        found = (Text * count.value)()
+        for text in found:
+            text.type = 1000269005
+        self.texts_of(self.device, address(executable), address(count), address(found))
+        buffers = [ctypes.create_string_buffer(text.size) for text in found]
+        for text, buffer in zip(found, buffers):
+            text.data = ctypes.cast(buffer, POINTER)
+        self.texts_of(self.device, address(executable), address(count), address(found))
+        return next((buffer.value.decode() for text, buffer in zip(found, buffers) if text.name == b"Assembly"), "")
+
+
+def loop_cost(assembly):
+    """Instructions for 64 multiply-adds in the innermost loop that has the most of these, as text."""
+    parts = re.split(r"^(BB\d+):\n", assembly, flags=re.M)
+    places = {name: place for place, name in enumerate(parts[1::2])}
+    blocks = [[line for line in block.splitlines() if ";" in line] for block in parts[2::2]]
+    targets = [(places[target], end) for end, block in enumerate(blocks) for target in re.findall(r"branch\w* (BB\d+)", "\n".join(block))]
+    loops = {(first, last) for first, last in targets if first <= last}
+    inside = lambda one, other: one != other and one[0] <= other[0] and other[1] <= one[1]
+    innermost = [loop for loop in loops if not any(inside(loop, other) for other in loops)]
+    best = (0, 0)
+    for first, last in innermost:
+        lines = [line for block in blocks[first : last + 1] for line in block]
+        best = max(best, (sum(bool(re.search(r"v_(pk_)?(fma|mac|mad)\w*_f32", line)) for line in lines), len(lines)))
+    return f"{64 * best[1] / best[0]:.0f}" if best[0] >= 8 else "-"
+
+
+def missing(reason):
+    print(f"Mesa's RADV is not installed, or compiles without a card no more: {reason}", file=sys.stderr)
+    sys.exit(MISSING)
 
 
 def ref(value):
@@ -132,22 +191,36 @@ def compile_wgsl(path):
         return (pathlib.Path(folder) / "out.spv").read_bytes(), entry_point, uniforms
 
 
+def from_program(options):
+    """The kernels of a step as `lenet plan` writes them: (name, SPIR-V, entry point, numbers of uniforms)."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([options.lenet, "plan", "--device", "gpu", "--wgsl", folder, *options.step], check=True, stdout=subprocess.DEVNULL)
+        return [(path.stem, *compile_wgsl(path)) for path in sorted(pathlib.Path(folder).resolve().glob("*.wgsl"))]
+
+
+def from_folder(folder):
+    index = json.loads((folder / "index.json").read_text())
+    return [(name, (folder / file).read_bytes(), entry_point, set(uniforms)) for name, file, entry_point, uniforms in index]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lenet", default="target/release/lenet", help="the program")
+    parser.add_argument("--modules", type=pathlib.Path, help="a folder of SPIR-V modules, instead of the program's")
     parser.add_argument("step", nargs="*", help="options of `lenet plan`, after --")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([options.lenet, "plan", "--device", "gpu", "--wgsl", folder, *options.step], check=True, stdout=subprocess.DEVNULL)
-        compiler = Compiler()
-        print(f"compiled by RADV for {os.environ['RADV_FORCE_FAMILY']}, naga's bounds checks off\n")
-        print("| kernel | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
-        spilling = []
-        for path in sorted(pathlib.Path(folder).resolve().glob("*.wgsl")):
-            found = compiler.statistics(*compile_wgsl(path))
-            print(f"| {path.stem} | " + " | ".join(str(found.get(column, "-")) for column in COLUMNS) + " |")
-            if found.get("Spilled VGPRs", 0) > 0:
-                spilling.append(path.stem)
+    compiler = Compiler()
+    print(f"Compiled for {compiler.name}.\n")
+    print("| kernel | " + " | ".join(COLUMNS) + " | Loop / 64 FMA |\n|" + " --- |" * (len(COLUMNS) + 2))
+    spilling = []
+    kernels = from_folder(options.modules) if options.modules else from_program(options)
+    # The driver compiles outside of Python's lock.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        all_found = list(pool.map(lambda kernel: compiler.statistics(*kernel[1:]), kernels))
+    for (name, *_), found in zip(kernels, all_found):
+        print(f"| {name} | " + " | ".join(str(found.get(column, "-")) for column in (*COLUMNS, "loop")) + " |")
+        if found.get("Spilled VGPRs", 0) > 0:
+            spilling.append(name)
     if spilling:
         sys.exit(f"registers are spilled in {', '.join(spilling)}")
 

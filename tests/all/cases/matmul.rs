@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
         cases.push(product([8, 8, 8], trans));
         cases.push(product([7, 9, 11], trans));
     }
-    // Around tiles of 8, 32 and 64, K at multiples of 4 (vec4 loads) and not, and around the 16 that are staged.
+    // Around tiles of 8, 32 and 64, K at multiples of 4 (vec4 loads) and not, and around the 8 and 16 that are staged.
     let sizes = [
         [8, 32, 16],
         [7, 31, 17],
@@ -43,6 +43,13 @@ pub fn cases() -> Vec<Case> {
     for trans in [[false, false], [true, true]] {
         cases.push(product([68, 516, 256], trans).without_gradient_check());
     }
+    // On GPUs: enough tiles to be large ones, the last of them ragged; few tiles and so much of K that it is summed in slices,
+    // the last of which is shorter, with and without bias.
+    for trans in [[false, false], [false, true], [true, false]] {
+        cases.push(product([1020, 900, 8], trans).without_gradient_check());
+        cases.push(product([36, 68, 1000], trans).without_gradient_check());
+    }
+    cases.push(dense(&[33], [520, 12], true).without_gradient_check());
     cases.extend(batches());
     cases.extend(fused());
     cases.extend(linear());

@@ -4,6 +4,7 @@
 
 mod kernels;
 mod loops;
+mod registers;
 mod tint;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,286 @@
+// Batched matrix products with fused bias and activation on real GPUs: tiles of the operands lie in workgroup memory, and a
+// thread keeps 8 x 8 outputs in registers. What is computed, and its operands: lib/matmul.wgsl. Sums run over rising k, as
+// in every kernel of matmul.wgsl.
+//
+//   guarded     64 x 64 outputs a workgroup of 64 threads, 16 of K at a time: any shape, a test for every scalar
+//   staged      4 QUADS x 4 QUADS outputs a workgroup of THREADS = QUADS * QUADS / 4 threads, 8 of K at a time: the next 8
+//               are on their way while these are multiplied, and go into the other half of workgroup memory, so that they
+//               cost one barrier. No test in the loop: K has to be a multiple of 8; N, the batch strides (and M when
+//               TRANS_A = 1) of 4. SLICED = 1: the products of a slice of K, without bias and activation, to out f32 (slice,
+//               batch, M, N); tiles of a slice are numbered one after the other
+//   add_slices  one vec4 a thread: adds the at most 8 slices in `a` in order, then bias and activation
+//
+// A thread owns rows 4 * ty to 4 * ty + 3 and as many from the middle of the tile on, and columns likewise: neighbours then
+// read neighbouring quads of workgroup memory. benches/gpu/registers.py shows what a compiler makes of the loop: it is to
+// stay within 75 instructions for 64 multiply-adds.
+//
+// Needs lib/activation.wgsl, lib/matmul.wgsl and lib/register_tile.wgsl.
+
+override QUADS: u32 = 16u; // 16 or 32
+override THREADS: u32 = 64u;
+override SLICED: u32 = 0u;
+override STAGED: u32 = 16u * QUADS; // two stages
+override SECOND: u32 = 8u * QUADS - THREADS; // 0 where a thread brings one vec4 of an operand
+
+const STAGE_K: u32 = 8u;
+
+var<workgroup> staged_a: array<vec4<f32>, STAGED>;
+var<workgroup> staged_b: array<vec4<f32>, STAGED>;
+
+// ---- guarded
+
+const TILE: u32 = 64u;
+const TILE_K: u32 = 16u;
+const TILE_QUADS: u32 = 16u; // TILE / 4
+const TILED_THREADS: u32 = 64u;
+const STAGED_QUADS: u32 = 256u; // TILE_K x TILE_QUADS
+
+fn stage(at: TilePosition, first_k: u32, local_index: u32) {
+    let base_a = at.batch * params.a_batch_stride;
+    let base_b = at.batch * params.b_batch_stride;
+    for (var slot = local_index; slot < STAGED_QUADS; slot += TILED_THREADS) {
+        // Neighbouring threads walk the direction that is contiguous in memory.
+        var k = slot / TILE_QUADS;
+        var quad = slot % TILE_QUADS;
+        if TRANS_A == 0u {
+            k = slot % TILE_K;
+            quad = slot / TILE_K;
+        }
+        let m = at.m + quad * 4u;
+        let row = first_k + k;
+        staged_a[k * TILE_QUADS + quad] = vec4<f32>(
+            load_a(base_a, m, row), load_a(base_a, m + 1u, row), load_a(base_a, m + 2u, row), load_a(base_a, m + 3u, row));
+    }
+    for (var slot = local_index; slot < STAGED_QUADS; slot += TILED_THREADS) {
+        var k = slot / TILE_QUADS;
+        var quad = slot % TILE_QUADS;
+        if TRANS_B == 1u {
+            k = slot % TILE_K;
+            quad = slot / TILE_K;
+        }
+        staged_b[k * TILE_QUADS + quad] = load_b_row(base_b, first_k + k, at.n + quad * 4u);
+    }
+}
+
+@compute @workgroup_size(TILED_THREADS)
+fn guarded(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let at = tile_position(workgroup.x + workgroup.y * grid.x, TILE, TILE);
+    let tx = local_index % 8u;
+    let ty = local_index / 8u;
+    var left = RegisterTile();
+    var right = RegisterTile();
+    for (var first_k = 0u; first_k < params.k; first_k += TILE_K) {
+        stage(at, first_k, local_index);
+        workgroupBarrier();
+        for (var k = 0u; k < TILE_K; k += 1u) {
+            let row = k * TILE_QUADS;
+            let low = staged_a[row + ty];
+            let high = staged_a[row + TILE_QUADS / 2u + ty];
+            add_outer(&left, low, high, staged_b[row + tx]);
+            add_outer(&right, low, high, staged_b[row + TILE_QUADS / 2u + tx]);
+        }
+        workgroupBarrier();
+    }
+    store_half(at, ty, at.n + tx * 4u, left);
+    store_half(at, ty, at.n + TILE / 2u + tx * 4u, right);
+}
+
+fn store_half(at: TilePosition, ty: u32, n: u32, tile: RegisterTile) {
+    let upper = at.m + ty * 4u;
+    let lower = upper + TILE / 2u;
+    store_row(at, upper, n, tile.row_0);
+    store_row(at, upper + 1u, n, tile.row_1);
+    store_row(at, upper + 2u, n, tile.row_2);
+    store_row(at, upper + 3u, n, tile.row_3);
+    store_row(at, lower, n, tile.row_4);
+    store_row(at, lower + 1u, n, tile.row_5);
+    store_row(at, lower + 2u, n, tile.row_6);
+    store_row(at, lower + 3u, n, tile.row_7);
+}
+
+// ---- staged
+
+// Workgroup memory holds vec4s as they lie in memory, four times QUADS of them for each four of k: vec4 i * QUADS + quad is
+// that of row (or column) quad at k = i, or where k is the direction that is contiguous, of four of k in row 4 * quad + i.
+// These are turned in registers, which costs nothing where a vec4 is four registers.
+
+// The vec4 of a stage that a thread brings, of one operand.
+struct Share {
+    staged: u32, // its place in workgroup memory
+    first: u32, // its place in memory at k = 0
+    k: u32, // where it begins within the stage, in steps
+    last: u32, // the last step there is
+    step: u32, // from one step to the next: one k, or four where k is contiguous
+}
+
+// `rows` of the operand, of which the tile begins at `row`. Eight neighbours bring neighbouring quads, the next eight those
+// of the other four of k. What lies beyond the edges is read from the last rows instead, and is not stored.
+fn share_of(index: u32, base: u32, row: u32, rows: u32, contiguous_k: bool) -> Share {
+    let quad = index % 8u + index / 64u * 8u;
+    let four = index / 8u % 2u;
+    let i = index / 16u % 4u;
+    let staged = four * 4u * QUADS + i * QUADS + quad;
+    if contiguous_k {
+        let own = min(row + quad * 4u + i, rows - 1u);
+        return Share(staged, (base + own * params.k) / 4u, four, params.k / 4u - 1u, 1u);
+    }
+    let own = min(row + quad * 4u, rows - 4u);
+    return Share(staged, (base + own) / 4u, four * 4u + i, params.k - 1u, rows / 4u);
+}
+
+// Beyond the end of k, after the last stage, it is the last step again, which nothing uses.
+fn place_of(share: Share, first_k: u32, contiguous_k: bool) -> u32 {
+    let first = select(first_k, first_k / 4u, contiguous_k);
+    return share.first + min(first + share.k, share.last) * share.step;
+}
+
+fn four_a(first: u32) -> mat4x4<f32> {
+    let quads = mat4x4<f32>(staged_a[first], staged_a[first + QUADS], staged_a[first + 2u * QUADS], staged_a[first + 3u * QUADS]);
+    if TRANS_A == 1u {
+        return quads;
+    }
+    return transpose(quads);
+}
+
+fn four_b(first: u32) -> mat4x4<f32> {
+    let quads = mat4x4<f32>(staged_b[first], staged_b[first + QUADS], staged_b[first + 2u * QUADS], staged_b[first + 3u * QUADS]);
+    if TRANS_B == 0u {
+        return quads;
+    }
+    return transpose(quads);
+}
+
+// The products of four of k.
+fn add_four(left: ptr<function, RegisterTile>, right: ptr<function, RegisterTile>, a_first: u32, b_first: u32) {
+    let low = four_a(a_first);
+    let high = four_a(a_first + QUADS / 2u);
+    let left_b = four_b(b_first);
+    add_outer(left, low[0], high[0], left_b[0]);
+    add_outer(left, low[1], high[1], left_b[1]);
+    add_outer(left, low[2], high[2], left_b[2]);
+    add_outer(left, low[3], high[3], left_b[3]);
+    let right_b = four_b(b_first + QUADS / 2u);
+    add_outer(right, low[0], high[0], right_b[0]);
+    add_outer(right, low[1], high[1], right_b[1]);
+    add_outer(right, low[2], high[2], right_b[2]);
+    add_outer(right, low[3], high[3], right_b[3]);
+}
+
+fn store_quad(at: TilePosition, slice: u32, m: u32, n: u32, sums: vec4<f32>) {
+    if at.is_real && m < params.m && n < params.n {
+        if SLICED == 1u {
+            out_vec4[(((slice * params.batch + at.batch) * params.m + m) * params.n + n) / 4u] = sums;
+        } else {
+            out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums + bias4_at(n));
+        }
+    }
+}
+
+fn store_quads(at: TilePosition, slice: u32, ty: u32, n: u32, tile: RegisterTile) {
+    let upper = at.m + ty * 4u;
+    let lower = upper + 2u * QUADS;
+    store_quad(at, slice, upper, n, tile.row_0);
+    store_quad(at, slice, upper + 1u, n, tile.row_1);
+    store_quad(at, slice, upper + 2u, n, tile.row_2);
+    store_quad(at, slice, upper + 3u, n, tile.row_3);
+    store_quad(at, slice, lower, n, tile.row_4);
+    store_quad(at, slice, lower + 1u, n, tile.row_5);
+    store_quad(at, slice, lower + 2u, n, tile.row_6);
+    store_quad(at, slice, lower + 3u, n, tile.row_7);
+}
+
+@compute @workgroup_size(THREADS)
+fn staged(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let edge = 4u * QUADS;
+    let tiles = params.batch * ((params.m + edge - 1u) / edge) * ((params.n + edge - 1u) / edge);
+    var tile = workgroup.x + workgroup.y * grid.x;
+    var slice = 0u;
+    var end = params.k;
+    if SLICED == 1u {
+        // Surplus workgroups of a folded grid take the last slice again and store nothing.
+        slice = min(tile / tiles, params.num_slices - 1u);
+        tile -= slice * tiles;
+        end = min(params.k, (slice + 1u) * params.slice_k);
+    }
+    let at = tile_position(tile, edge, edge);
+    let tx = local_index % (QUADS / 2u);
+    let ty = local_index / (QUADS / 2u);
+    let base_a = at.batch * params.a_batch_stride;
+    let base_b = at.batch * params.b_batch_stride;
+    let a_0 = share_of(local_index, base_a, at.m, params.m, TRANS_A == 0u);
+    let b_0 = share_of(local_index, base_b, at.n, params.n, TRANS_B == 1u);
+    // Of small tiles a thread brings two vec4s of each operand, of large ones one.
+    let a_1 = share_of(local_index + SECOND, base_a, at.m, params.m, TRANS_A == 0u);
+    let b_1 = share_of(local_index + SECOND, base_b, at.n, params.n, TRANS_B == 1u);
+    var left = RegisterTile();
+    var right = RegisterTile();
+    var k = slice * params.slice_k;
+    var half = 0u;
+    staged_a[a_0.staged] = a_vec4[place_of(a_0, k, TRANS_A == 0u)];
+    staged_b[b_0.staged] = b_vec4[place_of(b_0, k, TRANS_B == 1u)];
+    if SECOND > 0u {
+        staged_a[a_1.staged] = a_vec4[place_of(a_1, k, TRANS_A == 0u)];
+        staged_b[b_1.staged] = b_vec4[place_of(b_1, k, TRANS_B == 1u)];
+    }
+    workgroupBarrier();
+    for (; k < end; k += STAGE_K) {
+        let next_a_0 = a_vec4[place_of(a_0, k + STAGE_K, TRANS_A == 0u)];
+        let next_b_0 = b_vec4[place_of(b_0, k + STAGE_K, TRANS_B == 1u)];
+        let next_a_1 = a_vec4[place_of(a_1, k + STAGE_K, TRANS_A == 0u)];
+        let next_b_1 = b_vec4[place_of(b_1, k + STAGE_K, TRANS_B == 1u)];
+        add_four(&left, &right, half + ty, half + tx);
+        add_four(&left, &right, half + 4u * QUADS + ty, half + 4u * QUADS + tx);
+        half = 8u * QUADS - half;
+        staged_a[half + a_0.staged] = next_a_0;
+        staged_b[half + b_0.staged] = next_b_0;
+        if SECOND > 0u {
+            staged_a[half + a_1.staged] = next_a_1;
+            staged_b[half + b_1.staged] = next_b_1;
+        }
+        workgroupBarrier();
+    }
+    store_quads(at, slice, ty, at.n + tx * 4u, left);
+    store_quads(at, slice, ty, at.n + 2u * QUADS + tx * 4u, right);
+}
+
+// ---- add_slices
+
+const ADD_THREADS: u32 = 64u;
+
+@compute @workgroup_size(ADD_THREADS)
+fn add_slices(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * ADD_THREADS + local_index;
+    let num_quads = params.batch * params.m * params.n / 4u;
+    if index < num_quads {
+        // All on their way before the first is added.
+        let last = params.num_slices - 1u;
+        let s_1 = a_vec4[index + min(1u, last) * num_quads];
+        let s_2 = a_vec4[index + min(2u, last) * num_quads];
+        let s_3 = a_vec4[index + min(3u, last) * num_quads];
+        let s_4 = a_vec4[index + min(4u, last) * num_quads];
+        let s_5 = a_vec4[index + min(5u, last) * num_quads];
+        let s_6 = a_vec4[index + min(6u, last) * num_quads];
+        let s_7 = a_vec4[index + min(7u, last) * num_quads];
+        var sum = a_vec4[index];
+        sum = select(sum, sum + s_1, last >= 1u);
+        sum = select(sum, sum + s_2, last >= 2u);
+        sum = select(sum, sum + s_3, last >= 3u);
+        sum = select(sum, sum + s_4, last >= 4u);
+        sum = select(sum, sum + s_5, last >= 5u);
+        sum = select(sum, sum + s_6, last >= 6u);
+        sum = select(sum, sum + s_7, last >= 7u);
+        out_vec4[index] = activate4(sum + bias4_at(index * 4u % params.n));
+    }
+}
