@@ -42,6 +42,8 @@ export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}" WGRAD_THREADS=1
 
 lenet="${WGRAD_LENET:-}"
 if [ -z "$lenet" ]; then
+    # Cargo would not notice that another library is meant.
+    [ -z "${MPICC:-}" ] || export CARGO_TARGET_DIR="$PWD/target/$MPICC"
     cargo build --quiet --features mpi --bin lenet
     lenet="$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/lenet"
 fi
