@@ -17,6 +17,7 @@
 //   slices       one workgroup takes mean and squared distances of one slice of one channel
 //   merge        one invocation merges the slices of one channel and updates its running statistics
 //   merge_cumulative  the same, with the factor from the number of batches
+//   follow, follow_cumulative  the running statistics alone, where batch_norm2d_merged.wgsl does the rest
 //   count        one invocation counts the batch
 //   normalize    one invocation computes one element of y
 //   normalize_activate  the same, then adds `residual` where HAS_RESIDUAL = 1, and applies the activation
@@ -27,23 +28,8 @@
 //
 // With GRADIENT_OF, grad_slices and grad_input take the gradient through an activation first, by its output `activated`.
 //
-// Needs lib/index.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and lib/activation_gradient.wgsl.
+// Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and lib/activation_gradient.wgsl.
 
-struct Params {
-    num_images: u32,
-    num_channels: u32,
-    plane: u32,
-    slice_elems: u32,
-    num_slices: u32,
-    // 1 in training, where `spread` holds 1/√(var + eps); 0 in evaluation, where it holds var.
-    training: u32,
-    eps: f32,
-    momentum: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-
-@group(0) @binding(1) var<storage, read> x: array<f32>;
 // Of each slice of each channel, (num_slices, C): mean and squared distances, or the two sums of the gradient.
 @group(0) @binding(1) var<storage, read> partials: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read_write> num_batches_tracked: array<f32>;
@@ -81,33 +67,7 @@ struct Params {
 
 @group(0) @binding(8) var<uniform> num_batches: f32;
 
-override WG: u32 = 64;
 override HAS_RESIDUAL: u32 = 0u;
-
-var<workgroup> partial: array<vec2<f32>, WG>;
-
-fn num_values() -> u32 {
-    return params.num_images * params.plane;
-}
-
-// The offset in x of the value at `index` among those of a channel.
-fn offset(channel: u32, index: u32) -> u32 {
-    return ((index / params.plane) * params.num_channels + channel) * params.plane + index % params.plane;
-}
-
-// The sum of one value from each invocation; must be reached by all.
-fn tree(lane: u32, value: vec2<f32>) -> vec2<f32> {
-    workgroupBarrier();
-    partial[lane] = value;
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            partial[lane] += partial[lane + half];
-        }
-    }
-    workgroupBarrier();
-    return partial[0];
-}
 
 @compute @workgroup_size(WG)
 fn slices(
@@ -136,25 +96,67 @@ fn slices(
     }
 }
 
-// Merges a channel's slices, and lets the running statistics follow by the share `factor`.
-fn merge_channel(channel: u32, factor: f32) {
-    var moments = partials[channel];
-    for (var slice = 1u; slice < params.num_slices; slice += 1u) {
-        let next = partials[slice * params.num_channels + channel];
-        let before = f32(slice * params.slice_elems);
-        let after = f32(min((slice + 1u) * params.slice_elems, num_values()));
-        let added = after - before;
-        let delta = next.x - moments.x;
-        moments += vec2(delta * (added / after), next.y + delta * delta * (before * (added / after)));
+// A channel's partial result of a slice; past the last slice it is that one's, which is not used.
+fn partial_of(slice: u32, channel: u32) -> vec2<f32> {
+    return partials[min(slice, params.num_slices - 1u) * params.num_channels + channel];
+}
+
+// The moments of the slices before `slice`, and of it.
+fn merged(moments: vec2<f32>, next: vec2<f32>, slice: u32) -> vec2<f32> {
+    if slice >= params.num_slices {
+        return moments;
     }
+    let before = f32(slice * params.slice_elems);
+    let after = f32(min((slice + 1u) * params.slice_elems, num_values()));
+    let added = after - before;
+    let delta = next.x - moments.x;
+    return moments + vec2(delta * (added / after), next.y + delta * delta * (before * (added / after)));
+}
+
+// A channel's mean and squared distances, from those of its slices, eight of which are on their way at a time.
+fn moments_of(channel: u32) -> vec2<f32> {
+    var moments = vec2(0.0);
+    for (var slice = 0u; slice < params.num_slices; slice += 8u) {
+        let p_0 = partial_of(slice, channel);
+        let p_1 = partial_of(slice + 1u, channel);
+        let p_2 = partial_of(slice + 2u, channel);
+        let p_3 = partial_of(slice + 3u, channel);
+        let p_4 = partial_of(slice + 4u, channel);
+        let p_5 = partial_of(slice + 5u, channel);
+        let p_6 = partial_of(slice + 6u, channel);
+        let p_7 = partial_of(slice + 7u, channel);
+        if slice == 0u {
+            moments = p_0;
+        } else {
+            moments = merged(moments, p_0, slice);
+        }
+        moments = merged(moments, p_1, slice + 1u);
+        moments = merged(moments, p_2, slice + 2u);
+        moments = merged(moments, p_3, slice + 3u);
+        moments = merged(moments, p_4, slice + 4u);
+        moments = merged(moments, p_5, slice + 5u);
+        moments = merged(moments, p_6, slice + 6u);
+        moments = merged(moments, p_7, slice + 7u);
+    }
+    return moments;
+}
+
+// Lets the running statistics follow by the share `factor`.
+fn follow_channel(channel: u32, moments: vec2<f32>, factor: f32) {
+    let n = f32(num_values());
+    running_mean[channel] = (1.0 - factor) * running_mean[channel] + factor * moments.x;
+    running_var[channel] = (1.0 - factor) * running_var[channel] + factor * (moments.y / (n - 1.0));
+}
+
+fn merge_channel(channel: u32, factor: f32) {
+    let moments = moments_of(channel);
     let n = f32(num_values());
     let channel_invstd = inverseSqrt(moments.y / n + params.eps);
     mean[channel] = moments.x;
     invstd[channel] = channel_invstd;
     mean_copy[channel] = moments.x;
     invstd_copy[channel] = channel_invstd;
-    running_mean[channel] = (1.0 - factor) * running_mean[channel] + factor * moments.x;
-    running_var[channel] = (1.0 - factor) * running_var[channel] + factor * (moments.y / (n - 1.0));
+    follow_channel(channel, moments, factor);
 }
 
 @compute @workgroup_size(WG)
@@ -170,6 +172,22 @@ fn merge_cumulative(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_w
     let channel = flat_index(id, groups.x * WG);
     if channel < params.num_channels {
         merge_channel(channel, 1.0 / (num_batches + 1.0));
+    }
+}
+
+@compute @workgroup_size(WG)
+fn follow(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let channel = flat_index(id, groups.x * WG);
+    if channel < params.num_channels {
+        follow_channel(channel, moments_of(channel), params.momentum);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn follow_cumulative(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let channel = flat_index(id, groups.x * WG);
+    if channel < params.num_channels {
+        follow_channel(channel, moments_of(channel), 1.0 / (num_batches + 1.0));
     }
 }
 
@@ -269,8 +287,23 @@ fn grad_merge(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgro
         return;
     }
     var sums = vec2(0.0);
-    for (var slice = 0u; slice < params.num_slices; slice += 1u) {
-        sums += partials[slice * params.num_channels + channel];
+    for (var slice = 0u; slice < params.num_slices; slice += 8u) {
+        let p_0 = partial_of(slice, channel);
+        let p_1 = partial_of(slice + 1u, channel);
+        let p_2 = partial_of(slice + 2u, channel);
+        let p_3 = partial_of(slice + 3u, channel);
+        let p_4 = partial_of(slice + 4u, channel);
+        let p_5 = partial_of(slice + 5u, channel);
+        let p_6 = partial_of(slice + 6u, channel);
+        let p_7 = partial_of(slice + 7u, channel);
+        sums += p_0;
+        sums = select(sums, sums + p_1, slice + 1u < params.num_slices);
+        sums = select(sums, sums + p_2, slice + 2u < params.num_slices);
+        sums = select(sums, sums + p_3, slice + 3u < params.num_slices);
+        sums = select(sums, sums + p_4, slice + 4u < params.num_slices);
+        sums = select(sums, sums + p_5, slice + 5u < params.num_slices);
+        sums = select(sums, sums + p_6, slice + 6u < params.num_slices);
+        sums = select(sums, sums + p_7, slice + 7u < params.num_slices);
     }
     let scale = channel_invstd(channel);
     grad_bias[channel] = sums.x;

@@ -294,30 +294,60 @@ fn slices_vec4(
     var tile = RegisterTile();
     var fifth_sums = FifthTap();
     var bias_sum = 0.0;
+    // How many quads beyond the first a window reaches into; each quad is read once and moves on with the window.
+    var reach = 0u;
+    if shift + TAPS > 1u { reach = 1u; }
+    if shift + TAPS > 5u { reach = 2u; }
     for (var row = first_row; row < last_row; row += 1u) {
         let strip = strip_row(at, lane, row);
+        var first = vec4<f32>();
+        var second = vec4<f32>();
+        if reach > 0u { first = input_quad(strip, 0u - padding_quads); }
+        if reach > 1u { second = input_quad(strip, 1u - padding_quads); }
         for (var quad = 0u; quad < params.out_w / 4u; quad += 1u) {
             let grads = grad_quad(strip.grad_row, quad);
             bias_sum += grads.x + grads.y + grads.z + grads.w;
             share(grads, local_index);
-            let first = input_quad(strip, quad - padding_quads);
-            var second = vec4<f32>();
+            let newest = input_quad(strip, quad + reach - padding_quads);
             var third = vec4<f32>();
-            if shift + TAPS > 1u { second = input_quad(strip, quad - padding_quads + 1u); }
-            if shift + TAPS > 5u { third = input_quad(strip, quad - padding_quads + 2u); }
+            if reach == 0u { first = newest; }
+            if reach == 1u { second = newest; }
+            if reach == 2u { third = newest; }
             let window = shifted_window(first, second, third, shift);
             add_strip(&tile, &fifth_sums, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high);
+            first = second;
+            second = third;
         }
     }
     store_sums(at, slice, local_index, tile, fifth_sums, bias_sum);
 }
 
-// Sum `index` of the slices, weights first.
+// Sum `index` of slice `slice`, weights first. Past the last slice it is that one's, which is not added.
+fn partial_at(slice: u32, index: u32) -> f32 {
+    return finished_partials[min(slice, num_slices() - 1u) * (num_weights() + params.out_channels) + index];
+}
+
+// The sum of all slices, in order; eight are on their way at a time.
 fn sum_at(index: u32) -> f32 {
-    let stride = num_weights() + params.out_channels;
+    let slices = num_slices();
     var sum = 0.0;
-    for (var slice = 0u; slice < num_slices(); slice += 1u) {
-        sum += finished_partials[slice * stride + index];
+    for (var slice = 0u; slice < slices; slice += 8u) {
+        let p_0 = partial_at(slice, index);
+        let p_1 = partial_at(slice + 1u, index);
+        let p_2 = partial_at(slice + 2u, index);
+        let p_3 = partial_at(slice + 3u, index);
+        let p_4 = partial_at(slice + 4u, index);
+        let p_5 = partial_at(slice + 5u, index);
+        let p_6 = partial_at(slice + 6u, index);
+        let p_7 = partial_at(slice + 7u, index);
+        sum += p_0;
+        sum = select(sum, sum + p_1, slice + 1u < slices);
+        sum = select(sum, sum + p_2, slice + 2u < slices);
+        sum = select(sum, sum + p_3, slice + 3u < slices);
+        sum = select(sum, sum + p_4, slice + 4u < slices);
+        sum = select(sum, sum + p_5, slice + 5u < slices);
+        sum = select(sum, sum + p_6, slice + 6u < slices);
+        sum = select(sum, sum + p_7, slice + 7u < slices);
     }
     return sum;
 }

@@ -13,7 +13,7 @@
 // grad_x        f32, as x; not written when HAS_GRAD_X = 0, any buffer may then be bound
 //
 // A workgroup computes a row, a thread every WG-th element of a layer. What a row has stays in workgroup memory; weights
-// are read once forward and once backward, eight loads at a time. Sums have one accumulator and the order of matmul.wgsl.
+// are read once forward and once backward, 32 loads at a time. Sums have one accumulator and the order of matmul.wgsl.
 //
 // Needs lib/nan.wgsl and lib/math.wgsl.
 
@@ -71,28 +71,55 @@ fn is_counted(label: u32, num_classes: u32) -> bool {
     return label < num_classes && label != params.ignore_index;
 }
 
-// W[n] · h for the row of weights at `first` and the layer of values at `start`.
+// Eight weights from `first` on, `stride` apart.
+struct Eight {
+    low: vec4<f32>,
+    high: vec4<f32>,
+}
+
+fn eight(first: u32, stride: u32) -> Eight {
+    return Eight(
+        vec4<f32>(
+            parameters[first], parameters[first + stride], parameters[first + 2u * stride], parameters[first + 3u * stride]),
+        vec4<f32>(
+            parameters[first + 4u * stride],
+            parameters[first + 5u * stride],
+            parameters[first + 6u * stride],
+            parameters[first + 7u * stride],
+        ),
+    );
+}
+
+fn add_values(sum: f32, weights: Eight, at: u32) -> f32 {
+    var result = sum;
+    result += weights.low.x * values[at];
+    result += weights.low.y * values[at + 1u];
+    result += weights.low.z * values[at + 2u];
+    result += weights.low.w * values[at + 3u];
+    result += weights.high.x * values[at + 4u];
+    result += weights.high.y * values[at + 5u];
+    result += weights.high.z * values[at + 6u];
+    result += weights.high.w * values[at + 7u];
+    return result;
+}
+
+// W[n] · h for the row of weights at `first` and the layer of values at `start`. Weights are 32 at a time on their way,
+// so that a row of 256 costs eight latencies.
 fn forward_sum(first: u32, start: u32, width: u32) -> f32 {
     var sum = 0.0;
     var k = 0u;
+    for (; k + 32u <= width; k += 32u) {
+        let w_0 = eight(first + k, 1u);
+        let w_1 = eight(first + k + 8u, 1u);
+        let w_2 = eight(first + k + 16u, 1u);
+        let w_3 = eight(first + k + 24u, 1u);
+        sum = add_values(sum, w_0, start + k);
+        sum = add_values(sum, w_1, start + k + 8u);
+        sum = add_values(sum, w_2, start + k + 16u);
+        sum = add_values(sum, w_3, start + k + 24u);
+    }
     for (; k + 8u <= width; k += 8u) {
-        let w_0 = parameters[first + k];
-        let w_1 = parameters[first + k + 1u];
-        let w_2 = parameters[first + k + 2u];
-        let w_3 = parameters[first + k + 3u];
-        let w_4 = parameters[first + k + 4u];
-        let w_5 = parameters[first + k + 5u];
-        let w_6 = parameters[first + k + 6u];
-        let w_7 = parameters[first + k + 7u];
-        let at = start + k;
-        sum += w_0 * values[at];
-        sum += w_1 * values[at + 1u];
-        sum += w_2 * values[at + 2u];
-        sum += w_3 * values[at + 3u];
-        sum += w_4 * values[at + 4u];
-        sum += w_5 * values[at + 5u];
-        sum += w_6 * values[at + 6u];
-        sum += w_7 * values[at + 7u];
+        sum = add_values(sum, eight(first + k, 1u), start + k);
     }
     for (; k < width; k += 1u) {
         sum += parameters[first + k] * values[start + k];
@@ -100,29 +127,35 @@ fn forward_sum(first: u32, start: u32, width: u32) -> f32 {
     return sum;
 }
 
+fn add_grads(sum: f32, weights: Eight, at: u32) -> f32 {
+    var result = sum;
+    result += grads[at] * weights.low.x;
+    result += grads[at + 1u] * weights.low.y;
+    result += grads[at + 2u] * weights.low.z;
+    result += grads[at + 3u] * weights.low.w;
+    result += grads[at + 4u] * weights.high.x;
+    result += grads[at + 5u] * weights.high.y;
+    result += grads[at + 6u] * weights.high.z;
+    result += grads[at + 7u] * weights.high.w;
+    return result;
+}
+
 // transpose(W)[j] · d for the column of weights at `first`, `stride` apart, and the gradients at `start`.
 fn backward_sum(first: u32, stride: u32, start: u32, width: u32) -> f32 {
     var sum = 0.0;
     var o = 0u;
+    for (; o + 32u <= width; o += 32u) {
+        let w_0 = eight(first + o * stride, stride);
+        let w_1 = eight(first + (o + 8u) * stride, stride);
+        let w_2 = eight(first + (o + 16u) * stride, stride);
+        let w_3 = eight(first + (o + 24u) * stride, stride);
+        sum = add_grads(sum, w_0, start + o);
+        sum = add_grads(sum, w_1, start + o + 8u);
+        sum = add_grads(sum, w_2, start + o + 16u);
+        sum = add_grads(sum, w_3, start + o + 24u);
+    }
     for (; o + 8u <= width; o += 8u) {
-        let at = first + o * stride;
-        let w_0 = parameters[at];
-        let w_1 = parameters[at + stride];
-        let w_2 = parameters[at + 2u * stride];
-        let w_3 = parameters[at + 3u * stride];
-        let w_4 = parameters[at + 4u * stride];
-        let w_5 = parameters[at + 5u * stride];
-        let w_6 = parameters[at + 6u * stride];
-        let w_7 = parameters[at + 7u * stride];
-        let from_o = start + o;
-        sum += grads[from_o] * w_0;
-        sum += grads[from_o + 1u] * w_1;
-        sum += grads[from_o + 2u] * w_2;
-        sum += grads[from_o + 3u] * w_3;
-        sum += grads[from_o + 4u] * w_4;
-        sum += grads[from_o + 5u] * w_5;
-        sum += grads[from_o + 6u] * w_6;
-        sum += grads[from_o + 7u] * w_7;
+        sum = add_grads(sum, eight(first + o * stride, stride), start + o);
     }
     for (; o < width; o += 1u) {
         sum += grads[start + o] * parameters[first + o * stride];

@@ -75,7 +75,21 @@ fn whole(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
     }
     let base = kept_offset(output);
     var result = start();
-    for (var index = 0u; index < params.num_reduced; index += 1u) {
+    var index = 0u;
+    // Eight on their way at a time, combined in order.
+    for (; index + 8u <= params.num_reduced; index += 8u) {
+        let x_0 = x[base + reduced_offset(index)];
+        let x_1 = x[base + reduced_offset(index + 1u)];
+        let x_2 = x[base + reduced_offset(index + 2u)];
+        let x_3 = x[base + reduced_offset(index + 3u)];
+        let x_4 = x[base + reduced_offset(index + 4u)];
+        let x_5 = x[base + reduced_offset(index + 5u)];
+        let x_6 = x[base + reduced_offset(index + 6u)];
+        let x_7 = x[base + reduced_offset(index + 7u)];
+        result = combine(combine(combine(combine(result, x_0), x_1), x_2), x_3);
+        result = combine(combine(combine(combine(result, x_4), x_5), x_6), x_7);
+    }
+    for (; index < params.num_reduced; index += 1u) {
         result = combine(result, x[base + reduced_offset(index)]);
     }
     y[output] = result * params.scale;

@@ -56,10 +56,8 @@ fn work(device: &Device, line: &str) -> Outcome<Work> {
             let x = input(graph, "x", &[len, 1])?;
             Ok(vec![graph.sum(x, &[0], false)?])
         }),
-        ("matmul", &[n]) => program(device, |graph| {
-            let (a, b) = (input(graph, "a", &[n, n])?, input(graph, "b", &[n, n])?);
-            Ok(vec![graph.matmul(a, b)?])
-        }),
+        ("matmul", &[n]) => product(device, [n, n, n]),
+        ("gemm", &[m, n, k]) => product(device, [m, n, k]),
         ("softmax", &[rows, columns]) => program(device, |graph| {
             let x = input(graph, "x", &[rows, columns])?;
             Ok(vec![graph.softmax(x, 1)?])
@@ -74,10 +72,13 @@ fn work(device: &Device, line: &str) -> Outcome<Work> {
             let grads = graph.backward(loss)?;
             Ok([x, weight].into_iter().filter_map(|operand| grads.get(operand)).collect())
         }),
-        ("lenet", &[batch]) => lenet(device, batch),
-        ("unfused", &[batch]) => step(device, batch, [1, 28, 28], LeNet5::default(), Plan::unfused),
-        ("fused", &[batch]) => step(device, batch, [1, 28, 28], LeNet5::default(), Plan::new),
-        ("resnet", &[batch]) => step(device, batch, [3, 32, 32], ResNet::default(), Plan::new),
+        ("lenet", &[batch]) => lenet(device, batch, None),
+        // The same in submissions of so many steps.
+        ("submitted", &[batch, steps]) => lenet(device, batch, Some(steps)),
+        ("unfused", &[batch]) => step(device, training(batch, [1, 28, 28], LeNet5::default())?, Plan::unfused),
+        ("fused", &[batch]) => step(device, training(batch, [1, 28, 28], LeNet5::default())?, Plan::new),
+        ("encode", &[batch]) => encode(device, training(batch, [1, 28, 28], LeNet5::default())?),
+        ("resnet", &[batch]) => step(device, training(batch, [3, 32, 32], ResNet::default())?, Plan::new),
         _ => Err(format!("there is no work {line}").into()),
     }
 }
@@ -109,17 +110,18 @@ fn program(device: &Device, build: impl FnOnce(&mut Graph) -> wgrad::Result<Vec<
     Ok(Box::new(move |runs| program.run("work", &StepTable::new(runs))))
 }
 
+fn product(device: &Device, [m, n, k]: [usize; 3]) -> Outcome<Work> {
+    program(device, |graph| {
+        let (a, b) = (input(graph, "a", &[m, k])?, input(graph, "b", &[k, n])?);
+        Ok(vec![graph.matmul(a, b)?])
+    })
+}
+
 /// A training step by SGD with momentum on one batch that stays on the device.
-fn step(
-    device: &Device,
-    batch: usize,
-    [channels, height, width]: [usize; 3],
-    network: impl Into<wgrad::nn::Network>,
-    plan: impl Fn(&Graph) -> wgrad::Result<Plan>,
-) -> Outcome<Work> {
+fn training(batch: usize, image: [usize; 3], network: impl Into<wgrad::nn::Network>) -> Outcome<(Graph, Update)> {
     let mut graph = Graph::new("step");
     let update = Update::new(Optimizer::sgd_momentum(0.9), UpdateOptions::default())?;
-    let images = input(&mut graph, "images", &[batch, channels, height, width])?;
+    let images = input(&mut graph, "images", &[&[batch], &image[..]].concat())?;
     let labels = graph.input("labels", TensorType::u32([batch]))?;
     let step = graph.scalar("step", DType::U32)?;
     let logits = Classifier::new(network, 10).logits(&mut graph, images, Mode::Train { seed: 0, step })?;
@@ -127,16 +129,30 @@ fn step(
     let loss = update.minimize(&mut graph, loss)?;
     let row = graph.scalar("row", DType::U32)?;
     graph.metrics("table", 1, row, loss, logits, labels)?;
+    Ok((graph, update))
+}
+
+/// Scalars of so many steps. A small rate, so that the weights stay finite however often the batch is learned.
+fn scalars(update: &Update, steps: usize) -> StepTable {
+    update.steps(steps, 1e-4).constant("step", 0.0).constant("row", 0.0)
+}
+
+fn step(device: &Device, (graph, update): (Graph, Update), plan: fn(&Graph) -> wgrad::Result<Plan>) -> Outcome<Work> {
     let plan = plan(&graph)?;
-    // A small rate, so that the weights stay finite however often the batch is learned.
-    let table = move |runs: usize| update.steps(runs, 1e-4).constant("step", 0.0).constant("row", 0.0);
-    check(device, &plan, &table(1))?;
+    check(device, &plan, &scalars(&update, 1))?;
     let mut program = Program::compile(device, vec![plan], 0)?;
-    Ok(Box::new(move |runs| program.run("step", &table(runs))))
+    Ok(Box::new(move |runs| program.run("step", &scalars(&update, runs))))
+}
+
+/// What the host does for a step: recording it.
+fn encode(device: &Device, (graph, update): (Graph, Update)) -> Outcome<Work> {
+    let mut program = Program::compile(device, vec![Plan::new(&graph)?], 0)?;
+    let table = scalars(&update, 1);
+    Ok(Box::new(move |runs| program.profile_encoding("step", &table, runs).map(|_| ())))
 }
 
 /// A training step of LeNet-5 as `lenet train` takes it, gather and normalization included.
-fn lenet(device: &Device, batch_size: usize) -> Outcome<Work> {
+fn lenet(device: &Device, batch_size: usize, steps_per_submission: Option<usize>) -> Outcome<Work> {
     let mut splits = data::load(&FashionMnist {}.into(), None)?;
     splits.train.limit(NUM_IMAGES);
     splits.test.limit(batch_size);
@@ -160,6 +176,7 @@ fn lenet(device: &Device, batch_size: usize) -> Outcome<Work> {
         return Err(difference.to_string().into());
     }
     let mut session = Session::new(device, &options)?;
+    session.program().set_steps_per_submission(steps_per_submission);
     let batches = NUM_IMAGES / batch_size;
     let mut first = 0;
     Ok(Box::new(move |runs| {

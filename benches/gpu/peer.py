@@ -85,8 +85,9 @@ def work(line):
     sizes = [int(size) for size in rest]
     torch.backends.cuda.matmul.allow_tf32 = mode == "tf32"
     torch.backends.cudnn.allow_tf32 = mode != "fp32"
-    if name == "matmul":
-        a, b = rand(sizes[0], sizes[0]), rand(sizes[0], sizes[0])
+    if name in ("matmul", "gemm"):
+        m, n, k = sizes if name == "gemm" else 3 * sizes
+        a, b = rand(m, k), rand(k, n)
         return lambda: torch.matmul(a, b)
     if name == "softmax":
         x = rand(*sizes)

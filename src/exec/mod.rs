@@ -51,6 +51,11 @@ pub(crate) trait Executor: Send {
     fn time_stages(&mut self, _entry: usize, _table: &StepTable) -> Option<Vec<StageTime>> {
         None
     }
+    /// Records the commands of as many runs of an entry as the table has rows, without submitting them, and tells how long
+    /// each took the host. `None` where nothing is recorded.
+    fn time_encoding(&mut self, _entry: usize, _table: &StepTable) -> Option<web_time::Duration> {
+        None
+    }
     /// Overwrites a value; the tensor has been checked to fit.
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
     /// Reads a value.

@@ -1,6 +1,6 @@
 //! Where the time of a step goes, op by op, and on the CPU also stage by stage. Each op is run and waited for on its own,
 //! so on a GPU its cost of being submitted is in the number, and on the CPU that of being handed to other threads; the
-//! headline speed is a whole run's.
+//! headline speed is a whole run's. What the host takes to record a run for a GPU is apart as well.
 
 use web_time::{Duration, Instant};
 
@@ -81,6 +81,20 @@ impl Program {
             }
         };
         Ok(Some(runs[0].iter().enumerate().map(profile).collect()))
+    }
+
+    /// What the host takes to record one run of an entry on a GPU, without submitting it: the median over `repeats`
+    /// recordings of all rows of `table`. Nothing is run. `None` on the CPU.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn profile_encoding(&mut self, entry: &str, table: &StepTable, repeats: usize) -> Result<Option<Duration>> {
+        let index = self.entry(entry)?;
+        let table = step_count::select(&self.plans[index], table, None)?;
+        let times = (0..repeats.max(1)).map(|_| self.executor.time_encoding(index, &table));
+        let Some(mut times) = times.collect::<Option<Vec<Duration>>>() else { return Ok(None) };
+        times.sort_unstable();
+        Ok(Some(times[times.len() / 2]))
     }
 
     /// Times every op of an entry over `repeats` runs under the first row of `table`. Updates of states happen.

@@ -262,7 +262,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &[&assign::SHADER],
         &[&augment::SHADER],
         &[&avg_pool2d::SHADER],
-        &[&batch_norm2d::SHADER],
+        batch_norm2d::SHADERS,
         &[&clip_gradients::SHADER],
         &[&concat::SHADER],
         conv2d::SHADERS,

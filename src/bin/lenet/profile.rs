@@ -37,6 +37,9 @@ pub fn run(options: ProfileOptions) -> Result<ExitCode> {
         console::line(format!("{:>10.1}  {share:>6}  {gflops:>8.1}  {gbytes:>6.1}  {}", time * 1e6, op.label))?;
     }
     console::line(format!("\n{:.3} ms in all, each op run and waited for on its own", total * 1e3))?;
+    if let Some(time) = session.profile_encoding(REPEATS)? {
+        console::line(format!("{:.1} µs of the host to record the step", time.as_secs_f64() * 1e6))?;
+    }
     if let Some(stages) = session.profile_stages(REPEATS)? {
         show_stages(&stages)?;
     }

@@ -88,9 +88,9 @@ impl GpuExecutor {
         }
     }
 
-    /// Records and submits `count` steps from `first` on, without the ops whose guard is 0. One pass for each step:
-    /// within it wgpu orders dispatches by the buffers they share, and the barriers between steps fall away.
-    fn submit(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> Submission {
+    /// Records `count` steps from `first` on, without the ops whose guard is 0. One pass for each step: within it wgpu
+    /// orders dispatches by the buffers they share, and the barriers between steps fall away.
+    fn encode(&self, entry: usize, table: &StepTable, first: usize, count: usize) -> wgpu::CommandEncoder {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let Entry { plan, steps } = &self.entries[entry];
         for number in first..first + count {
@@ -101,7 +101,7 @@ impl GpuExecutor {
                 }
             }
         }
-        self.gpu.submit(encoder)
+        encoder
     }
 
     /// Sets the number of steps a submission so that it takes about [`SUBMISSION_TARGET`].
@@ -299,7 +299,8 @@ impl Executor for GpuExecutor {
                     self.memory.write_table(&self.gpu, entry, table, submitted);
                 }
                 let count = self.steps_per_submission.min(wanted - submitted).min(TABLE_ROWS - row);
-                in_flight.push_back((self.submit(entry, table, submitted, count), count));
+                let encoder = self.encode(entry, table, submitted, count);
+                in_flight.push_back((self.gpu.submit(encoder), count));
                 submitted += count;
                 continue;
             }
@@ -380,6 +381,16 @@ impl Executor for GpuExecutor {
     fn read_kept(&mut self, state: usize) -> Result<Tensor> {
         let ty = self.memory.state_type(state).clone();
         self.memory.read(&self.gpu, &self.memory.kept(state), &ty)
+    }
+
+    fn time_encoding(&mut self, entry: usize, table: &StepTable) -> Option<Duration> {
+        let count = table.num_steps().clamp(1, TABLE_ROWS);
+        let started = Instant::now();
+        let commands = self.encode(entry, table, 0, count).finish();
+        let took = started.elapsed();
+        drop(commands);
+        // At most TABLE_ROWS.
+        Some(took / count as u32)
     }
 
     fn num_objects(&self) -> u64 {

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use web_time::Duration;
+
 use super::super::diagnostics::{DiagnosticEntries, DiagnosticsReport};
 use super::graphs::FOLLOW;
 use super::part::{MAX_SHARD_BYTES, Part, batches};
@@ -114,6 +116,16 @@ impl Session {
         let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
         let table = first_step(&self.train, &self.update, batch_size, 0.0);
         self.program.profile(&entry, &table, repeats)
+    }
+
+    /// What the host takes to record a training step for a GPU ([`Program::profile_encoding`]).
+    ///
+    /// # Errors
+    /// As [`Session::profile`].
+    pub fn profile_encoding(&mut self, repeats: usize) -> Result<Option<Duration>> {
+        let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
+        let table = first_step(&self.train, &self.update, batch_size, 0.0);
+        self.program.profile_encoding(&entry, &table, repeats)
     }
 
     /// Times the stages of a training step on the CPU, as [`Session::profile`] times ops; `None` on other devices

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
 use crate::cases;
-use crate::harness::{check, gpu};
+use crate::harness::{check_every_kernel, gpu};
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
 use wgrad::ops::{BatchNorm2d, BatchNormTensors};
@@ -11,7 +11,7 @@ use wgrad::{Device, Graph, Plan, Program, Tensor, TensorType};
 
 #[test]
 fn cases_hold() {
-    check(cases::batch_norm2d::cases());
+    check_every_kernel(cases::batch_norm2d::cases());
 }
 
 /// A layer of `num_channels` channels under PyTorch's names and initial values.

@@ -1,8 +1,9 @@
-//! The dispatches of batch normalisation: slices of each channel, merged by one invocation per channel, then one
-//! invocation per element.
+//! The dispatches of batch normalisation: slices of each channel, then all elements. On software adapters one invocation
+//! per channel merges the slices in between; on GPUs, where a dispatch that waits costs more, every workgroup of the last
+//! dispatch does so for its channel.
 
 use super::{BatchNorm2d, BatchNormBackward, BatchNormEval, BatchNormTrain, Planes, Statistics};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, Work, grid, params, to_u32};
 use crate::ops::nn::activation::Activation;
 
 params! {
@@ -18,27 +19,40 @@ params! {
     }
 }
 
-pub static SHADER: Shader = Shader {
-    name: "batch_norm2d",
-    source: concat!(
-        include_str!("../../../../shaders/lib/index.wgsl"),
-        include_str!("../../../../shaders/lib/nan.wgsl"),
-        include_str!("../../../../shaders/lib/math.wgsl"),
-        include_str!("../../../../shaders/lib/activation.wgsl"),
-        include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
-        include_str!("../../../../shaders/batch_norm2d.wgsl")
-    ),
-    params: Params::FIELDS,
-    needs_subgroups: false,
-};
+macro_rules! shader {
+    ($name:literal) => {
+        Shader {
+            name: $name,
+            source: concat!(
+                include_str!("../../../../shaders/lib/index.wgsl"),
+                include_str!("../../../../shaders/lib/batch_norm2d.wgsl"),
+                include_str!("../../../../shaders/lib/nan.wgsl"),
+                include_str!("../../../../shaders/lib/math.wgsl"),
+                include_str!("../../../../shaders/lib/activation.wgsl"),
+                include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
+                include_str!(concat!("../../../../shaders/", $name, ".wgsl"))
+            ),
+            params: Params::FIELDS,
+            needs_subgroups: false,
+        }
+    };
+}
+
+static SHADER: Shader = shader!("batch_norm2d");
+/// Its kernels merge slices in every workgroup instead of once in a dispatch between: for real GPUs.
+static MERGED: Shader = shader!("batch_norm2d_merged");
+pub static SHADERS: &[&Shader] = &[&SHADER, &MERGED];
 
 const WORKGROUP_SIZE: u32 = 64;
 
 /// Values of a channel that a workgroup reduces, unless that makes too many slices.
 const SLICE_ELEMS: usize = 2048;
 
-/// The most slices of a channel: one invocation merges them.
+/// The most slices of a channel: one invocation merges them, or one workgroup.
 const MAX_SLICES: usize = 128;
+
+/// Values of a channel that a workgroup of the merged kernels computes: eight for each invocation.
+const BLOCK_ELEMS: usize = 8 * WORKGROUP_SIZE as usize;
 
 /// What happens to an element after it is normalized, in the same kernel: the element of a residual, another operand of
 /// the op, is added, and an activation applied.
@@ -69,25 +83,47 @@ pub fn train(op: &BatchNormTrain, finish: Finish, ctx: &DispatchContext<'_>) -> 
     use Binding::{Input, Output, Scalar, Scratch, ScratchMut, Updated};
     let planes = Planes::of(&ctx.inputs[0]);
     let (_, num_slices) = planes.gpu_slices();
+    let channels = planes.num_channels;
     let BatchNorm2d { eps, momentum } = op.attributes;
     let settings = Settings { statistics: Statistics::Batch, eps, momentum: momentum.unwrap_or_default() };
-    let channel_groups = grid(planes.num_channels, WORKGROUP_SIZE);
-    let mut merge = vec![Scratch(0), Output(1), Output(2), Updated(3), Updated(4), ScratchMut(1), ScratchMut(2)];
-    let entry_point = if momentum.is_none() {
-        merge.push(Scalar(5));
-        "merge_cumulative"
-    } else {
-        "merge"
+    let mut list = vec![planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * channels, 1))];
+    // The count of batches is read as a uniform, where there is no momentum.
+    let cumulative = |mut bindings: Vec<Binding>| {
+        bindings.extend(momentum.is_none().then_some(Scalar(5)));
+        bindings
     };
-    let mut list = vec![
-        planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * planes.num_channels, 1)),
-        planes.dispatch(entry_point, settings, merge, channel_groups),
-        finish.normalize(planes, settings, [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)]),
-    ];
+    let choose = |names: [&'static str; 2]| names[usize::from(momentum.is_none())];
+    let channel_groups = grid(channels, WORKGROUP_SIZE);
+    if ctx.gpu.is_software {
+        let merge =
+            cumulative(vec![Scratch(0), Output(1), Output(2), Updated(3), Updated(4), ScratchMut(1), ScratchMut(2)]);
+        list.push(planes.dispatch(choose(["merge", "merge_cumulative"]), settings, merge, channel_groups));
+        let plain = [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)];
+        list.push(finish.normalize(planes, settings, plain));
+    } else {
+        // Without a residual x is bound instead, and not read.
+        let residual = Input(finish.residual.unwrap_or(0));
+        let bindings = [Input(0), Scratch(0), Output(1), Input(1), Input(2), Output(0), residual, Output(2)];
+        list.push(
+            planes
+                .merged("normalize", settings, bindings, planes.blocks())
+                .constant("HAS_RESIDUAL", u32::from(finish.residual.is_some()))
+                .constant("ACTIVATION", finish.activation.code()),
+        );
+        let follow = cumulative(vec![
+            Scratch(0),
+            Binding::Unused,
+            Binding::Unused,
+            Updated(3),
+            Updated(4),
+            Binding::Unused,
+            Binding::Unused,
+        ]);
+        list.push(planes.dispatch(choose(["follow", "follow_cumulative"]), settings, follow, channel_groups));
+    }
     if op.counts_batches {
         list.push(planes.dispatch("count", settings, [Updated(5)], Grid::ONE));
     }
-    let channels = planes.num_channels;
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, channels, channels] }
 }
 
@@ -108,6 +144,9 @@ pub fn backward(op: &BatchNormBackward, activation: Activation, ctx: &DispatchCo
     let channels = planes.num_channels;
     // Without an activation the gradient is bound instead, and not read.
     let activated = Input(if activation == Activation::None { 0 } else { 5 });
+    if !ctx.gpu.is_software {
+        return merged_backward(settings, activation, activated, ctx);
+    }
     let mut slices = vec![Input(1), Input(3), Input(0), ScratchMut(0), activated];
     let entry_point = if ctx.outputs.len() == 4 {
         slices.push(Output(3));
@@ -126,7 +165,34 @@ pub fn backward(op: &BatchNormBackward, activation: Activation, ctx: &DispatchCo
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, 4 * channels] }
 }
 
+/// The same for GPUs.
+fn merged_backward(
+    settings: Settings,
+    activation: Activation,
+    activated: Binding,
+    ctx: &DispatchContext<'_>,
+) -> Dispatches {
+    use Binding::{Input, Output, Scratch, ScratchMut, Unused};
+    let planes = Planes::of(&ctx.inputs[1]);
+    let (_, num_slices) = planes.gpu_slices();
+    let (entry_point, through) =
+        if ctx.outputs.len() == 4 { ("grad_slices_through", Output(3)) } else { ("grad_slices", Unused) };
+    let slices = [Input(1), Input(3), Input(0), ScratchMut(0), activated, through, Input(4), Input(2)];
+    let input = [Input(1), Scratch(0), Input(0), Output(0), activated, Output(2), Output(1)];
+    let list = vec![
+        planes.merged(entry_point, settings, slices, grid(num_slices * planes.num_channels, 1)),
+        planes.merged("grad_input", settings, input, planes.blocks()),
+    ];
+    let list = list.into_iter().map(|dispatch| dispatch.constant("GRADIENT_OF", activation.code())).collect();
+    Dispatches { list, scratch_elems: vec![4 * (num_slices + 1) * planes.num_channels] }
+}
+
 impl Planes {
+    /// Workgroups for all values, each with those of one channel.
+    fn blocks(self) -> Grid {
+        grid(self.num_values().div_ceil(BLOCK_ELEMS) * self.num_channels, 1)
+    }
+
     /// Values in a slice on the GPU, and the number of slices.
     fn gpu_slices(self) -> (usize, usize) {
         let slice_elems = SLICE_ELEMS.max(self.num_values().div_ceil(MAX_SLICES));
@@ -140,8 +206,24 @@ impl Planes {
         bindings: impl Into<Vec<Binding>>,
         workgroups: Grid,
     ) -> Dispatch {
+        Dispatch::new(&SHADER, entry_point, &self.params(settings), bindings, self.work(workgroups))
+            .constant("WG", WORKGROUP_SIZE)
+    }
+
+    fn merged(
+        self,
+        entry_point: &'static str,
+        settings: Settings,
+        bindings: impl Into<Vec<Binding>>,
+        workgroups: Grid,
+    ) -> Dispatch {
+        Dispatch::new(&MERGED, entry_point, &self.params(settings), bindings, self.work(workgroups))
+            .constant("WG", WORKGROUP_SIZE)
+    }
+
+    fn params(self, settings: Settings) -> Params {
         let (slice_elems, num_slices) = self.gpu_slices();
-        let params = Params {
+        Params {
             num_images: to_u32(self.num_images),
             num_channels: to_u32(self.num_channels),
             plane: to_u32(self.plane),
@@ -151,11 +233,14 @@ impl Planes {
             // Kernels compute in f32.
             eps: settings.eps as f32,
             momentum: settings.momentum as f32,
-        };
-        // Two walks over a slice and their trees, or one over the slices; other kernels have no loops.
+        }
+    }
+
+    fn work(self, workgroups: Grid) -> Work {
+        let (slice_elems, num_slices) = self.gpu_slices();
+        // Two walks over a slice and their trees, or one over the slices, and one over a block; other kernels have no loops.
         let slice_iterations = 2 * (slice_elems.div_ceil(WORKGROUP_SIZE as usize) + WORKGROUP_SIZE as usize);
-        let work = workgroups.iterations(slice_iterations.max(num_slices));
-        Dispatch::new(&SHADER, entry_point, &params, bindings, work).constant("WG", WORKGROUP_SIZE)
+        workgroups.iterations(slice_iterations.max(num_slices))
     }
 }
 

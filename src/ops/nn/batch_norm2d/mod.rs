@@ -5,7 +5,7 @@
 mod cpu;
 mod gpu;
 
-pub(crate) use gpu::SHADER;
+pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{Finish, backward as backward_dispatches, eval as eval_dispatches, train as train_dispatches};
 
 use crate::graph::{Deferred, Graph, Init, NodeKind, StateKind, StateSpec, Value, Vjp};

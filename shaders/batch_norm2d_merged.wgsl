@@ -1,0 +1,208 @@
+// Batch normalisation and its gradient on GPUs, where waiting for another dispatch costs more than merging the slices of a
+// channel once in every workgroup. What is computed, and the slices of x: batch_norm2d.wgsl.
+//
+//   normalize            one workgroup merges the slices of a channel and computes BLOCK values of y: adds `residual` where
+//                        HAS_RESIDUAL = 1, and applies the activation. The first workgroup of a channel stores its statistics
+//   grad_slices          one workgroup sums grad and grad·(x − mean) over one slice of one channel
+//   grad_slices_through  the same, and stores the gradient before the activation for others
+//   grad_input           one workgroup adds up the slices of a channel and computes BLOCK values of grad_x. The first one of
+//                        a channel stores the gradients of its weight and bias
+//
+// With GRADIENT_OF the gradient goes through an activation first, by its output `activated`.
+//
+// Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and
+// lib/activation_gradient.wgsl.
+
+// Of each slice of each channel, (num_slices, C): mean and squared distances.
+@group(0) @binding(2) var<storage, read> slice_moments: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(4) var<storage, read> weight: array<f32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read> residual: array<f32>; // not read when HAS_RESIDUAL = 0
+@group(0) @binding(8) var<storage, read_write> invstd: array<f32>;
+
+@group(0) @binding(2) var<storage, read> center: array<f32>; // the mean of the batch, or the running mean
+@group(0) @binding(3) var<storage, read> grad: array<f32>;
+// Of each slice of each channel the two sums, and in a last row of each channel mean, invstd and weight: (num_slices + 1, C).
+@group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> activated: array<f32>; // not read when GRADIENT_OF = 0
+@group(0) @binding(6) var<storage, read_write> grad_through: array<f32>;
+@group(0) @binding(7) var<storage, read> spread: array<f32>;
+@group(0) @binding(8) var<storage, read> scale: array<f32>; // the weight
+
+@group(0) @binding(2) var<storage, read> finished_sums: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> grad_x: array<f32>;
+@group(0) @binding(6) var<storage, read_write> grad_bias: array<f32>;
+@group(0) @binding(7) var<storage, read_write> grad_weight: array<f32>;
+
+override HAS_RESIDUAL: u32 = 0u;
+
+// Values of a channel in a workgroup: eight for each invocation.
+override BLOCK: u32 = 8u * WG;
+
+// Mean, squared distances and number of some values of a channel.
+var<workgroup> moments: array<vec3<f32>, WG>;
+
+// Those of two sets of values together, by Chan, Golub and LeVeque's rule.
+fn together(a: vec3<f32>, b: vec3<f32>) -> vec3<f32> {
+    if b.z == 0.0 {
+        return a;
+    }
+    let count = a.z + b.z;
+    let delta = b.x - a.x;
+    let share = b.z / count;
+    return vec3(a.x + delta * share, a.y + b.y + delta * delta * (a.z * share), count);
+}
+
+fn moments_at(slice: u32, channel: u32) -> vec3<f32> {
+    let first = slice * params.slice_elems;
+    let count = min(first + params.slice_elems, num_values()) - first;
+    return vec3(slice_moments[slice * params.num_channels + channel], f32(count));
+}
+
+// Mean and squared distances of a channel; must be reached by all.
+fn channel_moments(lane: u32, channel: u32) -> vec2<f32> {
+    var own = vec3(0.0);
+    for (var slice = lane; slice < params.num_slices; slice += WG) {
+        let next = moments_at(slice, channel);
+        if slice == lane {
+            own = next;
+        } else {
+            own = together(own, next);
+        }
+    }
+    moments[lane] = own;
+    for (var half = WG / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            moments[lane] = together(moments[lane], moments[lane + half]);
+        }
+    }
+    workgroupBarrier();
+    return moments[0].xy;
+}
+
+// The values of a channel that a workgroup computes. Grids folded to two dimensions can have a few workgroups too many; they
+// have none.
+struct Block {
+    channel: u32,
+    first: u32,
+    last: u32,
+}
+
+fn block_of(unit: u32) -> Block {
+    let first = unit / params.num_channels * BLOCK;
+    return Block(unit % params.num_channels, first, min(first + BLOCK, num_values()));
+}
+
+@compute @workgroup_size(WG)
+fn normalize(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = block_of(workgroup_index(group, groups));
+    let of_channel = channel_moments(lane, block.channel);
+    let channel_invstd = inverseSqrt(of_channel.y / f32(num_values()) + params.eps);
+    let factor = channel_invstd * weight[block.channel];
+    let shift = bias[block.channel];
+    if block.first == 0u && lane == 0u {
+        mean[block.channel] = of_channel.x;
+        invstd[block.channel] = channel_invstd;
+    }
+    for (var index = block.first + lane; index < block.last; index += WG) {
+        let at = offset(block.channel, index);
+        var value = (x[at] - of_channel.x) * factor + shift;
+        if HAS_RESIDUAL == 1u {
+            value += residual[at];
+        }
+        y[at] = activate(value);
+    }
+}
+
+// The gradient of y at an element.
+fn grad_at(at: u32) -> f32 {
+    if GRADIENT_OF == 0u {
+        return grad[at];
+    }
+    return activation_gradient(grad[at], activated[at]);
+}
+
+// Sums a slice of a channel; must be reached by all.
+fn sum_slice(unit: u32, lane: u32) {
+    let channel = unit % params.num_channels;
+    let slice = unit / params.num_channels;
+    let first = slice * params.slice_elems;
+    let last = min(first + params.slice_elems, num_values());
+    let channel_mean = center[channel];
+    var own = vec2(0.0);
+    for (var index = first + lane; index < last; index += WG) {
+        let at = offset(channel, index);
+        own += grad_at(at) * vec2(1.0, x[at] - channel_mean);
+    }
+    let sum = tree(lane, own);
+    if lane == 0u && first < last {
+        sums[unit] = vec4(sum, 0.0, 0.0);
+    }
+    if lane == 0u && slice == 0u {
+        var channel_invstd = spread[channel];
+        if params.training == 0u {
+            channel_invstd = inverseSqrt(channel_invstd + params.eps);
+        }
+        sums[params.num_slices * params.num_channels + channel] = vec4(channel_mean, channel_invstd, scale[channel], 0.0);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn grad_slices(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    sum_slice(workgroup_index(group, groups), lane);
+}
+
+@compute @workgroup_size(WG)
+fn grad_slices_through(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = workgroup_index(group, groups);
+    let first = (unit / params.num_channels) * params.slice_elems;
+    let last = min(first + params.slice_elems, num_values());
+    for (var index = first + lane; index < last; index += WG) {
+        let at = offset(unit % params.num_channels, index);
+        grad_through[at] = grad_at(at);
+    }
+    sum_slice(unit, lane);
+}
+
+@compute @workgroup_size(WG)
+fn grad_input(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = block_of(workgroup_index(group, groups));
+    var own = vec2(0.0);
+    for (var slice = lane; slice < params.num_slices; slice += WG) {
+        own += finished_sums[slice * params.num_channels + block.channel].xy;
+    }
+    let sum = tree(lane, own);
+    let of_channel = finished_sums[params.num_slices * params.num_channels + block.channel];
+    let channel_invstd = of_channel.y;
+    if block.first == 0u && lane == 0u {
+        grad_bias[block.channel] = sum.x;
+        grad_weight[block.channel] = channel_invstd * sum.y;
+    }
+    // In evaluation the statistics do not depend on x.
+    let share = select(0.0, 1.0 / f32(num_values()), params.training == 1u);
+    let by_mean = share * sum.x;
+    let by_spread = share * channel_invstd * channel_invstd * sum.y;
+    for (var index = block.first + lane; index < block.last; index += WG) {
+        let at = offset(block.channel, index);
+        grad_x[at] = of_channel.z * channel_invstd * (grad_at(at) - by_mean - (x[at] - of_channel.x) * by_spread);
+    }
+}
