@@ -50,7 +50,8 @@ impl<'a> WorkOptions<'a> {
 pub fn work(comm: &mut dyn Comm, options: WorkOptions<'_>) -> Result<()> {
     let first = gather_all(comm, &[])?.swap_remove(0);
     let (Assignment { config, folder, mark }, _) = parse(&first)?;
-    let sees_it = files::read_to_string(&folder.join(MARK)).is_ok_and(|found| found == mark);
+    let found = files::read_to_string(folder.join(MARK).as_path());
+    let sees_it = found.is_ok_and(|found| found == mark);
     let own = if sees_it { None } else { Some(OwnFolder::new(options.out, &folder, comm.rank())) };
     let sweep = Sweep::new(config)?;
     let (jobs, halt) = (options.jobs.max(1), AtomicBool::new(false));
