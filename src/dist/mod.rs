@@ -6,7 +6,8 @@
 //! tests.
 //!
 //! Nothing here survives the death of a rank: MPI ends the others, and a run resumes from its checkpoint, with any
-//! number of ranks.
+//! number of ranks. What rank 0 cannot write is an error of all ([`all_ok`]); a program should end all ranks on any other
+//! error of one (`mpi::World::abort`), since the others wait for it.
 
 mod agree;
 #[cfg(feature = "mpi")]

@@ -6,7 +6,8 @@
 //! every rank merges all N sums. The last two grow with N, which is the price of the same bytes for every N: where it is
 //! more than what dividing the images saves, more ranks do not pay.
 //!
-//! Left out: ranks that share a link or a CPU, and ranks of different speed.
+//! Left out: ranks that share a link or a CPU, ranks of different speed, and that a batch of few images takes longer for
+//! each of them.
 
 /// What the prediction is made from. All are positive.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,6 +77,16 @@ impl Machine {
         }
         ranks
     }
+
+    /// The number of ranks, a power of two up to `most`, up to which each keeps at least half its speed when every rank
+    /// brings `images_per_rank` images of its own.
+    pub fn efficient_up_to(&self, images_per_rank: usize, most: usize) -> usize {
+        let mut ranks = 1;
+        while 2 * ranks <= most && self.efficiency(images_per_rank, 2 * ranks) >= 0.5 {
+            ranks *= 2;
+        }
+        ranks
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +122,8 @@ mod tests {
         let free = Machine { merge_seconds: 1e-12, latency_seconds: 1e-12, bytes_per_second: 1e18, ..MACHINE };
         assert_eq!(free.pays_up_to(1 << 20, 1024), 1024);
         assert!(free.efficiency(64, 1024) > 0.99);
+        assert_eq!(free.efficient_up_to(64, 1024), 1024);
+        // 64 images take 64.1 ms; the cost of N ranks is nearly 1.1 ms times N - 1.
+        assert_eq!(MACHINE.efficient_up_to(64, 1024), 32);
     }
 }

@@ -48,6 +48,11 @@ pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+/// Removes a file, or a folder with everything in it. What cannot be removed stays: it is only ever in the way of space.
+pub(crate) fn remove(path: &Path) {
+    let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}
+
 /// What tells the files of this process from those of others.
 #[cfg(feature = "report")]
 pub(crate) fn process_id() -> u32 {

@@ -18,5 +18,5 @@ pub(crate) use system::sync_folder;
 pub(crate) use system::{Appended, append_to_new, process_id};
 pub(crate) use system::{
     Lock, absolute, canonical, create_dir, create_dir_all, exists, is_dir, is_file, list, lock, open, read,
-    read_to_string, write_whole,
+    read_to_string, remove, write_whole,
 };

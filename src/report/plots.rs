@@ -46,7 +46,9 @@ pub struct LinePlot {
     pub y_label: String,
     /// The lines.
     pub series: Vec<Series>,
-    /// Whether y is logarithmic; values of 0 and below are not drawn then.
+    /// Whether x is logarithmic; values of 0 and below are not drawn then.
+    pub log_x: bool,
+    /// The same of y.
     pub log_y: bool,
     /// Whether x counts something, so that no fractions are labelled.
     pub whole_x: bool,
@@ -94,7 +96,11 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
     let points = || plot.series.iter().flat_map(|series| &series.points).chain(&plot.dots);
     let x_values = points().map(|point| point.0).filter(|x| x.is_finite());
     let (low, high) = x_values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(x), h.max(x)));
-    let x = if low <= high { Range::exact(low, high) } else { Range::exact(0.0, 1.0) };
+    let x = match (plot.log_x, low <= high) {
+        (true, _) => Range::around(points().map(|point| point.0), true),
+        (false, true) => Range::exact(low, high),
+        (false, false) => Range::exact(0.0, 1.0),
+    };
     let frame = Frame {
         area: Rect { x: LEFT, y: top + head_height(plot), width: WIDTH - LEFT - RIGHT, height },
         x,
@@ -114,7 +120,8 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
     }
     for (index, series) in plot.series.iter().enumerate() {
         let place = |&(x, y): &(f64, f64)| {
-            if y.is_finite() && (!plot.log_y || y > 0.0) { frame.point(x, y) } else { (f32::NAN, f32::NAN) }
+            let is_drawn = y.is_finite() && (!plot.log_y || y > 0.0) && (!plot.log_x || x > 0.0);
+            if is_drawn { frame.point(x, y) } else { (f32::NAN, f32::NAN) }
         };
         let at: Vec<Point> = series.points.iter().map(place).collect();
         let corners = |pair: &[Point]| [pair[0], (pair[1].0, pair[0].1)];

@@ -28,6 +28,9 @@ const CHECKPOINT: &str = "checkpoint";
 const MODEL: &str = "model.safetensors";
 const LOCK: &str = ".lock";
 
+/// What a run without a report leaves, the checkpoint first: it says of which epochs the others are.
+pub(crate) const FILES: [&str; 5] = [CHECKPOINT, CONFIG, METRICS, DIAGNOSTICS, MODEL];
+
 /// A run's folder. While it lives, no other process can open it for writing.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -247,6 +250,15 @@ pub(crate) fn unique_folder(parent: &Path, name: &str) -> Result<PathBuf> {
         }
     }
     unreachable!("attempts only end with a folder or an error")
+}
+
+/// Makes such a folder with what `fill` puts in it. Nothing of it stays where that fails.
+///
+/// # Errors
+/// [`Error::Io`]; what `fill` returns.
+pub(crate) fn fill_unique_folder<T>(parent: &Path, name: &str, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let path = unique_folder(parent, name)?;
+    fill(&path).inspect_err(|_| files::remove(&path))
 }
 
 /// Locks a folder, until the lock is dropped or the process ends.

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::drive::Run;
+use super::folder::fill_unique_folder;
 use super::{RunConfig, RunData, RunFolder, Saved, setup};
 use crate::Result;
 use crate::dist::{Alone, Comm};
@@ -51,10 +52,10 @@ impl<'a> Prepared<'a> {
     /// The run in a new folder, `<parent>/<time>-<network>-<data set>`.
     ///
     /// # Errors
-    /// As [`RunFolder::create`].
+    /// As [`RunFolder::create`]; there is no folder then.
     pub fn create(self, parent: &Path) -> Result<Run<'a>> {
-        let folder = RunFolder::create(parent, &self.config.run_name())?;
-        self.with_folder(folder, None)
+        let name = self.config.run_name();
+        fill_unique_folder(parent, &name, |path| self.with_folder(RunFolder::at(path)?, None))
     }
 
     /// The run in this folder, whose files it replaces.

@@ -8,7 +8,7 @@ use super::config::{Sweep, SweepConfig};
 use super::images::Images;
 use super::ledger::{Ledger, TrialRecord, trial_folder};
 use super::run::{SweepFolder, write_config};
-use crate::run::folder::{lock, unique_folder};
+use crate::run::folder::{fill_unique_folder, lock};
 use crate::{Error, Result, files};
 
 /// A share's folder, which no other process works on meanwhile.
@@ -46,15 +46,16 @@ impl SweepFolder {
         }
         let sweep = Sweep::new(config)?;
         let trials = trials(&parts)?;
-        let path = unique_folder(parent, &name(&first.path))?;
-        let lock = lock(&path)?;
-        for (part, record) in trials.values() {
-            copy_folder(&part.path.join(&record.folder), &path.join(trial_folder(record.trial - 1)))?;
-        }
-        // Last, so that no unfinished copy can be taken for a sweep.
-        let ledger = Ledger::with(&path, trials.into_values().map(|(_, record)| record.clone()).collect())?;
-        write_config(&path, &sweep.config)?;
-        Ok(SweepFolder { path, sweep, ledger, images: Images::default(), _lock: lock })
+        fill_unique_folder(parent, &name(&first.path), |path| {
+            let lock = lock(path)?;
+            for (part, record) in trials.values() {
+                copy_folder(&part.path.join(&record.folder), &path.join(trial_folder(record.trial - 1)))?;
+            }
+            // Last, so that no unfinished copy can be taken for a sweep.
+            let ledger = Ledger::with(path, trials.into_values().map(|(_, record)| record.clone()).collect())?;
+            write_config(path, &sweep.config)?;
+            Ok(SweepFolder { path: path.to_owned(), sweep, ledger, images: Images::default(), _lock: lock })
+        })
     }
 }
 

@@ -19,6 +19,7 @@ pub mod ledger;
 mod merge;
 #[cfg(feature = "report")]
 mod page;
+mod parcel;
 #[cfg(feature = "report")]
 mod picture;
 pub mod ranking;
@@ -34,7 +35,7 @@ mod values;
 pub use config::{Method, Metric, SearchOptions, Sweep, SweepConfig, Trial};
 pub use ledger::{Status, TrialRecord};
 pub use ranking::Ranking;
-pub use ranks::work;
+pub use ranks::{WorkOptions, work};
 pub use results::write_results;
 pub use run::{Finish, RunOptions, SweepFolder, SweepObserver, default_jobs};
 pub use search::{Leg, Search};

@@ -12,7 +12,7 @@ use super::ledger::{Ledger, Status, TrialRecord, trial_folder};
 use super::search::{Leg, Search};
 use super::trial::{self, End, News, Progress, Stop, Task};
 use crate::exec::{Device, Threads};
-use crate::run::folder::{lock, unique_folder};
+use crate::run::folder::{fill_unique_folder, lock};
 use crate::run::{RunData, setup};
 use crate::train::EpochReport;
 use crate::{Error, Result, files};
@@ -65,6 +65,11 @@ pub trait SweepObserver {
         Ok(())
     }
 
+    /// A rank does not see the sweep's folder: what its trials leave is brought here.
+    fn apart(&mut self, rank: usize) {
+        let _ = rank;
+    }
+
     /// Something about a trial that the user should know.
     fn warn(&mut self, trial: usize, message: &str) {
         let _ = (trial, message);
@@ -107,12 +112,13 @@ impl SweepFolder {
     pub fn create(parent: &Path, name: &str, sweep: Sweep) -> Result<SweepFolder> {
         let mut images = Images::default();
         check(&sweep, &mut images)?;
-        let path = unique_folder(parent, name)?;
-        let lock = lock(&path)?;
-        // The ledger first: a folder with a sweep.toml can be resumed.
-        let ledger = Ledger::create(&path)?;
-        write_config(&path, &sweep.config)?;
-        Ok(SweepFolder { path, sweep, ledger, images, _lock: lock })
+        fill_unique_folder(parent, name, |path| {
+            let lock = lock(path)?;
+            // The ledger first: a folder with a sweep.toml can be resumed.
+            let ledger = Ledger::create(path)?;
+            write_config(path, &sweep.config)?;
+            Ok(SweepFolder { path: path.to_owned(), sweep, ledger, images, _lock: lock })
+        })
     }
 
     /// Opens a sweep's folder to resume.

@@ -35,7 +35,8 @@ pub struct FitOptions {
 /// [`Error::Setting`] for settings that cannot be; [`Error::NonFinite`] where a loss, a weight or, where the session
 /// knows them, a gradient is not finite at the end of an epoch; [`Error::Interrupted`] where the observer asked to
 /// stop; after both the weights are those of the best epoch, if one was done; [`Error::Io`] where a checkpoint cannot
-/// be written; [`Error::DeviceLost`]; what the observer returns.
+/// be written; [`Error::DeviceLost`]; what the observer returns; [`Error::Rank`] where
+/// another rank's observer returned an error, or rank 0 could not write a checkpoint.
 pub fn fit(session: &mut Session, options: &FitOptions, observer: &mut dyn Observer) -> Result<Outcome> {
     Fit::new(session, options, observer)?.run()
 }
@@ -155,7 +156,7 @@ impl<'a> Fit<'a> {
             if is_best {
                 self.session.program().keep_model()?;
             }
-            self.observer.epoch(&EpochReport {
+            let recorded = self.observer.epoch(&EpochReport {
                 epoch,
                 train_loss: train.loss,
                 train_accuracy: train.accuracy,
@@ -164,7 +165,8 @@ impl<'a> Fit<'a> {
                 lr,
                 images_per_second: self.session.images_per_epoch() as f64 / train_time.as_secs_f64(),
                 is_best,
-            })?;
+            });
+            self.session.all_ok(recorded)?;
             self.observe_diagnostics(epoch, lr)?;
             self.observe_plateau(epoch, &validation);
             if let Some(stopping) = &mut self.early_stopping {
@@ -265,7 +267,8 @@ impl<'a> Fit<'a> {
         let rates = rates(&self.schedule, self.options.lr, self.session.steps_per_epoch() as u64);
         let last = epoch * self.session.batches_per_epoch() as u64 - 1;
         let report = self.session.diagnose(last, &rates)?;
-        self.observer.diagnostics(epoch, &report)?;
+        let recorded = self.observer.diagnostics(epoch, &report);
+        self.session.all_ok(recorded)?;
         if report.of_kind(DiagnosticKind::Gradient).all(|row| row.summary.num_non_finite == 0) {
             return Ok(());
         }
@@ -308,10 +311,14 @@ impl<'a> Fit<'a> {
             images: self.session.fingerprint().to_owned(),
         };
         self.session.share_metrics()?;
-        if self.session.is_first_rank() {
-            let snapshot = self.session.snapshot_after(self.batches)?;
-            Checkpoint { state, snapshot, settings: settings.clone() }.save(path)?;
-        }
+        let saved = match self.session.is_first_rank() {
+            true => {
+                let snapshot = self.session.snapshot_after(self.batches)?;
+                Checkpoint { state, snapshot, settings: settings.clone() }.save(path)
+            }
+            false => Ok(()),
+        };
+        self.session.all_ok(saved)?;
         self.saved_at = Instant::now();
         Ok(())
     }

@@ -111,7 +111,7 @@ impl fmt::Display for Event {
             }
             Event::RanksDone { times } => {
                 let of_rank = |(rank, time): (usize, &RankTime)| {
-                    format!("rank {rank} {:.1} s, {:.1} s of it waiting", time.training, time.waiting)
+                    format!("rank {rank} {:.2} s, {:.2} s of it waiting", time.training, time.waiting)
                 };
                 let times: Vec<String> = times.iter().enumerate().map(of_rank).collect();
                 write!(f, "training time: {}", times.join("; "))

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use wgrad::data::{ChannelStats, Dataset, Split};
 use wgrad::dist::{Alone, Comm, Threads};
@@ -14,8 +15,8 @@ use wgrad::optim::{GradientOptions, Optimizer};
 use wgrad::schedule::{Plateau, Schedule};
 use wgrad::train::early_stop::EarlyStopOptions;
 use wgrad::train::{
-    Checkpoint, CheckpointOptions, DiagnosticsOptions, EpochReport, FitOptions, Observer, Session, SessionOptions, fit,
-    fit_from,
+    Checkpoint, CheckpointOptions, DiagnosticsOptions, EpochReport, Event, FitOptions, Observer, RankTime, Session,
+    SessionOptions, fit, fit_from,
 };
 use wgrad::{Device, Error, Result};
 
@@ -238,6 +239,88 @@ fn the_number_of_ranks_may_change_when_a_run_resumes() {
             assert_same(&(expected.0.clone(), end, snapshot), &expected, &format!("{before} ranks, then {after}"));
         }
     }
+}
+
+/// Trains on three ranks, and gives what `of_rank` makes of each session.
+fn with_sessions<T: Send>(of_rank: impl Fn(usize, &mut Session) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let ranks = Threads::group(3).into_iter().map(|comm| {
+            let of_rank = &of_rank;
+            scope.spawn(move || {
+                let (train, test) = (images(48, Split::Train), images(5, Split::Test));
+                let model = Classifier::new(LeNet5::default(), NUM_CLASSES);
+                let normalize = ChannelStats { mean: vec![0.5], std: vec![0.25] };
+                let gradients = GradientOptions { accumulate: 4, ..GradientOptions::default() };
+                let options = SessionOptions {
+                    batch_size: 4,
+                    update: gradients.into(),
+                    ..SessionOptions::validated_on_test(&model, &train, &test, normalize)
+                };
+                of_rank(comm.rank(), &mut Session::among(&Device::Cpu, &options, Box::new(comm)).unwrap())
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// Takes its time after each step, and notes the times of all.
+struct Slow {
+    pause: Duration,
+    num_steps: u32,
+    times: Vec<RankTime>,
+}
+
+impl Observer for Slow {
+    fn progress(&mut self, _epoch: u64, _images_done: usize, _images: usize) {
+        self.num_steps += 1;
+        std::thread::sleep(self.pause);
+    }
+
+    fn event(&mut self, event: &Event) {
+        if let Event::RanksDone { times } = event {
+            self.times = times.clone();
+        }
+    }
+}
+
+#[test]
+fn a_slow_rank_is_waited_for_and_the_times_tell_which_it_is() {
+    let pause = Duration::from_millis(40);
+    let watched = with_sessions(|rank, session| {
+        let pause = if rank == 1 { pause } else { Duration::ZERO };
+        let mut slow = Slow { pause, num_steps: 0, times: Vec::new() };
+        fit(session, &FitOptions::new(2, 0.05), &mut slow).unwrap();
+        slow
+    });
+    for Slow { num_steps, times, .. } in watched {
+        // The others wait after each step but the last of an epoch, whose pause is followed by evaluation.
+        let least = f64::from(num_steps - 2) * pause.as_secs_f64() / 2.0;
+        assert_eq!((num_steps, times.len()), (6, 3));
+        assert!(times.iter().all(|time| time.training >= least && time.waiting <= time.training), "{times:?}");
+        for rank in [0, 2] {
+            assert!(times[rank].waiting >= times[1].waiting + least, "{times:?}");
+        }
+    }
+}
+
+#[test]
+fn what_rank_0_cannot_write_is_an_error_of_all() {
+    let place = tempfile::tempdir().unwrap();
+    // A folder where the checkpoint should go.
+    std::fs::create_dir(place.path().join("checkpoint")).unwrap();
+    let started = std::time::Instant::now();
+    let errors = with_sessions(|_, session| {
+        let checkpoint = Some(CheckpointOptions::new(place.path().join("checkpoint")));
+        fit(session, &FitOptions { checkpoint, ..FitOptions::new(2, 0.05) }, &mut ()).unwrap_err().to_string()
+    });
+    assert!(errors[0].starts_with("cannot write") && errors[0].contains("checkpoint"), "{errors:?}");
+    for error in &errors[1..] {
+        assert_eq!(*error, format!("rank 0: {}", errors[0]));
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "nobody waits for what does not come");
+    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["checkpoint"], "no temporary file is left");
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wgrad::dist::{Comm, Threads};
-use wgrad::sweep::{Finish, RunOptions, Sweep, SweepConfig, SweepFolder, SweepObserver, TrialRecord, work};
+use wgrad::sweep::{
+    Finish, RunOptions, Sweep, SweepConfig, SweepFolder, SweepObserver, TrialRecord, WorkOptions, work,
+};
 use wgrad::{Device, Result};
 
 use crate::cli::{DATA, Done, Place, done, succeeds};
@@ -25,12 +28,17 @@ fn sweep(place: &Path, method: &str) -> Sweep {
 /// Counts what it is told.
 #[derive(Default)]
 struct Count {
+    apart: usize,
     started: usize,
     ended: usize,
     epochs: usize,
 }
 
 impl SweepObserver for Count {
+    fn apart(&mut self, _rank: usize) {
+        self.apart += 1;
+    }
+
     fn started(&mut self, _trial: usize, _epochs: u64) {
         self.started += 1;
     }
@@ -47,12 +55,29 @@ impl SweepObserver for Count {
 
 /// Rank 0 hands out, the others train; `stop` is asked with the number of times it was asked before.
 fn among(size: usize, jobs: usize, folder: &mut SweepFolder, stop: impl Fn(usize) -> bool + Sync) -> (Finish, Count) {
+    let worker = |comm: &mut Threads| {
+        let work_options = WorkOptions { jobs, ..WorkOptions::new(&Device::Cpu, Path::new("/nowhere")) };
+        work(comm as &mut dyn Comm, work_options)
+    };
+    hand_out(size, folder, worker, stop)
+}
+
+/// The same with workers of any kind.
+fn hand_out(
+    size: usize,
+    folder: &mut SweepFolder,
+    worker: impl Fn(&mut Threads) -> Result<()> + Sync,
+    stop: impl Fn(usize) -> bool + Sync,
+) -> (Finish, Count) {
     let mut ranks = Threads::group(size);
     let mut first = ranks.remove(0);
     std::thread::scope(|scope| {
         let workers: Vec<_> = ranks
             .into_iter()
-            .map(|mut comm| scope.spawn(move || work(&mut comm as &mut dyn Comm, &Device::Cpu, jobs)))
+            .map(|mut comm| {
+                let worker = &worker;
+                scope.spawn(move || worker(&mut comm))
+            })
             .collect();
         let (asked, mut count) = (AtomicUsize::new(0), Count::default());
         let stop = || stop(asked.fetch_add(1, Ordering::Relaxed));
@@ -102,6 +127,90 @@ fn a_stopped_sweep_resumes_with_another_number_of_ranks() {
     assert_eq!(folder.records(), alone.records());
 }
 
+/// A rank on a host of its own, on which rank 0's path leads nowhere.
+struct Elsewhere<'a>(&'a mut Threads);
+
+impl Comm for Elsewhere<'_> {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn all_gather(&mut self, mine: &[u8], all: &mut Vec<u8>) -> Result<()> {
+        self.0.all_gather(mine, all)?;
+        if let Ok(text) = String::from_utf8(all.clone()) {
+            *all = text.replace("-among", "-nomga").into_bytes();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, to: usize, message: &[u8]) -> Result<()> {
+        self.0.send(to, message)
+    }
+
+    fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
+        self.0.poll()
+    }
+}
+
+/// The files of every trial, but for the speed in the metrics, by their paths.
+fn files(sweep: &Path) -> BTreeMap<String, Vec<u8>> {
+    let trials = std::fs::read_dir(sweep).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let files = trials.flat_map(|trial| std::fs::read_dir(trial).unwrap().map(|entry| entry.unwrap().path()));
+    let files = files.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+    let read = |path: std::path::PathBuf| {
+        let mut bytes = std::fs::read(&path).unwrap();
+        if path.ends_with("metrics.jsonl") {
+            let text = String::from_utf8(bytes).unwrap();
+            let lines = text.lines().map(|line| {
+                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+                line.as_object_mut().unwrap().remove("images_per_second");
+                line.to_string()
+            });
+            bytes = lines.collect::<Vec<_>>().join("\n").into_bytes();
+        }
+        (path.strip_prefix(sweep).unwrap().to_str().unwrap().to_owned(), bytes)
+    };
+    files.map(read).collect()
+}
+
+/// Ranks on hosts with disks of their own. They are stopped in between, so that trials resume on other ranks than those
+/// which began them.
+#[test]
+fn what_ranks_without_the_sweeps_folder_train_is_brought_to_rank_0() {
+    for (method, interval) in
+        [("method = \"grid\"", 0), ("method = \"asha\"\nnum_trials = 4\nreduction_factor = 2", 3600)]
+    {
+        let place = tempfile::tempdir().unwrap();
+        let sweep = sweep(place.path(), method);
+        let mut alone = SweepFolder::create(place.path(), "alone", sweep.clone()).unwrap();
+        alone.run(RunOptions { device: &Device::Cpu, jobs: 1, stop: &|| false }, &mut ()).unwrap();
+        let expected = files(alone.path());
+        assert!(expected.keys().any(|name| name.ends_with("model.safetensors")), "{:?}", expected.keys());
+        let hosts = tempfile::tempdir().unwrap();
+        let mut folder = SweepFolder::create(place.path(), "among", sweep).unwrap();
+        let worker = |comm: &mut Threads| {
+            let out = hosts.path().join(comm.rank().to_string());
+            let collect_every = std::time::Duration::from_secs(interval);
+            work(&mut Elsewhere(comm), WorkOptions { collect_every, ..WorkOptions::new(&Device::Cpu, &out) })
+        };
+        // One worker, so that successive halving decides in the same order.
+        let (finish, count) = hand_out(2, &mut folder, worker, |asked| asked >= 6);
+        assert_eq!((finish, count.apart), (Finish::Stopped, 1));
+        assert_eq!(hand_out(2, &mut folder, worker, never).0, Finish::Complete);
+        assert_eq!(folder.records(), alone.records());
+        let got = files(folder.path());
+        assert_eq!(got.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        assert!(got == expected, "a trial's files differ");
+        let left = std::fs::read_dir(hosts.path().join("1")).unwrap().count();
+        assert_eq!(left, 0, "nothing is left on the host");
+        assert!(!folder.path().join(".ranks").exists());
+    }
+}
+
 #[test]
 fn processes_that_cannot_reach_each_other_are_refused_before_there_is_a_folder() {
     let place = Place::new();
@@ -123,7 +232,11 @@ fn the_speed_of_many_ranks_is_predicted_from_a_step_measured_here() {
     let of_ranks = |ranks: &str| rows.iter().find(|row| row.first() == Some(&ranks)).unwrap().clone();
     assert_eq!(of_ranks("1")[3], "1.00", "one rank is as fast as itself: {stdout}");
     assert_eq!(of_ranks("8").len(), 5, "{stdout}");
-    assert!(stdout.contains("batches of 8 images pay up to") && stdout.contains("1 GB/s from each rank"), "{stdout}");
+    for part in
+        ["steps of 8 images pay up to", "4 images a rank pay up to", "1 GB/s from each rank", "each rank has a CPU"]
+    {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
     assert!(place.path("scaling.png").metadata().unwrap().len() > 1000);
     let Done { code, stderr, .. } = place.lenet(&["plan", "--ranks", "8", "--bandwidth", "0"]);
     assert!(code == 2 && stderr.contains("--bandwidth: expected a number above 0"), "{stderr}");

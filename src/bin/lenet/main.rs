@@ -73,15 +73,19 @@ fn main() -> ExitCode {
         Some(Command::Profile(options)) => profile::run(*options),
         Some(Command::Verify(options)) => verify::run(*options),
     };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            let error = as_flag(error);
-            console::complain("error", &error.to_string());
-            if let Some(tip) = options::tips::of(&error) {
-                console::complain("tip", tip);
-            }
-            ExitCode::from(if error.is_usage() { USAGE } else { 1 })
-        }
+    done.unwrap_or_else(|error| ExitCode::from(report(error, "error")))
+}
+
+/// Says on standard error what went wrong and what helps, in the program's flags; gives the exit code.
+fn report(error: wgrad::Error, who: &str) -> u8 {
+    let error = as_flag(error);
+    console::complain(who, &error.to_string());
+    if let Some(tip) = options::tips::of(&error) {
+        console::complain("tip", tip);
     }
+    exit_code(&error)
+}
+
+fn exit_code(error: &wgrad::Error) -> u8 {
+    if error.is_usage() { USAGE } else { 1 }
 }

@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use wgrad::dist::{self, Alone, Comm};
 use wgrad::{Error, Result};
 
-use crate::USAGE;
-use crate::console;
-use crate::options::{as_flag, tips};
+use crate::{exit_code, report};
 
 /// This process among the others; rank 0 of one where nothing started it as one of several.
 pub struct Ranks {
@@ -100,6 +98,9 @@ impl Ranks {
 
     /// Checks that all ranks are the same build and have the same of each of these.
     pub fn agree(&mut self, facts: &[(&str, String)]) -> Result<()> {
+        if self.size == 1 {
+            return Ok(());
+        }
         let mut comm = self.comm();
         let agreed =
             dist::agree(comm.as_mut(), &[("build", build()?)]).and_then(|()| dist::agree(comm.as_mut(), facts));
@@ -120,16 +121,14 @@ impl Ranks {
         };
         // What training comes to, it comes to on all ranks alike.
         let is_shared = self.is_shared || matches!(error, Error::NonFinite { .. } | Error::Interrupted { .. });
-        let code = if error.is_usage() { USAGE } else { 1 };
-        if is_shared && !self.is_first() {
-            return Ok(ExitCode::from(if matches!(error, Error::Interrupted { .. }) { 0 } else { code }));
+        // What another rank met, that one reports.
+        let is_reported = (is_shared || matches!(error, Error::Rank { .. })) && !self.is_first();
+        if is_reported {
+            let was_stopped = matches!(error, Error::Interrupted { .. });
+            return Ok(ExitCode::from(if was_stopped { 0 } else { exit_code(&error) }));
         }
         let who = if is_shared { "error".to_owned() } else { format!("error on rank {}", self.rank) };
-        let error = as_flag(error);
-        console::complain(&who, &error.to_string());
-        if let Some(tip) = tips::of(&error) {
-            console::complain("tip", tip);
-        }
+        let code = report(error, &who);
         #[cfg(feature = "mpi")]
         if let Some(world) = self.world.as_ref().filter(|_| !is_shared) {
             world.abort(code);

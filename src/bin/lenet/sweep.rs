@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wgrad::sweep::{
     Assignment, Finish, Method, Ranking, RunOptions, Setting, Share, Status, Sweep, SweepConfig, SweepFolder,
-    TrialRecord, Values, default_jobs, write_results,
+    TrialRecord, Values, WorkOptions, default_jobs, write_results,
 };
 use wgrad::{Device, Error, Result};
 
@@ -92,7 +92,10 @@ fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     let (device, _) = ranks.all_ok(Device::select_with_reason(&device))?;
     // Here the signal of a closed terminal is the first rank's to act on.
     let _signals = Signals::listen()?;
-    wgrad::sweep::work(ranks.comm().as_mut(), &device, options.jobs.unwrap_or(1))?;
+    // Where the sweep's folder would be.
+    let out = options.resume.as_deref().map_or(Some(options.out.as_path()), Path::parent).unwrap_or(Path::new("/"));
+    let work = WorkOptions { jobs: options.jobs.unwrap_or(1), ..WorkOptions::new(&device, out) };
+    wgrad::sweep::work(ranks.comm().as_mut(), work)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,6 +103,7 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     if options.jobs == Some(0) {
         return Err(usage("--jobs", "at least 1", "0"));
     }
+    ranks.agree(&[])?;
     if !ranks.is_first() {
         return work(&options, ranks);
     }

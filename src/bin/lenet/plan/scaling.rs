@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use wgrad::dist::scaling::Machine;
 use wgrad::exec::profile::OpTime;
-use wgrad::report::plots::{LinePlot, Series, line_plot};
+use wgrad::report::plots::{LinePlot, Mark, Series, line_plot};
 use wgrad::run::{RunConfig, RunData, setup};
 use wgrad::{Device, Error, Result};
 
@@ -29,9 +29,15 @@ pub fn run(options: PlanOptions, ranks: usize) -> Result<ExitCode> {
     let batch = per_rank * config.gradients.accumulate;
     introduce(&config, &machine, options.network_latency, options.bandwidth)?;
     console::line(table(&machine, batch, per_rank, ranks))?;
-    let (pays, beyond) = (machine.pays_up_to(batch, ranks), "twice as many are less than 1.2 times as fast");
-    let ranks_text = if pays == 1 { "1 rank".to_owned() } else { format!("{pays} ranks") };
-    console::line(format!("batches of {batch} images pay up to {ranks_text}: beyond, {beyond}"))?;
+    let (pays, efficient) = (machine.pays_up_to(batch, ranks), machine.efficient_up_to(per_rank, ranks));
+    let of_ranks = |number: usize| if number == 1 { "1 rank".to_owned() } else { format!("{number} ranks") };
+    let beyond = |number: usize, what: &str| {
+        if 2 * number > ranks { String::new() } else { format!("; beyond, {what}") }
+    };
+    let twice = beyond(pays, "twice as many make a step less than 1.2 times as fast");
+    console::line(format!("strong    steps of {batch} images pay up to {}{twice}", of_ranks(pays)))?;
+    let half = beyond(efficient, "a rank has less than half its speed");
+    console::line(format!("weak      {per_rank} images a rank pay up to {}{half}", of_ranks(efficient)))?;
     if let Some(path) = &options.picture {
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
         std::fs::write(path, picture(&machine, &config, batch, ranks).png()).map_err(failed)?;
@@ -73,7 +79,11 @@ fn introduce(config: &RunConfig, machine: &Machine, latency: f64, bandwidth: f64
         machine.sum_bytes / 1e6,
         machine.update_seconds * 1e3
     ))?;
-    console::line(format!("network   {latency} µs latency, {bandwidth} GB/s from each rank\n"))
+    console::line(format!("network   {latency} µs latency, {bandwidth} GB/s from each rank"))?;
+    console::line(
+        "assumed   each rank has a CPU and a link of its own, all are equally fast, an image takes as long in a small",
+    )?;
+    console::line("          batch, and ranks compute, exchange (all-gather) and apply the sums one after the other\n")
 }
 
 /// Numbers of ranks in the table and the picture.
@@ -102,20 +112,28 @@ fn table(machine: &Machine, batch: usize, per_rank: usize, most: usize) -> Strin
 fn picture(machine: &Machine, config: &RunConfig, batch: usize, most: usize) -> wgrad::report::plots::Picture {
     let line = |name: String, value: &dyn Fn(usize) -> f64| Series {
         name,
-        points: counts(most).map(|ranks| ((ranks as f64).log2(), value(ranks))).collect(),
+        points: counts(most).map(|ranks| (ranks as f64, value(ranks))).collect(),
     };
     let per_rank = config.batch_size;
+    let (pays, efficient) = (machine.pays_up_to(batch, most), machine.efficient_up_to(per_rank, most));
+    let weak = |ranks: usize| ranks as f64 * machine.efficiency(per_rank, ranks);
+    // The legend says what they are.
+    let mark = |ranks: usize, y: f64| Mark { x: ranks as f64, y, text: String::new() };
+    let (latency, bandwidth) = (machine.latency_seconds * 1e6, machine.bytes_per_second * 1e-9);
     line_plot(&LinePlot {
-        title: format!("{} on ranks of this machine, predicted", config.network.name()),
-        x_label: "ranks, as a power of two".to_owned(),
+        title: format!(
+            "{} on ranks of this machine, predicted for {latency:.1} µs and {bandwidth:.2} GB/s",
+            config.network.name()
+        ),
+        x_label: "ranks".to_owned(),
         y_label: "times as fast as one rank".to_owned(),
         series: vec![
             line("ideal".to_owned(), &|ranks| ranks as f64),
-            line(format!("{batch} images a step (strong)"), &|ranks| machine.speedup(batch, ranks)),
-            line(format!("{per_rank} images a rank (weak)"), &|ranks| {
-                ranks as f64 * machine.efficiency(per_rank, ranks)
-            }),
+            line(format!("{batch} images a step, which pays up to {pays}"), &|ranks| machine.speedup(batch, ranks)),
+            line(format!("{per_rank} images a rank, which pays up to {efficient}"), &weak),
         ],
+        marks: vec![mark(pays, machine.speedup(batch, pays)), mark(efficient, weak(efficient))],
+        log_x: true,
         log_y: true,
         ..LinePlot::default()
     })

@@ -124,6 +124,13 @@ impl SweepObserver for Show {
         }
     }
 
+    fn apart(&mut self, rank: usize) {
+        if self.detail == Detail::Full {
+            let text = format!("rank {rank} does not see the sweep's folder; what its trials leave is brought there");
+            self.bars.suspend(|| console::complain("note", &text));
+        }
+    }
+
     fn warn(&mut self, trial: usize, message: &str) {
         if self.detail == Detail::Full {
             self.bars.suspend(|| console::complain("warning", &format!("trial {trial}: {message}")));
