@@ -116,6 +116,35 @@ fn store(tile: Tile, y: u32, x: u32, channel: u32, sum: f32) {
     }
 }
 
+// Values under five neighbouring taps, or as many as there are.
+struct Five {
+    v_0: f32,
+    v_1: f32,
+    v_2: f32,
+    v_3: f32,
+    v_4: f32,
+}
+
+// The tap `offset` after tap j, or the last one.
+fn next_tap(j: u32, offset: u32) -> u32 {
+    return min(j + offset, KERNEL_W - 1u);
+}
+
+// Adds the products of the taps from j on, of the row of weights at `row`; all are on their way before the first is added.
+fn add_taps(sum: f32, under: Five, row: u32, j: u32) -> f32 {
+    let w_0 = weights[row + j];
+    let w_1 = weights[row + next_tap(j, 1u)];
+    let w_2 = weights[row + next_tap(j, 2u)];
+    let w_3 = weights[row + next_tap(j, 3u)];
+    let w_4 = weights[row + next_tap(j, 4u)];
+    var result = sum + under.v_0 * w_0;
+    if j + 1u < KERNEL_W { result += under.v_1 * w_1; }
+    if j + 2u < KERNEL_W { result += under.v_2 * w_2; }
+    if j + 3u < KERNEL_W { result += under.v_3 * w_3; }
+    if j + 4u < KERNEL_W { result += under.v_4 * w_4; }
+    return result;
+}
+
 @compute @workgroup_size(THREADS)
 fn staged(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -138,13 +167,19 @@ fn staged(
             for (var i = 0u; i < KERNEL_H; i += 1u) {
                 // Under tap 0; each further tap lies one to the left.
                 let row = (o * AROUND_H + y + KERNEL_H - 1u - i) * AROUND_W + x + KERNEL_W - 1u;
-                for (var j = 0u; j < KERNEL_W; j += 1u) {
-                    let value = around[row - j];
-                    let tap = (o * PER_THREAD * KERNEL_H + i) * KERNEL_W + j;
-                    sum_0 += value * weights[tap];
-                    if PER_THREAD > 1u { sum_1 += value * weights[tap + KERNEL_H * KERNEL_W]; }
-                    if PER_THREAD > 2u { sum_2 += value * weights[tap + 2u * KERNEL_H * KERNEL_W]; }
-                    if PER_THREAD > 3u { sum_3 += value * weights[tap + 3u * KERNEL_H * KERNEL_W]; }
+                for (var j = 0u; j < KERNEL_W; j += 5u) {
+                    let under = Five(
+                        around[row - j],
+                        around[row - next_tap(j, 1u)],
+                        around[row - next_tap(j, 2u)],
+                        around[row - next_tap(j, 3u)],
+                        around[row - next_tap(j, 4u)],
+                    );
+                    let tap = (o * PER_THREAD * KERNEL_H + i) * KERNEL_W;
+                    sum_0 = add_taps(sum_0, under, tap, j);
+                    if PER_THREAD > 1u { sum_1 = add_taps(sum_1, under, tap + KERNEL_H * KERNEL_W, j); }
+                    if PER_THREAD > 2u { sum_2 = add_taps(sum_2, under, tap + 2u * KERNEL_H * KERNEL_W, j); }
+                    if PER_THREAD > 3u { sum_3 = add_taps(sum_3, under, tap + 3u * KERNEL_H * KERNEL_W, j); }
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load.
+//! channels; eight threads share the filters that they load. What `staged.rs` takes is left to it.
 
 use super::Geometry;
+use super::staged::{Direction, SHADER as STAGED, Staged};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
@@ -64,7 +65,7 @@ static GRAD_INPUT: [Shader; 2] = shader_pair!(
 );
 static GRAD_WEIGHT: [Shader; 2] = shader_pair!("conv2d_grad_weight", ["../../../../shaders/conv2d_grad_weight.wgsl"]);
 pub static SHADERS: &[&Shader] =
-    &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1]];
+    &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1], &STAGED];
 
 /// Neighbouring pixels that a thread computes.
 const STRIP: usize = 4;
@@ -76,14 +77,17 @@ pub const MAX_VEC4_KERNEL: usize = 5;
 /// hardware GPU two subgroups of 32.
 const STRIPS_SOFTWARE: u32 = 32;
 const STRIPS_GPU: u32 = 64;
-/// Threads of a workgroup of the weight gradient's first pass: more leave lanes idle on small kernels.
-const GRAD_WEIGHT_THREADS: u32 = 8;
+/// Threads of a workgroup of the weight gradient's first pass: more leave lanes idle on small kernels. A hardware GPU wants
+/// two subgroups of 32, if there are as many kernel rows.
+const GRAD_WEIGHT_THREADS_SOFTWARE: usize = 8;
+const MAX_GRAD_WEIGHT_THREADS_GPU: usize = 64;
 /// Threads of a workgroup of its second pass.
 const SUM_THREADS: u32 = 64;
 /// Workgroups that the weight gradient's first pass should have: enough to keep a device busy, few enough that the
 /// second pass stays short.
 const TARGET_GROUPS_SOFTWARE: usize = 64;
-const TARGET_GROUPS_GPU: usize = 1024;
+const TARGET_GROUPS_GPU: usize = 512;
+const MAX_SLICES_GPU: usize = 256;
 /// Iterations of a slice's loops: well below llvmpipe's limit.
 const MAX_SLICE_ITERATIONS: usize = 32_768;
 
@@ -152,6 +156,9 @@ fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: 
 }
 
 pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
+    if let Some(staged) = Staged::of(geometry, Direction::Forward { has_bias }, gpu) {
+        return staged.dispatches(geometry);
+    }
     let entry_point = if is_vec4(geometry) { "strips_vec4" } else { "strips" };
     let iterations = kernel_iterations(geometry, geometry.group_in());
     let work = strip_grid(geometry, geometry.output, geometry.group_out(), gpu).iterations(iterations);
@@ -202,6 +209,9 @@ fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
 }
 
 pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
+    if let (Gradient::Whole, Some(staged)) = (gradient, Staged::of(geometry, Direction::Transposed, gpu)) {
+        return staged.dispatches(geometry);
+    }
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
     let [height, width] = geometry.input;
     let (entry_point, rows, pairs) = match (has_pairs(geometry, gpu), is_vec4) {
@@ -225,10 +235,14 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu:
     let taps = if kernel_w <= MAX_VEC4_KERNEL { kernel_w } else { STRIP };
     let kernel_rows = geometry.group_in() * kernel_h * kernel_w.div_ceil(taps);
     let channel_tiles = geometry.conv.groups * geometry.group_out().div_ceil(CHANNELS);
-    let groups_per_slice = kernel_rows.div_ceil(GRAD_WEIGHT_THREADS as usize) * channel_tiles;
+    let (threads, target, most_slices) = match gpu.is_software {
+        true => (GRAD_WEIGHT_THREADS_SOFTWARE, TARGET_GROUPS_SOFTWARE, usize::MAX),
+        // Eight threads share what they load.
+        false => (kernel_rows.next_multiple_of(8).min(MAX_GRAD_WEIGHT_THREADS_GPU), TARGET_GROUPS_GPU, MAX_SLICES_GPU),
+    };
+    let groups_per_slice = kernel_rows.div_ceil(threads) * channel_tiles;
     let rows = geometry.batch * geometry.output[0];
-    let target = if gpu.is_software { TARGET_GROUPS_SOFTWARE } else { TARGET_GROUPS_GPU };
-    let wanted_slices = target.div_ceil(groups_per_slice).clamp(1, rows);
+    let wanted_slices = target.div_ceil(groups_per_slice).min(most_slices).clamp(1, rows);
     let most_rows = (MAX_SLICE_ITERATIONS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
     let rows_per_slice = rows.div_ceil(wanted_slices).min(most_rows);
     let num_slices = rows.div_ceil(rows_per_slice);
@@ -241,7 +255,7 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu:
     let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0), gradient.chosen(), Binding::Input(0)];
     let work = grid(groups_per_slice * num_slices, 1).iterations(slice_iterations);
     let first = Dispatch::new(shader, entry_point, &params, bindings, work)
-        .constant("WORKGROUP", GRAD_WEIGHT_THREADS)
+        .constant("WORKGROUP", to_u32(threads))
         .constant("POOLED", gradient.code());
     let (entry_point, mut bindings) = ("sum_slices_weight", vec![Binding::Scratch(0), Binding::Output(0)]);
     let entry_point = if has_bias {

@@ -4,6 +4,7 @@
 mod cpu;
 mod gpu;
 mod pooled;
+mod staged;
 
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
