@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
 use crate::ops::cpu::parallel::{self, LANES};
+use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{CpuContext, Float, threads};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
@@ -95,84 +96,70 @@ pub(crate) struct PackedUpdate {
     pub num_params: usize,
 }
 
-/// A walk that hands each element to `rule`. Elements are loaded and stored by the vector: a loop over five slices, four
-/// of which it writes to, is not vectorised by the compiler, which would have to see first that none overlap.
+/// A walk that hands each element to `rule`. It is compiled for each set of states that rules keep: vectors of a state that
+/// may or may not be there go through memory instead of registers.
 pub(crate) fn walk<F: Float>(rule: impl Fn(&mut Element<F>), tensors: Tensors<'_, F>) {
-    let Tensors { param, grad, states: [s0, s1, s2] } = tensors;
+    let walk = match tensors.states.each_ref().map(Option::is_some) {
+        [false, false, false] => walk_keeping::<_, F, 0b000>,
+        [true, false, false] => walk_keeping::<_, F, 0b001>,
+        [true, true, false] => walk_keeping::<_, F, 0b011>,
+        [true, false, true] => walk_keeping::<_, F, 0b101>,
+        [true, true, true] => walk_keeping::<_, F, 0b111>,
+        kept => panic!("no rule keeps these of its states alone: {kept:?}"),
+    };
+    walk(rule, tensors);
+}
+
+/// [`walk`] with the states whose bits are set in `KEPT`. Elements are loaded and stored by the vector: a loop over five
+/// slices, four of which it writes to, is not vectorised by the compiler, which would have to see first that none overlap.
+fn walk_keeping<R: Fn(&mut Element<F>), F: Float, const KEPT: usize>(rule: R, tensors: Tensors<'_, F>) {
+    let Tensors { param, grad, states } = tensors;
+    let mut states = states.map(Option::unwrap_or_default);
     parallel::simd(
         #[inline(always)]
         || {
-            let (param, param_rest) = param.as_chunks_mut::<LANES>();
-            let (grad, grad_rest) = grad.as_chunks::<LANES>();
-            let (s0, s0_rest) = split(s0);
-            let (s1, s1_rest) = split(s1);
-            let (s2, s2_rest) = split(s2);
-            for (index, (param, grad)) in param.iter_mut().zip(grad).enumerate() {
-                let mut states = [load(s0, index), load(s1, index), load(s2, index)];
-                update(&rule, param, grad, &mut states);
-                store(&states[0], s0, index);
-                store(&states[1], s1, index);
-                store(&states[2], s2, index);
+            let whole = grad.len() / LANES * LANES;
+            for at in (0..whole).step_by(LANES) {
+                update::<R, F, KEPT, LANES>(&rule, at, (param, grad), &mut states);
             }
-            // The last elements, fewer than a vector has.
-            for (at, (param, &grad)) in param_rest.iter_mut().zip(grad_rest).enumerate() {
-                let of = [&s0_rest, &s1_rest, &s2_rest];
-                let mut element = Element { param: *param, grad, states: [F::ZERO; MAX_STATES] };
-                element
-                    .states
-                    .iter_mut()
-                    .zip(of)
-                    .for_each(|(to, from)| *to = if from.is_empty() { F::ZERO } else { from[at] });
-                rule(&mut element);
-                *param = element.param;
-                if !s0_rest.is_empty() {
-                    s0_rest[at] = element.states[0];
-                }
-                if !s1_rest.is_empty() {
-                    s1_rest[at] = element.states[1];
-                }
-                if !s2_rest.is_empty() {
-                    s2_rest[at] = element.states[2];
-                }
+            for at in whole..grad.len() {
+                update::<R, F, KEPT, 1>(&rule, at, (param, grad), &mut states);
             }
         },
     );
 }
 
-/// Whole vectors of a state, and the elements after them; of a state that there is not, none.
+/// Hands N elements from `at` on to the rule.
 #[inline(always)]
-fn split<F: Float>(state: Option<&mut [F]>) -> (&mut [[F; LANES]], &mut [F]) {
-    state.map_or((&mut [], &mut []), <[F]>::as_chunks_mut)
-}
-
-#[inline(always)]
-fn load<F: Float>(state: &[[F; LANES]], index: usize) -> [F; LANES] {
-    if state.is_empty() { [F::ZERO; LANES] } else { state[index] }
-}
-
-#[inline(always)]
-fn store<F: Float>(lanes: &[F; LANES], state: &mut [[F; LANES]], index: usize) {
-    if !state.is_empty() {
-        state[index] = *lanes;
-    }
-}
-
-/// Hands each lane to the rule.
-#[inline(always)]
-fn update<F: Float>(
-    rule: &impl Fn(&mut Element<F>),
-    param: &mut [F; LANES],
-    grad: &[F; LANES],
-    states: &mut [[F; LANES]; MAX_STATES],
+fn update<R: Fn(&mut Element<F>), F: Float, const KEPT: usize, const N: usize>(
+    rule: &R,
+    at: usize,
+    (param, grad): (&mut [F], &[F]),
+    states: &mut [&mut [F]; MAX_STATES],
 ) {
-    let (mut params, grads, [mut s0, mut s1, mut s2]) = (*param, *grad, *states);
-    for lane in 0..LANES {
-        let mut element = Element { param: params[lane], grad: grads[lane], states: [s0[lane], s1[lane], s2[lane]] };
+    let (mut params, grads) = (load::<F, N>(param, at), load::<F, N>(grad, at));
+    let mut kept = [[F::ZERO; N]; MAX_STATES];
+    unroll!(state in 0..MAX_STATES, up to 4 => {
+        if KEPT >> state & 1 == 1 { kept[state] = load(states[state], at); }
+    });
+    for lane in 0..N {
+        let states = [kept[0][lane], kept[1][lane], kept[2][lane]];
+        let mut element = Element { param: params[lane], grad: grads[lane], states };
         rule(&mut element);
         params[lane] = element.param;
-        [s0[lane], s1[lane], s2[lane]] = element.states;
+        [kept[0][lane], kept[1][lane], kept[2][lane]] = element.states;
     }
-    (*param, *states) = (params, [s0, s1, s2]);
+    param[at..at + N].copy_from_slice(&params);
+    unroll!(state in 0..MAX_STATES, up to 4 => {
+        if KEPT >> state & 1 == 1 { states[state][at..at + N].copy_from_slice(&kept[state]); }
+    });
+}
+
+#[inline(always)]
+fn load<F: Float, const N: usize>(from: &[F], at: usize) -> [F; N] {
+    let mut lanes = [F::ZERO; N];
+    lanes.copy_from_slice(&from[at..at + N]);
+    lanes
 }
 
 impl fmt::Debug for PackedRule {
