@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Finish, Layer};
+use super::{Finish, Layer, rectify};
 use crate::ops::cpu::transpose::{TILE, transpose_tile, turn};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, parallel, scratch};
@@ -185,16 +185,4 @@ impl Block<'_> {
             }
         });
     }
-}
-
-/// max(x, 0), where not-a-number stays.
-#[inline(always)]
-fn rectify<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    if S::F32_LANES == 1 {
-        // One lane's maximum is the number where the other is none.
-        return simd.select_f32s(simd.less_than_or_equal_f32s(x, zero), zero, x);
-    }
-    // The vector instructions of x86 give their second operand where either is no number, and NEON's keep it.
-    simd.max_f32s(zero, x)
 }

@@ -9,6 +9,8 @@ mod taps;
 
 pub(crate) use taps::grad_weight_blocks;
 
+use pulp::Simd;
+
 use super::{isa, scratch};
 
 /// The sizes of a convolution of one image, one group of channels, stride 1 along rows' elements or more.
@@ -128,13 +130,11 @@ impl Layer {
 
 /// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes
 /// less beside what is asked for: pixels between rows and in the last vector, or channels up to a whole block, each of
-/// which is turned around as it is stored at the cost of some 40 taps.
+/// which is turned around as it is stored at the cost of some 24 taps.
 pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-    let ([height, width], lanes) = (layer.output, isa::lanes());
-    let positions = ((height - 1) * layer.padded()[1] + width).next_multiple_of(4 * lanes);
-    let by_columns = positions * layer.out_channels * layer.num_taps();
-    let by_blocks = layer.out_pixels() * layer.out_channels.next_multiple_of(lanes) * (layer.num_taps() + 40);
-    if layer.stride == [1, 1] && by_columns <= by_blocks {
+    let out_channels = layer.out_channels.next_multiple_of(isa::lanes());
+    let by_blocks = layer.out_pixels() * out_channels * (layer.num_taps() + 24);
+    if layer.stride == [1, 1] && columns::cost(layer) <= by_blocks {
         columns::forward(layer, input, weight, finish, out);
     } else {
         blocks::forward(layer, input, weight, finish, out);
@@ -164,10 +164,16 @@ impl Finish<'_> {
     fn bias(&self, channel: usize) -> f32 {
         self.bias.map_or(0.0, |bias| bias[channel])
     }
+}
 
-    /// The rectified sum, or the sum itself. Not-a-number stays.
-    #[inline(always)]
-    fn value(relu: bool, x: f32) -> f32 {
-        if relu && x <= 0.0 { 0.0 } else { x }
+/// max(x, 0), where not-a-number stays.
+#[inline(always)]
+fn rectify<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    if S::F32_LANES == 1 {
+        // One lane's maximum is the number where the other is none.
+        return simd.select_f32s(simd.less_than_or_equal_f32s(x, zero), zero, x);
     }
+    // The vector instructions of x86 give their second operand where either is no number, and NEON's keep it.
+    simd.max_f32s(zero, x)
 }
