@@ -67,6 +67,17 @@ fn transpose_avx512(simd: pulp::x86::V4, tile: &mut [[f32; TILE]; TILE]) {
 /// Rows of a tile of few channels.
 pub(crate) const FEW: usize = TILE / 2;
 
+/// The transpose of a tile of few columns.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
+pub(crate) fn few_to_first<S: Simd>(simd: S, pixels: &[[f32; FEW]; TILE]) -> [[f32; TILE]; FEW] {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
+        return few_avx512::to_first(simd, pixels);
+    }
+    std::array::from_fn(|channel| std::array::from_fn(|pixel| pixels[pixel][channel]))
+}
+
 /// The transpose of a tile of few rows.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
@@ -91,6 +102,9 @@ mod few_avx512 {
     /// Pairs of elements: quarters of two vectors in turn, from the lower half of each or from the upper one.
     const LOWER: [u64; 8] = [0, 1, 8, 9, 2, 3, 10, 11];
     const UPPER: [u64; 8] = [4, 5, 12, 13, 6, 7, 14, 15];
+    /// The even quarters of two vectors, or the odd ones.
+    const EVEN: [u64; 8] = [0, 1, 4, 5, 8, 9, 12, 13];
+    const ODD: [u64; 8] = [2, 3, 6, 7, 10, 11, 14, 15];
 
     #[inline(always)]
     fn select(simd: V4, a: __m512, indices: [u64; 8], b: __m512) -> __m512 {
@@ -127,6 +141,17 @@ mod few_avx512 {
             [pixels[8 + j], pixels[12 + j]] = cast(select(simd, first[j], UPPER, second[j]));
         });
         pixels
+    }
+
+    #[inline(always)]
+    pub fn to_first(simd: V4, pixels: &[[f32; FEW]; TILE]) -> [[f32; TILE]; FEW] {
+        let zero = simd.avx512f._mm512_setzero_ps();
+        let (mut first, mut second) = ([zero; 4], [zero; 4]);
+        unroll!(j in 0..4, up to 4 => {
+            let (a, b) = (cast([pixels[j], pixels[4 + j]]), cast([pixels[8 + j], pixels[12 + j]]));
+            (first[j], second[j]) = (select(simd, a, EVEN, b), select(simd, a, ODD, b));
+        });
+        cast([transpose_quarters(simd, first), transpose_quarters(simd, second)])
     }
 }
 
@@ -199,6 +224,14 @@ mod tests {
         }
     }
 
+    struct FewBack([[f32; FEW]; TILE]);
+    impl WithSimd for FewBack {
+        type Output = [[f32; TILE]; FEW];
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            few_to_first(simd, &self.0)
+        }
+    }
+
     struct ChannelsLast<'a>(&'a [f32], usize, &'a mut [f32]);
     impl WithSimd for ChannelsLast<'_> {
         type Output = ();
@@ -216,6 +249,7 @@ mod tests {
         let few: [[f32; TILE]; FEW] = std::array::from_fn(|i| std::array::from_fn(|j| (i * TILE + j) as f32));
         let last = isa::dispatch(Few(few));
         assert!((0..TILE * FEW).all(|at| last[at % TILE][at / TILE] == few[at / TILE][at % TILE]));
+        assert_eq!(isa::dispatch(FewBack(last)), few);
         let lanes = isa::lanes();
         for (channels, pixels) in [(1, 37), (lanes, 16), (lanes.min(3), 10), (1, 3)] {
             let planes: Vec<f32> = (0..channels * pixels).map(|i| i as f32 + 1.0).collect();

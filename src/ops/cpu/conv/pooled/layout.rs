@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::Pooled;
 use crate::ops::cpu::conv::Layer;
-use crate::ops::cpu::transpose::{FEW, TILE, few_to_last, transpose_tile};
+use crate::ops::cpu::transpose::{FEW, TILE, few_to_first, few_to_last, transpose_tile};
 
 /// A layer with images whose channels lie last. A kernel is computed with in passes: of some rows at a time, and of so
 /// many vectors side by side in each.
@@ -192,6 +192,9 @@ impl WithSimd for ChannelsFirst<'_> {
         let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
         let [height, width] = self.rows.strips();
         let pixels = height * width;
+        if in_channels <= FEW {
+            return self.few(simd);
+        }
         for (part, planes) in self.out.chunks_mut(TILE * pixels).enumerate() {
             for y in 0..height {
                 let from = &self.image[(y + top) * self.rows.row_elems + left * in_channels + part * TILE..];
@@ -207,6 +210,31 @@ impl WithSimd for ChannelsFirst<'_> {
                         let to = &mut plane[y * width + x..][..count];
                         if count == TILE { to.copy_from_slice(row) } else { to.copy_from_slice(&row[..count]) }
                     }
+                }
+            }
+        }
+    }
+}
+
+impl ChannelsFirst<'_> {
+    /// An image of as many channels as a small tile has.
+    #[inline(always)]
+    fn few<S: Simd>(self, simd: S) {
+        let Layer { in_channels, padding: [top, left], .. } = self.rows.layer;
+        let [height, width] = self.rows.strips();
+        for y in 0..height {
+            let from = &self.image[(y + top) * self.rows.row_elems + left * in_channels..];
+            for x in (0..width).step_by(TILE) {
+                let count = TILE.min(width - x);
+                let mut tile = [[0.0; FEW]; TILE];
+                for (pixel, values) in tile[..count].iter_mut().enumerate() {
+                    // As above.
+                    values.copy_from_slice(&from[(x + pixel) * in_channels..][..FEW]);
+                }
+                let rows = few_to_first(simd, &tile);
+                for (plane, row) in self.out.chunks_exact_mut(height * width).zip(&rows) {
+                    let to = &mut plane[y * width + x..][..count];
+                    if count == TILE { to.copy_from_slice(row) } else { to.copy_from_slice(&row[..count]) }
                 }
             }
         }
