@@ -148,20 +148,21 @@ impl MaxPool2d {
 
 /// [`MaxPool2d::pool_plane`] for 2×2 windows side by side, in a plane without NaN.
 #[inline(always)]
-fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
-    let rows = out.0.chunks_exact_mut(columns).zip(out.1.chunks_exact_mut(columns));
-    for (row, (pair, (y, indices))) in x.chunks_exact(2 * width).zip(rows).enumerate() {
-        let (upper, lower) = pair.split_at(width);
+fn pool_plane_2x2<F: Float>(width: usize, columns: usize, x: &[F], (y, indices): (&mut [F], &mut [u32])) {
+    for row in 0..y.len() / columns {
         let mut column = 0;
         while column < columns {
+            let (place, above) = (row * columns + column, 2 * (row * width + column));
             // A plane's index fits u32: bindings are limited long before.
-            let at = [2 * (row * width + column), width].map(|at| at as u32);
-            let cells = [&upper[2 * column..], &lower[2 * column..]];
-            let out = (&mut y[column..], &mut indices[column..]);
+            let at = [above, width].map(|at| at as u32);
+            let cells = [&x[above..], &x[above + width..]];
+            let out = (&mut y[place..], &mut indices[place..]);
+            // What is written after a row is overwritten by the next one, where there is one.
+            let room = out.0.len().min(cells[1].len() / 2);
             column += match columns - column {
-                16.. => pool_2x2::<F, 16>(cells, at, out),
-                8.. => pool_2x2::<F, 8>(cells, at, out),
-                4.. => pool_2x2::<F, 4>(cells, at, out),
+                9.. if room >= 16 => pool_2x2::<F, 16>(cells, at, out),
+                5.. if room >= 8 => pool_2x2::<F, 8>(cells, at, out),
+                2.. if room >= 4 => pool_2x2::<F, 4>(cells, at, out),
                 _ => pool_2x2::<F, 1>(cells, at, out),
             };
         }
