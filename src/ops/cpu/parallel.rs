@@ -175,18 +175,39 @@ fn reduce_lanes<F: Float>(mut lanes: [F; LANES], combine: impl Fn(F, F) -> F) ->
     lanes[0]
 }
 
-/// The sum of `term(i)` over `0..count` in a fixed order: `LANES` partial sums side by side, then those in turn.
+/// The sum of `term` of what lies at each place of N rows of one length, in a fixed order: [`LANES`] partial sums side by
+/// side, then those in turn. Blocks of the rows are copied first: a loop that checks each index would have no vectors.
 #[inline(always)]
-pub fn sum<F: Float>(count: usize, term: impl Fn(usize) -> F) -> F {
-    let mut lanes = [F::ZERO; LANES];
-    let whole = count - count % LANES;
+pub fn sum<F: Float, const N: usize>(rows: [&[F]; N], term: impl Fn([F; N]) -> F) -> F {
+    let (len, mut lanes) = (rows[0].len(), [F::ZERO; LANES]);
+    let mut blocks = [[F::ZERO; LANES]; N];
+    let whole = len - len % LANES;
     for start in (0..whole).step_by(LANES) {
+        for (block, row) in blocks.iter_mut().zip(rows) {
+            block.copy_from_slice(&row[start..start + LANES]);
+        }
         for (lane, partial) in lanes.iter_mut().enumerate() {
-            *partial += term(start + lane);
+            *partial += term(column(&blocks, lane));
         }
     }
-    for index in whole..count {
-        lanes[index - whole] += term(index);
+    for index in whole..len {
+        lanes[index - whole] += term(column(&rows, index));
     }
+    lanes.into_iter().sum()
+}
+
+/// What lies at one place of all rows.
+#[inline(always)]
+fn column<F: Float, R: AsRef<[F]>, const N: usize>(rows: &[R; N], index: usize) -> [F; N] {
+    let mut column = [F::ZERO; N];
+    column.iter_mut().zip(rows).for_each(|(x, row)| *x = row.as_ref()[index]);
+    column
+}
+
+/// [`sum`] of `term(i)` over `0..count`, for what does not lie in rows.
+#[inline(always)]
+pub fn sum_by_index<F: Float>(count: usize, term: impl Fn(usize) -> F) -> F {
+    let mut lanes = [F::ZERO; LANES];
+    (0..count).for_each(|index| lanes[index % LANES] += term(index));
     lanes.into_iter().sum()
 }

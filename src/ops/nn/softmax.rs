@@ -190,7 +190,12 @@ fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
     let max = parallel::max_of(x);
     if function == PlainSoftmax {
         parallel::map_row(x, y, |x| (x - max).exp());
-        let inverse = F::ONE / parallel::sum(y.len(), |i| y[i]);
+        let inverse = F::ONE
+            / parallel::sum(
+                [&*y],
+                #[inline(always)]
+                |[y]| y,
+            );
         y.iter_mut().for_each(|y| *y *= inverse);
     } else {
         let log_sum = parallel::exp_sum(x, max).ln();
@@ -329,7 +334,11 @@ impl Operation for SoftmaxBackward {
                 let range = start..start + grad_input.len();
                 let (grad, y) = (&grad[range.clone()], &y[range]);
                 if rows.inner == 1 {
-                    let sum = parallel::sum(y.len(), |i| function.grad_term(grad[i], y[i]));
+                    let sum = parallel::sum(
+                        [grad, y],
+                        #[inline(always)]
+                        |[grad, y]| function.grad_term(grad, y),
+                    );
                     for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
                         *grad_input = function.grad_value(grad, y, sum);
                     }

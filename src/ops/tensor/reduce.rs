@@ -124,9 +124,13 @@ impl Reduce {
                     result = (0..len).fold(result, |max: F, i| max.max(row(i)));
                 } else if step == 1 {
                     let row = &x[base + at..base + at + len];
-                    result += parallel::sum(len, |i| row[i]);
+                    result += parallel::sum(
+                        [row],
+                        #[inline(always)]
+                        |[x]| x,
+                    );
                 } else {
-                    result += parallel::sum(len, row);
+                    result += parallel::sum_by_index(len, row);
                 }
             },
         );

@@ -102,9 +102,9 @@ impl<F: Float> Moments<F> {
         let finite = |x: F, other: F| if x.is_finite() { x } else { other };
         let min = x.iter().fold(F::LARGEST, |min, &x| min.min(finite(x, min)));
         let max = x.iter().fold(-F::LARGEST, |max, &x| max.max(finite(x, max)));
-        let mean = parallel::sum(x.len(), |i| finite(x[i], F::ZERO)) / F::from_f64(n.max(1) as f64);
-        let m2 = parallel::sum(x.len(), |i| {
-            let difference = finite(x[i], mean) - mean;
+        let mean = parallel::sum([x], |[x]| finite(x, F::ZERO)) / F::from_f64(n.max(1) as f64);
+        let m2 = parallel::sum([x], |[x]| {
+            let difference = finite(x, mean) - mean;
             difference * difference
         });
         Moments { n, mean, m2, min, max, zeros, non_finite }

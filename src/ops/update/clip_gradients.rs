@@ -72,7 +72,13 @@ impl Operation for ClipGradNorm {
         let squares = |grad: &&mut [F]| {
             parallel::simd(
                 #[inline(always)]
-                || parallel::sum(grad.len(), |i| grad[i] * grad[i]),
+                || {
+                    parallel::sum(
+                        [&**grad],
+                        #[inline(always)]
+                        |[grad]| grad * grad,
+                    )
+                },
             )
         };
         let norm = grads.iter().map(squares).sum::<F>().sqrt();

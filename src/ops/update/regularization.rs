@@ -69,7 +69,13 @@ impl Operation for Regularization {
             let weight = ctx.float(place);
             total += parallel::simd(
                 #[inline(always)]
-                || parallel::sum(weight.len(), |i| l1 * weight[i].abs() + l2 * (weight[i] * weight[i])),
+                || {
+                    parallel::sum(
+                        [weight],
+                        #[inline(always)]
+                        |[weight]| l1 * weight.abs() + l2 * (weight * weight),
+                    )
+                },
             );
         }
         ctx.output(0)[0] = ctx.float(0)[0] + total;

@@ -116,8 +116,16 @@ fn sums<F: Float>(
             for image in images {
                 let (grad, x) = (planes.plane(grad, image, channel), planes.plane(x, image, channel));
                 let mean = mean[channel];
-                sums[0] += parallel::sum(grad.len(), |i| grad[i]);
-                sums[1] += parallel::sum(grad.len(), |i| grad[i] * (x[i] - mean));
+                sums[0] += parallel::sum(
+                    [grad],
+                    #[inline(always)]
+                    |[grad]| grad,
+                );
+                sums[1] += parallel::sum(
+                    [grad, x],
+                    #[inline(always)]
+                    |[grad, x]| grad * (x - mean),
+                );
             }
             sums
         },
@@ -247,13 +255,21 @@ impl<F: Float> Moments<F> {
         let mut sum = F::ZERO;
         for image in images.clone() {
             let plane = planes.plane(x, image, channel);
-            sum += parallel::sum(plane.len(), |i| plane[i]);
+            sum += parallel::sum(
+                [plane],
+                #[inline(always)]
+                |[x]| x,
+            );
         }
         let mean = sum / F::from_f64(count as f64);
         let mut squares = F::ZERO;
         for image in images {
             let plane = planes.plane(x, image, channel);
-            squares += parallel::sum(plane.len(), |i| (plane[i] - mean) * (plane[i] - mean));
+            squares += parallel::sum(
+                [plane],
+                #[inline(always)]
+                |[x]| (x - mean) * (x - mean),
+            );
         }
         Moments { count, mean, squares }
     }

@@ -101,7 +101,11 @@ fn sum_bias<F: Float>(geometry: &Geometry, grad: &[F], grad_bias: &mut [F]) {
             for image in images(geometry, index) {
                 let grad = &grad[image * image_out..(image + 1) * image_out];
                 for (sum, row) in biases.iter_mut().zip(grad.chunks_exact(pixels)) {
-                    *sum += parallel::sum(pixels, |i| row[i]);
+                    *sum += parallel::sum(
+                        [row],
+                        #[inline(always)]
+                        |[grad]| grad,
+                    );
                 }
             }
         },

@@ -133,7 +133,7 @@ impl ClassLoss {
             return [nll, weights[class]];
         }
         let (own, each) = self.shares::<F>(row.len());
-        let smooth = parallel::sum(row.len(), |c| weights[c] * (row[c] - scale.max - log_sum));
+        let smooth = parallel::sum([weights, row], |[weight, x]| weight * (x - scale.max - log_sum));
         [own * nll - each * smooth, weights[class]]
     }
 
@@ -151,7 +151,7 @@ impl ClassLoss {
             }
             Scores::Logits => {
                 let scale = self.row_scale(row);
-                let of_all = of_label + parallel::sum(row.len(), |c| each * weights[c]);
+                let of_all = of_label + parallel::sum([weights], |[weight]| each * weight);
                 parallel::map_row(row, out, |x| (x - scale.max).exp() / scale.sum);
                 for (out, &weight) in out.iter_mut().zip(weights) {
                     *out = grad * (*out * of_all - each * weight);
