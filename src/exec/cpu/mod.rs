@@ -6,12 +6,13 @@
 //! whole batch (`by_op.rs`). The two have memory of their own for what only matters within a run.
 //!
 //! Memory is allocated, and the location of every operand computed, when the program is compiled, or with the first
-//! single op; a step allocates nothing.
+//! single op; a step allocates nothing. Whether a plan is shared among threads is measured (`pace.rs`).
 
 mod by_op;
 mod layout;
 mod memory;
 mod op;
+mod pace;
 mod schedule;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::Shared;
 use super::layout::{Layout, Lives, place_blocks};
 use super::memory::Block;
 use super::op::ReadyOp;
+use super::pace::Pace;
 use super::schedule::{Homes, MOST_OPERANDS, Stage, stages};
 use super::unit::{self, Kernel};
 use crate::exec::StepTable;
@@ -18,6 +19,7 @@ use crate::tensor::{DType, TensorType};
 /// A plan in stages.
 pub(super) struct Tiled {
     stages: Vec<ReadyStage>,
+    pace: Pace,
     /// The steps of each stage.
     steps: Vec<Vec<usize>>,
     /// Memory of values that more than one stage knows.
@@ -94,7 +96,7 @@ impl Tiled {
         let step_of = |stage: &Stage| stage.units().iter().map(|&unit| units[unit].step).collect();
         let steps_of = stages.iter().map(step_of).collect();
         let stages = stages.into_iter().enumerate().map(ready).collect();
-        Some(Tiled { stages, steps: steps_of, blocks, slots, _partials: partials })
+        Some(Tiled { stages, pace: Pace::default(), steps: steps_of, blocks, slots, _partials: partials })
     }
 
     /// The block of what a slot of the plan holds after a run, where other than one segment knows it.
@@ -116,16 +118,19 @@ impl Tiled {
     /// As [`ReadyOp::run`], for all operands.
     #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
     pub unsafe fn run<F: Float>(&mut self, table: &StepTable, row: usize, mut after: impl FnMut(usize)) {
-        for (index, stage) in self.stages.iter_mut().enumerate() {
-            match stage {
-                ReadyStage::Op(op) if !table.is_on(op.guard, row) => {}
-                // SAFETY: by the contract.
-                ReadyStage::Op(op) => unsafe { op.run::<F>() },
-                // SAFETY: by the contract.
-                ReadyStage::Segment(segment) => unsafe { segment.run::<F>() },
+        let stages = &mut self.stages;
+        self.pace.run(|| {
+            for (index, stage) in stages.iter_mut().enumerate() {
+                match stage {
+                    ReadyStage::Op(op) if !table.is_on(op.guard, row) => {}
+                    // SAFETY: by the contract.
+                    ReadyStage::Op(op) => unsafe { op.run::<F>() },
+                    // SAFETY: by the contract.
+                    ReadyStage::Segment(segment) => unsafe { segment.run::<F>() },
+                }
+                after(index);
             }
-            after(index);
-        }
+        });
     }
 }
 

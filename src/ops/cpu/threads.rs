@@ -119,6 +119,14 @@ fn num_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Runs `work` on the calling thread alone: what it would hand to others runs in place.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
+    let before = IN_TASK.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    IN_TASK.set(before);
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// Calls `task(index)` for every index below `num_tasks`, on the threads of the current pool. Returns when all are
 /// done; a panic of a task is passed on then.
 pub(crate) fn run(num_tasks: usize, task: impl Fn(usize) + Sync) {
@@ -382,6 +390,17 @@ mod tests {
             });
         });
         assert_eq!(total.load(Ordering::Relaxed), 4 * 6);
+    }
+
+    #[test]
+    fn alone_all_tasks_run_on_the_calling_thread() {
+        let caller = std::thread::current().id();
+        Threads::new(3).install(|| {
+            alone(|| run(20, |_| assert_eq!(std::thread::current().id(), caller)));
+            assert!(!IN_TASK.get());
+            assert!(catch_unwind(|| alone(|| panic!("in work"))).is_err());
+            assert!(!IN_TASK.get());
+        });
     }
 
     #[test]
