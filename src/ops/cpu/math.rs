@@ -6,29 +6,32 @@
 //! last place, which the tests below go over.
 
 /// log₂ e.
-const LOG2_E: f32 = std::f32::consts::LOG2_E;
+pub(super) const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// The first nine bits of ln 2, so that products with small whole numbers are exact, and the rest.
-const LN_2_HIGH: f32 = 0.693_359_4;
-const LN_2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const LN_2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN_2_LOW: f32 = -2.121_944_4e-4;
 /// 1.5 · 2²³: adding it rounds to a whole number, which then stands in the lowest bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// Beyond these eˣ is 0 or infinite all the same.
+pub(super) const EXP_LOWEST: f32 = -105.0;
+pub(super) const EXP_HIGHEST: f32 = 90.0;
+/// (eʳ − 1 − r) / r² for |r| up to half of ln 2, the highest power first.
+pub(super) const EXP_TERMS: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 /// eˣ: infinite beyond f32's range, down to 0 through subnormal numbers, not-a-number for itself.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    // Beyond these the result is infinite or 0 all the same. Written so that not-a-number stays.
-    let x = if x > 90.0 { 90.0 } else { x };
-    let x = if x < -105.0 { -105.0 } else { x };
+    // Written so that not-a-number stays.
+    let x = if x > EXP_HIGHEST { EXP_HIGHEST } else { x };
+    let x = if x < EXP_LOWEST { EXP_LOWEST } else { x };
     // x = n · ln 2 + r, with |r| at most half of ln 2.
     let rounded = x * LOG2_E + ROUND;
     let n = rounded - ROUND;
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_2e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
+    let mut p = EXP_TERMS[0];
+    for term in &EXP_TERMS[1..] {
+        p = p * r + term;
+    }
     let p = p * (r * r) + r + 1.0;
     // 2ⁿ as two factors, each in range. Of not-a-number any factors will do.
     let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);

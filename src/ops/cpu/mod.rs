@@ -3,6 +3,7 @@
 
 mod context;
 pub(crate) mod conv;
+pub(crate) mod exp;
 mod float;
 pub(crate) mod gemm;
 pub(crate) mod isa;

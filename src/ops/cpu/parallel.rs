@@ -142,20 +142,13 @@ fn map_block<F: Float>(mut block: [F; LANES], value: &impl Fn(F) -> F) -> [F; LA
     block
 }
 
-/// The largest element, NaN where one is; −∞ of none.
+/// The largest element that is a number; −∞ of none.
 #[inline(always)]
 pub fn max_of<F: Float>(row: &[F]) -> F {
+    let larger = |a: F, b: F| if a > b { a } else { b };
     let mut lanes = [-F::INFINITY; LANES];
-    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = x.max(*max)));
-    reduce_lanes(lanes, |a, b| a.max(b))
-}
-
-/// The sum of e to the power of `x − max`.
-#[inline(always)]
-pub fn exp_sum<F: Float>(row: &[F], max: F) -> F {
-    let mut lanes = [F::ZERO; LANES];
-    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(sum, x)| *sum += (x - max).exp()));
-    sum_lanes(lanes)
+    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = larger(x, *max)));
+    reduce_lanes(lanes, larger)
 }
 
 /// The sum of lanes, in pairs: a sum of one after the other would wait for each addition.

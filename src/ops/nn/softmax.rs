@@ -4,6 +4,7 @@
 
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
+use crate::ops::cpu::exp::{exp_row, exp_sum};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -189,7 +190,7 @@ impl Rows {
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
     let max = parallel::max_of(x);
     if function == PlainSoftmax {
-        parallel::map_row(x, y, |x| (x - max).exp());
+        exp_row(x, max, y);
         let inverse = F::ONE
             / parallel::sum(
                 [&*y],
@@ -198,7 +199,7 @@ fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
             );
         y.iter_mut().for_each(|y| *y *= inverse);
     } else {
-        let log_sum = parallel::exp_sum(x, max).ln();
+        let log_sum = exp_sum(x, max).ln();
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
     }
 }

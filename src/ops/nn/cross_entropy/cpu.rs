@@ -1,6 +1,7 @@
 //! The losses on the CPU, row by row. Sums are over fixed pieces, added in order, so threads never change a result.
 
 use super::{ClassLoss, Reduction, Scores};
+use crate::ops::cpu::exp::{exp_row, exp_sum};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 
 /// Logits that a task on the CPU reads, rounded up to whole rows.
@@ -116,7 +117,7 @@ impl ClassLoss {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
             Scores::Logits => {
                 let max = parallel::max_of(row);
-                RowScale { max, sum: parallel::exp_sum(row, max) }
+                RowScale { max, sum: exp_sum(row, max) }
             }
         }
     }
@@ -152,9 +153,9 @@ impl ClassLoss {
             Scores::Logits => {
                 let scale = self.row_scale(row);
                 let of_all = of_label + parallel::sum([weights], |[weight]| each * weight);
-                parallel::map_row(row, out, |x| (x - scale.max).exp() / scale.sum);
+                exp_row(row, scale.max, out);
                 for (out, &weight) in out.iter_mut().zip(weights) {
-                    *out = grad * (*out * of_all - each * weight);
+                    *out = grad * (*out / scale.sum * of_all - each * weight);
                 }
             }
         }
