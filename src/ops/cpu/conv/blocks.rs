@@ -15,14 +15,14 @@ const FEW_IMAGES: usize = 4;
 pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
     let (taps, lanes) = (layer.num_taps(), isa::lanes());
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
-    let num_blocks = layer.out_channels.div_ceil(lanes);
+    let (num_blocks, tile) = (layer.out_channels.div_ceil(lanes), tile(layer));
     layer.with_offsets(|offsets| {
         scratch::with(num_blocks * (1 + taps) * lanes, |packed: &mut [f32]| {
             pack(layer, weight, finish.bias, lanes, packed);
             let packed = &*packed;
             let block = |image: &[f32], index: usize, out: &mut [f32]| {
                 let weights = &packed[index * (1 + taps) * lanes..][..(1 + taps) * lanes];
-                isa::dispatch(Block { layer, offsets, image, weights, relu: finish.relu, out });
+                isa::dispatch(Block { layer, tile, offsets, image, weights, relu: finish.relu, out });
             };
             let block_out = lanes * layer.out_pixels();
             if out.len() / image_out < FEW_IMAGES {
@@ -77,6 +77,8 @@ impl WithSimd for Turn<'_> {
 /// One image's outputs in one block of channels.
 struct Block<'a> {
     layer: &'a Layer,
+    /// As [`tile`] chooses it.
+    tile: [usize; 2],
     offsets: &'a [u32],
     /// Padded.
     image: &'a [f32],
@@ -90,26 +92,49 @@ struct Block<'a> {
 impl WithSimd for Block<'_> {
     type Output = ();
 
-    /// Chooses a tile by the output's width and the number of registers: with 16 or 28 accumulators, the products hide
-    /// the loads of weights and the loop overhead. Each tile's loops are a function of their own, since the compiler
-    /// gives up inlining within one that is too long.
+    /// Each tile's loops are a function of their own, since the compiler gives up inlining within one that is too long.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let ([height, width], step) = (self.layer.output, self.layer.stride[1]);
-        let many = S::REGISTER_COUNT >= 32;
-        // The share of a row of tiles that is computed twice, since the last is moved to the left to fit.
-        let waste = |tile: usize| width.div_ceil(tile) * tile - width;
-        match (step, width) {
-            (1, 28..) if many && waste(28) <= waste(14) => simd.vectorize(Tiles::<1, 28, 1>(self)),
-            (1, 14..) if many && waste(14) <= waste(8) && height > 1 => simd.vectorize(Tiles::<2, 14, 1>(self)),
-            (1, 8..) if many && height > 1 => simd.vectorize(Tiles::<2, 8, 1>(self)),
-            (1, 6..) if height > 1 && waste(6) <= waste(4) => simd.vectorize(Tiles::<2, 6, 1>(self)),
-            (1, 4..) if height > 2 => simd.vectorize(Tiles::<3, 4, 1>(self)),
-            (2, 8..) if many && height > 1 => simd.vectorize(Tiles::<2, 8, 2>(self)),
-            (2, 4..) if height > 1 => simd.vectorize(Tiles::<2, 4, 2>(self)),
+        match (self.layer.stride[1], self.tile) {
+            (1, [1, 28]) => simd.vectorize(Tiles::<1, 28, 1>(self)),
+            (1, [2, 14]) => simd.vectorize(Tiles::<2, 14, 1>(self)),
+            (1, [2, 12]) => simd.vectorize(Tiles::<2, 12, 1>(self)),
+            (1, [2, 10]) => simd.vectorize(Tiles::<2, 10, 1>(self)),
+            (1, [2, 8]) => simd.vectorize(Tiles::<2, 8, 1>(self)),
+            (1, [2, 6]) => simd.vectorize(Tiles::<2, 6, 1>(self)),
+            (1, [3, 4]) => simd.vectorize(Tiles::<3, 4, 1>(self)),
+            (2, [2, 8]) => simd.vectorize(Tiles::<2, 8, 2>(self)),
+            (2, [2, 4]) => simd.vectorize(Tiles::<2, 4, 2>(self)),
             _ => simd.vectorize(Tiles::<1, 1, 1>(self)),
         }
     }
+}
+
+/// Rows and pixels of the tiles of a block: as many accumulators as there are registers for, so that the products hide the
+/// loads of weights and the loop overhead, and as little as there can be that is computed twice at the ends.
+fn tile(layer: &Layer) -> [usize; 2] {
+    let tiles: &[[usize; 2]] = match (layer.stride[1], isa::has_32_registers()) {
+        (1, true) => &[[1, 28], [2, 14], [2, 12], [2, 10], [2, 8], [2, 6], [3, 4]],
+        (1, false) => &[[2, 6], [3, 4]],
+        (2, true) => &[[2, 8], [2, 4]],
+        (2, false) => &[[2, 4]],
+        _ => &[],
+    };
+    let [height, width] = layer.output;
+    let tiles = tiles.iter().copied().filter(|&[rows, pixels]| rows <= height && pixels <= width);
+    tiles.min_by_key(|&tile| computed_pixels(layer, tile)).unwrap_or([1, 1])
+}
+
+/// Pixels of an image that are computed in such tiles, some of them twice.
+fn computed_pixels(layer: &Layer, [rows, pixels]: [usize; 2]) -> usize {
+    layer.output[0].next_multiple_of(rows) * layer.output[1].next_multiple_of(pixels)
+}
+
+/// What it takes, in products of one lane: those for channels up to a whole block and for whole tiles, and turning each
+/// pixel's channels around as they are stored, at the cost of some 24 taps.
+pub(super) fn cost(layer: &Layer) -> usize {
+    let channels = layer.out_channels.next_multiple_of(isa::lanes());
+    computed_pixels(layer, tile(layer)) * channels * (layer.num_taps() + 24)
 }
 
 /// A block's outputs in tiles of R rows and P pixels, whose inputs lie STEP apart.

@@ -11,7 +11,7 @@ pub(crate) use taps::grad_weight_blocks;
 
 use pulp::Simd;
 
-use super::{isa, scratch};
+use super::scratch;
 
 /// The sizes of a convolution of one image, one group of channels, stride 1 along rows' elements or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,13 +128,10 @@ impl Layer {
     }
 }
 
-/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes
-/// less beside what is asked for: pixels between rows and in the last vector, or channels up to a whole block, each of
-/// which is turned around as it is stored at the cost of some 24 taps.
+/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes less
+/// beside what is asked for.
 pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-    let out_channels = layer.out_channels.next_multiple_of(isa::lanes());
-    let by_blocks = layer.out_pixels() * out_channels * (layer.num_taps() + 24);
-    if layer.stride == [1, 1] && columns::cost(layer) <= by_blocks {
+    if layer.stride == [1, 1] && columns::cost(layer) <= blocks::cost(layer) {
         columns::forward(layer, input, weight, finish, out);
     } else {
         blocks::forward(layer, input, weight, finish, out);
