@@ -163,7 +163,7 @@ if [ "$extent" != quick ]; then
 fi
 
 echo "A killed rank ends all, and the run resumes with another number of ranks:"
-long=(--device cpu "${images[@]}" --lr 0.05 --batch-norm --dropout 0.3 --epochs 60 --no-early-stopping)
+long=(--device cpu "${images[@]}" --lr 0.05 --batch-norm --dropout 0.3 --epochs 150 --no-early-stopping)
 same long "" "${long[@]}"
 case "$extent" in quick) kills=2 ;; thorough) kills=20 ;; *) kills=6 ;; esac
 RANDOM=11
@@ -189,7 +189,7 @@ for kill in $(seq "$kills"); do
         epochs="$(grep -c '"epoch"' "$(run_in "$out")metrics.jsonl")" began=$(date +%s%N)
         ranks "$count" train --resume "$(run_in "$out")" --no-report --quiet >"$place/out" 2>&1 || { cat "$place/out"; fail "resuming"; }
         digest "$(run_in "$out")" | diff "$place/long" - || fail "resumed with other bytes"
-        echo "  $line; resumed after epoch $epochs of 60 on $count ranks and ended in $(since "$began") ms: the same bytes"
+        echo "  $line; resumed after epoch $epochs of 150 on $count ranks and ended in $(since "$began") ms: the same bytes"
     else
         echo "  $line; nothing had been saved yet"
     fi
@@ -202,19 +202,26 @@ out="$place/stopped"
 job=$!
 until [ -e "$(run_in "$out")checkpoint" ]; do sleep 0.05; done
 kill -TERM "$(pgrep -f "^$lenet train .*--out $out" | head -1)" 2>/dev/null || true
-wait "$job" || true
+code=0
+wait "$job" || code=$?
+[ "$code" != 0 ] || fail "the run ended before it was stopped"
 ranks 3 train --resume "$(run_in "$out")" --no-report --quiet >"$place/out" 2>&1 || { cat "$place/out"; fail "resuming a stopped run"; }
 digest "$(run_in "$out")" | diff "$place/long" - || fail "stopped and resumed with other bytes"
-out="$place/slow"
-"${mpirun[@]}" -n 3 "$lenet" train "${data[@]}" "${loud[@]}" "${long[@]}" --out "$out" >"$place/out" 2>&1 &
+# Long epochs, so that a rank is stopped within steps, where waiting is counted.
+slow=(--device cpu --train-limit 6000 --lr 0.05 --epochs 4 --no-early-stopping)
+out="$place/slow-0"
+ranks 0 train "${data[@]}" "${base[@]}" "${slow[@]}" --out "$out" >"$place/out" 2>&1 || { cat "$place/out"; fail "a run of long epochs"; }
+digest "$(run_in "$out")" >"$place/slow"
+out="$place/slow-3"
+"${mpirun[@]}" -n 3 "$lenet" train "${data[@]}" "${loud[@]}" "${slow[@]}" --out "$out" >"$place/out" 2>&1 &
 job=$!
 until [ -e "$(run_in "$out")checkpoint" ]; do sleep 0.02; done
-slow="$(pgrep -f "^$lenet train .*--out $out" | tail -1)"
-kill -STOP "$slow"
+stopped="$(pgrep -f "^$lenet train .*--out $out" | tail -1)"
+kill -STOP "$stopped"
 sleep 1.5
-kill -CONT "$slow"
+kill -CONT "$stopped"
 wait "$job" || { cat "$place/out"; fail "a run with a slow rank"; }
-digest "$(run_in "$out")" | diff "$place/long" - || fail "with a slow rank the bytes are others"
+digest "$(run_in "$out")" | diff "$place/slow" - || fail "with a slow rank the bytes are others"
 times="$(grep -o 'training time: .*' "$place/out")" || { cat "$place/out"; fail "no times of ranks"; }
 # The two others have waited for the slow one, which may have been stopped while it waited for them.
 waits="$(grep -oE '[0-9.]+ s of it waiting' <<<"$times" | awk '$1 >= 1.2' | wc -l)"
