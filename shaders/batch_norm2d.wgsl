@@ -28,7 +28,7 @@
 //
 // With GRADIENT_OF, grad_slices and grad_input take the gradient through an activation first, by its output `activated`.
 //
-// Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and lib/activation_gradient.wgsl.
+// Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/batch_norm2d_gradient.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and lib/activation_gradient.wgsl.
 
 // Of each slice of each channel, (num_slices, C): mean and squared distances, or the two sums of the gradient.
 @group(0) @binding(1) var<storage, read> partials: array<vec2<f32>>;
@@ -230,54 +230,11 @@ fn normalize_activate(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num
     }
 }
 
-// The gradient of y at an element.
-fn grad_at(at: u32) -> f32 {
-    if GRADIENT_OF == 0u {
-        return grad[at];
-    }
-    return activation_gradient(grad[at], activated[at]);
-}
-
-// Sums a slice of a channel; must be reached by all.
-fn sum_slice(unit: u32, lane: u32) {
-    let channel = unit % params.num_channels;
-    let first = (unit / params.num_channels) * params.slice_elems;
-    let last = min(first + params.slice_elems, num_values());
-    let channel_mean = center[channel];
-    var sums = vec2(0.0);
-    for (var index = first + lane; index < last; index += WG) {
-        let at = offset(channel, index);
-        sums += grad_at(at) * vec2(1.0, x[at] - channel_mean);
-    }
-    sums = tree(lane, sums);
-    if lane == 0u && first < last {
+// Keeps the sums of a slice; called by all, with `is_first` in the first invocation.
+fn keep_sums(unit: u32, is_first: bool, sums: vec2<f32>) {
+    if is_first && (unit / params.num_channels) * params.slice_elems < num_values() {
         slice_sums[unit] = sums;
     }
-}
-
-@compute @workgroup_size(WG)
-fn grad_slices(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    sum_slice(workgroup_index(group, groups), lane);
-}
-
-@compute @workgroup_size(WG)
-fn grad_slices_through(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let unit = workgroup_index(group, groups);
-    let first = (unit / params.num_channels) * params.slice_elems;
-    let last = min(first + params.slice_elems, num_values());
-    for (var index = first + lane; index < last; index += WG) {
-        let at = offset(unit % params.num_channels, index);
-        grad_through[at] = grad_at(at);
-    }
-    sum_slice(unit, lane);
 }
 
 @compute @workgroup_size(WG)

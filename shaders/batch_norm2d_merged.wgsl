@@ -10,7 +10,7 @@
 //
 // With GRADIENT_OF the gradient goes through an activation first, by its output `activated`.
 //
-// Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and
+// Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/batch_norm2d_gradient.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and
 // lib/activation_gradient.wgsl.
 
 // Of each slice of each channel, (num_slices, C): mean and squared distances.
@@ -121,62 +121,21 @@ fn normalize(
     }
 }
 
-// The gradient of y at an element.
-fn grad_at(at: u32) -> f32 {
-    if GRADIENT_OF == 0u {
-        return grad[at];
-    }
-    return activation_gradient(grad[at], activated[at]);
-}
-
-// Sums a slice of a channel; must be reached by all.
-fn sum_slice(unit: u32, lane: u32) {
+// Keeps the sums of a slice, and with a channel's first one what else its gradient needs; called by all, with `is_first` in
+// the first invocation.
+fn keep_sums(unit: u32, is_first: bool, of_slice: vec2<f32>) {
     let channel = unit % params.num_channels;
     let slice = unit / params.num_channels;
-    let first = slice * params.slice_elems;
-    let last = min(first + params.slice_elems, num_values());
-    let channel_mean = center[channel];
-    var own = vec2(0.0);
-    for (var index = first + lane; index < last; index += WG) {
-        let at = offset(channel, index);
-        own += grad_at(at) * vec2(1.0, x[at] - channel_mean);
+    if is_first && slice * params.slice_elems < num_values() {
+        sums[unit] = vec4(of_slice, 0.0, 0.0);
     }
-    let sum = tree(lane, own);
-    if lane == 0u && first < last {
-        sums[unit] = vec4(sum, 0.0, 0.0);
-    }
-    if lane == 0u && slice == 0u {
+    if is_first && slice == 0u {
         var channel_invstd = spread[channel];
         if params.training == 0u {
             channel_invstd = inverseSqrt(channel_invstd + params.eps);
         }
-        sums[params.num_slices * params.num_channels + channel] = vec4(channel_mean, channel_invstd, scale[channel], 0.0);
+        sums[params.num_slices * params.num_channels + channel] = vec4(center[channel], channel_invstd, scale[channel], 0.0);
     }
-}
-
-@compute @workgroup_size(WG)
-fn grad_slices(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    sum_slice(workgroup_index(group, groups), lane);
-}
-
-@compute @workgroup_size(WG)
-fn grad_slices_through(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let unit = workgroup_index(group, groups);
-    let first = (unit / params.num_channels) * params.slice_elems;
-    let last = min(first + params.slice_elems, num_values());
-    for (var index = first + lane; index < last; index += WG) {
-        let at = offset(unit % params.num_channels, index);
-        grad_through[at] = grad_at(at);
-    }
-    sum_slice(unit, lane);
 }
 
 @compute @workgroup_size(WG)

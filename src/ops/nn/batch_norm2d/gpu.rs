@@ -30,6 +30,7 @@ macro_rules! shader {
                 include_str!("../../../../shaders/lib/math.wgsl"),
                 include_str!("../../../../shaders/lib/activation.wgsl"),
                 include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
+                include_str!("../../../../shaders/lib/batch_norm2d_gradient.wgsl"),
                 include_str!(concat!("../../../../shaders/", $name, ".wgsl"))
             ),
             params: Params::FIELDS,
