@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 pub use device::{Device, DeviceInfo, devices};
 use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
+use exchange::{StateGroup, Watch};
 pub use gpu::{Kernels, Place, SideBySide};
 pub(crate) use profile::StageTime;
 pub use snapshot::Snapshot;
@@ -55,6 +56,20 @@ pub(crate) trait Executor: Send {
     /// each took the host. `None` where nothing is recorded.
     fn time_encoding(&mut self, _entry: usize, _table: &StepTable) -> Option<web_time::Duration> {
         None
+    }
+    /// Runs an entry once for each row of scalars, at least one, and tells `watch` of each part of a group of states when
+    /// the last step no longer changes it. A device that runs a step in one piece tells it all in the end.
+    fn run_watched(
+        &mut self,
+        entry: usize,
+        table: &StepTable,
+        group: &StateGroup,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        self.run(entry, table, &mut |_| ControlFlow::Continue(()))?;
+        let mut bytes = Vec::new();
+        self.read_bytes(group.states(), &mut bytes)?;
+        (0..group.num_parts()).try_for_each(|part| watch.is_final(part, &[&bytes[group.bytes_of(part)]]))
     }
     /// Overwrites a value; the tensor has been checked to fit.
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wgrad::dist::{Comm, Threads};
+use wgrad::dist::{Comm, Threads, Transfer};
 use wgrad::sweep::{
     Finish, RunOptions, Sweep, SweepConfig, SweepFolder, SweepObserver, TrialRecord, WorkOptions, work,
 };
@@ -153,6 +153,18 @@ impl Comm for Elsewhere<'_> {
 
     fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
         self.0.poll()
+    }
+
+    fn start(&mut self, transfer: Transfer) -> Result<()> {
+        self.0.start(transfer)
+    }
+
+    fn test(&mut self) -> Result<Option<Transfer>> {
+        self.0.test()
+    }
+
+    fn wait(&mut self) -> Result<Option<Transfer>> {
+        self.0.wait()
     }
 }
 
