@@ -12,16 +12,23 @@
 mod agree;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(feature = "mpi")]
+mod requests;
 pub mod scaling;
+mod sum;
 mod threads;
+mod transfer;
 
 pub use agree::{agree, all_ok};
-pub use threads::Threads;
+pub use sum::AllReduce;
+pub(crate) use sum::{Addition, TreeSum};
+pub use threads::{Link, Threads};
+pub use transfer::{Bytes, Transfer};
 
 use crate::{Error, Result};
 
-/// What one rank knows of the others, and the ways to reach them. All methods but [`Comm::send`] and [`Comm::poll`] are
-/// collective: every rank calls them, in the same order.
+/// What one rank knows of the others, and the ways to reach them. [`Comm::all_gather`] is collective: every rank calls it, in
+/// the same order.
 pub trait Comm: Send {
     /// The number of this rank, from 0.
     fn rank(&self) -> usize;
@@ -47,6 +54,24 @@ pub trait Comm: Send {
     /// # Errors
     /// As [`Comm::all_gather`].
     fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>>;
+
+    /// Starts a transfer and returns at once. Its messages move on when the transfers on their way are asked for.
+    ///
+    /// # Errors
+    /// As [`Comm::all_gather`].
+    fn start(&mut self, transfer: Transfer) -> Result<()>;
+
+    /// A transfer on its way whose messages have all been sent and have arrived; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Comm::all_gather`].
+    fn test(&mut self) -> Result<Option<Transfer>>;
+
+    /// The same, waiting for one; `None` where none is on its way.
+    ///
+    /// # Errors
+    /// As [`Comm::all_gather`].
+    fn wait(&mut self) -> Result<Option<Transfer>>;
 }
 
 /// A process by itself: rank 0 of 1.
@@ -69,12 +94,29 @@ impl Comm for Alone {
     }
 
     fn send(&mut self, to: usize, _message: &[u8]) -> Result<()> {
-        Err(Error::Rank { rank: to, message: "there is no such rank: this process is by itself".to_owned() })
+        Err(no_such_rank(to))
     }
 
     fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
         Ok(None)
     }
+
+    fn start(&mut self, transfer: Transfer) -> Result<()> {
+        let partner = transfer.to.first().or(transfer.from.first());
+        Err(no_such_rank(partner.map_or(0, |(rank, _)| *rank)))
+    }
+
+    fn test(&mut self) -> Result<Option<Transfer>> {
+        Ok(None)
+    }
+
+    fn wait(&mut self) -> Result<Option<Transfer>> {
+        Ok(None)
+    }
+}
+
+fn no_such_rank(rank: usize) -> Error {
+    Error::Rank { rank, message: "there is no such rank: this process is by itself".to_owned() }
 }
 
 /// Gives every rank the bytes of all, which may be of different lengths.

@@ -1,14 +1,19 @@
 //! The ranks that `mpirun` started, over MPI (Open MPI, MPICH) through the crate `mpi`.
 
+use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, MatchedReceiveVec, Source};
 
-use super::{Comm, launched_ranks, not_together};
+use super::requests::InFlight;
+use super::{Comm, Transfer, launched_ranks, not_together};
 use crate::{Error, Result};
 
 /// The bytes that one MPI call moves: counts are 32-bit signed integers.
-const MAX_BYTES: usize = 1 << 30;
+pub(super) const MAX_BYTES: usize = 1 << 30;
+
+/// The largest tag that every MPI library takes.
+pub(super) const MAX_TAG: u16 = 32_767;
 
 /// All ranks of the program. MPI is shut down when it is dropped.
 pub struct World {
@@ -16,8 +21,14 @@ pub struct World {
     _universe: Universe,
 }
 
+/// The tag of messages. Those of transfers come after it.
+const MESSAGE_TAG: i32 = 0;
+
 /// A way to reach them.
-struct Ranks;
+#[derive(Default)]
+struct Ranks {
+    in_flight: Vec<InFlight>,
+}
 
 fn world() -> SimpleCommunicator {
     SimpleCommunicator::world()
@@ -30,7 +41,9 @@ impl World {
     /// [`Error::Unsupported`] where the launcher is that of another MPI library, so that every rank would be alone.
     pub fn join() -> Result<Option<World>> {
         let Some(launched) = launched_ranks() else { return Ok(None) };
-        let Some(universe) = mpi::initialize() else {
+        // Other threads compute, and do not call MPI. A library that gives less than that knows of no threads at all, and
+        // is not in their way either.
+        let Some((universe, _)) = mpi::initialize_with_threading(Threading::Funneled) else {
             return Err(not_together(launched, "this process", "MPI can be started once only".to_owned()));
         };
         let world = universe.world();
@@ -49,13 +62,28 @@ impl World {
 
     /// A way to reach the other ranks.
     pub fn comm(&self) -> Box<dyn Comm> {
-        Box::new(Ranks)
+        Box::new(Ranks::default())
     }
 
     /// Ends all ranks at once with an exit code.
     pub fn abort(&self, code: u8) -> ! {
         self.world.abort(i32::from(code))
     }
+}
+
+/// Checks a number against what MPI takes.
+pub(super) fn check_limit(what: &str, needed: usize, (limit, limit_name): (usize, &'static str)) -> Result<()> {
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        what: what.to_owned(),
+        needed: needed as u64,
+        limit: limit as u64,
+        limit_name,
+        device: "MPI".to_owned(),
+        advice: "use fewer ranks, or a smaller network",
+    })
 }
 
 impl Comm for Ranks {
@@ -70,16 +98,7 @@ impl Comm for Ranks {
 
     fn all_gather(&mut self, mine: &[u8], all: &mut Vec<u8>) -> Result<()> {
         let size = self.size();
-        if size * mine.len() > MAX_BYTES {
-            return Err(Error::Limit {
-                what: format!("an exchange among {size} ranks"),
-                needed: (size * mine.len()) as u64,
-                limit: MAX_BYTES as u64,
-                limit_name: "bytes in one call",
-                device: "MPI".to_owned(),
-                advice: "use fewer ranks",
-            });
-        }
+        check_limit(&format!("an exchange among {size} ranks"), size * mine.len(), (MAX_BYTES, "bytes in one call"))?;
         all.resize(size * mine.len(), 0);
         if !mine.is_empty() {
             world().all_gather_into(mine, &mut all[..]);
@@ -89,13 +108,35 @@ impl Comm for Ranks {
 
     fn send(&mut self, to: usize, message: &[u8]) -> Result<()> {
         let to = i32::try_from(to).map_err(|_| Error::setting("rank", "less than 2^31", to))?;
-        world().process_at_rank(to).send(message);
+        world().process_at_rank(to).send_with_tag(message, MESSAGE_TAG);
         Ok(())
     }
 
     fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
-        let Some(found) = world().any_process().immediate_matched_probe() else { return Ok(None) };
+        let probed = world().any_process().immediate_matched_probe_with_tag(MESSAGE_TAG);
+        let Some(found) = probed else { return Ok(None) };
         let (bytes, status): (Vec<u8>, _) = found.matched_receive_vec();
         Ok(Some((status.source_rank() as usize, bytes)))
+    }
+
+    fn start(&mut self, transfer: Transfer) -> Result<()> {
+        self.in_flight.push(InFlight::start(transfer)?);
+        Ok(())
+    }
+
+    fn test(&mut self) -> Result<Option<Transfer>> {
+        let complete = self.in_flight.iter_mut().position(InFlight::is_complete);
+        Ok(complete.map(|index| self.in_flight.remove(index).into_transfer()))
+    }
+
+    fn wait(&mut self) -> Result<Option<Transfer>> {
+        while !self.in_flight.is_empty() {
+            if let Some(transfer) = self.test()? {
+                return Ok(Some(transfer));
+            }
+            // MPI libraries wait by asking again and again; there may be more ranks than cores.
+            std::thread::yield_now();
+        }
+        Ok(None)
     }
 }

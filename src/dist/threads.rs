@@ -1,9 +1,10 @@
-//! Ranks that are threads of one process: what tests put in the place of MPI.
+//! Ranks that are threads of one process: what tests put in the place of MPI. A network between them may be slow.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use web_time::{Duration, Instant};
 
-use super::Comm;
+use super::{Comm, Transfer};
 use crate::{Error, Result};
 
 /// How long a rank waits for another. A test that comes to this has lost a rank.
@@ -12,41 +13,120 @@ const PATIENCE: Duration = Duration::from_secs(120);
 enum Letter {
     Gathered(Vec<u8>),
     Message(Vec<u8>),
+    /// Of a transfer with this tag.
+    Tagged(u16, Vec<u8>),
+}
+
+/// What a rank sends to another, and when it is there.
+struct Post {
+    from: usize,
+    letter: Letter,
+    due: Instant,
+}
+
+/// Bytes, and when they are there.
+type Arrivals = VecDeque<(Instant, Vec<u8>)>;
+
+/// The network between ranks: messages pass one after the other over the link of the rank that sends them.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// The time until a message of no length arrives.
+    pub latency: Duration,
+    /// Over each rank's link.
+    pub bytes_per_second: f64,
 }
 
 /// One of several ranks within a process, each for a thread of its own.
 pub struct Threads {
     rank: usize,
-    to: Vec<Sender<(usize, Letter)>>,
-    inbox: Receiver<(usize, Letter)>,
-    /// Letters that came before they were asked for, from each rank.
-    gathered: Vec<std::collections::VecDeque<Vec<u8>>>,
-    messages: std::collections::VecDeque<(usize, Vec<u8>)>,
+    to: Vec<Sender<Post>>,
+    inbox: Receiver<Post>,
+    link: Option<Link>,
+    /// When the link has passed on all that was sent.
+    link_free: Instant,
+    /// Letters that came before they were asked for, from each rank, and when they are there.
+    gathered: Vec<Arrivals>,
+    messages: VecDeque<(usize, Vec<u8>)>,
+    tagged: HashMap<(usize, u16), Arrivals>,
+    /// Transfers on their way, and how many of the messages that come are there.
+    in_flight: Vec<(Transfer, Vec<bool>)>,
 }
 
 impl Threads {
     /// A group of `size` ranks.
     pub fn group(size: usize) -> Vec<Threads> {
+        Threads::linked(size, None)
+    }
+
+    /// A group on a network.
+    pub fn group_over(size: usize, link: Link) -> Vec<Threads> {
+        Threads::linked(size, Some(link))
+    }
+
+    fn linked(size: usize, link: Option<Link>) -> Vec<Threads> {
         let (to, inboxes): (Vec<_>, Vec<_>) = (0..size).map(|_| channel()).unzip();
         let rank = |(rank, inbox)| Threads {
             rank,
             to: to.clone(),
             inbox,
+            link,
+            link_free: Instant::now(),
             gathered: vec![Default::default(); size],
             messages: Default::default(),
+            tagged: Default::default(),
+            in_flight: Default::default(),
         };
         inboxes.into_iter().enumerate().map(rank).collect()
     }
 
-    fn post(&self, to: usize, letter: Letter) -> Result<()> {
-        self.to[to].send((self.rank, letter)).map_err(|_| gone(to))
+    fn post(&mut self, to: usize, letter: Letter) -> Result<()> {
+        let mut due = Instant::now();
+        if let Some(link) = self.link.filter(|_| to != self.rank) {
+            let (Letter::Gathered(bytes) | Letter::Message(bytes) | Letter::Tagged(_, bytes)) = &letter;
+            let seconds = bytes.len() as f64 / link.bytes_per_second;
+            self.link_free = self.link_free.max(due) + Duration::from_secs_f64(seconds);
+            due = self.link_free + link.latency;
+        }
+        self.to[to].send(Post { from: self.rank, letter, due }).map_err(|_| gone(to))
     }
 
-    fn sort(&mut self, (from, letter): (usize, Letter)) {
+    fn sort(&mut self, Post { from, letter, due }: Post) {
         match letter {
-            Letter::Gathered(bytes) => self.gathered[from].push_back(bytes),
+            Letter::Gathered(bytes) => self.gathered[from].push_back((due, bytes)),
             Letter::Message(bytes) => self.messages.push_back((from, bytes)),
+            Letter::Tagged(tag, bytes) => self.tagged.entry((from, tag)).or_default().push_back((due, bytes)),
         }
+    }
+
+    /// Puts the messages that are there where they belong. Gives when the next one will be, where one is on its way.
+    fn deliver(&mut self) -> Result<Option<Instant>> {
+        while let Ok(post) = self.inbox.try_recv() {
+            self.sort(post);
+        }
+        let (now, mut next) = (Instant::now(), None::<Instant>);
+        for (transfer, is_there) in &mut self.in_flight {
+            for ((from, range), is_there) in transfer.from.iter().zip(is_there) {
+                let queue = self.tagged.entry((*from, transfer.tag)).or_default();
+                let Some((due, bytes)) = queue.front().filter(|_| !*is_there) else { continue };
+                if *due > now {
+                    next = Some(next.map_or(*due, |next| next.min(*due)));
+                    continue;
+                }
+                if bytes.len() != range.len() {
+                    let message = format!("it sent {} bytes where {} were expected", bytes.len(), range.len());
+                    return Err(Error::Rank { rank: *from, message });
+                }
+                transfer.memory[range.clone()].copy_from_slice(bytes);
+                *is_there = true;
+                queue.pop_front();
+            }
+        }
+        Ok(next)
+    }
+
+    fn take_complete(&mut self) -> Option<Transfer> {
+        let complete = self.in_flight.iter().position(|(_, is_there)| !is_there.contains(&false))?;
+        Some(self.in_flight.remove(complete).0)
     }
 }
 
@@ -70,11 +150,12 @@ impl Comm for Threads {
         all.clear();
         for from in 0..self.size() {
             let bytes = loop {
-                if let Some(bytes) = self.gathered[from].pop_front() {
+                if let Some((due, bytes)) = self.gathered[from].pop_front() {
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
                     break bytes;
                 }
-                let letter = self.inbox.recv_timeout(PATIENCE).map_err(|_| gone(from))?;
-                self.sort(letter);
+                let post = self.inbox.recv_timeout(PATIENCE).map_err(|_| gone(from))?;
+                self.sort(post);
             };
             if bytes.len() != mine.len() {
                 let message = format!("it gathers {} bytes, rank {} {}", bytes.len(), self.rank, mine.len());
@@ -90,10 +171,40 @@ impl Comm for Threads {
     }
 
     fn poll(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
-        while let Ok(letter) = self.inbox.try_recv() {
-            self.sort(letter);
+        while let Ok(post) = self.inbox.try_recv() {
+            self.sort(post);
         }
         Ok(self.messages.pop_front())
+    }
+
+    fn start(&mut self, transfer: Transfer) -> Result<()> {
+        for (to, range) in &transfer.to {
+            self.post(*to, Letter::Tagged(transfer.tag, transfer.memory[range.clone()].to_vec()))?;
+        }
+        let is_there = vec![false; transfer.from.len()];
+        self.in_flight.push((transfer, is_there));
+        Ok(())
+    }
+
+    fn test(&mut self) -> Result<Option<Transfer>> {
+        self.deliver()?;
+        Ok(self.take_complete())
+    }
+
+    fn wait(&mut self) -> Result<Option<Transfer>> {
+        while !self.in_flight.is_empty() {
+            let next = self.deliver()?;
+            if let Some(transfer) = self.take_complete() {
+                return Ok(Some(transfer));
+            }
+            let patience = next.map_or(PATIENCE, |next| next.saturating_duration_since(Instant::now()));
+            match self.inbox.recv_timeout(patience) {
+                Ok(post) => self.sort(post),
+                Err(_) if next.is_some() => {}
+                Err(_) => return Err(gone(self.in_flight[0].0.from.first().map_or(0, |(rank, _)| *rank))),
+            }
+        }
+        Ok(None)
     }
 }
 

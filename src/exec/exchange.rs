@@ -1,21 +1,64 @@
 //! Bytes of several states at once: what ranks exchange. Unlike tensors they are exactly what the device computes with,
-//! and they are moved in one piece where states lie in one.
+//! and they are moved in one piece where states lie in one. A run can be watched, for states that are to go on their way
+//! before it ends.
 
-use super::Program;
+use std::ops::Range;
+
+use super::{Program, StepTable};
 use crate::graph::StateKind;
 use crate::{Error, Result};
 
-/// States of a program that are read and written together.
+/// States of a program that are read and written together, in consecutive parts.
 #[derive(Clone, Debug)]
 pub(crate) struct StateGroup {
     states: Vec<usize>,
-    num_bytes: usize,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    states: Range<usize>,
+    bytes: Range<usize>,
+}
+
+/// What is told how far the last step of a run has come.
+pub(crate) trait Watch {
+    /// The run no longer changes the states of a part. `pieces` are their bytes, in their order.
+    ///
+    /// # Errors
+    /// What the watch met; it ends the run.
+    fn is_final(&mut self, part: usize, pieces: &[&[u8]]) -> Result<()>;
+
+    /// A stage of the step is done.
+    ///
+    /// # Errors
+    /// As [`Watch::is_final`].
+    fn stage_done(&mut self) -> Result<()>;
 }
 
 impl StateGroup {
     /// Bytes of all its states.
     pub fn num_bytes(&self) -> usize {
-        self.num_bytes
+        self.parts.last().map_or(0, |part| part.bytes.end)
+    }
+
+    pub fn num_parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Where the bytes of a part are among all.
+    pub fn bytes_of(&self, part: usize) -> Range<usize> {
+        self.parts[part].bytes.clone()
+    }
+
+    /// The indices of all its states in the program.
+    pub(super) fn states(&self) -> &[usize] {
+        &self.states
+    }
+
+    /// Those of a part.
+    pub(super) fn states_of(&self, part: usize) -> &[usize] {
+        &self.states[self.parts[part].states.clone()]
     }
 }
 
@@ -25,10 +68,24 @@ impl Program {
     /// # Errors
     /// [`Error::UnknownName`]; [`Error::DeviceLost`].
     pub(crate) fn group(&mut self, names: impl IntoIterator<Item = String>) -> Result<StateGroup> {
-        let states = names.into_iter().map(|name| self.layout.index(&name)).collect::<Result<Vec<usize>>>()?;
-        let mut bytes = Vec::new();
-        self.executor.read_bytes(&states, &mut bytes)?;
-        Ok(StateGroup { states, num_bytes: bytes.len() })
+        self.group_in_parts([names.into_iter().collect()])
+    }
+
+    /// The same in parts.
+    ///
+    /// # Errors
+    /// As [`Program::group`].
+    pub(crate) fn group_in_parts(&mut self, parts: impl IntoIterator<Item = Vec<String>>) -> Result<StateGroup> {
+        let (mut group, mut bytes) = (StateGroup { states: Vec::new(), parts: Vec::new() }, Vec::new());
+        for names in parts {
+            let (first_state, first_byte) = (group.states.len(), bytes.len());
+            for name in names {
+                group.states.push(self.layout.index(&name)?);
+            }
+            self.executor.read_bytes(&group.states[first_state..], &mut bytes)?;
+            group.parts.push(Part { states: first_state..group.states.len(), bytes: first_byte..bytes.len() });
+        }
+        Ok(group)
     }
 
     /// Appends the bytes of a group's states.
@@ -39,18 +96,47 @@ impl Program {
         self.executor.read_bytes(&group.states, bytes)
     }
 
-    /// Overwrites a group's states by bytes that [`Program::read_group`] gave, here or on another rank.
+    /// Overwrites a part of a group's states by bytes that [`Program::read_group`] gave, here or on another rank.
     ///
     /// # Errors
     /// [`Error::State`] where there are fewer or more; [`Error::DeviceLost`].
-    pub(crate) fn write_group(&mut self, group: &StateGroup, bytes: &[u8]) -> Result<()> {
-        if bytes.len() != group.num_bytes {
-            let (expected, got) = (format!("{} bytes", group.num_bytes), format!("{} bytes", bytes.len()));
+    pub(crate) fn write_part(&mut self, group: &StateGroup, part: usize, bytes: &[u8]) -> Result<()> {
+        let (states, num_bytes) = (group.states_of(part), group.bytes_of(part).len());
+        if bytes.len() != num_bytes {
+            let (expected, got) = (format!("{num_bytes} bytes"), format!("{} bytes", bytes.len()));
             return Err(Error::State { name: "states of another rank".to_owned(), expected, got });
         }
-        if group.states.iter().any(|&index| self.layout.specs[index].kind == StateKind::Optimizer) {
+        if states.iter().any(|&index| self.layout.specs[index].kind == StateKind::Optimizer) {
             self.counts.forget();
         }
-        self.executor.write_bytes(&group.states, bytes)
+        self.executor.write_bytes(states, bytes)
+    }
+
+    /// The same of a group that is one part.
+    ///
+    /// # Errors
+    /// As [`Program::write_part`].
+    pub(crate) fn write_group(&mut self, group: &StateGroup, bytes: &[u8]) -> Result<()> {
+        self.write_part(group, 0, bytes)
+    }
+
+    /// [`Program::run`] of at least one step, telling `watch` of each part of a group when the last step no longer changes
+    /// it, in the order in which that happens.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; those of `watch`.
+    pub(crate) fn run_watched(
+        &mut self,
+        entry: &str,
+        table: &StepTable,
+        group: &StateGroup,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        let index = self.entry(entry)?;
+        let (table, first) = self.prepare(&self.plans[index], table)?;
+        self.executor.run_watched(index, &table, group, watch)?;
+        self.count(index, first, table.num_steps());
+        self.latest.note_run(index);
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::tree::num_levels;
 use super::update::Chunk;
 use crate::graph::{Graph, Init, StateKind, StateSpec, Value};
-use crate::ops::update::accumulate::{Accumulate, SumStep};
+use crate::ops::update::accumulate::SumStep;
 use crate::ops::update::clip_gradients::{ClipGradNorm, ClipGradValue};
 use crate::ops::update::regularization::{Regularization, RegularizationGradient};
 use crate::registry::{Setting, Takes};
@@ -155,7 +155,7 @@ impl GradientOptions {
     /// Weights the gradients of a batch.
     pub(super) fn weigh(graph: &mut Graph, chunk: &Chunk) -> Result<()> {
         let inputs: Vec<Value> = [graph.scalar(WEIGHT, DType::F32)?].into_iter().chain(chunk.grads()).collect();
-        graph.push(Accumulate { num_params: chunk.parameters.len(), step: SumStep::Scale }, &inputs)?;
+        graph.push(chunk.sum_step(SumStep::Scale), &inputs)?;
         Ok(())
     }
 
@@ -163,7 +163,6 @@ impl GradientOptions {
     /// of a step's batches ([`tree`](super::tree)), with what happens at each level as the step table says.
     pub(super) fn climb(&self, graph: &mut Graph, chunk: &Chunk) -> Result<()> {
         let num_levels = num_levels(self.accumulate);
-        let num_params = chunk.parameters.len();
         let mut levels = Vec::new();
         for level in 0..num_levels {
             let sums =
@@ -172,12 +171,10 @@ impl GradientOptions {
             levels.push(sums.into_iter().chain(chunk.grads()).collect::<Vec<Value>>());
         }
         for (level, inputs) in levels.iter().enumerate() {
-            let merge = Accumulate { num_params, step: SumStep::Merge };
-            graph.only_if(&merge_at(level), |graph| graph.push(merge, inputs))?;
+            graph.only_if(&merge_at(level), |graph| graph.push(chunk.sum_step(SumStep::Merge), inputs))?;
         }
         for (level, inputs) in levels.iter().enumerate() {
-            let keep = Accumulate { num_params, step: SumStep::Keep };
-            graph.only_if(&keep_at(level), |graph| graph.push(keep, inputs))?;
+            graph.only_if(&keep_at(level), |graph| graph.push(chunk.sum_step(SumStep::Keep), inputs))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod adadelta;
 mod adagrad;
 mod adam;
 mod adamw;
+pub(crate) mod buckets;
 pub mod gradients;
 mod group;
 mod lion;

@@ -127,14 +127,14 @@ impl Update {
     }
 
     /// The names of what the way of a sum up the tree of a step needs.
-    pub(crate) fn climb_columns(&self) -> Vec<String> {
+    fn climb_columns(&self) -> Vec<String> {
         let levels = 0..num_levels(self.accumulate());
         let merges = levels.clone().map(merge_at);
         [IS_LAST.to_owned()].into_iter().chain(merges).chain(levels.map(keep_at)).collect()
     }
 
     /// Their values.
-    pub(crate) fn climb_values(&self, climb: &Climb) -> Vec<f64> {
+    fn climb_values(&self, climb: &Climb) -> Vec<f64> {
         let flag = |is_on: bool| f64::from(u8::from(is_on));
         let levels = 0..num_levels(self.accumulate());
         let merges = levels.clone().map(|level| flag(climb.merges.contains(&level)));

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::buckets::buckets;
 use super::gradients::IS_LAST;
 use super::{GradientOptions, Learned, Optimizer, ParamGroup, Rule};
 use crate::graph::plan::packed_elems;
 use crate::graph::{Gradients, Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::ops::Operation;
+use crate::ops::update::accumulate::{Accumulate, SumStep};
 use crate::tensor::DType;
 use crate::{Error, Result};
 
@@ -70,6 +72,8 @@ pub(super) struct Chunk {
     group: Option<usize>,
     pub is_regularized: bool,
     pub parameters: Vec<Learned>,
+    /// The bucket of each parameter.
+    buckets: Vec<usize>,
 }
 
 impl Chunk {
@@ -79,6 +83,12 @@ impl Chunk {
 
     pub fn grads(&self) -> impl Iterator<Item = Value> + '_ {
         self.parameters.iter().map(|learned| learned.grad)
+    }
+
+    /// A step of the sum of gradients over batches, in runs of one bucket each.
+    pub fn sum_step(&self, step: SumStep) -> Accumulate {
+        let runs = self.buckets.chunk_by(|one, next| one == next).map(<[usize]>::len).collect();
+        Accumulate { num_params: self.parameters.len(), step, runs }
     }
 }
 
@@ -174,13 +184,13 @@ impl Update {
         graph.label("optimizer", |graph| self.append_chunks(graph, chunks))
     }
 
-    /// Appends the update of states, for sums of gradients over a part of a step's batches that come from elsewhere:
-    /// the states whose names end in [`GRADIENT`]. `parameters` are those of the graph that computes such sums, in its
-    /// order, so that both update the same memory.
+    /// Appends the update by the sum of a step's gradients that comes from elsewhere: the states whose names end in
+    /// [`GRADIENT`]. `parameters` are those of the graph that computes such sums, in its order, so that both update the
+    /// same memory.
     ///
     /// # Errors
     /// As [`Update::apply`].
-    pub(crate) fn apply_sums(&self, graph: &mut Graph, parameters: &[StateSpec]) -> Result<()> {
+    pub(crate) fn apply_sum(&self, graph: &mut Graph, parameters: &[StateSpec]) -> Result<()> {
         let mut learned = Vec::new();
         for spec in parameters {
             let param = graph.state(spec.clone())?;
@@ -189,7 +199,7 @@ impl Update {
         }
         let chunks = self.chunks_of(graph, learned)?;
         self.sign(graph, &chunks)?;
-        graph.label("optimizer", |graph| self.append_sums(graph, &chunks))
+        graph.label("optimizer", |graph| self.append_step(graph, &chunks))
     }
 
     fn append_chunks(&self, graph: &mut Graph, chunks: Vec<Chunk>) -> Result<()> {
@@ -198,13 +208,8 @@ impl Update {
             return self.append_step(graph, &chunks);
         }
         chunks.iter().try_for_each(|chunk| GradientOptions::weigh(graph, chunk))?;
-        self.append_sums(graph, &chunks)
-    }
-
-    /// What happens to weighted gradients: they are summed, and the last sum of a step updates the parameters.
-    fn append_sums(&self, graph: &mut Graph, chunks: &[Chunk]) -> Result<()> {
         chunks.iter().try_for_each(|chunk| self.options.gradients.climb(graph, chunk))?;
-        graph.only_if(IS_LAST, |graph| self.append_step(graph, chunks))
+        graph.only_if(IS_LAST, |graph| self.append_step(graph, &chunks))
     }
 
     /// Notes in the graph what updates it.
@@ -285,7 +290,8 @@ impl Update {
             (group, gradients.is_regularized() && (gradients.regularize_biases || is_weight))
         };
         let mut chunks: Vec<(Chunk, usize)> = Vec::new();
-        for learned in learned {
+        let sizes: Vec<usize> = learned.iter().map(|learned| graph.shape(learned.param).num_elems()).collect();
+        for (learned, bucket) in learned.into_iter().zip(buckets(&sizes)) {
             let (group, is_regularized) = kind(graph, &learned);
             let bytes = 4 * packed_elems(std::slice::from_ref(graph.ty(learned.param)));
             // The last chunk of a kind is the one that may have room.
@@ -293,9 +299,13 @@ impl Update {
             match chunks.iter_mut().rfind(|(chunk, _)| is_alike(chunk)) {
                 Some((chunk, size)) if *size + bytes <= MAX_PACK_BYTES => {
                     chunk.parameters.push(learned);
+                    chunk.buckets.push(bucket);
                     *size += bytes;
                 }
-                _ => chunks.push((Chunk { group, is_regularized, parameters: vec![learned] }, bytes)),
+                _ => {
+                    let chunk = Chunk { group, is_regularized, parameters: vec![learned], buckets: vec![bucket] };
+                    chunks.push((chunk, bytes));
+                }
             }
         }
         Ok(chunks.into_iter().map(|(chunk, _)| chunk).collect())

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wgrad::data::{ChannelStats, Dataset, Split};
 use wgrad::dist::{Alone, Comm, Threads};
 use wgrad::exec::Snapshot;
-use wgrad::nn::{Classifier, LeNet5};
+use wgrad::nn::{Classifier, LeNet5, Network, ResNet};
 use wgrad::ops::Augment;
 use wgrad::optim::{GradientOptions, Optimizer};
 use wgrad::schedule::{Plateau, Schedule};
@@ -36,7 +36,7 @@ fn images(num_images: usize, split: Split) -> Dataset {
 #[derive(Clone)]
 struct Setting {
     name: &'static str,
-    network: LeNet5,
+    network: Network,
     num_images: usize,
     gradients: GradientOptions,
     augment: Option<Augment>,
@@ -47,7 +47,7 @@ struct Setting {
 fn settings() -> Vec<Setting> {
     let plain = Setting {
         name: "plain",
-        network: LeNet5::default(),
+        network: LeNet5::default().into(),
         num_images: 64,
         gradients: GradientOptions { accumulate: 8, ..GradientOptions::default() },
         augment: None,
@@ -68,7 +68,7 @@ fn settings() -> Vec<Setting> {
         },
         Setting {
             name: "batch norm, dropout, augmentation, clipping, penalties, plateau, diagnostics",
-            network: everything,
+            network: everything.into(),
             num_images: 71,
             gradients: clipped,
             augment: Some(Augment { crop_padding: 2, ..Augment::default() }),
@@ -76,6 +76,14 @@ fn settings() -> Vec<Setting> {
             diagnostics: true,
         },
     ]
+}
+
+/// A network whose gradients go in several buckets, with weights and biases in packs of their own.
+fn in_buckets() -> Setting {
+    let plain = settings().swap_remove(0);
+    let gradients = GradientOptions { accumulate: 3, l2: 1e-3, clip_norm: Some(0.5), ..GradientOptions::default() };
+    // Two whole steps, and one of a short batch alone.
+    Setting { name: "a ResNet", network: ResNet::default().into(), num_images: 25, gradients, ..plain }
 }
 
 /// Notes the epochs; stops once it has seen so many images of an epoch.
@@ -198,7 +206,7 @@ fn assert_same(got: &Trained, expected: &Trained, what: &str) {
 
 #[test]
 fn any_number_of_ranks_gives_the_bytes_of_one_process() {
-    for setting in settings() {
+    for setting in settings().into_iter().chain([in_buckets()]) {
         let expected = alone(&setting, &Device::Cpu);
         assert!(expected.1.contains("epochs: 3"), "{}", expected.1);
         let most = setting.gradients.accumulate;
@@ -321,6 +329,27 @@ fn what_rank_0_cannot_write_is_an_error_of_all() {
     assert!(started.elapsed() < Duration::from_secs(60), "nobody waits for what does not come");
     let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["checkpoint"], "no temporary file is left");
+}
+
+#[test]
+fn ranks_that_compute_with_other_numbers_are_refused() {
+    let errors: Vec<String> = std::thread::scope(|scope| {
+        let ranks = Threads::group(2).into_iter().zip([Device::Cpu, Device::CpuF64]).map(|(comm, device)| {
+            scope.spawn(move || {
+                let (train, test) = (images(16, Split::Train), images(5, Split::Test));
+                let model = Classifier::new(LeNet5::default(), NUM_CLASSES);
+                let normalize = ChannelStats { mean: vec![0.5], std: vec![0.25] };
+                let options = SessionOptions {
+                    update: GradientOptions { accumulate: 2, ..GradientOptions::default() }.into(),
+                    ..SessionOptions::validated_on_test(&model, &train, &test, normalize)
+                };
+                Session::among(&device, &options, Box::new(comm)).err().unwrap().to_string()
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    });
+    assert_eq!(errors, ["rank 1: other floating-point numbers than rank 0: f64 instead of f32"; 2]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ use by_op::ByOp;
 use memory::Block;
 use tiled::Tiled;
 
+use super::exchange::{StateGroup, Watch};
 use super::{Executor, Progress, StageTime, StateLayout, StepTable};
 use crate::Result;
 use crate::graph::plan::{Operand, Plan, Storage};
@@ -152,6 +153,11 @@ impl<F: Float> CpuExecutor<F> {
     }
 }
 
+/// The elements of some states, which no stage changes meanwhile.
+fn pieces<'a, F: Float>(states: &'a [Block], wanted: &[usize]) -> Vec<&'a [u8]> {
+    wanted.iter().map(|&state| states[state].bytes::<F>()).collect()
+}
+
 fn zeros<F: Float>(ty: &TensorType) -> Block {
     Block::zeros::<F>(ty.dtype, ty.shape.num_elems())
 }
@@ -189,6 +195,48 @@ impl<F: Float> Executor for CpuExecutor<F> {
             }
         }
         Ok(table.num_steps())
+    }
+
+    fn run_watched(
+        &mut self,
+        entry: usize,
+        table: &StepTable,
+        group: &StateGroup,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        let (last, parts) = (table.num_steps() - 1, 0..group.num_parts());
+        for row in 0..last {
+            self.set_scalars(entry, table, row);
+            self.run_once(entry, table, row);
+        }
+        self.set_scalars(entry, table, last);
+        let CpuExecutor { entries, states, .. } = self;
+        let Entry { tiled: Some(tiled), states: of_plan, is_by_op, .. } = &mut entries[entry] else {
+            self.run_once(entry, table, last);
+            let of_part = |part| pieces::<F>(&self.states, group.states_of(part));
+            return parts.into_iter().try_for_each(|part| watch.is_final(part, &of_part(part)));
+        };
+        *is_by_op = false;
+        let in_plan = |state: &usize| of_plan.iter().position(|of| of == state);
+        let last_write = |part| tiled.last_write(group.states_of(part).iter().filter_map(in_plan));
+        let last_writes: Vec<usize> = parts.map(last_write).collect();
+        let mut told = Ok(());
+        let after = |stage: usize| {
+            let mut finals = (0..last_writes.len()).filter(|&part| last_writes[part] == stage);
+            let mut tell = || {
+                finals.try_for_each(|part| watch.is_final(part, &pieces::<F>(states, group.states_of(part))))?;
+                watch.stage_done()
+            };
+            if told.is_ok() {
+                told = tell();
+            }
+        };
+        #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
+        // SAFETY: as in `run_once`; states are read between stages only.
+        unsafe {
+            tiled.run::<F>(table, last, after);
+        }
+        told
     }
 
     fn time_stages(&mut self, entry: usize, table: &StepTable) -> Option<Vec<StageTime>> {

@@ -1,9 +1,12 @@
 use super::CpuExecutor;
+use crate::exec::exchange::Watch;
 use crate::exec::{Program, StateLayout, StepTable, Threads};
 use crate::graph::{Graph, Init};
 use crate::nn::{Classifier, Mode, Model, Network};
 use crate::ops::CrossEntropy;
 use crate::ops::cpu::Float;
+use crate::optim::buckets::buckets;
+use crate::optim::{GradientOptions, Optimizer, Update, UpdateOptions, gradient_sum};
 use crate::tensor::{DType, Tensor, TensorType};
 use crate::{Plan, Result};
 
@@ -112,5 +115,80 @@ fn single_ops_and_whole_runs_have_memory_of_their_own() -> Result<()> {
     let (_, of_whole) = whole.iter().find(|(name, _)| name == "loss").expect("an output");
     assert!((by_op - of_whole.item()?).abs() <= 1e-5 * by_op.abs());
     assert_eq!(outputs(&mut program)?, whole);
+    Ok(())
+}
+
+/// What a watched run tells: which part is final after how many stages, with its bytes.
+#[derive(Default)]
+struct Told {
+    finals: Vec<(usize, usize, Vec<u8>)>,
+    num_stages: usize,
+}
+
+impl Watch for Told {
+    fn is_final(&mut self, part: usize, pieces: &[&[u8]]) -> Result<()> {
+        self.finals.push((part, self.num_stages, pieces.concat()));
+        Ok(())
+    }
+
+    fn stage_done(&mut self) -> Result<()> {
+        self.num_stages += 1;
+        Ok(())
+    }
+}
+
+/// Runs one of two accumulated batches of a network, watching the sums of its gradients in buckets. Gives what was told,
+/// and what the sums are afterwards.
+fn watched<F: Float>(network: &str, [channels, height, width]: [usize; 3]) -> Result<(Told, Vec<u8>)> {
+    let mut graph = Graph::new("train");
+    let images = graph.input("images", TensorType::f32([BATCH, channels, height, width]))?;
+    let labels = graph.input("labels", TensorType::u32([BATCH]))?;
+    let step = graph.scalar("step", DType::U32)?;
+    let model = Classifier::new(Network::open(network)?, 10);
+    let logits = model.logits(&mut graph, images, Mode::Train { seed: 5, step })?;
+    let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
+    let gradients = GradientOptions { accumulate: 2, ..GradientOptions::default() };
+    let update = Update::new(Optimizer::sgd(), UpdateOptions::from(gradients))?;
+    update.minimize(&mut graph, loss)?;
+    let plan = Plan::new(&graph)?;
+    let names = plan.updated_by.clone().expect("the graph has an optimizer").parameters;
+    let size =
+        |name: &String| plan.states().iter().find(|spec| spec.name == *name).map(|spec| spec.ty.shape.num_elems());
+    let of_bucket = buckets(&names.iter().filter_map(size).collect::<Vec<_>>());
+    let mut parts = vec![Vec::new(); of_bucket[of_bucket.len() - 1] + 1];
+    names.iter().zip(of_bucket).for_each(|(name, bucket)| parts[bucket].push(gradient_sum(name, 0)));
+    let mut program = program::<F>(&plan, None)?;
+    let sums = program.group_in_parts(parts)?;
+    let (mut told, mut after) = (Told::default(), Vec::new());
+    program.run_watched("train", &update.steps(1, 0.1), &sums, &mut told)?;
+    program.read_group(&sums, &mut after)?;
+    Ok((told, after))
+}
+
+#[test]
+fn a_watch_hears_of_gradients_while_the_rest_of_a_step_runs() -> Result<()> {
+    for (network, shape) in networks() {
+        let (mut told, after) = watched::<f32>(network, shape)?;
+        let order: Vec<usize> = told.finals.iter().map(|(part, ..)| *part).collect();
+        let stages: Vec<usize> = told.finals.iter().map(|(_, stage, _)| *stage).collect();
+        println!("{network}: buckets {order:?} after {stages:?} of {} stages", told.num_stages);
+        told.finals.sort_unstable_by_key(|(part, ..)| *part);
+        let bytes: Vec<u8> = told.finals.into_iter().flat_map(|(_, _, bytes)| bytes).collect();
+        assert!(bytes == after && after.iter().any(|&byte| byte != 0), "{network}: what was told is what remains");
+        if network == "lenet5" {
+            assert_eq!(order, [0]);
+        }
+        if network == "resnet" {
+            // The backward pass comes to the last layers first.
+            assert!(order.len() > 3 && order.is_sorted_by(|one, next| one > next), "{order:?}");
+            assert!(
+                stages.is_sorted_by(|one, next| one < next) && 2 * stages[0] < 3 * told.num_stages / 2,
+                "{stages:?}"
+            );
+        }
+    }
+    // The reference runs a step in one piece.
+    let (told, after) = watched::<f64>("mlp", [1, 9, 9])?;
+    assert!(told.num_stages == 0 && told.finals.into_iter().flat_map(|(_, _, bytes)| bytes).eq(after));
     Ok(())
 }

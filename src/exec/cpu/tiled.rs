@@ -9,10 +9,10 @@ use super::layout::{Layout, Lives, place_blocks};
 use super::memory::Block;
 use super::op::ReadyOp;
 use super::pace::Pace;
-use super::schedule::{Homes, MOST_OPERANDS, Stage, stages};
-use super::unit::{self, Kernel};
+use super::schedule::{Home, Homes, MOST_OPERANDS, Stage, stages};
+use super::unit::{self, Kernel, Unit};
 use crate::exec::StepTable;
-use crate::graph::plan::Plan;
+use crate::graph::plan::{Plan, Storage};
 use crate::ops::cpu::{CpuContext, Float, Memory, Operands, parallel, scratch, threads};
 use crate::tensor::{DType, TensorType};
 
@@ -26,6 +26,8 @@ pub(super) struct Tiled {
     blocks: Vec<Block>,
     /// Where a plan's slots are in the end.
     slots: HashMap<usize, usize>,
+    /// The last stage that may write to each of the plan's states.
+    last_writes: HashMap<usize, usize>,
     /// Owns the partial sums.
     _partials: Vec<Block>,
 }
@@ -95,8 +97,14 @@ impl Tiled {
         };
         let step_of = |stage: &Stage| stage.units().iter().map(|&unit| units[unit].step).collect();
         let steps_of = stages.iter().map(step_of).collect();
+        let last_writes = last_writes(&units, &homes, &stages);
         let stages = stages.into_iter().enumerate().map(ready).collect();
-        Some(Tiled { stages, pace: Pace::default(), steps: steps_of, blocks, slots, _partials: partials })
+        Some(Tiled { stages, pace: Pace::default(), steps: steps_of, blocks, slots, last_writes, _partials: partials })
+    }
+
+    /// The stage after which a run no longer changes any of these states of the plan.
+    pub fn last_write(&self, states: impl Iterator<Item = usize>) -> usize {
+        states.filter_map(|state| self.last_writes.get(&state).copied()).max().unwrap_or(0)
     }
 
     /// The block of what a slot of the plan holds after a run, where other than one segment knows it.
@@ -132,6 +140,22 @@ impl Tiled {
             }
         });
     }
+}
+
+/// The last stage that may write to each of the plan's states.
+fn last_writes(units: &[Unit], homes: &Homes, stages: &[Stage]) -> HashMap<usize, usize> {
+    let mut last = HashMap::new();
+    for (stage, &unit) in
+        stages.iter().enumerate().flat_map(|(index, stage)| stage.units().iter().map(move |unit| (index, unit)))
+    {
+        let updated = units[unit].updates.iter().map(|&input| homes.inputs[unit][input]);
+        for home in updated.chain(homes.outputs[unit].iter().copied()) {
+            if let Home::Storage(Storage::State(state)) = home {
+                last.insert(state, stage);
+            }
+        }
+    }
+    last
 }
 
 impl ReadySegment {

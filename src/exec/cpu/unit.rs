@@ -47,7 +47,7 @@ pub(super) fn ops(plan: &Plan) -> Vec<Unit> {
 pub(super) fn parts(plan: &Plan) -> Vec<Unit> {
     let units = |(index, step): (usize, &Step)| {
         let parts = step.op.parts(&step.input_types(), &step.output_types());
-        if parts.is_empty() || step.guard.is_some() {
+        if parts.is_empty() {
             return vec![Unit::whole(index, step)];
         }
         let flops = step.cost().flops / parts.len() as u64;

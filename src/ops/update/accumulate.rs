@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
+use crate::ops::batch::{Part, PartInput};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params};
 use crate::ops::{Operation, check};
@@ -35,27 +36,57 @@ pub(crate) enum SumStep {
 }
 
 /// A step for all parameters at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accumulate {
     pub num_params: usize,
     pub step: SumStep,
+    /// The numbers of consecutive parameters whose gradients are complete one after the other; they add up to
+    /// `num_params`. A device that runs an op in parts takes each as soon as its gradients are there.
+    pub runs: Vec<usize>,
 }
 
-impl Accumulate {
-    fn ranges(&self) -> Vec<Range<usize>> {
-        match self.step {
-            SumStep::Scale => packed::ranges(1, self.num_params, 1),
-            SumStep::Merge | SumStep::Keep => packed::ranges(0, self.num_params, 2),
+impl SumStep {
+    /// The indices of its packs among the inputs, for so many parameters.
+    fn ranges(self, num_params: usize) -> Vec<Range<usize>> {
+        match self {
+            SumStep::Scale => packed::ranges(1, num_params, 1),
+            SumStep::Merge | SumStep::Keep => packed::ranges(0, num_params, 2),
         }
     }
 
     /// The role that is updated, and the one that is only read.
-    fn roles(&self) -> (usize, Option<usize>) {
-        match self.step {
+    fn roles(self) -> (usize, Option<usize>) {
+        match self {
             SumStep::Scale => (0, None),
             SumStep::Merge => (1, Some(0)),
             SumStep::Keep => (0, Some(1)),
         }
+    }
+
+    /// Takes the step for the parameters whose tensors the context has.
+    fn run<F: Float>(self, num_params: usize, ctx: &mut CpuContext<'_, F>) {
+        let (ranges, (updated, read)) = (self.ranges(num_params), self.roles());
+        for member in 0..num_params {
+            let to = ctx.updated(ranges[updated].start + member);
+            let from = read.map(|read| ctx.float(ranges[read].start + member));
+            match (self, from) {
+                (SumStep::Scale, _) => {
+                    let weight = ctx.float(0)[0];
+                    parallel::simd(|| to.iter_mut().for_each(|grad| *grad = weight * *grad));
+                }
+                (SumStep::Merge, Some(sum)) => {
+                    parallel::simd(|| to.iter_mut().zip(sum).for_each(|(grad, &sum)| *grad = sum + *grad));
+                }
+                (_, Some(grad)) => to.copy_from_slice(grad),
+                (_, None) => unreachable!("merging and keeping read another role"),
+            }
+        }
+    }
+}
+
+impl Accumulate {
+    fn ranges(&self) -> Vec<Range<usize>> {
+        self.step.ranges(self.num_params)
     }
 }
 
@@ -73,27 +104,33 @@ impl Operation for Accumulate {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        let (ranges, (updated, read)) = (self.ranges(), self.roles());
-        for member in 0..self.num_params {
-            let to = ctx.updated(ranges[updated].start + member);
-            let from = read.map(|read| ctx.float(ranges[read].start + member));
-            match (self.step, from) {
-                (SumStep::Scale, _) => {
-                    let weight = ctx.float(0)[0];
-                    parallel::simd(|| to.iter_mut().for_each(|grad| *grad = weight * *grad));
-                }
-                (SumStep::Merge, Some(sum)) => {
-                    parallel::simd(|| to.iter_mut().zip(sum).for_each(|(grad, &sum)| *grad = sum + *grad));
-                }
-                (_, Some(grad)) => to.copy_from_slice(grad),
-                (_, None) => unreachable!("merging and keeping read another role"),
-            }
+        self.step.run(self.num_params, ctx);
+    }
+
+    /// Its runs of parameters.
+    fn parts(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+        if self.runs.len() < 2 {
+            return Vec::new();
         }
+        let (ranges, (updated, _)) = (self.ranges(), self.step.roles());
+        let mut first = 0;
+        let part = |&len: &usize| {
+            let scalars = (0..ranges[0].start).map(PartInput::Input);
+            let members = ranges.iter().flat_map(|range| (range.start + first..).take(len)).map(PartInput::Input);
+            let inputs = scalars.chain(members).collect();
+            first += len;
+            Part { inputs, outputs: Vec::new(), updates: self.step.ranges(len)[updated].clone().collect(), form: None }
+        };
+        self.runs.iter().map(part).collect()
+    }
+
+    fn run_part<F: Float>(&self, part: usize, ctx: &mut CpuContext<'_, F>) {
+        self.step.run(self.runs[part], ctx);
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let params = Params { num_vec4: packed::num_vec4(&ctx.inputs[self.ranges()[0].clone()]) };
-        let (updated, read) = self.roles();
+        let (updated, read) = self.step.roles();
         let weight = if self.step == SumStep::Scale { Binding::Scalar(0) } else { Binding::Unused };
         let bindings = [weight, Binding::PackUpdated(updated), read.map_or(Binding::Unused, Binding::Pack)];
         let entry_point = match self.step {
@@ -112,7 +149,7 @@ impl Operation for Accumulate {
     }
 
     fn updates(&self) -> Vec<usize> {
-        self.ranges()[self.roles().0].clone().collect()
+        self.ranges()[self.step.roles().0].clone().collect()
     }
 
     fn packs(&self, _num_inputs: usize) -> Vec<Range<usize>> {

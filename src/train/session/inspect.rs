@@ -158,7 +158,7 @@ impl Session {
 }
 
 /// The scalars of a first step over the first images.
-fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
+pub(super) fn first_step(part: &Part, update: &Update, batch_size: usize, lr: f64) -> StepTable {
     let mut table = batches(part, batch_size, 0, 1).constant("step", 0.0).constant(FOLLOW, 1.0);
     let at = StepRates { step: 0, lr, momentum: None };
     let of = BatchOf { batch: 0, batch_size, num_images: part.loader.num_images() as usize };

@@ -32,6 +32,7 @@ use crate::tensor::Tensor;
 use graphs::FOLLOW;
 pub(super) use graphs::{Forward, Recipe};
 pub use options::SessionOptions;
+pub(crate) use part::is_image_data;
 pub(super) use part::{MAX_SHARD_BYTES, Part};
 use part::{batches, metrics_of};
 use parts::Parts;
@@ -102,13 +103,17 @@ impl Session {
         Ranks::check(comm.as_ref(), &update)?;
         let parts = Parts::new(options)?;
         let (plans, diagnostics) = parts.plans(options, max_shard_bytes, comm.size())?;
+        let buckets = ranks::parameters_by_bucket(&plans[0]);
         let mut program = Program::compile(device, plans, options.seed)?;
         for (part, data) in parts.sets(options) {
             part.upload(&mut program, data, max_shard_bytes)?;
         }
         // Also makes the memory that later copies go to.
         program.keep_model()?;
-        let ranks = Ranks::new(comm, &mut program, &update, &parts)?;
+        let ranks = match comm.size() {
+            1 => Ranks::alone(comm),
+            _ => Ranks::new(comm, (device, &mut program), &update, (&parts, buckets))?,
+        };
         let Parts { train, validation, test } = parts;
         let images = options.train.fingerprint();
         Ok(Session { program, train, validation, test, update, diagnostics, images, ranks })

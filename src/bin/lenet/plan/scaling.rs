@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use wgrad::dist::scaling::Machine;
+use wgrad::dist::scaling::{Bucket, Machine};
 use wgrad::exec::profile::OpTime;
 use wgrad::report::plots::{LinePlot, Mark, Series, line_plot};
 use wgrad::run::{RunConfig, RunData, setup};
@@ -52,7 +52,9 @@ fn measure(config: &RunConfig) -> Result<Machine> {
     console::line(format!("device    {device}: {reason}"))?;
     let mut data = RunData::blank(config)?;
     data.train.limit(2 * config.batch_size);
+    let plans = setup::plans(config)?;
     let mut session = setup::session(config, &device, &data)?;
+    let buckets = session.time_buckets(&plans[0], REPEATS)?;
     let times = session.profile(REPEATS)?;
     let seconds = |of: &dyn Fn(&OpTime) -> bool| -> f64 {
         times.iter().filter(|op| of(op)).map(|op| op.median.as_secs_f64()).sum()
@@ -63,7 +65,8 @@ fn measure(config: &RunConfig) -> Result<Machine> {
         image_seconds: seconds(&|op| !is_update(op)) / config.batch_size as f64,
         update_seconds: seconds(&|op| is_update(op) && !op.label.ends_with("accumulate")),
         merge_seconds: sums.fold(0.0, f64::max),
-        sum_bytes: 4.0 * session.num_parameters() as f64,
+        batch_images: config.batch_size,
+        buckets,
         latency_seconds: 0.0,
         bytes_per_second: f64::INFINITY,
     })
@@ -76,14 +79,23 @@ fn introduce(config: &RunConfig, machine: &Machine, latency: f64, bandwidth: f64
         config.dataset,
         machine.image_seconds * 1e3,
         machine.merge_seconds * 1e3,
-        machine.sum_bytes / 1e6,
+        machine.sum_bytes() / 1e6,
         machine.update_seconds * 1e3
     ))?;
+    let bucket = |bucket: &Bucket| {
+        let left = bucket.seconds_left * config.batch_size as f64 * 1e3;
+        format!("{:.2} MB {left:.1} ms", bucket.bytes / 1e6)
+    };
+    let buckets: Vec<String> = machine.buckets.iter().map(bucket).collect();
+    console::line(format!("exchanged {} before a batch ends", buckets.join(", ")))?;
     console::line(format!("network   {latency} µs latency, {bandwidth} GB/s from each rank"))?;
     console::line(
         "assumed   each rank has a CPU and a link of its own, all are equally fast, an image takes as long in a small",
     )?;
-    console::line("          batch, and ranks compute, exchange (all-gather) and apply the sums one after the other\n")
+    console::line(
+        "          batch, and sums are exchanged as a rank's last batch completes them; a message keeps a CPU busy for",
+    )?;
+    console::line("          a tenth of the latency\n")
 }
 
 /// Numbers of ranks in the table and the picture.

@@ -4,14 +4,18 @@
 //!
 //! | of a step | by | exchanged |
 //! | --- | --- | --- |
-//! | gradients of its batches, summed to nodes of the tree | entry "train", a share each | the nodes' sums |
+//! | gradients of its batches, summed to nodes of the tree | entry "train", a share each | the nodes' sums, each a slice |
+//! | the rest of the tree | [`TreeSum`](crate::dist::TreeSum), a slice each | the sum of all batches |
 //! | running statistics of batch norm | entry [`FOLLOW`], batch by batch in order | the statistics of each batch |
-//! | the rest of the tree, and the update | entry [`APPLY`], on every rank | nothing |
+//! | the update | entry [`APPLY`], on every rank | nothing |
 //!
-//! Rows of metrics are exchanged once an epoch, and when a checkpoint is written. All ranks hold all images.
+//! Parameters go in buckets ([`buckets`]), each on its way while a rank computes the next. Rows of metrics are exchanged once an epoch, and when a checkpoint is written. All ranks hold all images.
 
+mod addition;
 mod evaluate;
+mod exchange;
 mod step;
+mod timing;
 
 use std::ops::Range;
 use web_time::Duration;
@@ -20,15 +24,17 @@ use super::graphs::FOLLOW;
 use super::{Parts, Rates, Session, TABLE};
 use crate::dist::{Comm, agree, all_ok, answer_of_first};
 use crate::exec::exchange::StateGroup;
-use crate::exec::{Program, Progress};
+use crate::exec::{Device, Program, Progress};
 use crate::graph::plan::Plan;
 use crate::graph::{Graph, StateKind, StateSpec};
+use crate::optim::buckets::buckets;
 use crate::optim::tree;
 use crate::optim::{GRADIENT, Update, gradient_sum};
 use crate::{Error, Result};
+use exchange::Exchange;
 use step::Step;
 
-/// The entry that takes a sum of gradients on through the tree, and updates the parameters with the last.
+/// The entry that updates the parameters by a step's sum of gradients.
 const APPLY: &str = "apply";
 
 /// The other ranks, and what is exchanged with them.
@@ -36,18 +42,17 @@ pub(super) struct Ranks {
     comm: Box<dyn Comm>,
     /// How long this rank has waited for the others in steps of the optimizer.
     waited: Duration,
-    /// What this rank sent in the last step, and what all did: memory for the next.
-    mine: Vec<u8>,
-    all: Vec<u8>,
     /// `None` for a process by itself.
     exchanged: Option<Exchanged>,
+    /// The same, and within a step.
+    exchange: Option<Exchange>,
 }
 
 /// States that are read here and written there.
 struct Exchanged {
-    /// The sums at each level of the tree.
+    /// The sums at each level of the tree, a part for each bucket.
     sums: Vec<StateGroup>,
-    /// What [`APPLY`] takes.
+    /// What [`APPLY`] takes, in the same parts.
     gradients: StateGroup,
     /// The statistics of the last batch; of no bytes where there are none.
     statistics: StateGroup,
@@ -64,13 +69,27 @@ pub struct RankTime {
     pub waiting: f64,
 }
 
-/// The plans that ranks need beside those of one process. `train` is the plan of a training step.
-pub(super) fn plans(update: &Update, train: &Plan, graph: &Graph) -> Result<Vec<Plan>> {
+/// The parameters that a plan updates, in the network's order.
+fn updated(train: &Plan) -> Vec<StateSpec> {
     let updated: &[String] = train.updated_by.as_ref().map_or(&[], |by| &by.parameters);
     let is_updated = |spec: &&StateSpec| spec.kind == StateKind::Parameter && updated.contains(&spec.name);
-    let parameters: Vec<StateSpec> = train.states().iter().filter(is_updated).cloned().collect();
+    train.states().iter().filter(is_updated).cloned().collect()
+}
+
+/// Their names by bucket. On all ranks the same, if `train` is the plan of a training step before it is one for a device.
+pub(super) fn parameters_by_bucket(train: &Plan) -> Vec<Vec<String>> {
+    let parameters = updated(train);
+    let sizes: Vec<usize> = parameters.iter().map(|spec| spec.ty.shape.num_elems()).collect();
+    let of_bucket = buckets(&sizes);
+    let mut names = vec![Vec::new(); of_bucket.last().map_or(0, |last| last + 1)];
+    parameters.into_iter().zip(of_bucket).for_each(|(spec, bucket)| names[bucket].push(spec.name));
+    names
+}
+
+/// The plans that ranks need beside those of one process. `train` is the plan of a training step.
+pub(super) fn plans(update: &Update, train: &Plan, graph: &Graph) -> Result<Vec<Plan>> {
     let mut apply = Graph::new(APPLY);
-    update.apply_sums(&mut apply, &parameters)?;
+    update.apply_sum(&mut apply, &updated(train))?;
     let mut plans = vec![Plan::new(&apply)?];
     let deferred = graph.deferred.as_deref().unwrap_or_default();
     let is_deferred = |spec: &&StateSpec| deferred.iter().any(|deferred| deferred.running.name == spec.name);
@@ -87,16 +106,32 @@ pub(super) fn plans(update: &Update, train: &Plan, graph: &Graph) -> Result<Vec<
 }
 
 impl Ranks {
-    pub fn new(mut comm: Box<dyn Comm>, program: &mut Program, update: &Update, parts: &Parts) -> Result<Ranks> {
-        if comm.size() == 1 {
-            return Ok(Ranks { comm, waited: Duration::ZERO, mine: Vec::new(), all: Vec::new(), exchanged: None });
-        }
-        let exchanged = Exchanged::of(program, update, parts.num_rows())?;
+    /// A process by itself.
+    pub fn alone(comm: Box<dyn Comm>) -> Ranks {
+        Ranks { comm, waited: Duration::ZERO, exchanged: None, exchange: None }
+    }
+
+    /// One of several ranks, whose program is for `device`.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] where ranks compute with other numbers; [`Error::Unsupported`] where the device adds in a way of its
+    /// own; [`Error::DeviceLost`].
+    pub fn new(
+        mut comm: Box<dyn Comm>,
+        (device, program): (&Device, &mut Program),
+        update: &Update,
+        (parts, buckets): (&Parts, Vec<Vec<String>>),
+    ) -> Result<Ranks> {
         // CPU and GPU may work together, but not in f32 and in f64.
+        let numbers = if matches!(device, Device::CpuF64) { "f64" } else { "f32" };
+        agree(comm.as_mut(), &[("floating-point numbers", numbers.to_owned())])?;
+        let addition = all_ok(comm.as_mut(), addition::of(device))?;
+        let exchanged = Exchanged::of(program, update, parts.num_rows(), &buckets)?;
         let Exchanged { gradients, statistics, metrics, .. } = &exchanged;
         let sizes = [gradients, statistics, metrics].map(StateGroup::num_bytes);
         agree(comm.as_mut(), &[("numbers of bytes to exchange", format!("{sizes:?}"))])?;
-        Ok(Ranks { comm, waited: Duration::ZERO, mine: Vec::new(), all: Vec::new(), exchanged: Some(exchanged) })
+        let exchange = Exchange::new(comm.as_ref(), addition, gradients, statistics.num_bytes());
+        Ok(Ranks { exchanged: Some(exchanged), exchange: Some(exchange), ..Ranks::alone(comm) })
     }
 
     /// Checks that there is a batch of each whole step for every rank.
@@ -118,27 +153,30 @@ impl Ranks {
     }
 
     fn all_gather(&mut self, mine: &[u8]) -> Result<Vec<u8>> {
-        let mut all = std::mem::take(&mut self.all);
+        let mut all = Vec::new();
         self.comm.all_gather(mine, &mut all)?;
         Ok(all)
     }
 }
 
 impl Exchanged {
-    fn of(program: &mut Program, update: &Update, num_rows: usize) -> Result<Exchanged> {
-        let plan = |program: &Program, name: &str| program.plans().iter().find(|plan| plan.name() == name).cloned();
-        let apply = plan(program, APPLY).and_then(|plan| plan.updated_by);
-        let parameters = apply.expect("the session compiled this entry for its ranks").parameters;
-        let level = |level: usize| parameters.iter().map(move |name| gradient_sum(name, level));
-        let sums = (0..tree::num_levels(update.accumulate())).map(|number| program.group(level(number)));
-        let sums = sums.collect::<Result<_>>()?;
-        let gradients = program.group(parameters.iter().map(|name| format!("{name}{GRADIENT}")))?;
-        let follow = plan(program, FOLLOW);
+    fn of(program: &mut Program, update: &Update, num_rows: usize, buckets: &[Vec<String>]) -> Result<Exchanged> {
+        let named = |name: &dyn Fn(&String) -> String| -> Vec<Vec<String>> {
+            buckets.iter().map(|names| names.iter().map(name).collect()).collect()
+        };
+        let sums = |level: usize| program.group_in_parts(named(&|name| gradient_sum(name, level)));
+        let sums = (0..tree::num_levels(update.accumulate())).map(sums).collect::<Result<_>>()?;
+        let gradients = program.group_in_parts(named(&|name| format!("{name}{GRADIENT}")))?;
+        let follow = program.plans().iter().find(|plan| plan.name() == FOLLOW).cloned();
         let statistics = follow.iter().flat_map(|plan| plan.states()).filter(|spec| spec.kind == StateKind::Input);
         let statistics: Vec<String> = statistics.map(|spec| spec.name.clone()).collect();
         let statistics = program.group(statistics)?;
         let metrics = program.group([TABLE.to_owned()])?;
         Ok(Exchanged { sums, gradients, statistics, metrics, num_rows })
+    }
+
+    fn has_statistics(&self) -> bool {
+        self.statistics.num_bytes() > 0
     }
 }
 

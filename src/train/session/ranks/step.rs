@@ -1,5 +1,6 @@
-//! A step of the optimizer on several ranks: each sums the gradients of its share, all exchange these sums, and each takes
-//! them on through the tree.
+//! A step of the optimizer on several ranks: each sums the gradients of its share, all exchange these sums, and each
+//! updates its parameters by the sum of all. A bucket of gradients is on its way as soon as a rank's last batch has come to
+//! it, on devices that tell (`exec::exchange::Watch`).
 
 use std::ops::Range;
 use web_time::Instant;
@@ -7,10 +8,11 @@ use web_time::Instant;
 use super::super::graphs::FOLLOW;
 use super::super::part::batches;
 use super::super::{Rates, Session, fill};
-use super::{APPLY, Ranks};
+use super::APPLY;
+use super::exchange::{Exchange, SendWhenFinal};
 use crate::Result;
 use crate::exec::StepTable;
-use crate::optim::tree::{self, Node};
+use crate::optim::tree::Node;
 use crate::optim::{BatchOf, StepRates};
 
 /// A step of an epoch: its first batch and how many it has.
@@ -20,78 +22,10 @@ pub(super) struct Step {
     pub num_batches: usize,
 }
 
-/// What one rank tells all others in a step: the sums of its nodes, the statistics of its batches, and whether it wants to
-/// stop. It has the same length on every rank.
-#[derive(Clone, Copy)]
-struct Message {
-    num_ranks: usize,
-    num_batches: usize,
-    sum_len: usize,
-    statistics_len: usize,
-    most_nodes: usize,
-    most_batches: usize,
-}
-
-impl Message {
-    fn share(&self, rank: usize) -> Range<usize> {
-        tree::share(self.num_batches, rank, self.num_ranks)
-    }
-
-    /// The nodes of the tree that a rank sums.
-    fn nodes(&self, rank: usize) -> Vec<Node> {
-        tree::nodes(self.share(rank), self.num_batches)
-    }
-
-    fn sums_len(&self) -> usize {
-        self.most_nodes * self.sum_len
-    }
-
-    fn len(&self) -> usize {
-        self.sums_len() + self.most_batches * self.statistics_len + 1
-    }
-
-    /// A rank's message, given its sums.
-    fn complete(&self, sums: &mut Vec<u8>, statistics: &[u8], stops: bool) {
-        sums.resize(self.sums_len(), 0);
-        sums.extend_from_slice(statistics);
-        sums.resize(self.len() - 1, 0);
-        sums.push(u8::from(stops));
-    }
-
-    fn of<'a>(&self, all: &'a [u8], rank: usize) -> &'a [u8] {
-        &all[rank * self.len()..][..self.len()]
-    }
-
-    fn sums_of<'a>(&self, all: &'a [u8], rank: usize) -> impl Iterator<Item = (Node, &'a [u8])> + use<'a> {
-        self.nodes(rank).into_iter().zip(self.of(all, rank).chunks_exact(self.sum_len))
-    }
-
-    fn statistics_of<'a>(&self, all: &'a [u8], rank: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let statistics = &self.of(all, rank)[self.sums_len()..self.len() - 1];
-        statistics.chunks_exact(self.statistics_len.max(1)).take(self.share(rank).len())
-    }
-
-    /// Whether rank 0 wants to stop.
-    fn stops(&self, all: &[u8]) -> bool {
-        self.of(all, 0)[self.len() - 1] != 0
-    }
-}
-
-impl Ranks {
-    fn message(&self, step: Step) -> Message {
-        let (num_ranks, num_batches) = (self.comm.size(), step.num_batches);
-        let most = |of: &dyn Fn(Range<usize>) -> usize| {
-            (0..num_ranks).map(|rank| of(tree::share(num_batches, rank, num_ranks))).max().unwrap_or(0)
-        };
-        Message {
-            num_ranks,
-            num_batches,
-            sum_len: self.exchanged().gradients.num_bytes(),
-            statistics_len: self.exchanged().statistics.num_bytes(),
-            most_nodes: most(&|share| tree::nodes(share, num_batches).len()),
-            most_batches: most(&|share| share.len()),
-        }
-    }
+/// A run of the training entry within a node.
+struct Piece {
+    entry: String,
+    table: StepTable,
 }
 
 impl Session {
@@ -102,91 +36,116 @@ impl Session {
 
     /// One step of the optimizer. Gives rank 0's `stops`.
     pub(super) fn step_together(&mut self, epoch: u64, step: Step, rates: Rates<'_>, stops: bool) -> Result<bool> {
-        let message = self.ranks.message(step);
-        let mut mine = std::mem::take(&mut self.ranks.mine);
-        let mut statistics = Vec::new();
-        mine.clear();
-        for node in message.nodes(self.ranks.comm.rank()) {
-            self.sum_node(epoch, step, node, rates, &mut statistics)?;
-            self.program.read_group(&self.ranks.exchanged().sums[node.level], &mut mine)?;
-        }
-        message.complete(&mut mine, &statistics, stops);
-        let started = Instant::now();
-        let all = self.ranks.all_gather(&mine)?;
-        self.ranks.waited += started.elapsed();
-        for rank in 0..message.num_ranks {
-            message.statistics_of(&all, rank).try_for_each(|statistics| self.follow(statistics))?;
-        }
-        for rank in 0..message.num_ranks {
-            message.sums_of(&all, rank).try_for_each(|(node, sum)| self.apply(epoch, step, node, (rates, sum)))?;
-        }
-        let stops = message.stops(&all);
-        // Memory for the next step.
-        (self.ranks.mine, self.ranks.all) = (mine, all);
-        Ok(stops)
+        let mut exchange = self.ranks.exchange.take().expect("there are other ranks, and no step within a step");
+        let stops = self.step_with(&mut exchange, epoch, step, (rates, stops));
+        self.ranks.exchange = Some(exchange);
+        stops
     }
 
-    /// Sums the gradients of a node's batches, and appends the statistics of each.
-    fn sum_node(
+    fn step_with(
         &mut self,
+        exchange: &mut Exchange,
         epoch: u64,
         step: Step,
-        node: Node,
-        rates: Rates<'_>,
-        statistics: &mut Vec<u8>,
-    ) -> Result<()> {
+        (rates, stops): (Rates<'_>, bool),
+    ) -> Result<bool> {
+        exchange.begin(step.num_batches);
+        let mut statistics = Vec::new();
+        let nodes = exchange.sums.nodes(self.ranks.comm.rank());
+        for (index, &node) in nodes.iter().enumerate() {
+            let pieces = self.pieces(epoch, step, node, rates);
+            let is_last = index + 1 == nodes.len();
+            self.sum_node(node, pieces, (&mut *exchange, is_last), &mut statistics)?;
+        }
+        let comm = self.ranks.comm.as_mut();
+        if nodes.is_empty() {
+            let num_buckets = self.ranks.exchanged.as_ref().map_or(0, |exchanged| exchanged.gradients.num_parts());
+            (0..num_buckets).try_for_each(|bucket| exchange.sums.send(comm, bucket))?;
+        }
+        exchange.send_notes(comm, &statistics, stops)?;
+        let started = Instant::now();
+        exchange.finish(comm)?;
+        self.ranks.waited += started.elapsed();
+        exchange.statistics().try_for_each(|statistics| self.follow(statistics))?;
+        self.apply(epoch, step, rates, exchange)?;
+        Ok(exchange.stops())
+    }
+
+    /// The runs that sum the gradients of a node's batches.
+    fn pieces(&self, epoch: u64, step: Step, node: Node, rates: Rates<'_>) -> Vec<Piece> {
         let wanted = node.batches(step.num_batches);
         let wanted = step.first + wanted.start..step.first + wanted.end;
-        let has_statistics = self.ranks.exchanged().statistics.num_bytes() > 0;
+        let mut pieces = Vec::new();
         for (entry, batch_size, first, count) in self.train.entries() {
             let of_entry = wanted.start.max(first)..wanted.end.min(first + count);
             // Statistics are read after each batch.
-            let pieces: Vec<Range<usize>> = match has_statistics {
+            let ranges: Vec<Range<usize>> = match self.ranks.exchanged().has_statistics() {
                 true => of_entry.map(|batch| batch..batch + 1).collect(),
                 false => vec![of_entry],
             };
-            for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
-                let table = batches(&self.train, batch_size, piece.start, piece.len());
-                let table = self.training_table(epoch, rates, table, piece.start).constant(FOLLOW, 0.0);
+            for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+                let table = batches(&self.train, batch_size, range.start, range.len());
+                let table = self.training_table(epoch, rates, table, range.start).constant(FOLLOW, 0.0);
                 let table = table.columns(&self.update.batch_columns(), |index, row| {
-                    let batch = piece.start + index;
+                    let batch = range.start + index;
                     let mut climb = Node::leaf(batch - step.first).climb(node, step.num_batches);
                     // The node's own sum is kept, to be read.
                     climb.keep = climb.keep.or(Some(node.level));
                     fill(row, self.update.values_of_batch(self.batch_of(batch), &climb).into_iter());
                 });
-                self.program.run(&entry, &table)?;
-                if has_statistics {
-                    self.program.read_group(&self.ranks.exchanged().statistics, statistics)?;
-                }
+                pieces.push(Piece { entry: entry.clone(), table });
             }
+        }
+        pieces
+    }
+
+    /// Sums the gradients of a node's batches, which go to the exchange, with this rank's last node also to the others, and
+    /// appends the statistics of each batch.
+    fn sum_node(
+        &mut self,
+        node: Node,
+        pieces: Vec<Piece>,
+        (exchange, is_last): (&mut Exchange, bool),
+        statistics: &mut Vec<u8>,
+    ) -> Result<()> {
+        let Session { program, ranks, .. } = self;
+        let exchanged = ranks.exchanged.as_ref().expect("there are other ranks");
+        let sums = &exchanged.sums[node.level];
+        let num_pieces = pieces.len();
+        for (index, Piece { entry, table }) in pieces.into_iter().enumerate() {
+            if is_last && index + 1 == num_pieces {
+                let mut watch = SendWhenFinal { exchange: &mut *exchange, comm: ranks.comm.as_mut() };
+                program.run_watched(&entry, &table, sums, &mut watch)?;
+            } else {
+                program.run(&entry, &table)?;
+            }
+            if exchanged.has_statistics() {
+                program.read_group(&exchanged.statistics, statistics)?;
+            }
+        }
+        if !is_last {
+            let mut bytes = Vec::with_capacity(sums.num_bytes());
+            program.read_group(sums, &mut bytes)?;
+            let parts = 0..sums.num_parts();
+            parts.for_each(|part| exchange.sums.add_node(part, &[&bytes[sums.bytes_of(part)]]));
         }
         Ok(())
     }
 
     fn follow(&mut self, statistics: &[u8]) -> Result<()> {
-        let exchanged = self.ranks.exchanged();
-        if exchanged.statistics.num_bytes() == 0 {
-            return Ok(());
-        }
-        self.program.write_group(&exchanged.statistics, statistics)?;
+        self.program.write_group(&self.ranks.exchanged().statistics, statistics)?;
         self.program.run_once(FOLLOW)
     }
 
-    /// Takes a node's sum on through the tree; with the last one the parameters are updated.
-    fn apply(&mut self, epoch: u64, step: Step, node: Node, (rates, sum): (Rates<'_>, &[u8])) -> Result<()> {
-        let climb = node.climb(Node::root(step.num_batches), step.num_batches);
-        let exchanged = self.ranks.exchanged();
-        if let (true, Some(level)) = (climb.merges.is_empty(), climb.keep) {
-            return self.program.write_group(&exchanged.sums[level], sum);
-        }
-        self.program.write_group(&exchanged.gradients, sum)?;
+    /// Updates the parameters by the sum of all batches.
+    fn apply(&mut self, epoch: u64, step: Step, rates: Rates<'_>, exchange: &Exchange) -> Result<()> {
+        let gradients = &self.ranks.exchanged().gradients;
+        let mut buckets = 0..gradients.num_parts();
+        buckets.try_for_each(|bucket| self.program.write_part(gradients, bucket, exchange.sums.total(bucket)))?;
         let number = epoch * self.steps_per_epoch() as u64 + (step.first / self.update.accumulate()) as u64;
         let (lr, momentum) = rates(number);
-        let values = self.update.values(&StepRates { step: number, lr, momentum });
-        let values: Vec<f64> = values.chain(self.update.climb_values(&climb)).collect();
-        let names: Vec<String> = self.update.columns().into_iter().chain(self.update.climb_columns()).collect();
-        let table = StepTable::new(1).columns(&names, |_, row| row.copy_from_slice(&values));
+        let at = StepRates { step: number, lr, momentum };
+        let table = StepTable::new(1).columns(&self.update.columns(), |_, row| fill(row, self.update.values(&at)));
         self.program.run(APPLY, &table)
     }
 }
