@@ -82,6 +82,9 @@ pub fn attributes() -> Vec<Case> {
         // Strides below, at and above the kernel: pixels that no window sees get gradient 0.
         case(shape(2, [2, 3], [7, 8], [3, 3]), Conv2d { stride: [2, 2], ..plain }, true),
         case(shape(2, [2, 3], [9, 8], [2, 2]), Conv2d { stride: [2, 2], ..plain }, false),
+        case(shape(2, [3, 17], [9, 12], [3, 3]), Conv2d { stride: [2, 2], padding: [1, 1], ..plain }, false),
+        // Enough channels for the CPU's minimal filtering of 3×3 kernels.
+        case(shape(5, [17, 18], [6, 9], [3, 3]), Conv2d { padding: [1, 1], ..plain }, true),
         case(shape(2, [2, 3], [9, 11], [2, 3]), Conv2d { stride: [3, 5], ..plain }, true),
         // Padding up to one less than the kernel, which is as much as a window can lie outside, and beyond.
         case(shape(2, [2, 3], [4, 5], [3, 4]), Conv2d { padding: [2, 3], ..plain }, true),

@@ -5,6 +5,7 @@
 mod blocks;
 mod columns;
 pub(crate) mod pooled;
+mod strided;
 mod taps;
 mod winograd;
 
@@ -22,7 +23,9 @@ pub(crate) struct Layer {
     pub output: [usize; 2],
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
+    /// Zeros before the rows and columns of the image, and after them.
     pub padding: [usize; 2],
+    pub end_padding: [usize; 2],
     pub dilation: [usize; 2],
 }
 
@@ -42,7 +45,7 @@ impl Layer {
 
     /// Height and width of the padded image.
     fn padded(&self) -> [usize; 2] {
-        [0, 1].map(|axis| self.input[axis] + 2 * self.padding[axis])
+        [0, 1].map(|axis| self.padding[axis] + self.input[axis] + self.end_padding[axis])
     }
 
     /// Elements of one channel of a padded image.
@@ -53,10 +56,12 @@ impl Layer {
 
     /// The convolution that gives the gradient by the input from that by the output, under weights that are flipped and
     /// have their channels exchanged; `None` where there is none of stride 1 without negative padding.
-    pub fn transposed(&self) -> Option<Layer> {
-        let mut padding = [0; 2];
+    fn transposed(&self) -> Option<Layer> {
+        let (mut padding, mut end_padding) = ([0; 2], [0; 2]);
         for axis in [0, 1] {
-            padding[axis] = (self.dilation[axis] * (self.kernel[axis] - 1)).checked_sub(self.padding[axis])?;
+            let reach = self.dilation[axis] * (self.kernel[axis] - 1);
+            padding[axis] = reach.checked_sub(self.padding[axis])?;
+            end_padding[axis] = reach.checked_sub(self.end_padding[axis])?;
         }
         let swapped = Layer {
             in_channels: self.out_channels,
@@ -64,6 +69,7 @@ impl Layer {
             out_channels: self.in_channels,
             output: self.input,
             padding,
+            end_padding,
             ..*self
         };
         (self.stride == [1, 1]).then_some(swapped)
@@ -96,7 +102,7 @@ impl Layer {
     /// Calls `body` with the image between zeros, and `slack` elements of no meaning after it.
     #[inline(always)]
     fn with_padded<R>(&self, image: &[f32], slack: usize, body: impl FnOnce(&[f32]) -> R) -> R {
-        if self.padding == [0, 0] && slack == 0 {
+        if self.padded() == self.input && slack == 0 {
             return body(image);
         }
         scratch::with(self.in_channels * self.plane_elems() + slack, |padded: &mut [f32]| {
@@ -110,7 +116,7 @@ impl Layer {
     fn pad(&self, image: &[f32], padded: &mut [f32]) {
         let [height, width] = self.padded();
         let ([in_height, in_width], [top, left]) = (self.input, self.padding);
-        if self.padding == [0, 0] {
+        if self.padded() == self.input {
             padded[..image.len()].copy_from_slice(image);
             return;
         }
@@ -150,8 +156,21 @@ pub(crate) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mu
     }
 }
 
+/// The gradient by the input of images side by side; `None`, with nothing written, where the direct kernels have none.
+pub(crate) fn grad_input(layer: &Layer, grad: &[f32], weight: &[f32], out: &mut [f32]) -> Option<()> {
+    if layer.stride != [1, 1] {
+        return strided::grad_input(layer, grad, weight, out);
+    }
+    let transposed = layer.transposed()?;
+    scratch::with(weight.len(), |flipped: &mut [f32]| {
+        flip_weights(layer, weight, flipped);
+        forward(&transposed, grad, flipped, Finish::NONE, out);
+    });
+    Some(())
+}
+
 /// Weights (O, C, KH, KW) as those of [`Layer::transposed`]: (C, O, KH, KW), each kernel turned around.
-pub(crate) fn flip_weights(layer: &Layer, weight: &[f32], flipped: &mut [f32]) {
+fn flip_weights(layer: &Layer, weight: &[f32], flipped: &mut [f32]) {
     let elems = layer.kernel[0] * layer.kernel[1];
     for out_channel in 0..layer.out_channels {
         for in_channel in 0..layer.in_channels {
@@ -170,6 +189,9 @@ pub(crate) struct Finish<'a> {
 }
 
 impl Finish<'_> {
+    /// The sum as it is.
+    const NONE: Finish<'static> = Finish { bias: None, relu: false };
+
     fn bias(&self, channel: usize) -> f32 {
         self.bias.map_or(0.0, |bias| bias[channel])
     }

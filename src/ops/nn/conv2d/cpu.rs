@@ -29,14 +29,11 @@ pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: O
 
 /// The gradient by the input.
 pub fn grad_input<F: Float>(geometry: &Geometry, grad: &[F], weight: &[F], grad_input: &mut [F]) {
-    if let (Some(layer), Some(grad), Some(weight)) = (direct_layer(geometry), F::as_f32(grad), F::as_f32(weight))
-        && let Some(transposed) = layer.transposed()
-    {
+    if let (Some(layer), Some(grad32), Some(weight32)) = (direct_layer(geometry), F::as_f32(grad), F::as_f32(weight)) {
         let out = F::as_f32_mut(grad_input).expect("all operands are of one type");
-        return scratch::with(weight.len(), |flipped: &mut [f32]| {
-            conv::flip_weights(&layer, weight, flipped);
-            conv::forward(&transposed, grad, flipped, Finish { bias: None, relu: false }, out);
-        });
+        if conv::grad_input(&layer, grad32, weight32, out).is_some() {
+            return;
+        }
     }
     grad_input_by_patches(geometry, grad, weight, grad_input);
 }
@@ -77,6 +74,7 @@ pub(super) fn direct_layer(geometry: &Geometry) -> Option<Layer> {
         kernel: geometry.kernel,
         stride,
         padding,
+        end_padding: padding,
         dilation,
     })
 }

@@ -18,8 +18,8 @@ use crate::ops::cpu::{isa, parallel, scratch};
 /// the next one, but enough to make use of the weights read.
 fn capacity(layer: &Layer) -> usize {
     match layer.whole_blocks().iter().sum::<usize>() {
-        ..=32 => 8,
-        ..=64 => 16,
+        0..=32 => 8,
+        33..=64 => 16,
         _ => 32,
     }
 }

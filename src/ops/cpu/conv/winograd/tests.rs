@@ -14,7 +14,7 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 fn layer([in_channels, out_channels]: [usize; 2], input: [usize; 2], padding: [usize; 2]) -> Layer {
     let output = [0, 1].map(|axis| input[axis] + 2 * padding[axis] - 2);
     let [kernel, stride, dilation] = [[3, 3], [1, 1], [1, 1]];
-    Layer { in_channels, input, out_channels, output, kernel, stride, padding, dilation }
+    Layer { in_channels, input, out_channels, output, kernel, stride, padding, end_padding: padding, dilation }
 }
 
 /// Calls `body(output, weight, input)` with the indices of all products of an image that are not with a zero around it.
