@@ -294,7 +294,7 @@ gzip "$place/data/train-labels-idx1-ubyte"
 refused "other images than rank 0" "${two[@]}" : -n 1 "$lenet" train --data "$place/data" "${tiny[@]}" --device cpu
 refused "rank 1: no GPU adapter matches" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device nosuch
 refused "other floating-point numbers than rank 0: f64 instead of f32" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device cpu-f64
-refused "other start than rank 0" "${two[@]}" : -n 1 "$lenet" train --resume "$(run_in "$place/long-0")"
+refused "other start than rank 0" "${mpirun[@]}" -n 1 "$lenet" train --resume "$(run_in "$place/long-0")" : -n 1 "$lenet" "${train[@]}"
 cp "$lenet" "$place/other"
 printf x >>"$place/other"
 refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
