@@ -5,9 +5,11 @@
 #[path = "../peers/turns.rs"]
 mod turns;
 
+use std::thread;
 use std::time::Duration;
 
 use wgrad::data::{self, FashionMnist, Normalize};
+use wgrad::exec::SideBySide;
 use wgrad::exec::verify::verify;
 use wgrad::graph::{Init, StateKind, StateSpec};
 use wgrad::nn::{Classifier, LeNet5, Mode, Model, ResNet};
@@ -75,6 +77,8 @@ fn work(device: &Device, line: &str) -> Outcome<Work> {
         ("lenet", &[batch]) => lenet(device, batch, None),
         // The same in submissions of so many steps.
         ("submitted", &[batch, steps]) => lenet(device, batch, Some(steps)),
+        // One step each of so many models, in the same dispatches.
+        ("beside", &[batch, count]) => beside(device, batch, count),
         ("unfused", &[batch]) => step(device, training(batch, [1, 28, 28], LeNet5::default())?, Plan::unfused),
         ("fused", &[batch]) => step(device, training(batch, [1, 28, 28], LeNet5::default())?, Plan::new),
         ("encode", &[batch]) => encode(device, training(batch, [1, 28, 28], LeNet5::default())?),
@@ -153,33 +157,69 @@ fn encode(device: &Device, (graph, update): (Graph, Update)) -> Outcome<Work> {
 
 /// A training step of LeNet-5 as `lenet train` takes it, gather and normalization included.
 fn lenet(device: &Device, batch_size: usize, steps_per_submission: Option<usize>) -> Outcome<Work> {
-    let mut splits = data::load(&FashionMnist {}.into(), None)?;
-    splits.train.limit(NUM_IMAGES);
-    splits.test.limit(batch_size);
-    let options = SessionOptions {
-        model: &Classifier::new(LeNet5::default(), 10),
-        train: &splits.train,
-        validation: None,
-        test: &splits.test,
-        batch_size,
-        eval_batch_size: batch_size,
-        normalize: Normalize::Dataset.stats(&splits.train)?,
-        optimizer: Optimizer::sgd_momentum(0.9),
-        update: UpdateOptions::default(),
-        label_smoothing: 0.0,
-        shuffle: true,
-        seed: 0,
-        augment: None,
-        diagnostics: None,
-    };
-    if let Some(difference) = Session::verify_step(device, &options, 0.01, None)?.difference {
-        return Err(difference.to_string().into());
+    let mut trainer = Trainer::new(device, batch_size, 0)?;
+    trainer.session.program().set_steps_per_submission(steps_per_submission);
+    Ok(Box::new(move |runs| trainer.run(runs)))
+}
+
+/// The same of several models, which the same dispatches train.
+fn beside(device: &Device, batch_size: usize, count: usize) -> Outcome<Work> {
+    let group = SideBySide::new(device, count, is_image_data)?;
+    // All places first: each waits for those that are taken.
+    let mut trainers = Vec::new();
+    for seed in 0..count {
+        let place = group.take().ok_or("a group has as many places as it was made with")?;
+        trainers.push(Trainer::new(&place, batch_size, seed as u64)?);
     }
-    let mut session = Session::new(device, &options)?;
-    session.program().set_steps_per_submission(steps_per_submission);
-    let batches = NUM_IMAGES / batch_size;
-    let mut first = 0;
     Ok(Box::new(move |runs| {
+        thread::scope(|scope| {
+            let threads: Vec<_> = trainers.iter_mut().map(|trainer| scope.spawn(move || trainer.run(runs))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a step does not panic"))
+        })
+    }))
+}
+
+fn is_image_data(spec: &StateSpec) -> bool {
+    spec.kind == StateKind::Input && (spec.name.contains(".images.") || spec.name.ends_with(".labels"))
+}
+
+struct Trainer {
+    session: Session,
+    batch_size: usize,
+    done: usize,
+}
+
+impl Trainer {
+    fn new(device: &Device, batch_size: usize, seed: u64) -> Outcome<Trainer> {
+        let mut splits = data::load(&FashionMnist {}.into(), None)?;
+        splits.train.limit(NUM_IMAGES);
+        splits.test.limit(batch_size);
+        let options = SessionOptions {
+            model: &Classifier::new(LeNet5::default(), 10),
+            train: &splits.train,
+            validation: None,
+            test: &splits.test,
+            batch_size,
+            eval_batch_size: batch_size,
+            normalize: Normalize::Dataset.stats(&splits.train)?,
+            optimizer: Optimizer::sgd_momentum(0.9),
+            update: UpdateOptions::default(),
+            label_smoothing: 0.0,
+            shuffle: true,
+            seed,
+            augment: None,
+            diagnostics: None,
+        };
+        if let Device::Gpu(_) = device
+            && let Some(difference) = Session::verify_step(device, &options, 0.01, None)?.difference
+        {
+            return Err(difference.to_string().into());
+        }
+        Ok(Trainer { session: Session::new(device, &options)?, batch_size, done: 0 })
+    }
+
+    fn run(&mut self, runs: usize) -> wgrad::Result<()> {
+        let (batches, first, batch_size) = (NUM_IMAGES / self.batch_size, self.done, self.batch_size);
         let table = StepTable::new(runs)
             .column("start", |step| ((first + step) % batches * batch_size) as f64)
             .column("row", |step| ((first + step) % batches) as f64)
@@ -187,7 +227,7 @@ fn lenet(device: &Device, batch_size: usize, steps_per_submission: Option<usize>
             .constant("lr", 0.01)
             .constant("momentum", 0.9)
             .constant("grad_weight", 1.0);
-        first += runs;
-        session.program().run("train", &table)
-    }))
+        self.done += runs;
+        self.session.program().run("train", &table)
+    }
 }

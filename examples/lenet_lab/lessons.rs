@@ -145,7 +145,8 @@ impl Lab {
         config.set_base(&shared)?;
         let sweep = Sweep::new(config)?;
         let mut folder = SweepFolder::create(&self.out, "sweep", sweep)?;
-        let options = RunOptions { device: &self.device, jobs: default_jobs(&self.device), stop: &|| false };
+        let options =
+            RunOptions { device: &self.device, jobs: default_jobs(&self.device), side_by_side: None, stop: &|| false };
         folder.run(options, &mut ())?;
         let written = write_results(&folder)?;
         let ranking = Ranking::of(folder.sweep(), folder.records());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::gpu::{self, GpuDevice, Kernels, Profile};
+use super::gpu::{self, GpuDevice, Kernels, Place, Profile};
 use crate::ops::cpu::isa;
 use crate::ops::cpu::threads::Threads;
 use crate::ops::kernel::GpuTraits;
@@ -18,6 +18,8 @@ pub enum Device {
     CpuF64,
     /// A wgpu adapter.
     Gpu(Arc<GpuDevice>),
+    /// A place beside other programs on a wgpu adapter ([`SideBySide`](super::SideBySide)).
+    Beside(Arc<Place>),
 }
 
 /// What is known of a device before it is opened.
@@ -134,6 +136,7 @@ impl Device {
         match self {
             Device::Cpu | Device::CpuF64 => None,
             Device::Gpu(gpu) => Some(gpu.traits()),
+            Device::Beside(place) => Some(place.gpu().traits()),
         }
     }
 
@@ -143,6 +146,7 @@ impl Device {
             Device::Cpu => cpu_info(),
             Device::CpuF64 => DeviceInfo { name: format!("{} (f64)", cpu_info().name), ..cpu_info() },
             Device::Gpu(gpu) => gpu.info().clone(),
+            Device::Beside(place) => place.gpu().info().clone(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use device::{Device, DeviceInfo, devices};
 use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
 use exchange::{StateGroup, Watch};
-pub use gpu::Kernels;
+pub use gpu::{Kernels, Place, SideBySide};
 pub(crate) use profile::StageTime;
 pub use snapshot::Snapshot;
 pub use state::StateDict;
@@ -79,6 +79,10 @@ pub(crate) trait Executor: Send {
     fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()>;
     /// Whether the canary after an output was overwritten.
     fn has_overrun(&mut self, entry: usize, operand: &Operand) -> Result<bool>;
+    /// Gives a state its initial value.
+    fn initialize_state(&mut self, state: usize, tensor: &Tensor) -> Result<()> {
+        self.write_state(state, tensor)
+    }
     /// Overwrites a state; the tensor has been checked to fit.
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
     /// Reads a state.
@@ -123,15 +127,19 @@ impl Program {
     /// [`Error::Kernel`], [`Error::Unsupported`] where the device cannot take a plan.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
         entries::check_entries(&plans)?;
-        let plans = match device {
-            Device::Cpu | Device::CpuF64 => plans,
-            Device::Gpu(gpu) => plans.iter().map(|plan| plan.for_gpu(gpu.traits())).collect::<Result<_>>()?,
+        let plans = match device.gpu_traits() {
+            None => plans,
+            Some(traits) => plans.iter().map(|plan| plan.for_gpu(traits)).collect::<Result<_>>()?,
         };
         let layout = StateLayout::new(&plans)?;
         let executor: Box<dyn Executor> = match device {
             Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)),
             Device::CpuF64 => Box::new(cpu::CpuExecutor::<f64>::new(&plans, &layout)),
             Device::Gpu(gpu) => Box::new(gpu::GpuExecutor::new(gpu, &plans, &layout)?),
+            Device::Beside(place) => match place.program(&plans, &layout)? {
+                Some(executor) => Box::new(executor),
+                None => Box::new(gpu::GpuExecutor::new(place.gpu(), &plans, &layout)?),
+            },
         };
         Program::with_executor(plans, layout, executor, seed)
     }
@@ -156,7 +164,7 @@ impl Program {
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (index, spec) in self.layout.specs.iter().enumerate() {
             if let Some(tensor) = spec.init.tensor(&spec.name, &spec.ty, seed) {
-                self.executor.write_state(index, &tensor)?;
+                self.executor.initialize_state(index, &tensor)?;
             }
         }
         self.counts.reset();

@@ -97,9 +97,9 @@ fn verify_by(
     (states, table, seed): (&StateDict, &StepTable, u64),
 ) -> Result<Report> {
     // Both run the plan as the device has it.
-    let plan = match device {
-        Device::Cpu | Device::CpuF64 => plan.clone(),
-        Device::Gpu(gpu) => plan.for_gpu(gpu.traits())?,
+    let plan = match device.gpu_traits() {
+        None => plan.clone(),
+        Some(traits) => plan.for_gpu(traits)?,
     };
     let programs =
         [Program::compile(device, vec![plan.clone()], seed)?, Program::compile(reference, vec![plan.clone()], seed)?];

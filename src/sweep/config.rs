@@ -56,6 +56,9 @@ pub struct SearchOptions {
     /// Trials trained in parallel. Default: one per thread on the CPU, one on a GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<usize>,
+    /// The most trials side by side on a GPU, in the same dispatches. Default: as many as are expected to pay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side_by_side: Option<usize>,
     /// The share of the trials that is trained, where several processes divide a grid or random search. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<Share>,
@@ -161,7 +164,7 @@ impl Sweep {
     /// [`Error::Setting`] naming the setting that is wrong and what it may be.
     pub fn new(config: SweepConfig) -> Result<Sweep> {
         let space = Space::parse(&config.space)?;
-        let SearchOptions { method, seed, num_trials, jobs, .. } = config.search;
+        let SearchOptions { method, seed, num_trials, jobs, side_by_side, .. } = config.search;
         if i64::try_from(seed).is_err() {
             return Err(Error::setting("search.seed", "a number below 2^63", seed));
         }
@@ -179,8 +182,14 @@ impl Sweep {
                 return Err(Error::setting(format!("search.{name}"), "to be used only with method asha", value));
             }
         }
-        if jobs == Some(0) {
-            return Err(Error::setting("search.jobs", "at least 1", 0));
+        for (name, value) in [("search.jobs", jobs), ("search.side_by_side", side_by_side)] {
+            if value == Some(0) {
+                return Err(Error::setting(name, "at least 1", 0));
+            }
+        }
+        if let (Some(2..), Some(side_by_side @ 2..)) = (jobs, side_by_side) {
+            let expected = "no more than 1 with several jobs, which share no dispatches";
+            return Err(Error::setting("search.side_by_side", expected, side_by_side));
         }
         let base = base(&config)?;
         for setting in space.settings() {
@@ -335,6 +344,7 @@ impl Default for SearchOptions {
             max_epochs: None,
             reduction_factor: 3,
             jobs: None,
+            side_by_side: None,
             only: None,
         }
     }

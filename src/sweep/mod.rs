@@ -13,6 +13,7 @@
 //! Trials are runs like any other: `lenet compare` and `lenet eval` work on their folders. Test images decide
 //! nothing here.
 
+mod beside;
 pub mod config;
 mod images;
 pub mod ledger;

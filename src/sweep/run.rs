@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use super::beside::Berths;
 use super::config::{Sweep, SweepConfig, Trial};
 use super::images::Images;
 use super::ledger::{Ledger, Status, TrialRecord, trial_folder};
@@ -33,8 +34,11 @@ pub struct SweepFolder {
 pub struct RunOptions<'a> {
     /// What to train on.
     pub device: &'a Device,
-    /// Trials side by side; see [`default_jobs`].
+    /// Trials in parallel; see [`default_jobs`].
     pub jobs: usize,
+    /// The most trials side by side on a GPU, in the same dispatches ([`SideBySide`](crate::exec::SideBySide)), for one job;
+    /// `None` for as many as are expected to pay. Those whose settings change a step's kernels or shapes take turns.
+    pub side_by_side: Option<usize>,
     /// Polled for whether to stop; the running trials are then saved.
     pub stop: Stop<'a>,
 }
@@ -93,7 +97,7 @@ pub enum Finish {
 pub fn default_jobs(device: &Device) -> usize {
     match device {
         Device::Cpu | Device::CpuF64 => Threads::current().num_threads(),
-        Device::Gpu(_) => 1,
+        Device::Gpu(_) | Device::Beside(_) => 1,
     }
 }
 
@@ -159,19 +163,18 @@ impl SweepFolder {
         let SweepFolder { path, sweep, ledger, images, .. } = self;
         let mut search = sweep.search()?;
         ledger.restore(&mut search, sweep.metric());
-        let jobs = options.jobs.max(1);
-        let threads = (Threads::current().num_threads() / jobs).max(1);
+        let mut berths = Berths::new(sweep, options.device, options.jobs, options.side_by_side);
+        let threads = (Threads::current().num_threads() / berths.num_sharing()).max(1);
         let halt = AtomicBool::new(false);
         let is_stopping = || halt.load(Ordering::Relaxed) || (options.stop)();
         let (sender, messages) = mpsc::channel();
         let mut desk = Desk { sweep, ledger, search, observer };
         let mut failure = None;
         std::thread::scope(|scope| {
-            let mut num_running = 0;
             loop {
-                while num_running < jobs && !is_stopping() {
-                    let launched = desk.next_leg(images).map(|next| {
-                        next.map(|(leg, trial, data)| {
+                while berths.has_room() && !is_stopping() {
+                    let launched = desk.next_leg(images, &mut berths).map(|next| {
+                        next.map(|(leg, trial, data, device)| {
                             let (folder, sender) = (path.join(trial_folder(leg.trial)), sender.clone());
                             let is_stopping = &is_stopping;
                             scope.spawn(move || {
@@ -179,30 +182,35 @@ impl SweepFolder {
                                     // The receiver lives as long as the scope.
                                     let _ = sender.send(Message::News(leg.trial, news));
                                 };
+                                // A place beside others is free again as soon as this ends.
+                                let device = device;
                                 let task = Task {
                                     config: &trial.config,
                                     data: &data,
-                                    device: options.device,
+                                    device: &device,
                                     folder: &folder,
                                     epochs: leg.epochs,
                                     stop: is_stopping,
                                 };
                                 let ended = Threads::new(threads).install(|| trial::train(&task, &mut tell));
+                                drop(device);
                                 let _ = sender.send(Message::Ended(leg.trial, ended));
                             });
                         })
                     });
                     match launched {
-                        Ok(Some(())) => num_running += 1,
+                        Ok(Some(())) => {}
                         Ok(None) => break,
                         Err(error) => keep_first(&mut failure, error, &halt),
                     }
                 }
-                if num_running == 0 {
+                if berths.num_running() == 0 {
                     break;
                 }
                 let Ok(message) = messages.recv() else { break };
-                num_running -= usize::from(matches!(message, Message::Ended(..)));
+                if matches!(message, Message::Ended(..)) {
+                    berths.ended();
+                }
                 if let Err(error) = desk.take(message) {
                     keep_first(&mut failure, error, &halt);
                 }
@@ -227,6 +235,9 @@ fn keep_first(failure: &mut Option<Error>, error: Error, halt: &AtomicBool) {
     failure.get_or_insert(error);
 }
 
+/// A leg to train, with its trial, images and device.
+type Next<'a> = (Leg, &'a Trial, Arc<RunData>, Device);
+
 /// The state of the deciding thread.
 pub(super) struct Desk<'a> {
     pub sweep: &'a Sweep,
@@ -236,16 +247,25 @@ pub(super) struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    /// The next leg to train, with its trial and images, noted in the ledger.
-    fn next_leg(&mut self, images: &mut Images) -> Result<Option<(Leg, &'a Trial, Arc<RunData>)>> {
-        let Some(leg) = self.start_leg()? else { return Ok(None) };
+    /// The next leg to train, with its trial, images and device, noted in the ledger.
+    fn next_leg(&mut self, images: &mut Images, berths: &mut Berths<'_>) -> Result<Option<Next<'a>>> {
+        let Some(leg) = self.start_leg_of(&mut |trial| berths.fits(trial))? else { return Ok(None) };
         let trial = &self.sweep.trials[leg.trial];
-        Ok(Some((leg, trial, images.of(&trial.config)?)))
+        let data = images.of(&trial.config)?;
+        let has_ended = |record: &TrialRecord| matches!(record.status, Status::Complete | Status::Failed);
+        let may_follow = |other: usize| !self.ledger.of(other).is_some_and(has_ended);
+        let device = berths.start(leg.trial, &may_follow)?;
+        Ok(Some((leg, trial, data, device)))
     }
 
     /// The next leg to train, noted in the ledger.
     pub fn start_leg(&mut self) -> Result<Option<Leg>> {
-        while let Some(leg) = self.search.next_leg() {
+        self.start_leg_of(&mut |_| true)
+    }
+
+    /// The next leg of the trials that fit.
+    fn start_leg_of(&mut self, fits: &mut dyn FnMut(usize) -> bool) -> Result<Option<Leg>> {
+        while let Some(leg) = self.search.next_leg_of(fits) {
             let trial = &self.sweep.trials[leg.trial];
             let ended = self.ledger.of(leg.trial).filter(|record| record.status == Status::Complete);
             if let Some(metric) = ended.and_then(|record| record.metric) {

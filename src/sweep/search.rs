@@ -95,7 +95,15 @@ impl Search {
     /// What to train now, or `None` where there is nothing to do until a running trial ends; where none runs, the
     /// search is over.
     pub fn next_leg(&mut self) -> Option<Leg> {
-        let trial = self.cut_off().or_else(|| self.promotable()).or_else(|| self.unseen())?;
+        self.next_leg_of(&mut |_| true)
+    }
+
+    /// [`Search::next_leg`] among the trials for which `fits` holds.
+    pub fn next_leg_of(&mut self, fits: &mut dyn FnMut(usize) -> bool) -> Option<Leg> {
+        let trial = match self.cut_off(fits).or_else(|| self.promotable(fits)) {
+            Some(trial) => trial,
+            None => self.unseen(fits)?,
+        };
         let climb = &mut self.trials[trial];
         climb.is_running = true;
         climb.num_sent = climb.costs.len() + 1;
@@ -111,28 +119,29 @@ impl Search {
     }
 
     /// A trial that was running when the search was restored.
-    fn cut_off(&self) -> Option<usize> {
-        self.trials.iter().position(|climb| !climb.is_running && climb.num_sent > climb.costs.len())
+    fn cut_off(&self, fits: &mut dyn FnMut(usize) -> bool) -> Option<usize> {
+        let is_cut_off = |climb: &Climb| !climb.is_running && climb.num_sent > climb.costs.len();
+        (0..self.trials.len()).find(|&trial| is_cut_off(&self.trials[trial]) && fits(trial))
     }
 
     /// The best trial that may climb from the highest rung that has one.
-    fn promotable(&self) -> Option<usize> {
+    fn promotable(&self, fits: &mut dyn FnMut(usize) -> bool) -> Option<usize> {
         (0..self.rungs.len() - 1).rev().find_map(|rung| {
             let mut reached: Vec<usize> =
                 (0..self.trials.len()).filter(|&trial| self.trials[trial].costs.len() > rung).collect();
             // Of equals the one that started first.
             reached.sort_by(|&a, &b| self.trials[a].costs[rung].total_cmp(&self.trials[b].costs[rung]));
             let best = &reached[..reached.len() / self.reduction_factor];
-            let may_climb = |trial: &&usize| {
-                let climb = &self.trials[**trial];
+            let may_climb = |trial: usize| {
+                let climb = &self.trials[trial];
                 climb.num_sent == rung + 1 && climb.costs[rung].is_finite()
             };
-            best.iter().find(may_climb).copied()
+            best.iter().copied().find(|&trial| may_climb(trial) && fits(trial))
         })
     }
 
-    fn unseen(&self) -> Option<usize> {
-        self.trials.iter().position(|climb| climb.num_sent == 0)
+    fn unseen(&self, fits: &mut dyn FnMut(usize) -> bool) -> Option<usize> {
+        (0..self.trials.len()).find(|&trial| self.trials[trial].num_sent == 0 && fits(trial))
     }
 }
 
@@ -228,6 +237,21 @@ mod tests {
         search.record(0, 0.1);
         let leg = search.next_leg().unwrap();
         assert_eq!((leg.trial, leg.epochs), (0, 2), "of three it is still one, and that is trial 0 now");
+    }
+
+    #[test]
+    fn of_those_that_fit_the_first_in_the_same_order() {
+        let mut search = Search::halving(5, 1, 2, 2).unwrap();
+        search.restore(0, vec![0.2], 1);
+        search.restore(1, vec![0.1], 1);
+        search.restore(3, vec![], 1);
+        let mut among =
+            |few: &[usize]| search.next_leg_of(&mut |trial| few.contains(&trial)).map(|leg| (leg.trial, leg.epochs));
+        assert_eq!(among(&[0]), None, "of two, one is promoted, and that is the other");
+        assert_eq!(among(&[1, 2]), Some((1, 2)), "a promotion goes before a new trial");
+        assert_eq!(among(&[2, 3, 4]), Some((3, 1)), "one that was cut off goes first");
+        assert_eq!(among(&[2, 4]), Some((2, 1)));
+        assert_eq!(among(&[0, 1, 2, 3]), None);
     }
 
     #[test]

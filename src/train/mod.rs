@@ -26,4 +26,5 @@ pub use lr_find::{LrFind, LrFindOptions, LrPoint, lr_find};
 pub(crate) use observer::nan_if_null;
 pub use observer::{EpochReport, Event, LatestBatches, Observer, Outcome};
 pub use print::PrintEpochs;
+pub(crate) use session::is_image_data;
 pub use session::{EpochMetrics, RankTime, Session, SessionOptions};

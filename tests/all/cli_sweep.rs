@@ -201,7 +201,7 @@ fn send(child: &Child, signal: &str) {
 }
 
 /// The epochs that the trials of a sweep have recorded.
-fn num_epochs(folder: &Path) -> usize {
+pub fn num_epochs(folder: &Path) -> usize {
     let metrics = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("metrics.jsonl")).ok();
     let trials = std::fs::read_dir(folder).unwrap().filter_map(|entry| metrics(entry.unwrap()));
     trials.map(|metrics| metrics.lines().count()).sum()

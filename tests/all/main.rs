@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod cli_resume;
 mod cli_sweep;
+mod cli_sweep_beside;
 mod cli_sweep_shares;
 mod cli_tools;
 mod data;
@@ -31,6 +32,7 @@ mod report;
 #[cfg(feature = "sanitize")]
 mod sanitize;
 mod shaders;
+mod side_by_side;
 mod special;
 mod sweep_ranks;
 mod train;

@@ -97,7 +97,7 @@ fn trials_of_other_ranks_are_ranked_as_those_of_one_process() {
         let place = tempfile::tempdir().unwrap();
         let sweep = sweep(place.path(), method);
         let mut alone = SweepFolder::create(place.path(), "alone", sweep.clone()).unwrap();
-        let options = RunOptions { device: &Device::Cpu, jobs: 1, stop: &|| false };
+        let options = RunOptions { device: &Device::Cpu, jobs: 1, side_by_side: None, stop: &|| false };
         assert_eq!(alone.run(options, &mut ()).unwrap(), Finish::Complete);
         assert!(alone.records().iter().any(|record| record.reason.as_deref().unwrap_or("").contains("not finite")));
         for (size, jobs) in [(2, 1), (3, 2), (8, 1)] {
@@ -115,7 +115,7 @@ fn a_stopped_sweep_resumes_with_another_number_of_ranks() {
     let place = tempfile::tempdir().unwrap();
     let sweep = sweep(place.path(), "method = \"grid\"");
     let mut alone = SweepFolder::create(place.path(), "alone", sweep.clone()).unwrap();
-    alone.run(RunOptions { device: &Device::Cpu, jobs: 2, stop: &|| false }, &mut ()).unwrap();
+    alone.run(RunOptions { device: &Device::Cpu, jobs: 2, side_by_side: None, stop: &|| false }, &mut ()).unwrap();
     let mut folder = SweepFolder::create(place.path(), "among", sweep).unwrap();
     // Legs have been handed out by the third time it is asked.
     let (finish, _) = among(3, 1, &mut folder, |asked| asked >= 3);
@@ -199,7 +199,7 @@ fn what_ranks_without_the_sweeps_folder_train_is_brought_to_rank_0() {
         let place = tempfile::tempdir().unwrap();
         let sweep = sweep(place.path(), method);
         let mut alone = SweepFolder::create(place.path(), "alone", sweep.clone()).unwrap();
-        alone.run(RunOptions { device: &Device::Cpu, jobs: 1, stop: &|| false }, &mut ()).unwrap();
+        alone.run(RunOptions { device: &Device::Cpu, jobs: 1, side_by_side: None, stop: &|| false }, &mut ()).unwrap();
         let expected = files(alone.path());
         assert!(expected.keys().any(|name| name.ends_with("model.safetensors")), "{:?}", expected.keys());
         let hosts = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ pub struct SweepOptions {
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["method", "trials", "seed", "epochs", "device", "out"])]
     resume: Option<PathBuf>,
     /// Merge the folders of a sweep's shares (--only) into one, with the ranking that one process would give
-    #[arg(long, value_name = "FOLDERS", num_args = 1.., conflicts_with_all = ["resume", "method", "trials", "seed", "epochs", "jobs", "device"])]
+    #[arg(long, value_name = "FOLDERS", num_args = 1.., conflicts_with_all = ["resume", "method", "trials", "seed", "epochs", "jobs", "side_by_side", "device"])]
     merge: Vec<PathBuf>,
     /// Every combination, random ones, or random ones of which only the best are trained for long (asynchronous
     /// successive halving) [default: what the file says, or random]
@@ -52,6 +52,11 @@ pub struct SweepOptions {
     /// [default: what the file says, or one per thread on the CPU and 1 on a GPU]
     #[arg(long, value_name = "N", help_heading = "Run")]
     jobs: Option<usize>,
+    /// The most trials to train side by side on a GPU, in the same dispatches, each with its own settings, seed and stopping.
+    /// Trials that differ in what kernels compute or in batch size take turns. Each trial comes out as it does alone [default:
+    /// what the file says, or as many as are expected to pay]
+    #[arg(long, value_name = "K", conflicts_with = "jobs", help_heading = "Run")]
+    side_by_side: Option<usize>,
     /// What to compute on, as for `lenet train`; WGRAD_DEVICE is the default where the file says nothing [default:
     /// auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
@@ -100,10 +105,16 @@ fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
 }
 
 fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
-    if options.jobs == Some(0) {
-        return Err(usage("--jobs", "at least 1", "0"));
+    for (flag, value) in [("--jobs", options.jobs), ("--side-by-side", options.side_by_side)] {
+        if value == Some(0) {
+            return Err(usage(flag, "at least 1", "0"));
+        }
     }
     ranks.agree(&[])?;
+    if ranks.size() > 1 && options.side_by_side.is_some_and(|count| count > 1) {
+        let expected = "one process; ranks train trials of their own, as many at a time as --jobs says";
+        return Err(usage("--side-by-side", expected, &format!("{} ranks", ranks.size())));
+    }
     if !ranks.is_first() {
         return work(&options, ranks);
     }
@@ -125,11 +136,10 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     })?;
     ranks.text_of_first(&folder.sweep().base.device)?;
     let (device, reason) = ranks.all_ok(Device::select_with_reason(&folder.sweep().base.device))?;
-    let jobs = jobs.or(folder.sweep().config.search.jobs).unwrap_or_else(|| default_jobs(&device));
-    let jobs = jobs.min(folder.sweep().num_own_trials()).max(1);
+    let at_a_time = AtATime::new((jobs, options.side_by_side), folder.sweep(), &device)?;
     if detail == Detail::Full {
         console::line(format!("device    {device}: {reason}"))?;
-        introduce(folder.sweep(), jobs, ranks.size(), folder.records())?;
+        introduce(folder.sweep(), at_a_time, ranks.size(), folder.records())?;
         console::line(format!("folder    {}\n", folder.path().display()))?;
     }
     let sweep = folder.sweep().clone();
@@ -137,7 +147,10 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     let signals = Signals::listen()?;
     let stop = || signals.any();
     let finish = match ranks.size() {
-        1 => folder.run(RunOptions { device: &device, jobs, stop: &stop }, &mut show)?,
+        1 => {
+            let AtATime { jobs, side_by_side } = at_a_time;
+            folder.run(RunOptions { device: &device, jobs, side_by_side, stop: &stop }, &mut show)?
+        }
         _ => folder.run_among(ranks.comm().as_mut(), &stop, &mut show)?,
     };
     show.finish();
@@ -156,6 +169,32 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     }
     write_results(&folder)?;
     conclude(&folder, detail)
+}
+
+/// How many trials are trained at a time.
+#[derive(Clone, Copy)]
+struct AtATime {
+    jobs: usize,
+    side_by_side: Option<usize>,
+}
+
+impl AtATime {
+    /// By the flags, or what the sweep's file says.
+    fn new((jobs, side_by_side): (Option<usize>, Option<usize>), sweep: &Sweep, device: &Device) -> Result<AtATime> {
+        let search = &sweep.config.search;
+        // Of the two ways to train several at a time the one that a flag names; without one, what the file says.
+        let is_said = jobs.is_some() || side_by_side.is_some();
+        let (jobs, wanted) = if is_said { (jobs, side_by_side) } else { (search.jobs, search.side_by_side) };
+        if let (Some(count @ 2..), false) = (wanted, matches!(device, Device::Gpu(_))) {
+            let flag = if side_by_side.is_some() { "--side-by-side" } else { "search.side_by_side" };
+            let expected =
+                "a GPU, where trials run in the same dispatches; on the CPU, --jobs trains several at a time";
+            return Err(usage(flag, expected, &format!("{count} trials on {device}")));
+        }
+        let jobs = jobs.unwrap_or_else(|| default_jobs(device));
+        let most = sweep.num_own_trials().max(1);
+        Ok(AtATime { jobs: jobs.clamp(1, most), side_by_side: wanted.map(|count| count.clamp(1, most)) })
+    }
 }
 
 /// The share that `--only` names.
@@ -195,7 +234,10 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     }
     search.num_trials = options.trials.or(search.num_trials);
     search.seed = options.seed.unwrap_or(search.seed);
-    search.jobs = options.jobs.or(search.jobs);
+    if options.jobs.is_some() || options.side_by_side.is_some() {
+        // Of the two ways to train several at a time the one that a flag names.
+        (search.jobs, search.side_by_side) = (options.jobs, options.side_by_side);
+    }
     search.only = options.only.as_deref().map(share).transpose()?.or(search.only);
     if let Some(epochs) = options.epochs {
         search.max_epochs = None;
@@ -210,8 +252,9 @@ fn create(options: &SweepOptions) -> Result<SweepFolder> {
     }
     let suffix = config.search.only.map_or(String::new(), Share::suffix);
     let sweep = Sweep::new(config)?;
-    // Before there is a folder, so that a mistyped device leaves none.
-    Device::select_with_reason(&sweep.base.device)?;
+    // Before there is a folder, so that a mistake leaves none.
+    let (device, _) = Device::select_with_reason(&sweep.base.device)?;
+    AtATime::new((options.jobs, options.side_by_side), &sweep, &device)?;
     let name = file.file_stem().map_or("sweep".to_owned(), |stem| stem.to_string_lossy().into_owned());
     SweepFolder::create(&options.out, &format!("{name}{suffix}"), sweep)
 }
@@ -220,7 +263,8 @@ fn usage(option: &str, expected: &str, got: &str) -> Error {
     Error::Setting { setting: option.to_owned(), expected: expected.to_owned(), got: got.to_owned() }
 }
 
-fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecord]) -> Result<()> {
+fn introduce(sweep: &Sweep, at_a_time: AtATime, num_ranks: usize, records: &[TrialRecord]) -> Result<()> {
+    let AtATime { jobs, side_by_side } = at_a_time;
     let (search, num_trials, epochs) = (&sweep.config.search, sweep.trials.len(), sweep.base.epochs);
     let how = match search.method {
         Method::Grid => format!("every combination: {num_trials} trials of at most {epochs} epochs"),
@@ -235,6 +279,8 @@ fn introduce(sweep: &Sweep, jobs: usize, num_ranks: usize, records: &[TrialRecor
         format!(", trained by {workers} other ranks")
     } else if jobs > 1 {
         format!(", {jobs} at a time")
+    } else if let Some(count @ 2..) = side_by_side {
+        format!(", up to {count} side by side")
     } else {
         String::new()
     };

@@ -1,12 +1,12 @@
 //! Adapters, the open device, and the making of wgpu objects, each of which is counted.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::wait::{self, Submission};
 use crate::exec::DeviceInfo;
-use crate::ops::kernel::{GpuTraits, Kernel, MAX_SOFTWARE_LOOP_ITERATIONS};
+use crate::ops::kernel::{GpuTraits, MAX_SOFTWARE_LOOP_ITERATIONS};
 use crate::{Error, Result};
 
 /// Bindings that a program may have alive. wgpu's default of a million makes DirectX 12 reserve descriptors for all.
@@ -24,9 +24,9 @@ pub struct GpuDevice {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
-    info: DeviceInfo,
+    pub(super) info: DeviceInfo,
     traits: GpuTraits,
-    pipelines: Mutex<HashMap<String, Pipeline>>,
+    pub(super) pipelines: Mutex<HashMap<String, Pipeline>>,
     num_objects: AtomicU64,
     /// The first thing that went wrong outside of any call that could return it.
     fault: Arc<Mutex<Option<Fault>>>,
@@ -262,133 +262,5 @@ impl GpuDevice {
     fn take_fault(&self) -> Option<Fault> {
         let mut fault = self.fault.lock().ok()?;
         if matches!(*fault, Some(Fault::Lost(_))) { fault.clone() } else { fault.take() }
-    }
-
-    /// Creates the pipelines of kernels under layouts of their bindings, on all cores: a program waits for the slowest of
-    /// them instead of for one after the other.
-    pub(super) fn make_pipelines(&self, wanted: &[(&Kernel, Vec<BindingLayout>)]) -> Result<()> {
-        let mut distinct: Vec<&(&Kernel, Vec<BindingLayout>)> = wanted.iter().collect();
-        let key = |(kernel, layout): &(&Kernel, Vec<BindingLayout>)| pipeline_key(kernel, layout);
-        distinct.sort_by_cached_key(|wanted| key(wanted));
-        distinct.dedup_by_key(|wanted| key(wanted));
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
-            while let Some((kernel, layout)) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.pipeline(kernel, layout)?;
-            }
-            Ok(())
-        };
-        let num_threads =
-            std::thread::available_parallelism().map_or(1, |count| count.get()).min(distinct.len().max(1));
-        if num_threads == 1 {
-            // A browser has no threads to start.
-            return work();
-        }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
-            let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                thread.join().unwrap_or_else(|_| Err(self.lost("compiling kernels", "a thread panicked")))
-            };
-            // All of them, so that the first error is the first of the list.
-            threads.into_iter().map(joined).collect::<Vec<_>>().into_iter().collect()
-        })
-    }
-
-    /// The pipeline of a kernel under a layout of its bindings, created on first use.
-    pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout]) -> Result<Pipeline> {
-        let label = kernel.label();
-        let key = pipeline_key(kernel, layout);
-        let known = || self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"));
-        if let Some(pipeline) = known()?.get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let pipeline = self.make_pipeline(kernel, &label, layout);
-        if let Some(error) = wait::for_value(scope.pop()) {
-            let (adapter, message) = (self.info.name.clone(), error.to_string());
-            return Err(Error::Kernel { kernel: label, adapter, message });
-        }
-        known()?.insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn make_pipeline(&self, kernel: &Kernel, label: &str, layout: &[BindingLayout]) -> Pipeline {
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = layout.iter().map(layout_entry).collect();
-        let bind_group_layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(label),
-            bind_group_layouts: &[Some(&bind_group_layout)],
-            immediate_size: 0,
-        });
-        let module = self.shader_module(label, kernel);
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(label),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(&kernel.entry_point),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &kernel.constants,
-                // Every kernel writes workgroup memory before it reads it, and zeroing costs time in every dispatch.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
-        self.count_object();
-        Pipeline { pipeline, bind_group_layout }
-    }
-
-    /// Debug builds, and so the tests, keep naga's checks: every access clamped, every loop bounded. Release builds
-    /// leave them out, but for modules that a user wrote; [`CHECKS_VARIABLE`] says otherwise for either.
-    fn shader_module(&self, label: &str, kernel: &Kernel) -> wgpu::ShaderModule {
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(label),
-            source: wgpu::ShaderSource::Wgsl(kernel.source.as_ref().into()),
-        };
-        if shader_checks() || kernel.is_custom() {
-            return self.device.create_shader_module(descriptor);
-        }
-        #[expect(unsafe_code, reason = "injected bounds checks and loop limits cost a good part of a kernel's time")]
-        // SAFETY: the kernels guard their own ragged edges and their loops end; the tests run every one of them over
-        // awkward shapes between sentinels, with the checks and, in `tests/run.sh`, without.
-        unsafe {
-            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        }
-    }
-}
-
-/// What tells pipelines apart.
-fn pipeline_key(kernel: &Kernel, layout: &[BindingLayout]) -> String {
-    let mut key = format!("{} {:?} {layout:?}", kernel.label(), kernel.constants);
-    if kernel.is_custom() {
-        // Nothing keeps users from giving two ops one name.
-        key += &kernel.source;
-    }
-    key
-}
-
-/// "on" or "off": whether kernels keep the checks that naga injects.
-const CHECKS_VARIABLE: &str = "WGRAD_SHADER_CHECKS";
-
-fn shader_checks() -> bool {
-    match std::env::var(CHECKS_VARIABLE).as_deref() {
-        Ok("on") => true,
-        Ok("off") => false,
-        _ => cfg!(debug_assertions),
-    }
-}
-
-fn layout_entry(layout: &BindingLayout) -> wgpu::BindGroupLayoutEntry {
-    let ty = match layout.access {
-        Access::Uniform => wgpu::BufferBindingType::Uniform,
-        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-    };
-    wgpu::BindGroupLayoutEntry {
-        binding: layout.number,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: layout.dynamic, min_binding_size: None },
-        count: None,
     }
 }

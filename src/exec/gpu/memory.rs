@@ -1,14 +1,15 @@
-//! Buffers: making, writing and reading them.
+//! Where the values of a program lie, and reading them.
 
 use super::device::GpuDevice;
-use super::wait;
-use crate::exec::{StateLayout, StepTable};
+use super::machine::{Models, Rows};
+use super::region::{ALIGN_BYTES, Region};
+use crate::Result;
+use crate::exec::StateLayout;
 use crate::graph::plan::{Operand, PackMember, Plan, Storage};
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
-use crate::{Error, Result};
 
-/// The alignment of binding offsets that every WebGPU device takes.
-pub(super) const ALIGN_BYTES: u64 = 256;
+/// Bytes of a number of each model in uniform memory: elements of arrays there are multiples of 16 bytes.
+pub(super) const CELL_BYTES: usize = 16;
 
 /// The rows of scalars that the device holds at once; longer runs write the table again in between.
 pub(super) const TABLE_ROWS: usize = 2048;
@@ -20,93 +21,17 @@ const STAGING_BYTES: u64 = 4 << 20;
 /// that writes past the end of its output.
 const GUARD_BYTES: usize = if cfg!(debug_assertions) { 256 } else { 0 };
 
-/// Part of a buffer.
-#[derive(Clone)]
-pub(super) struct Region {
-    pub buffer: wgpu::Buffer,
-    pub offset: u64,
-    pub size: u64,
-    /// Whether it is a row of scalars that moves on from step to step.
-    pub per_step: bool,
-}
-
-impl Region {
-    pub(super) fn whole(buffer: wgpu::Buffer) -> Region {
-        let size = buffer.size();
-        Region { buffer, offset: 0, size, per_step: false }
-    }
-}
-
-impl GpuDevice {
-    pub(super) fn buffer(&self, label: &str, size_bytes: usize, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-        let needed = size_bytes as u64;
-        let limits = [
-            (self.limits.max_buffer_size, "bytes in one buffer"),
-            (self.limits.max_storage_buffer_binding_size, "bytes in one binding"),
-        ];
-        if let Some(&(limit, limit_name)) = limits.iter().find(|(limit, _)| needed > *limit) {
-            return Err(Error::Limit {
-                what: label.to_owned(),
-                needed,
-                limit,
-                limit_name,
-                device: self.info().name.clone(),
-                advice: "use a smaller batch, or the CPU",
-            });
-        }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
-            // Bindings of no bytes are not allowed.
-            size: needed.next_multiple_of(4).max(4),
-            usage,
-            mapped_at_creation: false,
-        });
-        if let Some(error) = wait::for_value(scope.pop()) {
-            return Err(self.lost(label, format!("{error} (asked for {needed} bytes)")));
-        }
-        self.count_object();
-        Ok(buffer)
-    }
-
-    pub(super) fn storage_buffer(&self, label: &str, size_bytes: usize) -> Result<wgpu::Buffer> {
-        use wgpu::BufferUsages as Usage;
-        self.buffer(label, size_bytes, Usage::STORAGE | Usage::UNIFORM | Usage::COPY_SRC | Usage::COPY_DST)
-    }
-
-    pub(super) fn write(&self, region: &Region, tensor: &Tensor) {
-        match tensor.data() {
-            TensorData::F32(data) => self.write_bytes(region, bytemuck::cast_slice(data)),
-            TensorData::F64(_) => self.write_bytes(region, bytemuck::cast_slice(&tensor.to_f32_vec())),
-            TensorData::U32(data) => self.write_bytes(region, bytemuck::cast_slice(data)),
-            TensorData::U8(data) => {
-                let mut words = data.clone();
-                words.resize(data.len().next_multiple_of(4), 0);
-                self.write_bytes(region, &words);
-            }
-        }
-    }
-
-    /// Writes in pieces: each passes through a staging allocation that lives until the next submission is done.
-    pub(super) fn write_bytes(&self, region: &Region, bytes: &[u8]) {
-        const PIECE_BYTES: usize = 32 << 20;
-        for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
-            self.queue.write_buffer(&region.buffer, region.offset + (index * PIECE_BYTES) as u64, piece);
-            if bytes.len() > PIECE_BYTES {
-                self.queue.submit([]);
-            }
-        }
-    }
-}
-
 /// Where the values of all entries live.
 pub(super) struct Memory {
+    num_models: usize,
     states: Vec<Region>,
     state_types: Vec<TensorType>,
     state_packs: Vec<Region>,
-    kept: Vec<Option<wgpu::Buffer>>,
+    kept: Vec<Option<Region>>,
+    /// For each state the models that were kept.
+    has_kept: Vec<Vec<bool>>,
     entries: Vec<EntryMemory>,
-    scratch: Vec<wgpu::Buffer>,
+    scratch: Vec<Region>,
     staging: wgpu::Buffer,
 }
 
@@ -121,20 +46,21 @@ struct EntryMemory {
 }
 
 impl Memory {
-    pub fn new(gpu: &GpuDevice, plans: &[Plan], layout: &StateLayout) -> Result<Memory> {
+    pub fn new(gpu: &GpuDevice, plans: &[Plan], layout: &StateLayout, models: &Models) -> Result<Memory> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let mut memory = Memory {
+            num_models: models.count,
             states: Vec::new(),
             state_types: layout.specs.iter().map(|spec| spec.ty.clone()).collect(),
             state_packs: Vec::new(),
             kept: vec![None; layout.specs.len()],
+            has_kept: vec![vec![false; models.count]; layout.specs.len()],
             entries: Vec::new(),
             scratch: Vec::new(),
             staging: gpu.buffer("staging", STAGING_BYTES as usize, usage)?,
         };
         for (index, pack) in layout.packs.iter().enumerate() {
-            let buffer = gpu.storage_buffer(&format!("state pack {index}"), pack.num_elems * 4)?;
-            memory.state_packs.push(Region::whole(buffer));
+            memory.state_packs.push(gpu.region(&format!("state pack {index}"), pack.num_elems * 4, models.count)?);
         }
         for (spec, placed) in layout.specs.iter().zip(&layout.placed) {
             memory.states.push(match *placed {
@@ -142,7 +68,10 @@ impl Memory {
                     let offset = layout.packs[pack].members[member].offset_elems as u64 * 4;
                     Region { offset, size: size(&spec.ty), ..memory.state_packs[pack].clone() }
                 }
-                None => Region::whole(gpu.storage_buffer(&spec.name, spec.ty.size_bytes())?),
+                None => {
+                    let num_models = if (models.is_shared)(spec) { 1 } else { models.count };
+                    gpu.region(&spec.name, spec.ty.size_bytes(), num_models)?
+                }
             });
         }
         for (plan, states) in plans.iter().zip(&layout.of_plan) {
@@ -164,7 +93,7 @@ impl Memory {
         for (index, pack) in plan.packs.iter().enumerate() {
             let whole = match layout.pack_index(pack) {
                 Some(shared) => self.state_packs[shared].clone(),
-                None => Region::whole(gpu.storage_buffer(&format!("{} pack {index}", plan.name), pack.num_elems * 4)?),
+                None => gpu.region(&format!("{} pack {index}", plan.name), pack.num_elems * 4, self.num_models)?,
             };
             let member =
                 |m: &PackMember| Region { offset: m.offset_elems as u64 * 4, size: size(&m.ty), ..whole.clone() };
@@ -174,21 +103,22 @@ impl Memory {
         for (index, slot) in plan.slots.iter().enumerate() {
             let label = format!("{} slot {index}", plan.name);
             let size_bytes = slot.num_elems * slot.dtype.size_bytes() + GUARD_BYTES;
-            entry.slots.push(Region::whole(gpu.storage_buffer(&label, size_bytes)?));
+            entry.slots.push(gpu.region(&label, size_bytes, self.num_models)?);
         }
         for (index, tensor) in plan.constants.iter().enumerate() {
             let label = format!("{} constant {index}", plan.name);
-            let region = Region::whole(gpu.storage_buffer(&label, tensor.ty().size_bytes())?);
+            let region = gpu.region(&label, tensor.ty().size_bytes(), 1)?;
             gpu.write(&region, tensor);
             entry.constants.push(region);
         }
         if !plan.scalars.is_empty() {
-            let row_bytes = plan.scalars.len() * ALIGN_BYTES as usize;
+            let row_bytes = plan.scalars.len() * self.scalar_bytes();
             let table = gpu.storage_buffer(&format!("{} scalars", plan.name), row_bytes * TABLE_ROWS)?;
             let region = |index: usize| Region {
                 buffer: table.clone(),
-                offset: index as u64 * ALIGN_BYTES,
-                size: 4,
+                offset: (index * self.scalar_bytes()) as u64,
+                size: if self.num_models > 1 { (CELL_BYTES * self.num_models) as u64 } else { 4 },
+                stride: 0,
                 per_step: true,
             };
             entry.scalars = (0..plan.scalars.len()).map(region).collect();
@@ -200,38 +130,50 @@ impl Memory {
     /// Makes scratch buffers of at least these sizes, shared by all ops in turn.
     pub fn make_scratch(&mut self, gpu: &GpuDevice, sizes_elems: &[usize]) -> Result<()> {
         for (index, &elems) in sizes_elems.iter().enumerate() {
-            self.scratch.push(gpu.storage_buffer(&format!("scratch {index}"), elems * 4)?);
+            self.scratch.push(gpu.region(&format!("scratch {index}"), elems * 4, self.num_models)?);
         }
         Ok(())
     }
 
     pub fn scratch(&self, index: usize) -> Region {
-        Region::whole(self.scratch[index].clone())
+        self.scratch[index].clone()
     }
 
     pub fn pack(&self, entry: usize, pack: usize) -> Region {
         self.entries[entry].packs[pack].0.clone()
     }
 
-    pub fn state(&self, state: usize) -> &Region {
-        &self.states[state]
+    pub fn state(&self, state: usize, model: usize) -> Region {
+        self.states[state].of(model)
+    }
+
+    /// Whether models have one state together.
+    pub fn is_shared(&self, state: usize) -> bool {
+        self.num_models > 1 && self.states[state].stride == 0
     }
 
     /// Where a state was kept last, or the state itself where it never was.
-    pub fn kept(&self, state: usize) -> Region {
-        self.kept[state].as_ref().map_or_else(|| self.states[state].clone(), |kept| Region::whole(kept.clone()))
+    pub fn kept(&self, state: usize, model: usize) -> Region {
+        let kept = self.kept[state].as_ref().filter(|_| self.has_kept[state][model]);
+        kept.unwrap_or(&self.states[state]).of(model)
+    }
+
+    /// Forgets what was kept of a model.
+    pub fn forget_kept(&mut self, model: usize) {
+        self.has_kept.iter_mut().for_each(|has_kept| has_kept[model] = false);
     }
 
     pub fn state_type(&self, state: usize) -> &TensorType {
         &self.state_types[state]
     }
 
-    /// Where an operand of an entry lives; exactly as long as its type says.
+    /// Where an operand of an entry lives; exactly as long as its type says, and a number of the step as long as it is for
+    /// all models.
     pub fn region(&self, entry: usize, storage: Storage, ty: &TensorType) -> Region {
         let entry = &self.entries[entry];
         let region = match storage {
             Storage::State(index) => &self.states[entry.states[index]],
-            Storage::Scalar(index) => &entry.scalars[index],
+            Storage::Scalar(index) => return entry.scalars[index].clone(),
             Storage::Constant(index) => &entry.constants[index],
             Storage::Slot(index) => &entry.slots[index],
             Storage::Pack { pack, member } => &entry.packs[pack].1[member],
@@ -247,16 +189,15 @@ impl Memory {
     }
 
     /// Writes rows of scalars from `first` on, as many as the table holds. Queued after earlier submissions.
-    pub fn write_table(&self, gpu: &GpuDevice, entry: usize, table: &StepTable, first: usize) {
-        let Some(buffer) = &self.entries[entry].table else { return };
-        let words = (ALIGN_BYTES / 4) as usize;
-        let last = table.num_steps().min(first + TABLE_ROWS);
-        let mut rows = Vec::with_capacity((last - first) * self.entries[entry].scalars.len() * words);
-        for step in first..last {
-            for (dtype, value) in table.row(step) {
-                let start = rows.len();
-                rows.resize(start + words, 0u32);
-                rows[start] = match dtype {
+    pub fn write_table(&self, gpu: &GpuDevice, entry: usize, rows: &[Rows<'_>], first: usize) {
+        let EntryMemory { table: Some(buffer), scalars, .. } = &self.entries[entry] else { return };
+        let last = rows.iter().map(Rows::len).min().unwrap_or(0).min(first + TABLE_ROWS);
+        let (words, cell) = (self.scalar_bytes() / 4, if self.num_models > 1 { CELL_BYTES / 4 } else { 0 });
+        let mut table = vec![0u32; (last - first) * scalars.len() * words];
+        for Rows { model, table: given, first: before } in rows {
+            let values = (first..last).flat_map(|step| given.row(before + step));
+            for (scalar, (dtype, value)) in table.chunks_exact_mut(words).zip(values) {
+                scalar[model * cell] = match dtype {
                     // The device computes in f32.
                     DType::F32 => (value as f32).to_bits(),
                     // The table holds whole numbers in u32's range for such columns.
@@ -264,16 +205,21 @@ impl Memory {
                 };
             }
         }
-        gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&rows));
+        gpu.queue.write_buffer(buffer, 0, bytemuck::cast_slice(&table));
+    }
+
+    /// Bytes from one scalar of a row to the next.
+    fn scalar_bytes(&self) -> usize {
+        (self.num_models * CELL_BYTES).next_multiple_of(ALIGN_BYTES as usize)
     }
 
     /// Bytes from one row of scalars to the next.
     pub fn row_bytes(&self, entry: usize) -> u64 {
-        self.entries[entry].scalars.len() as u64 * ALIGN_BYTES
+        (self.entries[entry].scalars.len() * self.scalar_bytes()) as u64
     }
 
     /// Appends the elements of states, those that lie side by side in one buffer with one copy.
-    pub fn read_bytes(&self, gpu: &GpuDevice, states: &[usize], bytes: &mut Vec<u8>) -> Result<()> {
+    pub fn read_bytes(&self, gpu: &GpuDevice, states: &[usize], model: usize, bytes: &mut Vec<u8>) -> Result<()> {
         let mut rest = states;
         while let Some(&first) = rest.first() {
             let region = &self.states[first];
@@ -284,7 +230,7 @@ impl Memory {
             let count = 1 + rest.windows(2).take_while(|pair| is_next(pair)).count();
             let last = &self.states[rest[count - 1]];
             let size = last.offset + last.size - region.offset;
-            let whole = self.region_bytes(gpu, &Region { size, ..region.clone() })?;
+            let whole = self.region_bytes(gpu, &Region { size, ..region.of(model) })?;
             for &state in &rest[..count] {
                 // Offsets within a buffer that lies in memory here.
                 let start = (self.states[state].offset - region.offset) as usize;
@@ -296,10 +242,10 @@ impl Memory {
     }
 
     /// Overwrites states by such bytes; they pass through one staging allocation before the next submission.
-    pub fn write_bytes(&self, gpu: &GpuDevice, states: &[usize], mut bytes: &[u8]) {
+    pub fn write_bytes(&self, gpu: &GpuDevice, states: &[usize], model: usize, mut bytes: &[u8]) {
         for &state in states {
             let (first, rest) = bytes.split_at(self.state_types[state].size_bytes());
-            gpu.write_bytes(&self.states[state], first);
+            gpu.write_bytes(&self.states[state].of(model), first);
             bytes = rest;
         }
     }
@@ -336,28 +282,30 @@ impl Memory {
         Ok(bytes)
     }
 
-    /// Copies states aside, on the device.
-    pub fn keep(&mut self, gpu: &GpuDevice, states: &[usize]) -> Result<()> {
+    /// Copies states of a model aside, on the device.
+    pub fn keep(&mut self, gpu: &GpuDevice, states: &[usize], model: usize) -> Result<()> {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for &state in states {
-            let region = &self.states[state];
             if self.kept[state].is_none() {
-                self.kept[state] = Some(gpu.storage_buffer("kept state", region.size as usize)?);
+                let size_bytes = self.states[state].size as usize;
+                self.kept[state] = Some(gpu.region("kept state", size_bytes, self.num_models)?);
             }
-            let kept = self.kept[state].as_ref().expect("made above");
-            encoder.copy_buffer_to_buffer(&region.buffer, region.offset, kept, 0, region.size);
+            let kept = self.kept[state].as_ref().expect("made above").of(model);
+            let region = self.states[state].of(model);
+            encoder.copy_buffer_to_buffer(&region.buffer, region.offset, &kept.buffer, kept.offset, region.size);
+            self.has_kept[state][model] = true;
         }
         gpu.queue.submit([encoder.finish()]);
         Ok(())
     }
 
-    /// Copies the states kept last back.
-    pub fn restore(&mut self, gpu: &GpuDevice, states: &[usize]) -> Result<()> {
+    /// Copies the states of a model that were kept last back.
+    pub fn restore(&mut self, gpu: &GpuDevice, states: &[usize], model: usize) -> Result<()> {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for &state in states {
-            if let Some(kept) = &self.kept[state] {
-                let region = &self.states[state];
-                encoder.copy_buffer_to_buffer(kept, 0, &region.buffer, region.offset, region.size);
+            if let Some(kept) = self.kept[state].as_ref().filter(|_| self.has_kept[state][model]) {
+                let (kept, region) = (kept.of(model), self.states[state].of(model));
+                encoder.copy_buffer_to_buffer(&kept.buffer, kept.offset, &region.buffer, region.offset, region.size);
             }
         }
         gpu.queue.submit([encoder.finish()]);

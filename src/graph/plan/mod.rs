@@ -5,6 +5,7 @@ mod counts;
 mod dispatches;
 mod display;
 mod early;
+mod form;
 mod levels;
 mod packs;
 mod slots;

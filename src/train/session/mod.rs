@@ -32,6 +32,7 @@ use crate::tensor::Tensor;
 use graphs::FOLLOW;
 pub(super) use graphs::{Forward, Recipe};
 pub use options::SessionOptions;
+pub(crate) use part::is_image_data;
 pub(super) use part::{MAX_SHARD_BYTES, Part};
 use part::{batches, metrics_of};
 use parts::Parts;

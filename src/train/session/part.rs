@@ -3,6 +3,7 @@
 use super::{LOGITS, TABLE};
 use crate::data::{DataLoader, Dataset};
 use crate::exec::{Program, StepTable};
+use crate::graph::{StateKind, StateSpec};
 use crate::ops::data::metrics::COLUMNS;
 use crate::tensor::Tensor;
 use crate::train::Evaluation;
@@ -86,6 +87,12 @@ impl Part {
         let all = [(self.name.to_owned(), batch, 0, whole), (format!("{}.tail", self.name), rest, whole, 1)];
         all.into_iter().filter(|&(_, size, _, count)| size > 0 && count > 0).collect()
     }
+}
+
+/// Whether a state holds images or labels: what sessions over the same images have in common, whatever their order.
+pub(crate) fn is_image_data(spec: &StateSpec) -> bool {
+    let of_part = |what: &str| spec.name.split_once('.').is_some_and(|(_, rest)| rest.starts_with(what));
+    spec.kind == StateKind::Input && (of_part("images.") || of_part("labels"))
 }
 
 /// Images in each binding that the data set is split over.

@@ -29,7 +29,7 @@ pub(super) fn of(device: &Device) -> Result<Addition> {
     match device {
         Device::Cpu => return Ok(Addition::F32),
         Device::CpuF64 => return Ok(Addition::F64),
-        Device::Gpu(_) => {}
+        Device::Gpu(_) | Device::Beside(_) => {}
     }
     let sums = sums_of(device)?;
     let is = |addition: &Addition| {
