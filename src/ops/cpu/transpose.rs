@@ -181,23 +181,32 @@ pub(crate) fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f
 /// `planes` (C, pixels) as (pixels, lanes), channels beyond C being 0: `to` holds `lanes` values for each pixel.
 #[inline(always)]
 pub(crate) fn channels_last<S: Simd>(simd: S, planes: &[f32], pixels: usize, to: &mut [f32]) {
+    turn(simd, [planes.len() / pixels, pixels], (planes, pixels), to);
+}
+
+/// (pixels, lanes) as rows (C, pixels) with a stride, of as many channels as there are: what [`turn`] turned.
+#[inline(always)]
+pub(crate) fn channels_first<S: Simd>(
+    simd: S,
+    [channels, pixels]: [usize; 2],
+    from: &[f32],
+    (to, stride): (&mut [f32], usize),
+) {
     let lanes = S::F32_LANES;
-    let channels = planes.len() / pixels;
     let mut first = 0;
     while lanes == TILE && first + TILE <= pixels {
         let mut tile = [[0.0; TILE]; TILE];
-        for (row, plane) in tile.iter_mut().zip(planes.chunks_exact(pixels)) {
-            row.copy_from_slice(&plane[first..first + TILE]);
-        }
+        tile.as_flattened_mut().copy_from_slice(&from[first * TILE..][..TILE * TILE]);
         transpose_tile(simd, &mut tile);
-        to[first * TILE..(first + TILE) * TILE].copy_from_slice(tile.as_flattened());
+        for (channel, row) in tile[..channels].iter().enumerate() {
+            to[channel * stride + first..][..TILE].copy_from_slice(row);
+        }
         first += TILE;
     }
-    for pixel in first..pixels {
-        let to = &mut to[pixel * lanes..(pixel + 1) * lanes];
-        to[channels..].fill(0.0);
-        for (to, plane) in to.iter_mut().zip(planes.chunks_exact(pixels)) {
-            *to = plane[pixel];
+    for channel in 0..channels {
+        let to = &mut to[channel * stride..][..pixels];
+        for (to, from) in to[first..].iter_mut().zip(from[first * lanes..].chunks_exact(lanes)) {
+            *to = from[channel];
         }
     }
 }
@@ -240,6 +249,14 @@ mod tests {
         }
     }
 
+    struct ChannelsFirst<'a>([usize; 2], &'a [f32], &'a mut [f32]);
+    impl WithSimd for ChannelsFirst<'_> {
+        type Output = ();
+        fn with_simd<S: Simd>(self, simd: S) {
+            channels_first(simd, self.0, self.1, (self.2, self.0[1]));
+        }
+    }
+
     #[test]
     fn tiles_and_ragged_ends_are_transposed() {
         let mut tile: [[f32; TILE]; TILE] = std::array::from_fn(|i| std::array::from_fn(|j| (i * TILE + j) as f32));
@@ -260,6 +277,9 @@ mod tests {
                 let want = if channel < channels { planes[channel * pixels + pixel] } else { 0.0 };
                 assert_eq!(value, want, "{channels} {pixels} {lanes} {at}");
             }
+            let mut back = vec![-1.0; planes.len()];
+            isa::dispatch(ChannelsFirst([channels, pixels], &to, &mut back));
+            assert_eq!(back, planes, "{channels} {pixels}");
         }
     }
 }

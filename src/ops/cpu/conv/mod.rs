@@ -6,8 +6,7 @@ mod blocks;
 mod columns;
 pub(crate) mod pooled;
 mod taps;
-
-pub(crate) use taps::grad_weight_blocks;
+mod winograd;
 
 use pulp::Simd;
 
@@ -128,13 +127,26 @@ impl Layer {
     }
 }
 
-/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes less
-/// beside what is asked for.
+/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes
+/// least.
 pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-    if layer.stride == [1, 1] && columns::cost(layer) <= blocks::cost(layer) {
+    let direct =
+        if layer.stride == [1, 1] { columns::cost(layer).min(blocks::cost(layer)) } else { blocks::cost(layer) };
+    if winograd::cost(layer).is_some_and(|cost| cost < direct) {
+        winograd::forward(layer, input, weight, finish, out);
+    } else if layer.stride == [1, 1] && columns::cost(layer) == direct {
         columns::forward(layer, input, weight, finish, out);
     } else {
         blocks::forward(layer, input, weight, finish, out);
+    }
+}
+
+/// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.
+pub(crate) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mut [f32]) {
+    if winograd::grad_weight_cost(layer).is_some_and(|cost| cost < taps::cost(layer)) {
+        winograd::grad_weight(layer, grad, input, total);
+    } else {
+        taps::grad_weight(layer, grad, input, total);
     }
 }
 

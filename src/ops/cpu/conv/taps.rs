@@ -9,7 +9,7 @@ use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 
 /// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.
-pub(crate) fn grad_weight_blocks(layer: &Layer, grad: &[f32], input: &[f32], total: &mut [f32]) {
+pub(super) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mut [f32]) {
     let (taps, lanes, pixels) = (layer.num_taps(), isa::lanes(), layer.out_pixels());
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * pixels);
     let num_blocks = layer.out_channels.div_ceil(lanes);
@@ -33,6 +33,12 @@ pub(crate) fn grad_weight_blocks(layer: &Layer, grad: &[f32], input: &[f32], tot
             }
         }
     });
+}
+
+/// What it takes for an image, in products of one lane.
+pub(super) fn cost(layer: &Layer) -> usize {
+    let channels = layer.out_channels.next_multiple_of(isa::lanes());
+    layer.out_pixels() * layer.num_taps() * channels
 }
 
 /// One image's part of the sums of one block of channels.

@@ -60,7 +60,7 @@ pub fn grad_weight<F: Float>(
         return parallel::sum_partials(total, num_groups(geometry), |index, partial| {
             let images = images(geometry, index);
             let grad = &grad[images.start * image_out..images.end * image_out];
-            conv::grad_weight_blocks(&layer, grad, &input[images.start * image_in..images.end * image_in], partial);
+            conv::grad_weight(&layer, grad, &input[images.start * image_in..images.end * image_in], partial);
         });
     }
     grad_weight_by_patches(geometry, grad, input, grad_weight);

@@ -1,0 +1,122 @@
+use super::*;
+use crate::ops::cpu::conv::Finish;
+
+/// Numbers of both signs without a pattern.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn layer([in_channels, out_channels]: [usize; 2], input: [usize; 2], padding: [usize; 2]) -> Layer {
+    let output = [0, 1].map(|axis| input[axis] + 2 * padding[axis] - 2);
+    let [kernel, stride, dilation] = [[3, 3], [1, 1], [1, 1]];
+    Layer { in_channels, input, out_channels, output, kernel, stride, padding, dilation }
+}
+
+/// Calls `body(output, weight, input)` with the indices of all products of an image that are not with a zero around it.
+fn for_products(layer: &Layer, mut body: impl FnMut(usize, usize, usize)) {
+    let ([in_height, in_width], [height, width]) = (layer.input, layer.output);
+    for out in 0..layer.out_channels * height * width {
+        let (channel, y, x) = (out / (height * width), out / width % height, out % width);
+        for tap in 0..layer.num_taps() {
+            let (in_channel, i, j) = (tap / 9, tap / 3 % 3, tap % 3);
+            let row = (y + i).checked_sub(layer.padding[0]).filter(|&row| row < in_height);
+            let column = (x + j).checked_sub(layer.padding[1]).filter(|&column| column < in_width);
+            if let (Some(row), Some(column)) = (row, column) {
+                let at = (in_channel * in_height + row) * in_width + column;
+                body(out, channel * layer.num_taps() + tap, at);
+            }
+        }
+    }
+}
+
+/// Layers with channels and tiles left over, images smaller than a tile, and as much padding as reaches around them.
+fn layers() -> Vec<Layer> {
+    vec![
+        layer([16, 16], [8, 8], [1, 1]),
+        layer([5, 20], [7, 6], [1, 1]),
+        layer([33, 17], [5, 9], [2, 0]),
+        layer([1, 1], [1, 1], [1, 1]),
+        layer([3, 40], [13, 4], [0, 1]),
+        layer([18, 3], [2, 3], [2, 2]),
+        layer([8, 8], [3, 70], [1, 1]),
+    ]
+}
+
+/// Both kernels' sums are off by some units in the last place of the sum of magnitudes, which this allows 16 of: the
+/// transforms multiply by up to 64 what they take from each other again.
+fn assert_close(got: &[f32], want: &[f64], magnitude: &[f64], what: &str) {
+    for (at, ((&got, want), magnitude)) in got.iter().zip(want).zip(magnitude).enumerate() {
+        let off = (f64::from(got) - want).abs();
+        assert!(off <= 16.0 * f64::from(f32::EPSILON) * (magnitude + 1.0), "{what}, element {at}: {got} for {want}");
+    }
+}
+
+#[test]
+fn outputs_are_those_of_a_direct_sum() {
+    for layer in layers() {
+        for num_images in [1, 5, 17] {
+            let (image_in, image_out) =
+                (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+            let input = numbers(num_images * image_in, 1);
+            let weight = numbers(layer.out_channels * layer.num_taps(), 2);
+            let bias = numbers(layer.out_channels, 3);
+            let mut out = vec![f32::NAN; num_images * image_out];
+            forward(&layer, &input, &weight, Finish { bias: Some(&bias), relu: true }, &mut out);
+            for (input, out) in input.chunks(image_in).zip(out.chunks(image_out)) {
+                let mut want: Vec<f64> = (0..image_out).map(|at| f64::from(bias[at / layer.out_pixels()])).collect();
+                let mut magnitude = vec![0.0; image_out];
+                for_products(&layer, |out, tap, at| {
+                    let product = f64::from(weight[tap]) * f64::from(input[at]);
+                    want[out] += product;
+                    magnitude[out] += product.abs();
+                });
+                want.iter_mut().for_each(|x| *x = x.max(0.0));
+                assert_close(out, &want, &magnitude, &format!("{layer:?}, {num_images} images"));
+            }
+        }
+    }
+}
+
+#[test]
+fn weight_gradients_are_those_of_a_direct_sum() {
+    for layer in layers() {
+        for num_images in [1, 17] {
+            let (image_in, image_out) =
+                (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+            let input = numbers(num_images * image_in, 1);
+            let grad = numbers(num_images * image_out, 2);
+            let mut total = numbers(layer.out_channels * layer.num_taps(), 3);
+            let mut want: Vec<f64> = total.iter().map(|&x| f64::from(x)).collect();
+            let mut magnitude = vec![0.0; total.len()];
+            grad_weight(&layer, &grad, &input, &mut total);
+            for (input, grad) in input.chunks(image_in).zip(grad.chunks(image_out)) {
+                for_products(&layer, |out, tap, at| {
+                    let product = f64::from(grad[out]) * f64::from(input[at]);
+                    want[tap] += product;
+                    magnitude[tap] += product.abs();
+                });
+            }
+            assert_close(&total, &want, &magnitude, &format!("{layer:?}, {num_images} images"));
+        }
+    }
+}
+
+#[test]
+fn outputs_do_not_depend_on_how_images_are_shared_out() {
+    let layer = layer([20, 35], [9, 9], [1, 1]);
+    let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+    let (input, weight) = (numbers(6 * image_in, 1), numbers(layer.out_channels * layer.num_taps(), 2));
+    let finish = Finish { bias: None, relu: false };
+    let mut together = vec![0.0; 6 * image_out];
+    forward(&layer, &input, &weight, finish, &mut together);
+    let mut alone = vec![0.0; 6 * image_out];
+    for (input, out) in input.chunks(image_in).zip(alone.chunks_mut(image_out)) {
+        forward(&layer, input, &weight, finish, out);
+    }
+    assert_eq!(together, alone);
+}
