@@ -293,6 +293,8 @@ printf '\x03' | dd of="$place/data/train-labels-idx1-ubyte" bs=1 seek=20 conv=no
 gzip "$place/data/train-labels-idx1-ubyte"
 refused "other images than rank 0" "${two[@]}" : -n 1 "$lenet" train --data "$place/data" "${tiny[@]}" --device cpu
 refused "rank 1: no GPU adapter matches" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device nosuch
+refused "other floating-point numbers than rank 0: f64 instead of f32" "${two[@]}" : -n 1 "$lenet" train "${data[@]}" "${tiny[@]}" --device cpu-f64
+refused "other start than rank 0" "${mpirun[@]}" -n 1 "$lenet" train --resume "$(run_in "$place/long-0")" : -n 1 "$lenet" "${train[@]}"
 cp "$lenet" "$place/other"
 printf x >>"$place/other"
 refused "other build than rank 0" "${two[@]}" : -n 1 "$place/other" "${train[@]}"
@@ -363,6 +365,15 @@ AGENT
         >"$place/out" 2>&1 || { cat "$place/out"; fail "training on two hosts"; }
     digest "$(run_in "$place/hosts")" | diff "$place/cpu-short-last-batch" - || fail "two hosts of two ranks differ from one process"
     echo "  two hosts of two ranks: the bytes of one process"
+    # The first host's folder is on its own disk, which the second does not see.
+    for out in "$place/apart/runs" "$place/one"; do
+        ranks 0 train "${data[@]}" "${base[@]}" "${images[@]}" --lr 0.05 --epochs 1 --device cpu --out "$out" >/dev/null
+    done
+    timeout 120 "${hosts[@]}" -n 4 -x WGRAD_THREADS "$lenet" train --resume "$(run_in "$place/apart/runs")" --epochs 2 --no-report --quiet >"$place/out" 2>&1 || { cat "$place/out"; fail "resuming on two hosts"; }
+    ranks 0 train --resume "$(run_in "$place/one")" --epochs 2 --no-report --quiet >"$place/out" 2>&1 || { cat "$place/out"; fail "resuming"; }
+    digest "$(run_in "$place/one")" | diff - <(digest "$(run_in "$place/apart/runs")") || fail "resumed on two hosts with other bytes"
+    rm -rf "$place/apart/runs"
+    echo "  resumed from a folder that only the first sees: the bytes of one process"
     apart=("${hosts[@]}" -n 4 -x WGRAD_THREADS "$lenet" sweep)
     # weights FOLDER: the best weights and the checkpoint of each trial.
     weights() { (cd "$1"/*/ && sha256sum trial-*/model.safetensors trial-*/checkpoint); }

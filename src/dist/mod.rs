@@ -140,8 +140,37 @@ pub(crate) fn gather_all(comm: &mut dyn Comm, mine: &[u8]) -> Result<Vec<Vec<u8>
 /// # Errors
 /// As [`Comm::all_gather`].
 pub fn text_of_first(comm: &mut dyn Comm, mine: &str) -> Result<String> {
-    let first = gather_all(comm, mine.as_bytes())?.swap_remove(0);
+    let first = bytes_of_first(comm, mine.as_bytes())?;
     Ok(String::from_utf8_lossy(&first).into_owned())
+}
+
+/// Rank 0's bytes, on every rank, such as a file's. Collective, and no transfer may be on its way.
+///
+/// # Errors
+/// As [`Comm::all_gather`].
+pub fn bytes_of_first(comm: &mut dyn Comm, mine: &[u8]) -> Result<Vec<u8>> {
+    /// Bytes of a message: as few messages as memory for them allows.
+    const MESSAGE: usize = 256 << 20;
+    let (rank, size) = (comm.rank(), comm.size());
+    if size == 1 {
+        return Ok(mine.to_vec());
+    }
+    let mut lens = Vec::new();
+    comm.all_gather(&(mine.len() as u64).to_le_bytes(), &mut lens)?;
+    // The length of something in rank 0's memory.
+    let len = lens.as_chunks().0.first().map_or(0, |&bytes| u64::from_le_bytes(bytes) as usize);
+    let messages = (0..len).step_by(MESSAGE).map(|start| start..(start + MESSAGE).min(len));
+    let mut transfer = Transfer { tag: 0, ..Transfer::default() };
+    if rank == 0 {
+        transfer.memory.extend(mine);
+        transfer.to = messages.flat_map(|message| (1..size).map(move |rank| (rank, message.clone()))).collect();
+    } else {
+        transfer.memory.resize(len);
+        transfer.from = messages.map(|message| (0, message)).collect();
+    }
+    comm.start(transfer)?;
+    let transfer = comm.wait()?.expect("the bytes are on their way");
+    Ok(transfer.memory.to_vec())
 }
 
 /// Rank 0's answer, on every rank.

@@ -23,7 +23,7 @@ impl InFlight {
     /// # Errors
     /// [`crate::Error::Limit`] where a message is too long, or the tag too large.
     pub fn start(mut transfer: Transfer) -> Result<InFlight> {
-        check_limit("the tag of a transfer", usize::from(transfer.tag) + 1, (usize::from(MAX_TAG), "tags"))?;
+        check_limit("the tag of a transfer", usize::from(transfer.tag) + 2, (usize::from(MAX_TAG), "tags"))?;
         for (_, range) in transfer.to.iter().chain(&transfer.from) {
             assert!(range.end <= transfer.memory.len(), "messages lie in the transfer's memory");
             check_limit("a message of a transfer", range.len(), (MAX_BYTES, "bytes in one call"))?;
@@ -38,7 +38,7 @@ impl InFlight {
                 // that are written are apart from all others (`Transfer`). Lengths, ranks and tags are within MPI's.
                 unsafe {
                     let at = memory.add(range.start).cast();
-                    let (len, from, tag) = (range.len() as i32, *from as i32, i32::from(transfer.tag));
+                    let (len, from, tag) = (range.len() as i32, *from as i32, mpi_tag(transfer.tag));
                     ffi::MPI_Irecv(at, len, ffi::RSMPI_UINT8_T, from, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
@@ -49,7 +49,7 @@ impl InFlight {
                 // SAFETY: as above; nothing writes to memory that is sent.
                 unsafe {
                     let at = memory.add(range.start).cast_const().cast();
-                    let (len, to, tag) = (range.len() as i32, *to as i32, i32::from(transfer.tag));
+                    let (len, to, tag) = (range.len() as i32, *to as i32, mpi_tag(transfer.tag));
                     ffi::MPI_Isend(at, len, ffi::RSMPI_UINT8_T, to, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
@@ -94,6 +94,11 @@ fn request(start: impl FnOnce(&mut ffi::MPI_Request) -> i32) -> ffi::MPI_Request
     let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
     check(start(&mut request));
     request
+}
+
+/// Tags begin after that of messages.
+fn mpi_tag(tag: u16) -> i32 {
+    i32::from(tag) + 1
 }
 
 /// MPI ends the program on its own errors, as it is set up.

@@ -211,7 +211,7 @@ impl Comm for Threads {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
-    use super::super::{agree, all_ok, answer_of_first, gather_all};
+    use super::super::{agree, all_ok, answer_of_first, bytes_of_first, gather_all};
     use super::*;
 
     /// What each rank gives.
@@ -243,6 +243,35 @@ mod tests {
             })
         };
         assert_eq!((answers(true), answers(false)), (vec![true; 3], vec![false; 3]));
+        let of_first = |comm: &mut Threads| {
+            let mine = vec![comm.rank() as u8 + 1; 5 - comm.rank()];
+            (bytes_of_first(comm, &mine).unwrap(), bytes_of_first(comm, &[]).unwrap())
+        };
+        assert_eq!(on_each(3, of_first), vec![(vec![1; 5], Vec::new()); 3]);
+    }
+
+    #[test]
+    fn a_slow_network_takes_its_time_while_a_rank_does_something_else() {
+        // 50 kB at 1 MB/s.
+        let link = Link { latency: Duration::from_millis(10), bytes_per_second: 1e6 };
+        let least = Duration::from_millis(60);
+        std::thread::scope(|scope| {
+            for mut comm in Threads::group_over(2, link) {
+                scope.spawn(move || {
+                    let (mut transfer, other) = (Transfer { tag: 3, ..Transfer::default() }, 1 - comm.rank());
+                    transfer.memory.resize(100_000);
+                    transfer.memory[..50_000].fill(comm.rank() as u8 + 1);
+                    (transfer.to, transfer.from) = (vec![(other, 0..50_000)], vec![(other, 50_000..100_000)]);
+                    let started = Instant::now();
+                    comm.start(transfer).unwrap();
+                    assert!(comm.test().unwrap().is_none() || started.elapsed() >= least, "it is on its way");
+                    let transfer = comm.wait().unwrap().unwrap();
+                    assert!(started.elapsed() >= least, "{:?}", started.elapsed());
+                    assert!(transfer.memory[50_000..].iter().all(|&byte| usize::from(byte) == other + 1));
+                    assert!(comm.wait().unwrap().is_none());
+                });
+            }
+        });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{RunConfig, folder};
+use crate::nn::weights;
 use crate::train::Checkpoint;
 use crate::{Error, Result, files};
 
@@ -25,12 +26,26 @@ impl Saved {
     /// # Errors
     /// [`Error::Setting`] where nothing was saved in it; [`Error::Io`], [`Error::Data`] where the checkpoint cannot be read.
     pub fn read(folder: &Path) -> Result<Saved> {
+        Saved::from_bytes(folder, &Saved::read_bytes(folder)?)
+    }
+
+    /// What [`Saved::from_bytes`] makes a run of, for processes that do not see the folder. Errors as [`Saved::read`].
+    pub fn read_bytes(folder: &Path) -> Result<Vec<u8>> {
         let file = folder::checkpoint_in(folder);
         if files::is_dir(folder) && !files::exists(&file) {
             let expected = "the folder of a run that was saved, with a file \"checkpoint\"";
             return Err(Error::setting("resume", expected, format!("{}, which has none", folder.display())));
         }
-        Ok(Saved { folder: folder.to_owned(), checkpoint: Checkpoint::load(&file)? })
+        weights::read_bytes(&file)
+    }
+
+    /// The run whose checkpoint has these bytes; `folder` is where it lies for the process that writes it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where they are not those of a checkpoint.
+    pub fn from_bytes(folder: &Path, bytes: &[u8]) -> Result<Saved> {
+        let checkpoint = Checkpoint::from_bytes(&folder::checkpoint_in(folder), bytes)?;
+        Ok(Saved { folder: folder.to_owned(), checkpoint })
     }
 
     /// The run's settings.

@@ -1,9 +1,11 @@
 //! The program as one of several ranks that `mpirun` started: rank 0 prints and writes, all must agree before they begin,
 //! and an error of one ends all.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use wgrad::dist::{self, Alone, Comm};
+use wgrad::run::Saved;
 use wgrad::{Error, Result};
 
 use crate::{exit_code, report};
@@ -106,6 +108,14 @@ impl Ranks {
             dist::agree(comm.as_mut(), &[("build", build()?)]).and_then(|()| dist::agree(comm.as_mut(), facts));
         self.is_shared |= agreed.is_err();
         agreed
+    }
+
+    /// The run that was saved in a folder, which only the first rank has to see.
+    pub fn saved(&mut self, folder: &Path) -> Result<Saved> {
+        let mine = if self.is_first() { Saved::read_bytes(folder) } else { Ok(Vec::new()) };
+        let mine = self.all_ok(mine)?;
+        let bytes = dist::bytes_of_first(self.comm().as_mut(), &mine)?;
+        self.all_ok(Saved::from_bytes(folder, &bytes))
     }
 
     /// Whether the ranks differ in this.

@@ -22,7 +22,10 @@ pub fn run(options: TrainOptions) -> Result<ExitCode> {
 }
 
 fn train(options: TrainOptions, ranks: &mut Ranks) -> Result<ExitCode> {
-    let TrainRequest { config, output, resume } = ranks.all_ok(options.request())?;
+    let kind = if options.resume.is_some() { "a run to resume" } else { "a new run" };
+    ranks.agree(&[("start", kind.to_owned())])?;
+    let resume = options.resume.as_deref().map(|folder| ranks.saved(folder)).transpose()?;
+    let TrainRequest { config, output, resume } = ranks.all_ok(options.request(resume))?;
     let OutputOptions { out, quiet, json, no_report } = output;
     let detail = match (quiet, json) {
         (true, _) => Detail::Quiet,

@@ -83,7 +83,7 @@ pub struct TrainOptions {
     /// Resume the interrupted run in this folder. Only --epochs, early stopping's patience and min-delta, --name, --data
     /// and --device can be changed
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["config", "out"])]
-    resume: Option<PathBuf>,
+    pub resume: Option<PathBuf>,
 }
 
 /// What `lenet train` does.
@@ -168,8 +168,8 @@ pub struct OutputOptions {
 
 impl TrainOptions {
     /// The run that the options describe, checked as far as it can be without data and device.
-    pub fn request(self) -> Result<TrainRequest> {
-        let resume = self.resume.as_deref().map(Saved::read).transpose()?;
+    /// `resume` is what the run is resumed from.
+    pub fn request(self, resume: Option<Saved>) -> Result<TrainRequest> {
         let started_as = match (&resume, &self.config) {
             (Some(resume), _) => resume.config()?,
             (None, Some(file)) => RunConfig::load(file)?,
