@@ -127,6 +127,11 @@ pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
+/// Threads that would share what the calling one hands out now.
+pub(crate) fn available() -> usize {
+    if IN_TASK.get() { 1 } else { Threads::current().num_threads() }
+}
+
 /// Calls `task(index)` for every index below `num_tasks`, on the threads of the current pool. Returns when all are
 /// done; a panic of a task is passed on then.
 pub(crate) fn run(num_tasks: usize, task: impl Fn(usize) + Sync) {

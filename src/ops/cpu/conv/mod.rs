@@ -11,7 +11,7 @@ mod winograd;
 
 use pulp::Simd;
 
-use super::scratch;
+use super::{parallel, scratch};
 
 /// The sizes of a convolution of one image, one group of channels, stride 1 along rows' elements or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +133,26 @@ impl Layer {
     }
 }
 
+/// `out = finish(input ⋆ weight)` for images side by side, of one group of channels after the other; weights are
+/// (groups · O, C, KH, KW).
+pub(crate) fn forward(layer: &Layer, groups: usize, [input, weight]: [&[f32]; 2], finish: Finish<'_>, out: &mut [f32]) {
+    if groups == 1 {
+        return forward_group(layer, input, weight, finish, out);
+    }
+    let (group_in, group_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+    parallel::for_chunks(out, groups * group_out, layer.num_taps(), |index, out| {
+        let channels = input[index * groups * group_in..].chunks_exact(group_in);
+        let weights = weight.chunks_exact(layer.out_channels * layer.num_taps());
+        for (group, ((out, input), weight)) in out.chunks_exact_mut(group_out).zip(channels).zip(weights).enumerate() {
+            let bias = finish.bias.map(|bias| &bias[group * layer.out_channels..][..layer.out_channels]);
+            forward_group(layer, input, weight, Finish { bias, ..finish }, out);
+        }
+    });
+}
+
 /// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes
 /// least.
-pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
+fn forward_group(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
     let direct =
         if layer.stride == [1, 1] { columns::cost(layer).min(blocks::cost(layer)) } else { blocks::cost(layer) };
     if winograd::cost(layer).is_some_and(|cost| cost < direct) {
@@ -156,15 +173,18 @@ pub(crate) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mu
     }
 }
 
-/// The gradient by the input of images side by side; `None`, with nothing written, where the direct kernels have none.
-pub(crate) fn grad_input(layer: &Layer, grad: &[f32], weight: &[f32], out: &mut [f32]) -> Option<()> {
+/// The gradient by the input of images side by side, of one group of channels after the other; `None`, with nothing
+/// written, where the direct kernels have none.
+pub(crate) fn grad_input(layer: &Layer, groups: usize, [grad, weight]: [&[f32]; 2], out: &mut [f32]) -> Option<()> {
     if layer.stride != [1, 1] {
-        return strided::grad_input(layer, grad, weight, out);
+        return if groups == 1 { strided::grad_input(layer, grad, weight, out) } else { None };
     }
-    let transposed = layer.transposed()?;
+    let (transposed, group_len) = (layer.transposed()?, layer.out_channels * layer.num_taps());
     scratch::with(weight.len(), |flipped: &mut [f32]| {
-        flip_weights(layer, weight, flipped);
-        forward(&transposed, grad, flipped, Finish::NONE, out);
+        for (weight, flipped) in weight.chunks_exact(group_len).zip(flipped.chunks_exact_mut(group_len)) {
+            flip_weights(layer, weight, flipped);
+        }
+        forward(&transposed, groups, [grad, flipped], Finish::NONE, out);
     });
     Some(())
 }

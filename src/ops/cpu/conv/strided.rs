@@ -1,7 +1,7 @@
 //! The input gradient of a convolution with a stride: the elements of an image that lie a stride apart meet the same taps,
 //! and for each such class the gradient is a convolution of stride 1 under those taps, turned around.
 
-use super::{Finish, Layer, forward};
+use super::{Finish, Layer, forward_group};
 use crate::ops::cpu::{parallel, scratch};
 
 /// Images that a task takes, and that share what is done once for them.
@@ -119,7 +119,7 @@ impl Class<'_> {
             return;
         }
         scratch::with(num_images * convolution.out_channels * convolution.out_pixels(), |values: &mut [f32]| {
-            forward(&convolution, grad, weights, Finish::NONE, values);
+            forward_group(&convolution, grad, weights, Finish::NONE, values);
             let width = convolution.output[1];
             self.write(|row| Some(&values[row * width..][..width]), out);
         });

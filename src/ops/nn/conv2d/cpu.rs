@@ -16,22 +16,25 @@ pub(super) const IMAGES_PER_GROUP: usize = 16;
 pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
     let activation = geometry.conv.activation;
     let bias32 = bias.map_or(Some(None), |bias| F::as_f32(bias).map(Some));
-    if let (Some(layer), Some(input), Some(weight), Some(bias)) =
-        (direct_layer(geometry), F::as_f32(input), F::as_f32(weight), bias32)
+    let (layer, groups) = (group_layer(geometry), geometry.conv.groups);
+    // A stride takes the kernel with output channels in the lanes, of which a group may have few.
+    let is_direct = groups == 1 || layer.stride == [1, 1] || 2 * layer.out_channels > isa::lanes();
+    if let (Some(input), Some(weight), Some(bias)) = (F::as_f32(input), F::as_f32(weight), bias32)
+        && is_direct
         && matches!(activation, Activation::None | Activation::Relu)
     {
         let out = F::as_f32_mut(out).expect("all operands are of one type");
         let finish = Finish { bias, relu: activation == Activation::Relu };
-        return conv::forward(&layer, input, weight, finish, out);
+        return conv::forward(&layer, groups, [input, weight], finish, out);
     }
     forward_by_patches(geometry, input, weight, bias, out);
 }
 
 /// The gradient by the input.
 pub fn grad_input<F: Float>(geometry: &Geometry, grad: &[F], weight: &[F], grad_input: &mut [F]) {
-    if let (Some(layer), Some(grad32), Some(weight32)) = (direct_layer(geometry), F::as_f32(grad), F::as_f32(weight)) {
+    if let (Some(grad), Some(weight)) = (F::as_f32(grad), F::as_f32(weight)) {
         let out = F::as_f32_mut(grad_input).expect("all operands are of one type");
-        if conv::grad_input(&layer, grad32, weight32, out).is_some() {
+        if conv::grad_input(&group_layer(geometry), geometry.conv.groups, [grad, weight], out).is_some() {
             return;
         }
     }
@@ -63,20 +66,25 @@ pub fn grad_weight<F: Float>(
     grad_weight_by_patches(geometry, grad, input, grad_weight);
 }
 
-/// The convolution as the direct kernels take it; they know no groups.
-pub(super) fn direct_layer(geometry: &Geometry) -> Option<Layer> {
-    let Conv2d { stride, padding, dilation, groups, .. } = geometry.conv;
-    (groups == 1).then_some(Layer {
-        in_channels: geometry.in_channels,
+/// The convolution of one group of channels as the direct kernels take it.
+fn group_layer(geometry: &Geometry) -> Layer {
+    let Conv2d { stride, padding, dilation, .. } = geometry.conv;
+    Layer {
+        in_channels: geometry.group_in(),
         input: geometry.input,
-        out_channels: geometry.out_channels,
+        out_channels: geometry.group_out(),
         output: geometry.output,
         kernel: geometry.kernel,
         stride,
         padding,
         end_padding: padding,
         dilation,
-    })
+    }
+}
+
+/// The convolution as the direct kernels take it that know no groups.
+pub(super) fn direct_layer(geometry: &Geometry) -> Option<Layer> {
+    (geometry.conv.groups == 1).then(|| group_layer(geometry))
 }
 
 /// Groups of images whose weight gradients are summed apart.

@@ -10,9 +10,8 @@ use super::points::{Points, TransformTiles};
 use super::product;
 use super::transform::{Input, KERNEL, Kernel, Output, POINTS, TILE, both_axes};
 use crate::ops::cpu::conv::{Finish, Layer, rectify};
-use crate::ops::cpu::threads::Threads;
 use crate::ops::cpu::transpose::{channels_first, turn};
-use crate::ops::cpu::{isa, parallel, scratch};
+use crate::ops::cpu::{isa, parallel, scratch, threads};
 
 /// Tiles that are multiplied together: as many as let the transformed values stay in the first-level cache, or in half of
 /// the next one, but enough to make use of the weights read.
@@ -42,8 +41,7 @@ pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Fini
         };
         if num_images < FEW_IMAGES {
             // Outputs are the same for any share; each share transforms the image for itself.
-            let shares = Threads::current().num_threads();
-            let channels = layer.out_channels.div_ceil(shares).next_multiple_of(lanes);
+            let channels = layer.out_channels.div_ceil(threads::available()).next_multiple_of(lanes);
             for (image, out) in input.chunks_exact(image_in).zip(out.chunks_exact_mut(image_out)) {
                 parallel::for_chunks(out, channels * layer.out_pixels(), taps, |index, out| {
                     let share = Layer { out_channels: out.len() / layer.out_pixels(), ..*layer };
