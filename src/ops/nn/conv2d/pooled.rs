@@ -170,7 +170,7 @@ impl Operation for Conv2dPooledBackward {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         let geometry = self.geometry(&inputs[INPUT].shape);
         let by_input = geometry.out_channels * geometry.kernel[0] * geometry.kernel[1];
-        (geometry.batch * geometry.out_pixels()).max(by_input)
+        geometry.error_terms((geometry.batch * geometry.out_pixels()).max(by_input))
     }
 
     fn term_size(&self, largest: &[f64]) -> f64 {
