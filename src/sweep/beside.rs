@@ -21,7 +21,7 @@ const MAX_CHOSEN_BYTES: usize = 1 << 30;
 const LEAST_GAIN: f64 = 1.25;
 
 /// The expected cost of a level that waits for the one before, of a byte and of an operation, in seconds: those of a fast
-/// GPU. They are estimates that no measurement of this program stands behind; a slower GPU gains less and loses nothing.
+/// GPU. They are estimates: nothing here was measured on a GPU.
 const SECONDS_PER_LEVEL: f64 = 2e-6;
 const SECONDS_PER_BYTE: f64 = 1.0 / 2e12;
 const SECONDS_PER_FLOP: f64 = 1.0 / 20e12;
@@ -36,7 +36,7 @@ struct Form {
 }
 
 /// The trials under way, and where the next one trains.
-pub(super) struct Berths<'a> {
+pub(super) struct Placement<'a> {
     sweep: &'a Sweep,
     device: &'a Device,
     /// Trials in parallel that know nothing of each other.
@@ -52,10 +52,10 @@ pub(super) struct Berths<'a> {
     room: usize,
 }
 
-impl<'a> Berths<'a> {
+impl<'a> Placement<'a> {
     pub fn new(sweep: &'a Sweep, device: &'a Device, jobs: usize, side_by_side: Option<usize>) -> Self {
         let side_by_side = if jobs > 1 || !matches!(device, Device::Gpu(_)) { Some(1) } else { side_by_side };
-        Berths {
+        Placement {
             sweep,
             device,
             jobs: jobs.max(1),
@@ -207,9 +207,9 @@ mod tests {
     /// Trials of the same form as trial 0.
     fn like_the_first(space: &str) -> Vec<usize> {
         let sweep = sweep(space);
-        let mut berths = Berths::new(&sweep, &Device::Cpu, 1, None);
-        let first = berths.form(0).unwrap().clone();
-        (0..sweep.trials.len()).filter(|&trial| *berths.form(trial).unwrap() == first).collect()
+        let mut placement = Placement::new(&sweep, &Device::Cpu, 1, None);
+        let first = placement.form(0).unwrap().clone();
+        (0..sweep.trials.len()).filter(|&trial| *placement.form(trial).unwrap() == first).collect()
     }
 
     #[test]
@@ -228,7 +228,7 @@ mod tests {
     fn images_are_shared_unless_seeds_divide_them_differently() {
         let shares = |space: &str| {
             let sweep = sweep(space);
-            Berths::new(&sweep, &Device::Cpu, 1, None).share_images()
+            Placement::new(&sweep, &Device::Cpu, 1, None).share_images()
         };
         assert!(shares("lr = { choices = [0.1, 0.2] }"));
         assert!(!shares("seed = { choices = [1, 2] }"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use super::beside::Berths;
+use super::beside::Placement;
 use super::config::{Sweep, SweepConfig, Trial};
 use super::images::Images;
 use super::ledger::{Ledger, Status, TrialRecord, trial_folder};
@@ -163,8 +163,8 @@ impl SweepFolder {
         let SweepFolder { path, sweep, ledger, images, .. } = self;
         let mut search = sweep.search()?;
         ledger.restore(&mut search, sweep.metric());
-        let mut berths = Berths::new(sweep, options.device, options.jobs, options.side_by_side);
-        let threads = (Threads::current().num_threads() / berths.num_sharing()).max(1);
+        let mut placement = Placement::new(sweep, options.device, options.jobs, options.side_by_side);
+        let threads = (Threads::current().num_threads() / placement.num_sharing()).max(1);
         let halt = AtomicBool::new(false);
         let is_stopping = || halt.load(Ordering::Relaxed) || (options.stop)();
         let (sender, messages) = mpsc::channel();
@@ -172,8 +172,8 @@ impl SweepFolder {
         let mut failure = None;
         std::thread::scope(|scope| {
             loop {
-                while berths.has_room() && !is_stopping() {
-                    let launched = desk.next_leg(images, &mut berths).map(|next| {
+                while placement.has_room() && !is_stopping() {
+                    let launched = desk.next_leg(images, &mut placement).map(|next| {
                         next.map(|(leg, trial, data, device)| {
                             let (folder, sender) = (path.join(trial_folder(leg.trial)), sender.clone());
                             let is_stopping = &is_stopping;
@@ -204,12 +204,12 @@ impl SweepFolder {
                         Err(error) => keep_first(&mut failure, error, &halt),
                     }
                 }
-                if berths.num_running() == 0 {
+                if placement.num_running() == 0 {
                     break;
                 }
                 let Ok(message) = messages.recv() else { break };
                 if matches!(message, Message::Ended(..)) {
-                    berths.ended();
+                    placement.ended();
                 }
                 if let Err(error) = desk.take(message) {
                     keep_first(&mut failure, error, &halt);
@@ -248,13 +248,13 @@ pub(super) struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     /// The next leg to train, with its trial, images and device, noted in the ledger.
-    fn next_leg(&mut self, images: &mut Images, berths: &mut Berths<'_>) -> Result<Option<Next<'a>>> {
-        let Some(leg) = self.start_leg_of(&mut |trial| berths.fits(trial))? else { return Ok(None) };
+    fn next_leg(&mut self, images: &mut Images, placement: &mut Placement<'_>) -> Result<Option<Next<'a>>> {
+        let Some(leg) = self.start_leg_of(&mut |trial| placement.fits(trial))? else { return Ok(None) };
         let trial = &self.sweep.trials[leg.trial];
         let data = images.of(&trial.config)?;
         let has_ended = |record: &TrialRecord| matches!(record.status, Status::Complete | Status::Failed);
         let may_follow = |other: usize| !self.ledger.of(other).is_some_and(has_ended);
-        let device = berths.start(leg.trial, &may_follow)?;
+        let device = placement.start(leg.trial, &may_follow)?;
         Ok(Some((leg, trial, data, device)))
     }
 

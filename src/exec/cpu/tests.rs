@@ -1,7 +1,7 @@
 use super::CpuExecutor;
 use crate::exec::exchange::Watch;
 use crate::exec::{Program, StateLayout, StepTable, Threads};
-use crate::graph::{Graph, Init};
+use crate::graph::{Graph, Init, Value};
 use crate::nn::{Classifier, Mode, Model, Network};
 use crate::ops::CrossEntropy;
 use crate::ops::cpu::Float;
@@ -12,14 +12,19 @@ use crate::{Plan, Result};
 
 const BATCH: usize = 11;
 
-/// The logits, the loss and the gradients of a network in training on a batch.
-fn plan(network: &str, [channels, height, width]: [usize; 3]) -> Result<Plan> {
-    let mut graph = Graph::new("train");
+/// The logits of a network in training on a batch of images (C, H, W), and their labels.
+fn logits(graph: &mut Graph, network: &str, [channels, height, width]: [usize; 3]) -> Result<(Value, Value)> {
     let images = graph.input("images", TensorType::f32([BATCH, channels, height, width]))?;
     let labels = graph.input("labels", TensorType::u32([BATCH]))?;
     let step = graph.scalar("step", DType::U32)?;
     let model = Classifier::new(Network::open(network)?, 10);
-    let logits = model.logits(&mut graph, images, Mode::Train { seed: 5, step })?;
+    Ok((model.logits(graph, images, Mode::Train { seed: 5, step })?, labels))
+}
+
+/// The logits, the loss and the gradients of a network in training on a batch.
+fn plan(network: &str, image: [usize; 3]) -> Result<Plan> {
+    let mut graph = Graph::new("train");
+    let (logits, labels) = logits(&mut graph, network, image)?;
     // Before the mean, so that a segment has rows to give as an output.
     graph.output("logits", logits)?;
     let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
@@ -139,13 +144,9 @@ impl Watch for Told {
 
 /// Runs one of two accumulated batches of a network, watching the sums of its gradients in buckets. Gives what was told,
 /// and what the sums are afterwards.
-fn watched<F: Float>(network: &str, [channels, height, width]: [usize; 3]) -> Result<(Told, Vec<u8>)> {
+fn watched<F: Float>(network: &str, image: [usize; 3]) -> Result<(Told, Vec<u8>)> {
     let mut graph = Graph::new("train");
-    let images = graph.input("images", TensorType::f32([BATCH, channels, height, width]))?;
-    let labels = graph.input("labels", TensorType::u32([BATCH]))?;
-    let step = graph.scalar("step", DType::U32)?;
-    let model = Classifier::new(Network::open(network)?, 10);
-    let logits = model.logits(&mut graph, images, Mode::Train { seed: 5, step })?;
+    let (logits, labels) = logits(&mut graph, network, image)?;
     let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
     let gradients = GradientOptions { accumulate: 2, ..GradientOptions::default() };
     let update = Update::new(Optimizer::sgd(), UpdateOptions::from(gradients))?;

@@ -120,3 +120,25 @@ fn outputs_do_not_depend_on_how_images_are_shared_out() {
     }
     assert_eq!(together, alone);
 }
+
+/// What `Conv2d`'s bound on errors allows for.
+#[test]
+fn sums_are_off_by_less_than_three_times_what_direct_ones_are() {
+    let layer = layer([64, 16], [12, 12], [1, 1]);
+    let image_out = layer.out_channels * layer.out_pixels();
+    let input = numbers(layer.in_channels * layer.in_pixels(), 1);
+    let weight = numbers(layer.out_channels * layer.num_taps(), 2);
+    let mut out = vec![0.0; image_out];
+    forward(&layer, &input, &weight, Finish { bias: None, relu: false }, &mut out);
+    let (mut direct, mut want) = (vec![0.0f32; image_out], vec![0.0f64; image_out]);
+    for_products(&layer, |out, tap, at| {
+        direct[out] += weight[tap] * input[at];
+        want[out] += f64::from(weight[tap]) * f64::from(input[at]);
+    });
+    let error = |got: &[f32]| {
+        let squares = got.iter().zip(&want).map(|(&got, want)| (f64::from(got) - want).powi(2));
+        (squares.sum::<f64>() / image_out as f64).sqrt()
+    };
+    let ratio = error(&out) / error(&direct);
+    assert!(0.3 < ratio && ratio < 3.0, "{ratio}");
+}
