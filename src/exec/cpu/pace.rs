@@ -9,37 +9,43 @@ use web_time::Instant;
 
 use crate::ops::cpu::threads;
 
-/// Runs between two measurements: with the runs of a measurement a hundredth of all, and fractions of a second.
-const PERIOD: u32 = 1000;
+/// Runs until the choice is first tested, and again after each time it changes: a program that happened to be busy nearby
+/// shall not cost more than that.
+const SOON: u32 = 50;
+/// Each test that confirms the choice doubles the time to the next one, up to this many runs: fractions of a second.
+const RARELY: u32 = 1600;
 
-/// Runs of a measurement: so many shared, so many alone. One after the other, since a thread that has waited through a run
+/// Runs of a trial: so many shared, so many alone. One after the other, since a thread that has waited through a run
 /// alone is parked, and wakes slowly. The fastest of each kind counts: others were interrupted.
 const TRIALS_OF_EACH: u32 = 5;
 const TRIALS: u32 = 2 * TRIALS_OF_EACH;
 
-/// A plan that takes so long on several threads is worth handing over without any measurement.
+/// A plan that takes so long on several threads is worth handing over without any trial.
 const LONG: Duration = Duration::from_millis(2);
 
 /// What is known of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Runs since the last measurement began.
-    runs: u32,
-    /// The shortest times of this measurement, shared and alone.
+    /// Runs of this trial, and runs until the next one.
+    tried: u32,
+    left: u32,
+    /// What `left` was after the last trial.
+    period: u32,
+    /// The shortest times of this trial, shared and alone.
     shared: Duration,
     alone: Duration,
-    /// What the last measurement chose.
+    /// What the last trial chose.
     is_alone: bool,
 }
 
 impl Pace {
     /// Runs the plan.
     pub fn run(&mut self, plan: impl FnOnce()) {
-        if self.runs >= TRIALS {
-            self.runs = (self.runs + 1) % PERIOD;
+        if self.left > 0 {
+            self.left -= 1;
             return if self.is_alone { threads::alone(plan) } else { plan() };
         }
-        let (is_alone, started) = (self.runs >= TRIALS_OF_EACH, Instant::now());
+        let (is_alone, started) = (self.tried >= TRIALS_OF_EACH, Instant::now());
         if is_alone {
             threads::alone(plan)
         } else {
@@ -49,15 +55,21 @@ impl Pace {
     }
 
     fn record(&mut self, is_alone: bool, time: Duration) {
-        let is_first = self.runs.is_multiple_of(TRIALS_OF_EACH);
+        let is_first = self.tried.is_multiple_of(TRIALS_OF_EACH);
         let shortest = if is_alone { &mut self.alone } else { &mut self.shared };
         *shortest = if is_first { time } else { time.min(*shortest) };
-        self.runs += 1;
-        if !is_alone && time >= LONG {
-            (self.is_alone, self.runs) = (false, TRIALS);
-        } else if self.runs == TRIALS {
-            self.is_alone = self.alone <= self.shared;
+        self.tried += 1;
+        if self.tried == TRIALS_OF_EACH && self.shared >= LONG {
+            self.choose(false);
+        } else if self.tried == TRIALS {
+            self.choose(self.alone <= self.shared);
         }
+    }
+
+    fn choose(&mut self, is_alone: bool) {
+        let is_confirmed = self.period > 0 && is_alone == self.is_alone;
+        self.period = if is_confirmed { RARELY.min(2 * self.period) } else { SOON };
+        (self.is_alone, self.tried, self.left) = (is_alone, 0, self.period);
     }
 }
 
@@ -65,16 +77,19 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// Records a whole trial.
+    fn measure(pace: &mut Pace, shared: u64, alone: u64) {
+        for run in 0..TRIALS {
+            let is_alone = run >= TRIALS_OF_EACH;
+            // The first run of each kind is slow, and one more is interrupted.
+            let extra = if run.is_multiple_of(TRIALS_OF_EACH) || run == 7 { 100_000 } else { 0 };
+            pace.record(is_alone, Duration::from_micros(extra + if is_alone { alone } else { shared }));
+        }
+    }
+
     fn measured(shared: u64, alone: u64) -> Pace {
         let mut pace = Pace::default();
-        for run in 0..TRIALS {
-            if pace.runs < TRIALS {
-                let is_alone = run >= TRIALS_OF_EACH;
-                // The first run of each kind is slow, and one more is interrupted.
-                let extra = if run.is_multiple_of(TRIALS_OF_EACH) || run == 7 { 100 } else { 0 };
-                pace.record(is_alone, Duration::from_micros(extra + if is_alone { alone } else { shared }));
-            }
-        }
+        measure(&mut pace, shared, alone);
         pace
     }
 
@@ -87,19 +102,31 @@ mod tests {
 
     #[test]
     fn long_plans_are_shared_without_a_trial_alone() {
-        let pace = measured(3000, 1);
-        assert!(!pace.is_alone && pace.runs == TRIALS && pace.alone == Duration::ZERO);
+        let mut pace = Pace::default();
+        (0..TRIALS_OF_EACH).for_each(|_| pace.record(false, Duration::from_millis(3)));
+        assert!(!pace.is_alone && pace.left == SOON && pace.alone == Duration::ZERO);
     }
 
     #[test]
-    fn measurements_come_again() {
+    fn trials_come_again_soon_after_a_change_and_rarely_where_nothing_changes() {
         let mut pace = measured(30, 40);
-        let mut runs = 0;
-        while pace.runs >= TRIALS {
-            pace.run(|| runs += 1);
+        let mut periods = vec![pace.left];
+        for _ in 0..7 {
+            measure(&mut pace, 30, 40);
+            periods.push(pace.left);
         }
-        assert_eq!((pace.runs, runs), (0, PERIOD - TRIALS));
+        assert_eq!(periods, [50, 100, 200, 400, 800, 1600, 1600, 1600]);
+        measure(&mut pace, 40, 30);
+        assert!(pace.is_alone && pace.left == SOON);
+    }
+
+    #[test]
+    fn every_run_runs_the_plan_and_a_trial_follows_when_its_time_has_come() {
+        let (mut pace, mut runs) = (measured(30, 40), 0);
+        (0..SOON).for_each(|_| pace.run(|| runs += 1));
+        assert_eq!((pace.left, pace.tried), (0, 0));
         (0..TRIALS).for_each(|_| pace.run(|| runs += 1));
-        assert_eq!((pace.runs, runs), (TRIALS, PERIOD));
+        assert_eq!((runs, pace.tried), (SOON + TRIALS, 0));
+        assert!(pace.left == SOON || pace.left == 2 * SOON);
     }
 }
