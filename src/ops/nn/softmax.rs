@@ -190,13 +190,7 @@ impl Rows {
 fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
     let max = parallel::max_of(x);
     if function == PlainSoftmax {
-        exp_row(x, max, y);
-        let inverse = F::ONE
-            / parallel::sum(
-                [&*y],
-                #[inline(always)]
-                |[y]| y,
-            );
+        let inverse = F::ONE / exp_row(x, max, y);
         y.iter_mut().for_each(|y| *y *= inverse);
     } else {
         let log_sum = exp_sum(x, max).ln();

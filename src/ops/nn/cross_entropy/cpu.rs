@@ -151,11 +151,10 @@ impl ClassLoss {
                 return;
             }
             Scores::Logits => {
-                let scale = self.row_scale(row);
+                let sum = exp_row(row, parallel::max_of(row), out);
                 let of_all = of_label + parallel::sum([weights], |[weight]| each * weight);
-                exp_row(row, scale.max, out);
                 for (out, &weight) in out.iter_mut().zip(weights) {
-                    *out = grad * (*out / scale.sum * of_all - each * weight);
+                    *out = grad * (*out / sum * of_all - each * weight);
                 }
             }
         }
