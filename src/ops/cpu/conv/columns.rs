@@ -37,7 +37,8 @@ pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Fini
     });
 }
 
-/// What it takes, in products of one lane: those that it computes, also beyond the last pixel, and laying an image out.
+/// What it takes, in products of one lane, as measured: those that it computes, also beyond the last pixel, laying an image
+/// out, and storing outputs.
 pub(super) fn cost(layer: &Layer) -> usize {
     let (lanes, mut left, mut products) = (isa::lanes(), layer.out_channels, 0);
     while left > 0 {
@@ -47,7 +48,7 @@ pub(super) fn cost(layer: &Layer) -> usize {
         left -= channels;
     }
     // Loads that cross a line of the cache cost a twelfth.
-    products + products / 12 + 4 * moved_elems(layer)
+    products + products / 12 + 10 * moved_elems(layer) + 2 * layer.out_channels * layer.out_pixels()
 }
 
 /// Elements of an image that is laid out for each column of the kernel: (C, KW, rows, columns of the output).

@@ -84,11 +84,11 @@ impl Geometry {
         self.group_in() * self.kernel[0] * self.kernel[1]
     }
 
-    /// What the error of a sum of so many products grows with. Winograd's filtering of 3×3 kernels, by which f32 may be
-    /// computed on the CPU, is off by some three times what a direct sum is: by as much as one of nine times the terms.
+    /// What the error of a sum of so many products grows with. Winograd's filtering of 3×3 and 5×5 kernels, by which f32
+    /// may be computed on the CPU, is off by some three times what a direct sum is: by as much as one of nine times the terms.
     fn error_terms(&self, num_products: usize) -> usize {
         let Conv2d { stride, dilation, .. } = self.conv;
-        let may_filter = self.kernel == [3, 3] && stride == [1, 1] && dilation == [1, 1];
+        let may_filter = [[3, 3], [5, 5]].contains(&self.kernel) && stride == [1, 1] && dilation == [1, 1];
         if may_filter { 9 * num_products } else { num_products }
     }
 

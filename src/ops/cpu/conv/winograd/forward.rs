@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use super::band::Band;
 use super::points::{Points, TransformTiles};
 use super::product;
-use super::transform::{Input, KERNEL, Kernel, Output, POINTS, TILE, both_axes};
+use super::transform::{Input, KERNEL, Kernel, LARGE_KERNEL, LARGE_TILE, Output, POINTS, TILE, Transform, both_axes};
 use crate::ops::cpu::conv::{Finish, Layer, rectify};
 use crate::ops::cpu::transpose::{channels_first, turn};
 use crate::ops::cpu::{isa, parallel, scratch, threads};
@@ -26,7 +26,7 @@ fn capacity(layer: &Layer) -> usize {
 /// Images below which an image's channels are shared out.
 const FEW_IMAGES: usize = 4;
 
-/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, 3, 3).
+/// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, K, K), K being 3 or 5.
 pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
     let lanes = isa::lanes();
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
@@ -59,17 +59,18 @@ pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Fini
     });
 }
 
-/// Weights (O, C, 3, 3) at the points: of C and blocks of O.
+/// Weights (O, C, K, K) at the points: of C and blocks of O.
 fn transform_weights(layer: &Layer, weight: &[f32], (points, to): (Points, &mut [f32])) {
     let (lanes, taps) = (isa::lanes(), layer.num_taps());
     scratch::with(taps * lanes, |turned: &mut [f32]| {
         for (block, rows) in weight.chunks(lanes * taps).enumerate() {
-            isa::dispatch(TransformWeights { rows, taps, turned, block, points, to });
+            isa::dispatch(TransformWeights { kernel: layer.kernel[0], rows, taps, turned, block, points, to });
         }
     });
 }
 
 struct TransformWeights<'a> {
+    kernel: usize,
     /// (channels of a block, taps).
     rows: &'a [f32],
     taps: usize,
@@ -85,16 +86,29 @@ impl WithSimd for TransformWeights<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.kernel {
+            KERNEL => self.kernels::<S, KERNEL>(simd),
+            _ => self.kernels::<S, LARGE_KERNEL>(simd),
+        }
+    }
+}
+
+impl TransformWeights<'_> {
+    #[inline(always)]
+    fn kernels<S: Simd, const K: usize>(self, simd: S)
+    where
+        Kernel: Transform<K, POINTS>,
+    {
         let (taps, stride) = (self.taps, self.points.stride());
         turn(simd, [self.rows.len() / taps, taps], (self.rows, taps), self.turned);
         let ((kernels, _), (to, _)) = (S::as_simd_f32s(self.turned), S::as_mut_simd_f32s(self.to));
-        for (channel, kernel) in kernels.chunks_exact(KERNEL * KERNEL).enumerate() {
+        for (channel, kernel) in kernels.chunks_exact(K * K).enumerate() {
             let to = &mut to[self.block * self.points.rows + channel..];
             both_axes(
                 simd,
                 Kernel,
                 #[inline(always)]
-                |i, j| kernel[i * KERNEL + j],
+                |i, j| kernel[i * K + j],
                 #[inline(always)]
                 |i, row| {
                     for (j, value) in row.into_iter().enumerate() {
@@ -121,7 +135,7 @@ struct Images<'a> {
 impl Images<'_> {
     fn run(&self, input: &[f32], out: &mut [f32]) {
         let (layer, band) = (&self.layer, self.layer.input_band());
-        let band_out = TILE * layer.output[1] * layer.whole_blocks()[1];
+        let band_out = layer.tile() * layer.output[1] * layer.whole_blocks()[1];
         let capacity = capacity(layer);
         let inputs = Points::tiles(layer.in_channels, capacity);
         let products = Points::tiles(layer.out_channels, capacity);
@@ -238,17 +252,30 @@ impl WithSimd for TransformOutput<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match self.images.layer.tile() {
+            TILE => self.tiles::<S, TILE>(simd),
+            _ => self.tiles::<S, LARGE_TILE>(simd),
+        }
+    }
+}
+
+impl TransformOutput<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd, const T: usize>(self, simd: S)
+    where
+        Output: Transform<POINTS, T>,
+    {
         let (layer, finish, lanes) = (&self.images.layer, self.images.finish, S::F32_LANES);
         let width = layer.output[1];
         let ((products, _), (band, _)) = (S::as_simd_f32s(self.products.1), S::as_mut_simd_f32s(self.band));
         let (Points { rows, .. }, stride) = (self.products.0, self.products.0.stride());
-        for (block, band) in band.chunks_exact_mut(TILE * width).enumerate() {
+        for (block, band) in band.chunks_exact_mut(T * width).enumerate() {
             let bias =
                 block_bias(simd, finish, self.images.first_channel + block * lanes, layer.out_channels - block * lanes);
             for tile in 0..self.count {
                 let products = &products[block * rows + tile..];
-                let first = (self.column + tile) * TILE;
-                let count = TILE.min(width - first);
+                let first = (self.column + tile) * T;
+                let count = T.min(width - first);
                 both_axes(
                     simd,
                     Output,
@@ -290,11 +317,12 @@ impl WithSimd for StoreBand<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let ([height, width], pixels, lanes) = (self.layer.output, self.layer.out_pixels(), S::F32_LANES);
-        let rows = TILE.min(height - self.tile_row * TILE);
-        let bands = self.band.chunks_exact(TILE * width * lanes);
+        let tile = self.layer.tile();
+        let rows = tile.min(height - self.tile_row * tile);
+        let bands = self.band.chunks_exact(tile * width * lanes);
         for (band, planes) in bands.zip(self.out.chunks_mut(lanes * pixels)) {
             let shape = [planes.len() / pixels, rows * width];
-            channels_first(simd, shape, band, (&mut planes[self.tile_row * TILE * width..], pixels));
+            channels_first(simd, shape, band, (&mut planes[self.tile_row * tile * width..], pixels));
         }
     }
 }

@@ -1,6 +1,7 @@
-//! 3×3 convolutions of stride 1 by Winograd's minimal filtering, F(4×4, 3×3): tiles of 4×4 outputs take 36 products for
-//! each pair of channels where they took 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016).
-//! The input gradient is a convolution as well, and the weight gradient takes the same tiles by F(3×3, 4×4).
+//! Convolutions of stride 1 by Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+//! Networks", 2016): 36 products for each pair of channels give a tile of 4×4 outputs under a 3×3 kernel, which took 144, or
+//! of 2×2 under a 5×5 kernel, which took 100: F(4×4, 3×3) and F(2×2, 5×5). The input gradient is a convolution as well, and
+//! the weight gradient of 3×3 kernels takes the same tiles by F(3×3, 4×4).
 //!
 //! Everything lies in blocks of channels with the channels in a vector's lanes, so transforms are plain arithmetic on
 //! vectors and products read their operands in order. Tiles of one image, or of several small ones, are worked on
@@ -21,7 +22,7 @@ pub(super) use forward::forward;
 pub(super) use weight::grad_weight;
 
 use band::Band;
-use transform::{KERNEL, POINTS, PRODUCTS, TILE};
+use transform::{KERNEL, LARGE_KERNEL, POINTS, PRODUCTS};
 
 use super::Layer;
 use crate::ops::cpu::isa;
@@ -30,17 +31,28 @@ use crate::ops::cpu::isa;
 /// layer is computed does not depend on the size of the batch.
 const IMAGES: usize = 16;
 
-/// What a tile's transform takes for each channel, in products.
-const TRANSFORM: usize = 200;
+/// What a tile takes beside its products for each channel, in products, as measured: getting its channels into lanes and
+/// back, and transforms. Small tiles have less of it.
+const TRANSFORM: usize = 650;
+const LARGE_TRANSFORM: usize = 400;
+
+/// What the transform of a kernel takes, in products.
+const WEIGHT: usize = 200;
 
 impl Layer {
     fn takes_winograd(&self) -> bool {
-        self.kernel == [KERNEL; 2] && self.stride == [1, 1] && self.dilation == [1, 1]
+        let is_of_size = [KERNEL, LARGE_KERNEL].iter().any(|&size| self.kernel == [size; 2]);
+        is_of_size && self.stride == [1, 1] && self.dilation == [1, 1]
+    }
+
+    /// Outputs along an axis of a tile.
+    fn tile(&self) -> usize {
+        POINTS + 1 - self.kernel[0]
     }
 
     /// Rows and columns of tiles.
     fn tiles(&self) -> [usize; 2] {
-        self.output.map(|extent| extent.div_ceil(TILE))
+        self.output.map(|extent| extent.div_ceil(self.tile()))
     }
 
     /// Channels up to whole blocks.
@@ -55,25 +67,32 @@ impl Layer {
             channels: self.in_channels,
             image: self.input,
             rows: POINTS,
-            step: TILE,
-            width: columns * TILE + KERNEL - 1,
+            step: self.tile(),
+            width: columns * self.tile() + self.kernel[1] - 1,
             padding: self.padding,
         }
     }
 }
 
-/// What the forward pass takes for an image, in products of one lane; `None` where it is no 3×3 convolution of stride 1.
+/// What the forward pass takes for an image, in products of one lane; `None` where no tile serves it.
 pub(super) fn cost(layer: &Layer) -> Option<usize> {
+    if !layer.takes_winograd() {
+        return None;
+    }
     let ([tile_rows, tile_columns], [inputs, outputs]) = (layer.tiles(), layer.whole_blocks());
-    let tile = PRODUCTS * layer.in_channels * outputs + TRANSFORM * (inputs + outputs);
-    let weights = TRANSFORM * layer.in_channels * outputs / IMAGES;
-    layer.takes_winograd().then_some(tile_rows * tile_columns * tile + weights)
+    let transform = if layer.kernel[0] == KERNEL { TRANSFORM } else { LARGE_TRANSFORM };
+    let tile = PRODUCTS * layer.in_channels * outputs + transform * (inputs + outputs);
+    let weights = WEIGHT * layer.in_channels * outputs / IMAGES;
+    Some(tile_rows * tile_columns * tile + weights)
 }
 
-/// What the weight gradient takes for an image, in products of one lane.
+/// What the weight gradient takes for an image, in products of one lane; `None` where no tile serves it.
 pub(super) fn grad_weight_cost(layer: &Layer) -> Option<usize> {
+    if !layer.takes_winograd() || layer.kernel != [KERNEL; 2] {
+        return None;
+    }
     let ([tile_rows, tile_columns], [inputs, outputs]) = (layer.tiles(), layer.whole_blocks());
     let tile = PRODUCTS * inputs * outputs + TRANSFORM * (inputs + outputs);
-    let weights = TRANSFORM * inputs * outputs / IMAGES;
-    layer.takes_winograd().then_some(tile_rows * tile_columns * tile + weights)
+    let weights = WEIGHT * inputs * outputs / IMAGES;
+    Some(tile_rows * tile_columns * tile + weights)
 }

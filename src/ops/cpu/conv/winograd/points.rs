@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::band::Band;
-use super::transform::{POINTS, PRODUCTS, TILE, Transform, both_axes};
+use super::transform::{POINTS, PRODUCTS, Transform, both_axes};
 use crate::ops::cpu::isa;
 
 /// The shape of values at the points: (points, blocks of channels, rows, lanes), where rows are tiles or, of weights, the
@@ -54,7 +54,7 @@ impl<T: Transform<N, POINTS>, const N: usize> WithSimd for TransformTiles<'_, T,
         let (stride, width) = (self.points.stride(), self.band.width);
         for (block, from) in from.chunks_exact(self.band.block_len()).enumerate() {
             for tile in 0..self.count {
-                let from = &from[(self.column + tile) * TILE..];
+                let from = &from[(self.column + tile) * self.band.step..];
                 let to = &mut to[block * self.points.rows + tile..];
                 both_axes(
                     simd,

@@ -1,18 +1,22 @@
-//! The transforms of F(4, 3) and F(3, 4) along one axis, on vectors of channels, and their use on both axes.
+//! The transforms of F(4, 3), F(2, 5) and F(3, 4) along one axis, on vectors of channels, and their use on both axes.
 //!
-//! A polynomial product is computed at the points 0, −1, 1, 2, −1/2 and ∞, so sums of 4 outputs over 3 taps, or of 3
-//! outputs over 4, take 6 products. The points are those of the smallest error that Barabasz et al., "Error analysis and
+//! A polynomial product is computed at the points 0, −1, 1, 2, −1/2 and ∞, so sums of 4 outputs over 3 taps, of 2 over 5, or
+//! of 3 over 4, take 6 products. The points are those of the smallest error that Barabasz et al., "Error analysis and
 //! improving the accuracy of Winograd convolution for deep neural networks" (2018), search among: in f32, sums over 64
 //! channels are off by less than three times what direct sums are, which a test holds.
 
 use pulp::Simd;
 
+use crate::ops::cpu::unroll::unroll;
+
 /// Products along an axis.
 pub(super) const POINTS: usize = 6;
-/// Outputs along an axis of a tile.
-pub(super) const TILE: usize = 4;
-/// Elements along an axis of a kernel.
+/// Elements along an axis of a kernel, and outputs of its tiles.
 pub(super) const KERNEL: usize = 3;
+pub(super) const TILE: usize = POINTS + 1 - KERNEL;
+/// The same of a large kernel.
+pub(super) const LARGE_KERNEL: usize = 5;
+pub(super) const LARGE_TILE: usize = POINTS + 1 - LARGE_KERNEL;
 /// Products of a tile for each pair of channels.
 pub(super) const PRODUCTS: usize = POINTS * POINTS;
 
@@ -54,7 +58,7 @@ impl Transform<POINTS, POINTS> for Input {
     }
 }
 
-/// Three elements of a kernel at the points.
+/// Three or five elements of a kernel at the points.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel;
 
@@ -73,7 +77,35 @@ impl Transform<KERNEL, POINTS> for Kernel {
     }
 }
 
-/// Four outputs from products at the points.
+impl Transform<LARGE_KERNEL, POINTS> for Kernel {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [g0, g1, g2, g3, g4]: [S::f32s; LARGE_KERNEL]) -> [S::f32s; POINTS] {
+        let (even, odd) = (simd.add_f32s(simd.add_f32s(g0, g2), g4), simd.add_f32s(g1, g3));
+        // Powers of 2 from the lowest element on, and of −2 from the highest.
+        let at_2 = add_product(
+            simd,
+            4.0,
+            add_product(simd, 4.0, g4, add_product(simd, 2.0, g3, g2)),
+            add_product(simd, 2.0, g1, g0),
+        );
+        let at_minus_half = add_product(
+            simd,
+            4.0,
+            add_product(simd, 4.0, g0, add_product(simd, -2.0, g1, g2)),
+            add_product(simd, -2.0, g3, g4),
+        );
+        [
+            g0,
+            scale(simd, 1.0 / 3.0, simd.sub_f32s(even, odd)),
+            scale(simd, -1.0 / 3.0, simd.add_f32s(even, odd)),
+            scale(simd, 1.0 / 15.0, at_2),
+            scale(simd, -1.0 / 15.0, at_minus_half),
+            g4,
+        ]
+    }
+}
+
+/// Four or two outputs from products at the points.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output;
 
@@ -86,6 +118,17 @@ impl Transform<POINTS, TILE> for Output {
             add_product(simd, 2.0, m3, add_product(simd, -0.5, m4, odd)),
             add_product(simd, 4.0, m3, add_product(simd, 0.25, m4, even)),
             add_product(simd, 8.0, m3, add_product(simd, -0.125, m4, simd.add_f32s(odd, m5))),
+        ]
+    }
+}
+
+impl Transform<POINTS, LARGE_TILE> for Output {
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, [m0, m1, m2, m3, m4, m5]: [S::f32s; POINTS]) -> [S::f32s; LARGE_TILE] {
+        let (even, odd) = (simd.add_f32s(m1, m2), simd.sub_f32s(m2, m1));
+        [
+            simd.add_f32s(simd.add_f32s(m0, even), simd.add_f32s(m3, m4)),
+            add_product(simd, 2.0, m3, add_product(simd, -0.5, m4, simd.add_f32s(odd, m5))),
         ]
     }
 }
@@ -138,16 +181,11 @@ pub(super) fn both_axes<S: Simd, T: Transform<N, M>, const N: usize, const M: us
 ) {
     let zero = simd.splat_f32s(0.0);
     let mut columns = [[zero; N]; M];
-    for j in 0..N {
+    unroll!(j in 0..N, up to 8 => {
         let mut column = [zero; N];
-        for (i, x) in column.iter_mut().enumerate() {
-            *x = load(i, j);
-        }
-        for (row, x) in columns.iter_mut().zip(transform.apply(simd, column)) {
-            row[j] = x;
-        }
-    }
-    for (i, row) in columns.into_iter().enumerate() {
-        store(i, transform.apply(simd, row));
-    }
+        unroll!(i in 0..N, up to 8 => { column[i] = load(i, j); });
+        let column = transform.apply(simd, column);
+        unroll!(i in 0..M, up to 8 => { columns[i][j] = column[i]; });
+    });
+    unroll!(i in 0..M, up to 8 => { store(i, transform.apply(simd, columns[i])); });
 }
