@@ -105,6 +105,13 @@ pub fn steps() -> Vec<Step> {
             let x = linear(graph, x, &Linear::new("f2", 7), Relu)?;
             Linear::new("f3", CLASSES).forward(graph, x)
         }),
+        // Activations that saturate.
+        step(recipe("saturating", [5, 2, 12, 12], all), |graph, x| {
+            let x = conv(graph, x, &Conv2d::new("c1", 6, 3), Tanh)?;
+            let x = conv(graph, x, &Conv2d::new("c2", 4, 2), Sigmoid)?;
+            let x = graph.flatten(x, 1)?;
+            Linear::new("f", CLASSES).forward(graph, x)
+        }),
         // An odd row and column that no window has, no bias, a kernel that is no square, several chunks of channels.
         step(
             Recipe {
@@ -140,6 +147,19 @@ pub fn steps() -> Vec<Step> {
         step(recipe("wide", [2, 2, 20, 36], all), |graph, x| {
             let x = conv(graph, x, &Conv2d::new("c1", 19, 5).padding(2), Relu)?;
             let x = conv(graph, x, &Conv2d::new("c2", 5, 3), None)?;
+            let x = graph.flatten(x, 1)?;
+            Linear::new("f", CLASSES).forward(graph, x)
+        }),
+        // Convolutions without pooling whose gradients the optimizer adds up: with a bias and without, with a stride, a
+        // dilation, groups, a kernel that is no square; and one whose sums are no whole vec4s.
+        step(recipe("slices", [5, 3, 12, 16], &["conv2d_grad_slices", "conv2d_grad_weight"]), |graph, x| {
+            let x = Conv2d::new("c1", 8, 3).padding(1).forward(graph, x)?;
+            let strided = Conv2d { stride: [2, 1], kernel_size: [2, 4], ..Conv2d::new("c2", 12, 1).padding(1) };
+            let x = strided.bias(false).forward(graph, x)?;
+            let grouped = Conv2d { groups: 2, dilation: [1, 2], ..Conv2d::new("c3", 8, 3) };
+            let x = grouped.forward(graph, x)?;
+            let x = Conv2d::new("c4", 7, 1).forward(graph, x)?;
+            let x = graph.global_avg_pool2d(x)?;
             let x = graph.flatten(x, 1)?;
             Linear::new("f", CLASSES).forward(graph, x)
         }),
