@@ -14,6 +14,12 @@ const LENS: [usize; 3] = [44_426, 269_722, 1 << 20];
 const WARM_UP: usize = 20;
 const REPEATS: usize = 300;
 
+/// When all ranks are here.
+fn together() -> Instant {
+    SimpleCommunicator::world().barrier();
+    Instant::now()
+}
+
 fn main() {
     let world = World::join().expect("the ranks of one MPI library");
     let Some(world) = world else {
@@ -23,22 +29,20 @@ fn main() {
     let mut comm = world.comm();
     for len in LENS {
         let mine: Vec<f32> = (0..len).map(|index| (index % 97 + comm.rank()) as f32).collect();
-        let (mut sum, mut vector) = (vec![0.0; len], mine.clone());
-        let mut all_reduce = AllReduce::new(comm.as_ref(), len);
+        let (mut sum, mut all_reduce) = (vec![0.0; len], AllReduce::new(comm.as_ref(), len));
+        all_reduce.vector().copy_from_slice(&mine);
         let mut times = [const { Vec::new() }; 2];
         for repeat in 0..WARM_UP + REPEATS {
-            let mut time = |index: usize, body: &mut dyn FnMut()| {
-                SimpleCommunicator::world().barrier();
-                let started = Instant::now();
-                body();
-                if repeat >= WARM_UP {
-                    times[index].push(started.elapsed().as_secs_f64() * 1e6);
-                }
-            };
-            vector.copy_from_slice(&mine);
-            time(0, &mut || SimpleCommunicator::world().all_reduce_into(&mine, &mut sum, SystemOperation::sum()));
-            time(1, &mut || all_reduce.sum(comm.as_mut(), &mut vector).expect("all ranks are there"));
-            assert_eq!(vector, sum, "sums of small whole numbers are exact in any order");
+            let started = together();
+            SimpleCommunicator::world().all_reduce_into(&mine, &mut sum, SystemOperation::sum());
+            let library = started.elapsed();
+            let started = together();
+            let in_tree = all_reduce.sum(comm.as_mut()).expect("all ranks are there");
+            let tree = started.elapsed();
+            assert_eq!(in_tree, sum, "sums of small whole numbers are exact in any order");
+            if repeat >= WARM_UP {
+                times.iter_mut().zip([library, tree]).for_each(|(times, time)| times.push(time.as_secs_f64() * 1e6));
+            }
         }
         if comm.rank() == 0 {
             let fastest_and_median = |times: &mut Vec<f64>| {
