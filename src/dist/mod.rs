@@ -201,7 +201,11 @@ pub fn not_together(num_ranks: usize, place: &str, reason: String) -> Error {
 /// The number of ranks that the program was started as, as a launcher's variables tell it; `None` where none started it.
 /// It does not depend on the feature `mpi`, nor on which MPI library the program was built with.
 pub fn launched_ranks() -> Option<usize> {
-    // Open MPI; MPICH and those that descend from it, Slurm's and PMIx's own.
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    // Open MPI; MPICH and those that descend from it, which is also what Slurm's own (`srun --mpi=pmi2`) looks like.
     let names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"];
-    names.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
+    let launched = names.iter().find_map(|name| number(name));
+    // The tasks of a step that Slurm's `srun` started; in a batch script, which is one process, it is not set. `srun` also
+    // starts single programs, which may have no MPI.
+    launched.or_else(|| number("SLURM_STEP_NUM_TASKS").filter(|&tasks| tasks > 1))
 }
