@@ -94,7 +94,7 @@ impl DerefMut for Lent {
 
 impl std::fmt::Debug for Lent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes lent to {:?}", self.of.len, self.access)
+        write!(f, "{} bytes lent: {:?}", self.of.len, self.access)
     }
 }
 
