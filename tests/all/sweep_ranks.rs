@@ -271,7 +271,7 @@ fn the_speed_of_many_ranks_is_predicted_from_a_step_measured_here() {
     for part in [
         "steps of 8 images pay up to",
         "4 images a rank pay up to",
-        "1 GB/s from each rank, 0.5 µs of a CPU a message",
+        "1 GB/s from each rank, 0.2 µs of a CPU a message",
         "each rank has a CPU",
     ] {
         assert!(stdout.contains(part), "{part}: {stdout}");
