@@ -7,6 +7,7 @@ use mpi::traits::{Communicator, CommunicatorCollectives, Destination, MatchedRec
 
 use super::requests::InFlight;
 use super::{Comm, Transfer, launched_ranks, not_together};
+use crate::exec::Threads;
 use crate::{Error, Result};
 
 /// The bytes that one MPI call moves: counts are 32-bit signed integers.
@@ -18,6 +19,7 @@ pub(super) const MAX_TAG: u16 = 32_767;
 /// All ranks of the program. MPI is shut down when it is dropped.
 pub struct World {
     world: SimpleCommunicator,
+    has_core: bool,
     _universe: Universe,
 }
 
@@ -25,9 +27,12 @@ pub struct World {
 const MESSAGE_TAG: i32 = 0;
 
 /// A way to reach them.
-#[derive(Default)]
 struct Ranks {
     in_flight: Vec<InFlight>,
+    /// Whether this host has a core for every thread that its ranks compute with, so that one which waits may keep its own,
+    /// as MPI libraries do. To give it up where another process wants it costs a time slice, some 4 ms: beside one busy
+    /// process that made the sum of a million numbers on two ranks six times as long as `MPI_Allreduce`.
+    has_core: bool,
 }
 
 fn world() -> SimpleCommunicator {
@@ -57,12 +62,15 @@ impl World {
             );
             return Err(not_together(launched, "this launcher", reason));
         }
-        Ok(Some(World { world, _universe: universe }))
+        // Ranks and sizes are not negative.
+        let num_threads = world.split_shared(0).size() as usize * Threads::current().num_threads();
+        let has_core = std::thread::available_parallelism().is_ok_and(|cores| num_threads <= cores.get());
+        Ok(Some(World { world, has_core, _universe: universe }))
     }
 
     /// A way to reach the other ranks.
     pub fn comm(&self) -> Box<dyn Comm> {
-        Box::new(Ranks::default())
+        Box::new(Ranks { in_flight: Vec::new(), has_core: self.has_core })
     }
 
     /// Ends all ranks at once with an exit code.
@@ -134,8 +142,12 @@ impl Comm for Ranks {
             if let Some(transfer) = self.test()? {
                 return Ok(Some(transfer));
             }
-            // MPI libraries wait by asking again and again; there may be more ranks than cores.
-            std::thread::yield_now();
+            // MPI libraries wait by asking again and again.
+            if self.has_core {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
         Ok(None)
     }

@@ -3,8 +3,8 @@
 
 use mpi::ffi;
 
-use super::Transfer;
 use super::mpi::{MAX_BYTES, MAX_TAG, check_limit};
+use super::{Message, Transfer};
 use crate::Result;
 
 /// A transfer on its way.
@@ -24,33 +24,37 @@ impl InFlight {
     /// [`crate::Error::Limit`] where a message is too long, or the tag too large.
     pub fn start(mut transfer: Transfer) -> Result<InFlight> {
         check_limit("the tag of a transfer", usize::from(transfer.tag) + 2, (usize::from(MAX_TAG), "tags"))?;
-        for (_, range) in transfer.to.iter().chain(&transfer.from) {
-            assert!(range.end <= transfer.memory.len(), "messages lie in the transfer's memory");
-            check_limit("a message of a transfer", range.len(), (MAX_BYTES, "bytes in one call"))?;
+        for message in transfer.to.iter().chain(&transfer.from) {
+            assert!(
+                message.bytes.end <= transfer.memory[message.region].len(),
+                "messages lie in the transfer's memory"
+            );
+            check_limit("a message of a transfer", message.bytes.len(), (MAX_BYTES, "bytes in one call"))?;
         }
         let mut requests = Vec::with_capacity(transfer.from.len() + transfer.to.len());
-        let memory = transfer.memory.as_mut_ptr();
-        for (from, range) in &transfer.from {
+        let Transfer { tag, memory, to, from } = &mut transfer;
+        for Message { rank, region, bytes } in from {
+            let at = memory[*region][bytes.clone()].as_mut_ptr().cast();
             requests.push(request(|request| {
                 #[expect(unsafe_code, reason = "the crate `mpi` has no receive into memory that goes along")]
-                // SAFETY: the range lies in memory that does not move while the request is in flight: on the heap, owned by
-                // the transfer, which is given back once all requests are done, and otherwise never freed (`drop`). Ranges
-                // that are written are apart from all others (`Transfer`). Lengths, ranks and tags are within MPI's.
+                // SAFETY: the bytes lie in memory that does not move while the request is in flight: on the heap, owned by
+                // the transfer or lent to it alone. The transfer is given back once all requests are done, and otherwise
+                // never dropped (`drop`). Messages that arrive are apart from all others (`Transfer`). Lengths, ranks and
+                // tags are within MPI's.
                 unsafe {
-                    let at = memory.add(range.start).cast();
-                    let (len, from, tag) = (range.len() as i32, *from as i32, mpi_tag(transfer.tag));
-                    ffi::MPI_Irecv(at, len, ffi::RSMPI_UINT8_T, from, tag, ffi::RSMPI_COMM_WORLD, request)
+                    let (len, rank, tag) = (bytes.len() as i32, *rank as i32, mpi_tag(*tag));
+                    ffi::MPI_Irecv(at, len, ffi::RSMPI_UINT8_T, rank, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
         }
-        for (to, range) in &transfer.to {
+        for Message { rank, region, bytes } in to {
+            let at = memory[*region][bytes.clone()].as_ptr().cast();
             requests.push(request(|request| {
                 #[expect(unsafe_code, reason = "the crate `mpi` has no send from memory that goes along")]
                 // SAFETY: as above; nothing writes to memory that is sent.
                 unsafe {
-                    let at = memory.add(range.start).cast_const().cast();
-                    let (len, to, tag) = (range.len() as i32, *to as i32, mpi_tag(transfer.tag));
-                    ffi::MPI_Isend(at, len, ffi::RSMPI_UINT8_T, to, tag, ffi::RSMPI_COMM_WORLD, request)
+                    let (len, rank, tag) = (bytes.len() as i32, *rank as i32, mpi_tag(*tag));
+                    ffi::MPI_Isend(at, len, ffi::RSMPI_UINT8_T, rank, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
         }

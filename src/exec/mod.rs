@@ -9,6 +9,7 @@ mod evaluate;
 pub(crate) mod exchange;
 pub(crate) mod gpu;
 pub mod gradcheck;
+pub(crate) mod lent;
 mod model;
 pub mod profile;
 mod snapshot;
@@ -19,12 +20,15 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub use device::{Device, DeviceInfo, devices};
 use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
-use exchange::{StateGroup, Watch};
+use exchange::{Final, StateGroup, Watch};
 pub use gpu::{Kernels, Place, SideBySide};
+use lent::Lendable;
+pub use lent::Lent;
 pub(crate) use profile::StageTime;
 pub use snapshot::Snapshot;
 pub use state::StateDict;
@@ -69,7 +73,7 @@ pub(crate) trait Executor: Send {
         self.run(entry, table, &mut |_| ControlFlow::Continue(()))?;
         let mut bytes = Vec::new();
         self.read_bytes(group.states(), &mut bytes)?;
-        (0..group.num_parts()).try_for_each(|part| watch.is_final(part, &[&bytes[group.bytes_of(part)]]))
+        (0..group.num_parts()).try_for_each(|part| watch.is_final(part, Final::Copied(&bytes[group.bytes_of(part)])))
     }
     /// Overwrites a value; the tensor has been checked to fit.
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
@@ -87,7 +91,12 @@ pub(crate) trait Executor: Send {
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
     /// Reads a state.
     fn read_state(&mut self, state: usize) -> Result<Tensor>;
-    /// Appends the elements of these states, as the device computes with them.
+    /// The memory of these states, where it can be lent: on the host, and together in this order as [`exchange::places`]
+    /// says. From then on the executor leaves it alone while it is lent.
+    fn lendable(&mut self, _states: &[usize]) -> Option<Arc<Lendable>> {
+        None
+    }
+    /// Appends the elements of these states, as the device computes with them, at [`exchange::places`].
     fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()>;
     /// Overwrites these states by what [`Executor::read_bytes`] gave.
     fn write_bytes(&mut self, states: &[usize], bytes: &[u8]) -> Result<()>;
