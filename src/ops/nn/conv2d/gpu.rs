@@ -138,6 +138,15 @@ fn is_vec4(geometry: &Geometry) -> bool {
         && geometry.output[1].is_multiple_of(STRIP)
 }
 
+/// Settles how many rows a tile of eight channels has, where there are fewer: a software adapter computes each. On a real
+/// GPU that would be one more kernel to compile for next to no time.
+pub(in crate::ops::nn) fn with_tile_rows(dispatch: Dispatch, group_channels: usize, gpu: GpuTraits) -> Dispatch {
+    match gpu.is_software {
+        true => dispatch.constant("REAL_ROWS", to_u32(group_channels.min(CHANNELS))),
+        false => dispatch,
+    }
+}
+
 pub fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
 }
@@ -169,7 +178,7 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
         .constant("HAS_BIAS", u32::from(has_bias))
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
-    with_constants(dispatch, geometry).into()
+    with_constants(with_tile_rows(dispatch, geometry.group_out(), gpu), geometry).into()
 }
 
 /// What the gradients of a convolution are computed from.
@@ -226,7 +235,7 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
         .constant("WORKGROUP", strips_per_group(gpu))
         .constant("PAIRS", pairs)
         .constant("POOLED", gradient.code());
-    with_constants(dispatch, geometry).into()
+    with_constants(with_tile_rows(dispatch, geometry.group_in(), gpu), geometry).into()
 }
 
 /// How the rows of a batch are cut into slices, each summed by workgroups of its own.
@@ -281,7 +290,7 @@ pub(super) fn grad_weight_slices(
     let dispatch = Dispatch::new(pick(&GRAD_WEIGHT, gpu), entry_point, &params, bindings, work)
         .constant("WORKGROUP", to_u32(slicing.threads))
         .constant("POOLED", gradient.code());
-    with_constants(dispatch, geometry)
+    with_constants(with_tile_rows(dispatch, geometry.group_out(), gpu), geometry)
 }
 
 /// Two passes: slices of rows over the whole batch, each summed by its own workgroups, then the slices in order.
