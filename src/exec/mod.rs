@@ -58,7 +58,7 @@ pub(crate) trait Executor: Send {
     }
     /// Records the commands of as many runs of an entry as the table has rows, without submitting them, and tells how long
     /// each took the host. `None` where nothing is recorded.
-    fn time_encoding(&mut self, _entry: usize, _table: &StepTable) -> Option<web_time::Duration> {
+    fn time_encoding(&mut self, _entry: usize, _table: &StepTable) -> Option<Result<web_time::Duration>> {
         None
     }
     /// Runs an entry once for each row of scalars, at least one, and tells `watch` of each part of a group of states when
@@ -131,9 +131,13 @@ impl Program {
     /// Plans may have an input of one name in different shapes, and then also one name themselves: they are one entry,
     /// for batches of several sizes. [`Program::run`] takes the one whose inputs were written last.
     ///
+    /// A GPU's kernels are compiled here for the first plan, and for the others while that one is run for the first time, or
+    /// when they are run before.
+    ///
     /// # Errors
     /// [`Error::NameClash`] where plans disagree on a state, or two have one name and the same inputs; [`Error::Limit`],
-    /// [`Error::Kernel`], [`Error::Unsupported`] where the device cannot take a plan.
+    /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Kernel`] where a kernel of the first does not
+    /// compile. [`Program::run`] has that error for the others.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
         entries::check_entries(&plans)?;
         let plans = match device.gpu_traits() {
@@ -185,7 +189,8 @@ impl Program {
     /// # Errors
     /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars; [`Error::Setting`]
     /// where the steps are not those of the graph's optimizer, or do not continue after the ones that were run;
-    /// [`Error::Operand`] where no plan of the entry is for the shapes of inputs written last; [`Error::DeviceLost`].
+    /// [`Error::Operand`] where no plan of the entry is for the shapes of inputs written last; [`Error::Kernel`] where a GPU's
+    /// kernel does not compile; [`Error::DeviceLost`].
     pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {
         self.run_with_progress(entry, table, &mut |_| ControlFlow::Continue(())).map(|_| ())
     }
