@@ -117,7 +117,7 @@ train="train --data $data --device cpu --train-limit 256 --val-limit 100 --test-
 weights() { sha256sum <"$(echo "$1"/*/model.safetensors)"; }
 # shellcheck disable=SC2086
 lenet $train --out alone >/dev/null
-for launcher in mpirun 'srun --mpi=pmix'; do
+for launcher in 'mpirun --bind-to none' 'srun --mpi=pmix'; do
     name="${launcher%% *}"
     submitted --ntasks=2 --wrap "$launcher lenet $train --out $name"
     [ "$(find "$name" -mindepth 1 -maxdepth 1 | wc -l)" = 1 ] || fail "$launcher: every task has trained by itself"

@@ -30,8 +30,8 @@ const MESSAGE_TAG: i32 = 0;
 struct Ranks {
     in_flight: Vec<InFlight>,
     /// Whether this host has a core for every thread that its ranks compute with, so that one which waits may keep its own,
-    /// as MPI libraries do. To give it up where another process wants it costs a time slice, some 4 ms: beside one busy
-    /// process that made the sum of a million numbers on two ranks six times as long as `MPI_Allreduce`.
+    /// as MPI libraries do. To give it up where another process wants it costs a time slice: beside a busy process the sum
+    /// of 44,426 numbers on two ranks then took 3.9 ms in place of 0.04.
     has_core: bool,
 }
 

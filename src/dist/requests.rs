@@ -4,7 +4,7 @@
 use mpi::ffi;
 
 use super::mpi::{MAX_BYTES, MAX_TAG, check_limit};
-use super::{Message, Transfer};
+use super::{Message, Region, Transfer};
 use crate::Result;
 
 /// A transfer on its way.
@@ -31,10 +31,13 @@ impl InFlight {
             );
             check_limit("a message of a transfer", message.bytes.len(), (MAX_BYTES, "bytes in one call"))?;
         }
+        let is_writable = |message: &Message| transfer.memory[message.region].is_writable();
+        assert!(transfer.from.iter().all(is_writable), "messages arrive in memory that may be written");
+        let tag = mpi_tag(transfer.tag);
         let mut requests = Vec::with_capacity(transfer.from.len() + transfer.to.len());
-        let Transfer { tag, memory, to, from } = &mut transfer;
-        for Message { rank, region, bytes } in from {
-            let at = memory[*region][bytes.clone()].as_mut_ptr().cast();
+        // Once for each, so that no reference is made to memory that MPI has been given.
+        let starts: Vec<*mut u8> = transfer.memory.iter_mut().map(Region::start).collect();
+        for Message { rank, region, bytes } in &transfer.from {
             requests.push(request(|request| {
                 #[expect(unsafe_code, reason = "the crate `mpi` has no receive into memory that goes along")]
                 // SAFETY: the bytes lie in memory that does not move while the request is in flight: on the heap, owned by
@@ -42,18 +45,19 @@ impl InFlight {
                 // never dropped (`drop`). Messages that arrive are apart from all others (`Transfer`). Lengths, ranks and
                 // tags are within MPI's.
                 unsafe {
-                    let (len, rank, tag) = (bytes.len() as i32, *rank as i32, mpi_tag(*tag));
+                    let at = starts[*region].add(bytes.start).cast();
+                    let (len, rank) = (bytes.len() as i32, *rank as i32);
                     ffi::MPI_Irecv(at, len, ffi::RSMPI_UINT8_T, rank, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
         }
-        for Message { rank, region, bytes } in to {
-            let at = memory[*region][bytes.clone()].as_ptr().cast();
+        for Message { rank, region, bytes } in &transfer.to {
             requests.push(request(|request| {
                 #[expect(unsafe_code, reason = "the crate `mpi` has no send from memory that goes along")]
                 // SAFETY: as above; nothing writes to memory that is sent.
                 unsafe {
-                    let (len, rank, tag) = (bytes.len() as i32, *rank as i32, mpi_tag(*tag));
+                    let at = starts[*region].add(bytes.start).cast_const().cast();
+                    let (len, rank) = (bytes.len() as i32, *rank as i32);
                     ffi::MPI_Isend(at, len, ffi::RSMPI_UINT8_T, rank, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));

@@ -39,6 +39,26 @@ pub enum Region {
     Lent(Lent),
 }
 
+impl Region {
+    /// The address of the first byte, which stays where it is.
+    #[cfg(feature = "mpi")]
+    pub(super) fn start(&mut self) -> *mut u8 {
+        match self {
+            Region::Own(bytes) => bytes.as_mut_ptr(),
+            Region::Lent(lent) => lent.start(),
+        }
+    }
+
+    /// Whether messages may arrive in it.
+    #[cfg(feature = "mpi")]
+    pub(super) fn is_writable(&self) -> bool {
+        match self {
+            Region::Own(_) => true,
+            Region::Lent(lent) => lent.is_writable(),
+        }
+    }
+}
+
 impl Deref for Region {
     type Target = [u8];
 

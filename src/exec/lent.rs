@@ -61,6 +61,19 @@ impl Lendable {
     }
 }
 
+#[cfg(feature = "mpi")]
+impl Lent {
+    /// The address of the first byte, for those who read and write by address.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.of.start
+    }
+
+    /// Whether it was lent for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.access == Access::Write
+    }
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
         self.of.is_lent.store(false, Ordering::Release);
