@@ -17,12 +17,17 @@ use crate::{Error, Result};
 /// The gradients of a convolution.
 enum Found {
     Pooled(Box<conv_pool_grads::Found>),
-    /// conv2d_grad_weight at this node, and what it becomes.
+    /// conv2d_grad_weight at this node, what it becomes, and the type of that.
     Plain {
         node: usize,
         op: Conv2dGradSlices,
+        ty: TensorType,
     },
 }
+
+/// The most floats of all sums over slices, which are one binding of the update: half of what the least device binds. A
+/// network of more convolutions keeps the other gradients whole.
+const MAX_ALL_PARTIALS: usize = 1 << 24;
 
 pub(super) fn fuse(graph: &Graph, gpu: GpuTraits) -> Graph {
     let readers = Readers::new(graph);
@@ -49,7 +54,9 @@ fn find_plain(graph: &Graph, readers: &Readers<'_>, index: usize, update: usize,
     let NodeKind::Op(Op::Conv2dGradWeight(op)) = &node.kind else { return None };
     let is_own = |output: usize| readers.are_only(graph.value(index, output), &[update]);
     let op = Conv2dGradSlices::new(op.conv, graph.shape(node.inputs[1]), &op.weight, gpu)?;
-    (0..node.types.len()).all(is_own).then_some(Found::Plain { node: index, op })
+    let types: Vec<TensorType> = node.inputs.iter().map(|&input| graph.ty(input).clone()).collect();
+    let ty = op.infer(&types).ok()?.pop()?;
+    (0..node.types.len()).all(is_own).then_some(Found::Plain { node: index, op, ty })
 }
 
 impl Found {
@@ -75,11 +82,9 @@ impl Found {
     fn partials(&self, graph: &mut Graph, replacements: &mut Vec<Replacement>) -> Result<Value> {
         match self {
             Found::Pooled(found) => conv_pool_grads::apart(graph, found, replacements),
-            Found::Plain { node, op } => {
+            Found::Plain { node, op, ty } => {
                 // Nobody but the update, which is given these instead, reads what the node gave.
-                let inputs = &graph.nodes[*node].inputs;
-                let types: Vec<TensorType> = inputs.iter().map(|&input| graph.ty(input).clone()).collect();
-                graph.nodes[*node].types = op.infer(&types)?;
+                graph.nodes[*node].types = vec![ty.clone()];
                 graph.nodes[*node].kind = NodeKind::Op(op.clone().into());
                 Ok(graph.value(*node, 0))
             }
@@ -98,7 +103,11 @@ fn rewrite(graph: &Graph, update: usize, found: &[Found]) -> Result<Graph> {
     let (mut replacements, mut partials) = (Vec::new(), Vec::new());
     let mut sources = vec![GradientSource::Whole; op.num_params];
     let is_whole = |source: &&GradientSource| **source == GradientSource::Whole;
+    let mut num_floats = 0;
     for found in found {
+        if matches!(found, Found::Plain { ty, .. } if num_floats + ty.shape.num_elems() > MAX_ALL_PARTIALS) {
+            continue;
+        }
         let place = |gradient: &Value| grads.iter().position(|grad| grad == gradient);
         let places: Option<Vec<usize>> = found.gradients(&graph).iter().map(place).collect();
         let Some(places) = places else { continue };
@@ -109,7 +118,9 @@ fn rewrite(graph: &Graph, update: usize, found: &[Found]) -> Result<Graph> {
         for (place, offset) in places.into_iter().zip([0, found.bias_offset()]) {
             sources[place] = GradientSource::Partial { tensor: partials.len(), offset };
         }
-        partials.push(found.partials(&mut graph, &mut replacements)?);
+        let sums = found.partials(&mut graph, &mut replacements)?;
+        num_floats += graph.shape(sums).num_elems();
+        partials.push(sums);
     }
     if partials.is_empty() {
         return Err(Error::operand("optimizer", "gradients in slices", "none"));
