@@ -7,7 +7,6 @@ use mpi::traits::{Communicator, CommunicatorCollectives, Destination, MatchedRec
 
 use super::requests::InFlight;
 use super::{Comm, Transfer, launched_ranks, not_together};
-use crate::exec::Threads;
 use crate::{Error, Result};
 
 /// The bytes that one MPI call moves: counts are 32-bit signed integers.
@@ -19,7 +18,6 @@ pub(super) const MAX_TAG: u16 = 32_767;
 /// All ranks of the program. MPI is shut down when it is dropped.
 pub struct World {
     world: SimpleCommunicator,
-    has_core: bool,
     _universe: Universe,
 }
 
@@ -27,12 +25,9 @@ pub struct World {
 const MESSAGE_TAG: i32 = 0;
 
 /// A way to reach them.
+#[derive(Default)]
 struct Ranks {
     in_flight: Vec<InFlight>,
-    /// Whether this host has a core for every thread that its ranks compute with, so that one which waits may keep its own,
-    /// as MPI libraries do. To give it up where another process wants it costs a time slice: beside a busy process the sum
-    /// of 44,426 numbers on two ranks then took 3.9 ms in place of 0.04.
-    has_core: bool,
 }
 
 fn world() -> SimpleCommunicator {
@@ -62,15 +57,12 @@ impl World {
             );
             return Err(not_together(launched, "this launcher", reason));
         }
-        // Ranks and sizes are not negative.
-        let num_threads = world.split_shared(0).size() as usize * Threads::current().num_threads();
-        let has_core = std::thread::available_parallelism().is_ok_and(|cores| num_threads <= cores.get());
-        Ok(Some(World { world, has_core, _universe: universe }))
+        Ok(Some(World { world, _universe: universe }))
     }
 
     /// A way to reach the other ranks.
     pub fn comm(&self) -> Box<dyn Comm> {
-        Box::new(Ranks { in_flight: Vec::new(), has_core: self.has_core })
+        Box::new(Ranks::default())
     }
 
     /// Ends all ranks at once with an exit code.
@@ -142,12 +134,11 @@ impl Comm for Ranks {
             if let Some(transfer) = self.test()? {
                 return Ok(Some(transfer));
             }
-            // MPI libraries wait by asking again and again.
-            if self.has_core {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
+            // MPI libraries wait by asking again and again; there may be more ranks than cores. Where another process wants
+            // the core this loses a time slice now and then, some 4 ms, and `MPI_Allreduce`, which keeps it, then looks
+            // several times as fast. But a rank that keeps its core may keep it from the very rank that it waits for: LeNet
+            // on two ranks of a busy machine of two cores then spent nine tenths of its time waiting.
+            std::thread::yield_now();
         }
         Ok(None)
     }
