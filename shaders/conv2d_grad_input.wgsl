@@ -227,6 +227,51 @@ fn strips_vec4(
     store_quad(strip, 7u, tile.row_7);
 }
 
+// Two rows of grad_output, of one row of windows, as 2x2 max-pooling hands them back: what a strip and its window need.
+struct PooledRows {
+    is_inside: bool,
+    values_0: vec2<f32>,
+    values_1: vec2<f32>,
+    values_2: vec2<f32>,
+    chosen_0: vec2<u32>,
+    chosen_1: vec2<u32>,
+    chosen_2: vec2<u32>,
+}
+
+fn pooled_rows(at: GradRow, quad: u32, shift: u32) -> PooledRows {
+    let quads = params.out_w / 4u;
+    // A plane has an even number of rows.
+    let pair = at.row / 2u;
+    let first = select(0u, pair * quads + quad, at.is_inside & (quad < quads));
+    let second = select(0u, pair * quads + quad + 1u, at.is_inside & (quad + 1u < quads));
+    let third = select(0u, pair * quads + quad + 2u, at.is_inside & (quad + 2u < quads));
+    var rows = PooledRows(at.is_inside, pooled[first], vec2<f32>(), vec2<f32>(), chosen[first], vec2<u32>(), vec2<u32>());
+    if shift + TAPS > 1u {
+        rows.values_1 = pooled[second];
+        rows.chosen_1 = chosen[second];
+    }
+    if shift + TAPS > 5u {
+        rows.values_2 = pooled[third];
+        rows.chosen_2 = chosen[third];
+    }
+    return rows;
+}
+
+// A quad of row y of grad_output.
+fn spread(rows: PooledRows, values: vec2<f32>, places: vec2<u32>, y: u32, quad: u32) -> vec4<f32> {
+    let is_here = places.xxyy == y * params.out_w + 4u * quad + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(vec4<f32>(), values.xxyy, is_here & vec4<bool>(rows.is_inside & (quad < params.out_w / 4u)));
+}
+
+fn spread_window(rows: PooledRows, y: u32, quad: u32, shift: u32) -> RowWindow {
+    let first = spread(rows, rows.values_0, rows.chosen_0, y, quad);
+    var second = vec4<f32>();
+    var third = vec4<f32>();
+    if shift + TAPS > 1u { second = spread(rows, rows.values_1, rows.chosen_1, y, quad + 1u); }
+    if shift + TAPS > 5u { third = spread(rows, rows.values_2, rows.chosen_2, y, quad + 2u); }
+    return shifted_window(first, second, third, shift);
+}
+
 fn store_pair(strip: Strip, offset: u32, upper: vec4<f32>, lower: vec4<f32>) {
     let channels = params.in_channels / GROUPS;
     let c = strip.first_channel + offset;
@@ -255,10 +300,27 @@ fn strip_pairs(
     for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
         // Under kernel row 0 of the lower strip; each further one lies one higher.
         let y = 2u * strip.y + PADDING_H + 1u;
-        var below = window_of(grad_row_at(strip, o, y), quad, shift);
+        var below: RowWindow;
+        var rows: PooledRows;
+        if POOLED == 1u {
+            rows = pooled_rows(grad_row_at(strip, o, y), quad, shift);
+            below = spread_window(rows, y, quad, shift);
+        } else {
+            below = window_of(grad_row_at(strip, o, y), quad, shift);
+        }
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             // Above the image y wraps around and is large.
-            let above = window_of(grad_row_at(strip, o, y - i - 1u), quad, shift);
+            let next = y - i - 1u;
+            var above: RowWindow;
+            if POOLED == 1u {
+                // The lower of two rows of one row of windows comes first, and loads them.
+                if (PADDING_H + i) % 2u == 1u {
+                    rows = pooled_rows(grad_row_at(strip, o, next), quad, shift);
+                }
+                above = spread_window(rows, next, quad, shift);
+            } else {
+                above = window_of(grad_row_at(strip, o, next), quad, shift);
+            }
             let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
             add_taps_to_pair(&upper, &lower, taps, above, below, local_index);
             below = above;

@@ -142,7 +142,18 @@ fn add_strip(tile: ptr<function, RegisterTile>, fifth_sums: ptr<function, FifthT
     add_outer_w(tile, grads, p_3);
     if TAPS > 4u {
         (*fifth_sums).low += vec4<f32>(dot(grads.r_0, fifth), dot(grads.r_1, fifth), dot(grads.r_2, fifth), dot(grads.r_3, fifth));
-        (*fifth_sums).high += vec4<f32>(dot(grads.r_4, fifth), dot(grads.r_5, fifth), dot(grads.r_6, fifth), dot(grads.r_7, fifth));
+        if REAL_ROWS > 4u {
+            (*fifth_sums).high.x += dot(grads.r_4, fifth);
+        }
+        if REAL_ROWS > 5u {
+            (*fifth_sums).high.y += dot(grads.r_5, fifth);
+        }
+        if REAL_ROWS > 6u {
+            (*fifth_sums).high.z += dot(grads.r_6, fifth);
+        }
+        if REAL_ROWS > 7u {
+            (*fifth_sums).high.w += dot(grads.r_7, fifth);
+        }
     }
 }
 

@@ -12,14 +12,17 @@ struct RegisterTile {
     row_7: vec4<f32>,
 }
 
+// Rows that anything is made of: of a tile of channels as many as there are. The others stay 0.
+override REAL_ROWS: u32 = 8u;
+
 // Adds the outer product of a column (rows 0 to 3 in `low`, 4 to 7 in `high`) and a row.
 fn add_outer(tile: ptr<function, RegisterTile>, low: vec4<f32>, high: vec4<f32>, row: vec4<f32>) {
     (*tile).row_0 += low.x * row;
-    (*tile).row_1 += low.y * row;
-    (*tile).row_2 += low.z * row;
-    (*tile).row_3 += low.w * row;
-    (*tile).row_4 += high.x * row;
-    (*tile).row_5 += high.y * row;
-    (*tile).row_6 += high.z * row;
-    (*tile).row_7 += high.w * row;
+    if REAL_ROWS > 1u { (*tile).row_1 += low.y * row; }
+    if REAL_ROWS > 2u { (*tile).row_2 += low.z * row; }
+    if REAL_ROWS > 3u { (*tile).row_3 += low.w * row; }
+    if REAL_ROWS > 4u { (*tile).row_4 += high.x * row; }
+    if REAL_ROWS > 5u { (*tile).row_5 += high.y * row; }
+    if REAL_ROWS > 6u { (*tile).row_6 += high.z * row; }
+    if REAL_ROWS > 7u { (*tile).row_7 += high.w * row; }
 }

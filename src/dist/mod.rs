@@ -9,7 +9,9 @@
 //! number of ranks. What rank 0 cannot write is an error of all ([`all_ok`]); a program should end all ranks on any other
 //! error of one (`mpi::World::abort`), since the others wait for it.
 
+mod addition;
 mod agree;
+mod all_reduce;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 #[cfg(feature = "mpi")]
@@ -19,11 +21,14 @@ mod sum;
 mod threads;
 mod transfer;
 
+pub(crate) use addition::Addition;
 pub use agree::{agree, all_ok};
-pub use sum::AllReduce;
-pub(crate) use sum::{Addition, TreeSum};
+pub use all_reduce::AllReduce;
+pub(crate) use sum::TreeSum;
 pub use threads::{Link, Threads};
-pub use transfer::{Bytes, Transfer};
+pub use transfer::{Bytes, Message, Region, Transfer};
+
+use std::ops::Range;
 
 use crate::{Error, Result};
 
@@ -103,7 +108,7 @@ impl Comm for Alone {
 
     fn start(&mut self, transfer: Transfer) -> Result<()> {
         let partner = transfer.to.first().or(transfer.from.first());
-        Err(no_such_rank(partner.map_or(0, |(rank, _)| *rank)))
+        Err(no_such_rank(partner.map_or(0, |message| message.rank)))
     }
 
     fn test(&mut self) -> Result<Option<Transfer>> {
@@ -159,18 +164,20 @@ pub fn bytes_of_first(comm: &mut dyn Comm, mine: &[u8]) -> Result<Vec<u8>> {
     comm.all_gather(&(mine.len() as u64).to_le_bytes(), &mut lens)?;
     // The length of something in rank 0's memory.
     let len = lens.as_chunks().0.first().map_or(0, |&bytes| u64::from_le_bytes(bytes) as usize);
-    let messages = (0..len).step_by(MESSAGE).map(|start| start..(start + MESSAGE).min(len));
-    let mut transfer = Transfer { tag: 0, ..Transfer::default() };
+    let pieces = (0..len).step_by(MESSAGE).map(|start| start..(start + MESSAGE).min(len));
+    let message = |rank: usize, bytes: Range<usize>| Message { rank, region: 0, bytes };
+    let (mut transfer, mut memory) = (Transfer { tag: 0, ..Transfer::default() }, Bytes::default());
     if rank == 0 {
-        transfer.memory.extend(mine);
-        transfer.to = messages.flat_map(|message| (1..size).map(move |rank| (rank, message.clone()))).collect();
+        memory.extend(mine);
+        transfer.to = pieces.flat_map(|piece| (1..size).map(move |rank| message(rank, piece.clone()))).collect();
     } else {
-        transfer.memory.resize(len);
-        transfer.from = messages.map(|message| (0, message)).collect();
+        memory.resize(len);
+        transfer.from = pieces.map(|piece| message(0, piece)).collect();
     }
+    transfer.memory.push(Region::Own(memory));
     comm.start(transfer)?;
     let transfer = comm.wait()?.expect("the bytes are on their way");
-    Ok(transfer.memory.to_vec())
+    Ok(transfer.memory[0].to_vec())
 }
 
 /// Rank 0's answer, on every rank.
@@ -194,7 +201,11 @@ pub fn not_together(num_ranks: usize, place: &str, reason: String) -> Error {
 /// The number of ranks that the program was started as, as a launcher's variables tell it; `None` where none started it.
 /// It does not depend on the feature `mpi`, nor on which MPI library the program was built with.
 pub fn launched_ranks() -> Option<usize> {
-    // Open MPI; MPICH and those that descend from it, Slurm's and PMIx's own.
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    // Open MPI; MPICH and those that descend from it, which is also what Slurm's own (`srun --mpi=pmi2`) looks like.
     let names = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"];
-    names.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
+    let launched = names.iter().find_map(|name| number(name));
+    // The tasks of a step that Slurm's `srun` started; in a batch script, which is one process, it is not set. `srun` also
+    // starts single programs, which may have no MPI.
+    launched.or_else(|| number("SLURM_STEP_NUM_TASKS").filter(|&tasks| tasks > 1))
 }

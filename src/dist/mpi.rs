@@ -134,7 +134,10 @@ impl Comm for Ranks {
             if let Some(transfer) = self.test()? {
                 return Ok(Some(transfer));
             }
-            // MPI libraries wait by asking again and again; there may be more ranks than cores.
+            // MPI libraries wait by asking again and again; there may be more ranks than cores. Where another process wants
+            // the core this loses a time slice now and then, some 4 ms, and `MPI_Allreduce`, which keeps it, then looks
+            // several times as fast. But a rank that keeps its core may keep it from the very rank that it waits for: LeNet
+            // on two ranks of a busy machine of two cores then spent nine tenths of its time waiting.
             std::thread::yield_now();
         }
         Ok(None)

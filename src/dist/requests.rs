@@ -3,8 +3,8 @@
 
 use mpi::ffi;
 
-use super::Transfer;
 use super::mpi::{MAX_BYTES, MAX_TAG, check_limit};
+use super::{Message, Region, Transfer};
 use crate::Result;
 
 /// A transfer on its way.
@@ -24,33 +24,41 @@ impl InFlight {
     /// [`crate::Error::Limit`] where a message is too long, or the tag too large.
     pub fn start(mut transfer: Transfer) -> Result<InFlight> {
         check_limit("the tag of a transfer", usize::from(transfer.tag) + 2, (usize::from(MAX_TAG), "tags"))?;
-        for (_, range) in transfer.to.iter().chain(&transfer.from) {
-            assert!(range.end <= transfer.memory.len(), "messages lie in the transfer's memory");
-            check_limit("a message of a transfer", range.len(), (MAX_BYTES, "bytes in one call"))?;
+        for message in transfer.to.iter().chain(&transfer.from) {
+            assert!(
+                message.bytes.end <= transfer.memory[message.region].len(),
+                "messages lie in the transfer's memory"
+            );
+            check_limit("a message of a transfer", message.bytes.len(), (MAX_BYTES, "bytes in one call"))?;
         }
+        let is_writable = |message: &Message| transfer.memory[message.region].is_writable();
+        assert!(transfer.from.iter().all(is_writable), "messages arrive in memory that may be written");
+        let tag = mpi_tag(transfer.tag);
         let mut requests = Vec::with_capacity(transfer.from.len() + transfer.to.len());
-        let memory = transfer.memory.as_mut_ptr();
-        for (from, range) in &transfer.from {
+        // Once for each, so that no reference is made to memory that MPI has been given.
+        let starts: Vec<*mut u8> = transfer.memory.iter_mut().map(Region::start).collect();
+        for Message { rank, region, bytes } in &transfer.from {
             requests.push(request(|request| {
                 #[expect(unsafe_code, reason = "the crate `mpi` has no receive into memory that goes along")]
-                // SAFETY: the range lies in memory that does not move while the request is in flight: on the heap, owned by
-                // the transfer, which is given back once all requests are done, and otherwise never freed (`drop`). Ranges
-                // that are written are apart from all others (`Transfer`). Lengths, ranks and tags are within MPI's.
+                // SAFETY: the bytes lie in memory that does not move while the request is in flight: on the heap, owned by
+                // the transfer or lent to it alone. The transfer is given back once all requests are done, and otherwise
+                // never dropped (`drop`). Messages that arrive are apart from all others (`Transfer`). Lengths, ranks and
+                // tags are within MPI's.
                 unsafe {
-                    let at = memory.add(range.start).cast();
-                    let (len, from, tag) = (range.len() as i32, *from as i32, mpi_tag(transfer.tag));
-                    ffi::MPI_Irecv(at, len, ffi::RSMPI_UINT8_T, from, tag, ffi::RSMPI_COMM_WORLD, request)
+                    let at = starts[*region].add(bytes.start).cast();
+                    let (len, rank) = (bytes.len() as i32, *rank as i32);
+                    ffi::MPI_Irecv(at, len, ffi::RSMPI_UINT8_T, rank, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
         }
-        for (to, range) in &transfer.to {
+        for Message { rank, region, bytes } in &transfer.to {
             requests.push(request(|request| {
                 #[expect(unsafe_code, reason = "the crate `mpi` has no send from memory that goes along")]
                 // SAFETY: as above; nothing writes to memory that is sent.
                 unsafe {
-                    let at = memory.add(range.start).cast_const().cast();
-                    let (len, to, tag) = (range.len() as i32, *to as i32, mpi_tag(transfer.tag));
-                    ffi::MPI_Isend(at, len, ffi::RSMPI_UINT8_T, to, tag, ffi::RSMPI_COMM_WORLD, request)
+                    let at = starts[*region].add(bytes.start).cast_const().cast();
+                    let (len, rank) = (bytes.len() as i32, *rank as i32);
+                    ffi::MPI_Isend(at, len, ffi::RSMPI_UINT8_T, rank, tag, ffi::RSMPI_COMM_WORLD, request)
                 }
             }));
         }

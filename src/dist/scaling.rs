@@ -5,17 +5,14 @@
 //! 2·(N − 1)/N of a bucket passes each link, and it takes two messages one after the other. What has not arrived when the
 //! last batch ends is waited for. Every rank merges its slice of N sums, and makes the update.
 //!
-//! A rank sends and receives 2·(N − 1) messages for each bucket, and each keeps its CPU busy for a tenth of the latency
-//! (the overhead o of the model LogP; Culler et al., PPoPP 1993), which nothing hides. It is what limits small networks on
-//! many ranks, and large ones do not notice.
+//! A rank sends and receives 2·(N − 1) messages for each bucket, and each keeps its CPU busy for the overhead o of the model
+//! LogGP (Alexandrov et al., "LogGP: Incorporating Long Messages into the LogP Model", SPAA 1995), which nothing hides. It is
+//! what limits small networks on many ranks, and large ones do not notice.
 //!
 //! Left out: ranks that share a link or a CPU, ranks of different speed, and that a batch of few images takes longer for
 //! each of them.
 //!
 //! [`AllReduce`]: crate::dist::AllReduce
-
-/// The part of a message's latency for which it keeps either rank's CPU busy.
-const OVERHEAD: f64 = 0.1;
 
 /// What the prediction is made from. All are positive.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +29,8 @@ pub struct Machine {
     pub buckets: Vec<Bucket>,
     /// Seconds until a message of no length arrives.
     pub latency_seconds: f64,
+    /// Seconds for which a message keeps the CPU of the rank busy that sends it, and as long that of the one that receives it.
+    pub overhead_seconds: f64,
     /// Bytes a second over each rank's link.
     pub bytes_per_second: f64,
 }
@@ -90,7 +89,7 @@ impl Machine {
         }
         // Sent and received, of slices and of sums.
         let messages = 4.0 * others * self.buckets.len() as f64;
-        arrived + messages * OVERHEAD * self.latency_seconds
+        arrived + messages * self.overhead_seconds
     }
 
     /// How many times as fast a step of `num_images` images is on `num_ranks` ranks as on one (strong scaling).
@@ -138,6 +137,7 @@ mod tests {
             // Complete 4 ms before the end of a batch of eight, and at its end.
             buckets: vec![Bucket { bytes: 8e5, seconds_left: 5e-4 }, Bucket { bytes: 2e5, seconds_left: 0.0 }],
             latency_seconds: 1e-5,
+            overhead_seconds: 1e-6,
             bytes_per_second: 1e9,
         }
     }
@@ -172,7 +172,13 @@ mod tests {
         let best = machine.pays_up_to(64, 1024);
         assert!((16..=32).contains(&best), "{best}");
         assert!(machine.speedup(64, 1024) < machine.speedup(64, 64), "thousands of messages cost more than one image");
-        let free = Machine { merge_seconds: 1e-12, latency_seconds: 1e-12, bytes_per_second: 1e18, ..machine.clone() };
+        let free = Machine {
+            merge_seconds: 1e-12,
+            latency_seconds: 1e-12,
+            overhead_seconds: 1e-12,
+            bytes_per_second: 1e18,
+            ..machine.clone()
+        };
         assert_eq!(free.pays_up_to(1 << 20, 1024), 1024);
         assert!(free.efficiency(64, 1024) > 0.99);
         assert_eq!(free.efficient_up_to(64, 1024), 1024);

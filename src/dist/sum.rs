@@ -9,38 +9,12 @@
 
 use std::ops::Range;
 
-use super::{Bytes, Comm, Transfer};
+use super::addition::{Addend, Addition};
+use super::{Bytes, Comm, Message, Region, Transfer};
 use crate::Result;
-use crate::optim::tree::{self, Climb, Node};
-
-/// Elements that are added up at a time: those of a few vectors stay in a core's first-level cache.
-const CHUNK: usize = 1024;
-
-/// How numbers are added: as on the device that adds up sums within a rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Addition {
-    /// f32.
-    F32,
-    /// f32 on a device that takes subnormal numbers for zeros, as WebGPU allows.
-    F32Flushed,
-    /// f64.
-    F64,
-}
-
-impl Addition {
-    fn elem_bytes(self) -> usize {
-        match self {
-            Addition::F32 | Addition::F32Flushed => size_of::<f32>(),
-            Addition::F64 => size_of::<f64>(),
-        }
-    }
-
-    /// A sum in f32.
-    pub fn add_f32(self, left: f32, right: f32) -> f32 {
-        let flush = |x: f32| if self == Addition::F32Flushed && x.is_subnormal() { 0.0_f32.copysign(x) } else { x };
-        flush(flush(left) + flush(right))
-    }
-}
+use crate::exec::Lent;
+use crate::exec::exchange::Final;
+use crate::optim::tree::{self, Node};
 
 /// Sums of vectors over the batches of a step. In each step every rank gives the sums of its nodes of the tree, and gets
 /// those of all batches.
@@ -56,18 +30,18 @@ pub(crate) struct TreeSum {
 /// A vector.
 struct Bucket {
     num_bytes: usize,
-    /// This rank's nodes, one after the other, and what comes from others.
+    /// This rank's nodes but the last, one after the other, and what comes from others.
     parts: Bytes,
-    /// The sum of all batches, once it is there.
-    total: Bytes,
+    /// This rank's last node, where it is not sent from where it lies.
+    last: Bytes,
+    /// The sum of all batches, or where it goes; `None` while it is on its way.
+    total: Option<Region>,
     is_done: bool,
 }
 
-/// Whose sum of which node lies where.
-struct Addend {
-    climb: Climb,
-    at: Range<usize>,
-}
+/// The memory of a bucket's first transfer: [`Bucket::parts`], and the last node.
+const PARTS: usize = 0;
+const LAST: usize = 1;
 
 impl TreeSum {
     /// The transfers' tags are `first_tag` and as many as there are buckets, twice.
@@ -77,17 +51,28 @@ impl TreeSum {
         bucket_bytes: impl Iterator<Item = usize>,
         first_tag: u16,
     ) -> TreeSum {
-        let bucket = |num_bytes| Bucket { num_bytes, parts: Bytes::default(), total: Bytes::default(), is_done: false };
+        let bucket = |num_bytes| Bucket {
+            num_bytes,
+            parts: Bytes::default(),
+            last: Bytes::default(),
+            total: None,
+            is_done: false,
+        };
         let buckets = bucket_bytes.map(bucket).collect();
         TreeSum { rank: comm.rank(), num_ranks: comm.size(), addition, num_batches: 0, buckets, first_tag }
     }
 
-    /// Begins a step of so many batches.
-    pub fn begin(&mut self, num_batches: usize) {
+    /// Begins a step of so many batches. The sum of a bucket goes where `place` says, if anywhere.
+    pub fn begin(&mut self, num_batches: usize, mut place: impl FnMut(usize) -> Option<Lent>) {
         self.num_batches = num_batches;
-        for bucket in &mut self.buckets {
+        for (index, bucket) in self.buckets.iter_mut().enumerate() {
             bucket.parts.clear();
             bucket.is_done = false;
+            let own = match bucket.total.take() {
+                Some(Region::Own(bytes)) => bytes,
+                _ => Bytes::default(),
+            };
+            bucket.total = Some(place(index).map_or(Region::Own(own), Region::Lent));
         }
     }
 
@@ -96,52 +81,79 @@ impl TreeSum {
         tree::nodes(tree::share(self.num_batches, rank, self.num_ranks), self.num_batches)
     }
 
-    /// Takes this rank's next node of a bucket, in pieces.
-    pub fn add_node(&mut self, bucket: usize, pieces: &[&[u8]]) {
-        pieces.iter().for_each(|piece| self.buckets[bucket].parts.extend(piece));
+    /// Takes this rank's next node of a bucket, unless it is the last.
+    pub fn add_node(&mut self, bucket: usize, bytes: &[u8]) {
+        self.buckets[bucket].parts.extend(bytes);
     }
 
-    /// Sends off a bucket, all of whose nodes are there.
-    pub fn send(&mut self, comm: &mut dyn Comm, bucket: usize) -> Result<()> {
-        let tag = self.first_tag + 2 * u16::try_from(bucket).expect("there are no more buckets than tags");
-        let mut transfer = Transfer { tag, ..Transfer::default() };
-        let num_bytes = self.buckets[bucket].num_bytes;
-        let own = self.nodes(self.rank).len();
-        for other in self.others().filter(|&other| !self.slice(num_bytes, other).is_empty()) {
-            let slice = self.slice(num_bytes, other);
-            let of_node = |node: usize| (other, node * num_bytes + slice.start..node * num_bytes + slice.end);
-            transfer.to.extend((0..own).map(of_node));
-        }
+    /// Sends off a bucket, with this rank's last node if it has any. The others are there.
+    pub fn send(&mut self, comm: &mut dyn Comm, bucket: usize, last: Option<Final<'_>>) -> Result<()> {
+        let last = match last {
+            Some(Final::Lent(lent)) => Region::Lent(lent),
+            copied => {
+                let mut own = std::mem::take(&mut self.buckets[bucket].last);
+                own.clear();
+                if let Some(Final::Copied(bytes)) = copied {
+                    own.extend(bytes);
+                }
+                Region::Own(own)
+            }
+        };
+        self.send_from(comm, bucket, last)
+    }
+
+    /// The same, with the last node in memory that comes back with the transfer.
+    pub fn send_from(&mut self, comm: &mut dyn Comm, bucket: usize, last: Region) -> Result<()> {
         let addends = self.addends(bucket);
-        let from = addends.iter().filter(|(rank, addend)| *rank != self.rank && !addend.at.is_empty());
-        transfer.from = from.map(|(rank, addend)| (*rank, addend.at.clone())).collect();
-        let end = addends.iter().map(|(_, addend)| addend.at.end).max().unwrap_or(0);
-        transfer.memory = std::mem::take(&mut self.buckets[bucket].parts);
-        transfer.memory.resize(end.max(own * num_bytes));
-        comm.start(transfer)
+        let from = addends.iter().filter(|addend| addend.rank != self.rank && !addend.bytes.is_empty());
+        let from = from.map(Addend::message).collect();
+        let in_parts = addends.iter().filter(|addend| addend.region == PARTS);
+        let end = in_parts.map(|addend| addend.bytes.end).max().unwrap_or(0);
+        let mut parts = std::mem::take(&mut self.buckets[bucket].parts);
+        parts.resize(end.max(parts.len()));
+        let memory = vec![Region::Own(parts), last];
+        comm.start(Transfer { tag: self.tag(bucket), memory, to: self.sent(bucket), from })
+    }
+
+    /// This rank's last node of a bucket, where it is sent from memory of its own.
+    pub fn last(&mut self, bucket: usize) -> &mut Bytes {
+        &mut self.buckets[bucket].last
+    }
+
+    /// The tag of a bucket's first transfer; that of the second comes after it.
+    fn tag(&self, bucket: usize) -> u16 {
+        self.first_tag + 2 * u16::try_from(bucket).expect("there are no more buckets than tags")
     }
 
     /// Takes a transfer that is complete, if it is one of its own, and makes the next step.
-    pub fn take(&mut self, comm: &mut dyn Comm, transfer: Transfer) -> Result<()> {
+    pub fn take(&mut self, comm: &mut dyn Comm, mut transfer: Transfer) -> Result<()> {
         let index = usize::from(transfer.tag - self.first_tag);
         let (bucket, is_total) = (index / 2, index % 2 == 1);
         if is_total {
-            (self.buckets[bucket].total, self.buckets[bucket].is_done) = (transfer.memory, true);
+            (self.buckets[bucket].total, self.buckets[bucket].is_done) = (transfer.memory.pop(), true);
             return Ok(());
         }
         let num_bytes = self.buckets[bucket].num_bytes;
-        let mut total = std::mem::take(&mut self.buckets[bucket].total);
-        total.resize(num_bytes);
+        let mut total = self.buckets[bucket].total.take().expect("the sum's place was given as the step began");
+        if let Region::Own(bytes) = &mut total {
+            bytes.resize(num_bytes);
+        }
         let own = self.slice(num_bytes, self.rank);
-        self.add_up(bucket, &transfer.memory, &mut total[own.clone()]);
-        self.buckets[bucket].parts = transfer.memory;
-        let with_others = |range: &dyn Fn(usize) -> Range<usize>| {
-            let all = self.others().map(|other| (other, range(other)));
-            all.filter(|(_, range)| !range.is_empty()).collect()
+        self.addition.add_up(&self.addends(bucket), &transfer.memory, &mut total[own.clone()]);
+        // What was lent is given back.
+        if let Some(Region::Own(last)) = transfer.memory.pop() {
+            self.buckets[bucket].last = last;
+        }
+        if let Some(Region::Own(parts)) = transfer.memory.pop() {
+            self.buckets[bucket].parts = parts;
+        }
+        let with_others = |bytes: &dyn Fn(usize) -> Range<usize>| {
+            let all = self.others().map(|rank| Message { rank, region: 0, bytes: bytes(rank) });
+            all.filter(|message| !message.bytes.is_empty()).collect()
         };
         comm.start(Transfer {
             tag: transfer.tag + 1,
-            memory: total,
+            memory: vec![total],
             to: with_others(&|_| own.clone()),
             from: with_others(&|other| self.slice(num_bytes, other)),
         })
@@ -152,9 +164,13 @@ impl TreeSum {
         self.buckets.iter().all(|bucket| bucket.is_done)
     }
 
-    /// The sum of a bucket, once all are there.
-    pub fn total(&self, bucket: usize) -> &[u8] {
-        &self.buckets[bucket].total
+    /// The sum of a bucket, once all are there; `None` where it went to its place, which is given back.
+    pub fn total(&mut self, bucket: usize) -> Option<&[u8]> {
+        let total = &mut self.buckets[bucket].total;
+        if let Some(Region::Lent(_)) = total {
+            *total = None;
+        }
+        total.as_deref()
     }
 
     /// The other ranks, from the next one on, so that not all write to the same one first.
@@ -170,92 +186,46 @@ impl TreeSum {
         start(rank)..start(rank + 1)
     }
 
+    /// The memory of a bucket in which one of this rank's `num_own` nodes lies, and where it begins there.
+    fn own_place(num_bytes: usize, index: usize, num_own: usize) -> (usize, usize) {
+        if index + 1 == num_own { (LAST, 0) } else { (PARTS, index * num_bytes) }
+    }
+
     /// Where this rank's slice of every node lies, in the order in which they are added, and whose it is.
-    fn addends(&self, bucket: usize) -> Vec<(usize, Addend)> {
+    fn addends(&self, bucket: usize) -> Vec<Addend> {
         let num_bytes = self.buckets[bucket].num_bytes;
         let (slice, root) = (self.slice(num_bytes, self.rank), Node::root(self.num_batches));
-        let (mut own, mut received) = (0, self.nodes(self.rank).len() * num_bytes);
+        let num_own = self.nodes(self.rank).len();
+        let mut received = num_own.saturating_sub(1) * num_bytes;
         let mut addends = Vec::new();
         for rank in 0..self.num_ranks {
-            for node in self.nodes(rank) {
-                let start = if rank == self.rank { own + slice.start } else { received };
-                match rank == self.rank {
-                    true => own += num_bytes,
-                    false => received += slice.len(),
-                }
-                let at = start..start + slice.len();
-                addends.push((rank, Addend { climb: node.climb(root, self.num_batches), at }));
+            for (index, node) in self.nodes(rank).into_iter().enumerate() {
+                let (region, start) = if rank == self.rank {
+                    let (region, start) = TreeSum::own_place(num_bytes, index, num_own);
+                    (region, start + slice.start)
+                } else {
+                    received += slice.len();
+                    (PARTS, received - slice.len())
+                };
+                let climb = node.climb(root, self.num_batches);
+                addends.push(Addend { rank, climb, region, bytes: start..start + slice.len() });
             }
         }
         addends
     }
 
-    fn add_up(&self, bucket: usize, memory: &[u8], total: &mut [u8]) {
-        let addends: Vec<Addend> = self.addends(bucket).into_iter().map(|(_, addend)| addend).collect();
-        match self.addition {
-            Addition::F32 => sum_in_tree::<f32>(&addends, memory, total, |left, right| left + right),
-            Addition::F64 => sum_in_tree::<f64>(&addends, memory, total, |left, right| left + right),
-            Addition::F32Flushed => {
-                sum_in_tree::<f32>(&addends, memory, total, |left, right| Addition::F32Flushed.add_f32(left, right));
+    /// What of this rank's nodes the others add up.
+    fn sent(&self, bucket: usize) -> Vec<Message> {
+        let (num_bytes, num_own) = (self.buckets[bucket].num_bytes, self.nodes(self.rank).len());
+        let mut sent = Vec::new();
+        for rank in self.others() {
+            let slice = self.slice(num_bytes, rank);
+            for index in (0..num_own).filter(|_| !slice.is_empty()) {
+                let (region, start) = TreeSum::own_place(num_bytes, index, num_own);
+                sent.push(Message { rank, region, bytes: start + slice.start..start + slice.end });
             }
         }
-    }
-}
-
-/// Adds up what lies in `memory`: each addend climbs the tree from its node, as in `optim::tree`.
-fn sum_in_tree<F: bytemuck::Pod>(addends: &[Addend], memory: &[u8], total: &mut [u8], add: impl Fn(F, F) -> F) {
-    let total: &mut [F] = bytemuck::cast_slice_mut(total);
-    let num_levels = addends.iter().flat_map(|addend| addend.climb.keep).max().map_or(0, |most| most + 1);
-    let mut kept = vec![F::zeroed(); num_levels * CHUNK];
-    for (chunk, total) in total.chunks_mut(CHUNK).enumerate() {
-        for Addend { climb, at } in addends {
-            let of_node: &[F] = bytemuck::cast_slice(&memory[at.clone()]);
-            // What arrives is the total after the last addend.
-            total.copy_from_slice(&of_node[chunk * CHUNK..][..total.len()]);
-            for level in &climb.merges {
-                let kept = &kept[level * CHUNK..][..total.len()];
-                total.iter_mut().zip(kept).for_each(|(sum, &kept)| *sum = add(kept, *sum));
-            }
-            if let Some(level) = climb.keep {
-                kept[level * CHUNK..][..total.len()].copy_from_slice(total);
-            }
-        }
-    }
-}
-
-/// The sum of a vector of every rank, in a fixed binary tree: the same bytes on all ranks and in every call, whatever the
-/// library, its algorithms and the network. (`MPI_Allreduce` takes an order of its own.)
-pub struct AllReduce {
-    sums: TreeSum,
-}
-
-impl AllReduce {
-    /// For vectors of `len` elements.
-    pub fn new(comm: &dyn Comm, len: usize) -> AllReduce {
-        AllReduce { sums: TreeSum::new(comm, Addition::F32, [len * size_of::<f32>()].into_iter(), 1) }
-    }
-
-    /// Overwrites every rank's vector with their sum. Collective, and no other transfer may be on its way.
-    ///
-    /// # Errors
-    /// As [`Comm::all_gather`].
-    ///
-    /// # Panics
-    /// If the vector is not of the length that this was made for.
-    pub fn sum(&mut self, comm: &mut dyn Comm, vector: &mut [f32]) -> Result<()> {
-        assert_eq!(size_of_val(vector), self.sums.buckets[0].num_bytes, "a vector of the length it was made for");
-        if comm.size() == 1 {
-            return Ok(());
-        }
-        self.sums.begin(comm.size());
-        self.sums.add_node(0, &[bytemuck::cast_slice(vector)]);
-        self.sums.send(comm, 0)?;
-        while !self.sums.is_done() {
-            let transfer = comm.wait()?.expect("the sum is on its way");
-            self.sums.take(comm, transfer)?;
-        }
-        vector.copy_from_slice(bytemuck::cast_slice(self.sums.total(0)));
-        Ok(())
+        sent
     }
 }
 
@@ -293,21 +263,21 @@ mod tests {
             let mut totals = Vec::new();
             // Twice, in the same memory.
             for _ in 0..2 {
-                sums.begin(num_batches);
-                for node in sums.nodes(comm.rank()) {
-                    for (bucket, &len) in lens.iter().enumerate() {
-                        let sum = sum_of(node.batches(num_batches), node.level, len, &plain);
-                        let (one, two) = sum.split_at(len / 2);
-                        sums.add_node(bucket, &[bytemuck::cast_slice(one), bytemuck::cast_slice(two)]);
-                    }
-                }
+                sums.begin(num_batches, |_| None);
                 let order = if comm.rank().is_multiple_of(2) { [0, 1] } else { [1, 0] };
-                order.iter().for_each(|&bucket| sums.send(&mut comm, bucket).unwrap());
+                for bucket in order {
+                    let of_node = |node: &Node| sum_of(node.batches(num_batches), node.level, lens[bucket], &plain);
+                    let nodes: Vec<Vec<f32>> = sums.nodes(comm.rank()).iter().map(of_node).collect();
+                    let last = nodes.last().map(|last| Final::Copied(bytemuck::cast_slice(last)));
+                    let earlier = &nodes[..nodes.len().saturating_sub(1)];
+                    earlier.iter().for_each(|sum| sums.add_node(bucket, bytemuck::cast_slice(sum)));
+                    sums.send(&mut comm, bucket, last).unwrap();
+                }
                 while !sums.is_done() {
                     let transfer = comm.wait().unwrap().unwrap();
                     sums.take(&mut comm, transfer).unwrap();
                 }
-                totals = (0..2).map(|bucket| bytemuck::pod_collect_to_vec(sums.total(bucket))).collect();
+                totals = (0..2).map(|bucket| bytemuck::pod_collect_to_vec(sums.total(bucket).unwrap())).collect();
             }
             assert!(comm.wait().unwrap().is_none(), "nothing is left on its way");
             totals
@@ -345,24 +315,5 @@ mod tests {
         assert_eq!((kept[0][0][0], flushed[0][0][0]), (1e-39 + 1e-39, 0.0));
         assert_eq!(kept[0][0][1..], flushed[0][0][1..]);
         assert_eq!(Addition::F32Flushed.add_f32(-1e-40, -0.0).to_bits(), (-0.0_f32).to_bits());
-    }
-
-    #[test]
-    fn an_all_reduce_leaves_the_sum_on_every_rank() {
-        let of_rank = |mut comm: Threads| {
-            let mut vector = leaf(comm.rank(), 700);
-            let mut all_reduce = AllReduce::new(&comm, vector.len());
-            all_reduce.sum(&mut comm, &mut vector).unwrap();
-            vector
-        };
-        let vectors: Vec<Vec<f32>> = std::thread::scope(|scope| {
-            let ranks: Vec<_> = Threads::group(3).into_iter().map(|comm| scope.spawn(move || of_rank(comm))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-        });
-        let expected = sum_of(0..3, 2, 700, &|left, right| left + right);
-        assert!(vectors.iter().all(|vector| *vector == expected));
-        let mut alone = vec![1.0, 2.0];
-        AllReduce::new(&super::super::Alone, 2).sum(&mut super::super::Alone, &mut alone).unwrap();
-        assert_eq!(alone, [1.0, 2.0]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use web_time::{Duration, Instant};
 
-use super::{Comm, Transfer};
+use super::{Comm, Message, Transfer};
 use crate::{Error, Result};
 
 /// How long a rank waits for another. A test that comes to this has lost a rank.
@@ -105,8 +105,8 @@ impl Threads {
         }
         let (now, mut next) = (Instant::now(), None::<Instant>);
         for (transfer, is_there) in &mut self.in_flight {
-            for ((from, range), is_there) in transfer.from.iter().zip(is_there) {
-                let queue = self.tagged.entry((*from, transfer.tag)).or_default();
+            for (Message { rank, region, bytes: range }, is_there) in transfer.from.iter().zip(is_there) {
+                let queue = self.tagged.entry((*rank, transfer.tag)).or_default();
                 let Some((due, bytes)) = queue.front().filter(|_| !*is_there) else { continue };
                 if *due > now {
                     next = Some(next.map_or(*due, |next| next.min(*due)));
@@ -114,9 +114,9 @@ impl Threads {
                 }
                 if bytes.len() != range.len() {
                     let message = format!("it sent {} bytes where {} were expected", bytes.len(), range.len());
-                    return Err(Error::Rank { rank: *from, message });
+                    return Err(Error::Rank { rank: *rank, message });
                 }
-                transfer.memory[range.clone()].copy_from_slice(bytes);
+                transfer.memory[*region][range.clone()].copy_from_slice(bytes);
                 *is_there = true;
                 queue.pop_front();
             }
@@ -178,8 +178,8 @@ impl Comm for Threads {
     }
 
     fn start(&mut self, transfer: Transfer) -> Result<()> {
-        for (to, range) in &transfer.to {
-            self.post(*to, Letter::Tagged(transfer.tag, transfer.memory[range.clone()].to_vec()))?;
+        for Message { rank, region, bytes } in &transfer.to {
+            self.post(*rank, Letter::Tagged(transfer.tag, transfer.memory[*region][bytes.clone()].to_vec()))?;
         }
         let is_there = vec![false; transfer.from.len()];
         self.in_flight.push((transfer, is_there));
@@ -201,7 +201,7 @@ impl Comm for Threads {
             match self.inbox.recv_timeout(patience) {
                 Ok(post) => self.sort(post),
                 Err(_) if next.is_some() => {}
-                Err(_) => return Err(gone(self.in_flight[0].0.from.first().map_or(0, |(rank, _)| *rank))),
+                Err(_) => return Err(gone(self.in_flight[0].0.from.first().map_or(0, |message| message.rank))),
             }
         }
         Ok(None)
@@ -211,7 +211,7 @@ impl Comm for Threads {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 mod tests {
-    use super::super::{agree, all_ok, answer_of_first, bytes_of_first, gather_all};
+    use super::super::{Bytes, Region, agree, all_ok, answer_of_first, bytes_of_first, gather_all};
     use super::*;
 
     /// What each rank gives.
@@ -258,16 +258,18 @@ mod tests {
         std::thread::scope(|scope| {
             for mut comm in Threads::group_over(2, link) {
                 scope.spawn(move || {
-                    let (mut transfer, other) = (Transfer { tag: 3, ..Transfer::default() }, 1 - comm.rank());
-                    transfer.memory.resize(100_000);
-                    transfer.memory[..50_000].fill(comm.rank() as u8 + 1);
-                    (transfer.to, transfer.from) = (vec![(other, 0..50_000)], vec![(other, 50_000..100_000)]);
+                    let (mut memory, other) = (Bytes::default(), 1 - comm.rank());
+                    memory.resize(100_000);
+                    memory[..50_000].fill(comm.rank() as u8 + 1);
+                    let messages = |bytes| vec![Message { rank: other, region: 0, bytes }];
+                    let (to, from) = (messages(0..50_000), messages(50_000..100_000));
+                    let transfer = Transfer { tag: 3, memory: vec![Region::Own(memory)], to, from };
                     let started = Instant::now();
                     comm.start(transfer).unwrap();
                     assert!(comm.test().unwrap().is_none() || started.elapsed() >= least, "it is on its way");
                     let transfer = comm.wait().unwrap().unwrap();
                     assert!(started.elapsed() >= least, "{:?}", started.elapsed());
-                    assert!(transfer.memory[50_000..].iter().all(|&byte| usize::from(byte) == other + 1));
+                    assert!(transfer.memory[0][50_000..].iter().all(|&byte| usize::from(byte) == other + 1));
                     assert!(comm.wait().unwrap().is_none());
                 });
             }

@@ -9,6 +9,7 @@ mod evaluate;
 pub(crate) mod exchange;
 pub(crate) mod gpu;
 pub mod gradcheck;
+pub(crate) mod lent;
 mod model;
 pub mod profile;
 mod snapshot;
@@ -19,12 +20,15 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub use device::{Device, DeviceInfo, devices};
 use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
-use exchange::{StateGroup, Watch};
+use exchange::{Final, StateGroup, Watch};
 pub use gpu::{Kernels, Place, SideBySide};
+use lent::Lendable;
+pub use lent::Lent;
 pub(crate) use profile::StageTime;
 pub use snapshot::Snapshot;
 pub use state::StateDict;
@@ -54,7 +58,7 @@ pub(crate) trait Executor: Send {
     }
     /// Records the commands of as many runs of an entry as the table has rows, without submitting them, and tells how long
     /// each took the host. `None` where nothing is recorded.
-    fn time_encoding(&mut self, _entry: usize, _table: &StepTable) -> Option<web_time::Duration> {
+    fn time_encoding(&mut self, _entry: usize, _table: &StepTable) -> Option<Result<web_time::Duration>> {
         None
     }
     /// Runs an entry once for each row of scalars, at least one, and tells `watch` of each part of a group of states when
@@ -69,7 +73,7 @@ pub(crate) trait Executor: Send {
         self.run(entry, table, &mut |_| ControlFlow::Continue(()))?;
         let mut bytes = Vec::new();
         self.read_bytes(group.states(), &mut bytes)?;
-        (0..group.num_parts()).try_for_each(|part| watch.is_final(part, &[&bytes[group.bytes_of(part)]]))
+        (0..group.num_parts()).try_for_each(|part| watch.is_final(part, Final::Copied(&bytes[group.bytes_of(part)])))
     }
     /// Overwrites a value; the tensor has been checked to fit.
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()>;
@@ -87,7 +91,12 @@ pub(crate) trait Executor: Send {
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()>;
     /// Reads a state.
     fn read_state(&mut self, state: usize) -> Result<Tensor>;
-    /// Appends the elements of these states, as the device computes with them.
+    /// The memory of these states, where it can be lent: on the host, and together in this order as [`exchange::places`]
+    /// says. From then on the executor leaves it alone while it is lent.
+    fn lendable(&mut self, _states: &[usize]) -> Option<Arc<Lendable>> {
+        None
+    }
+    /// Appends the elements of these states, as the device computes with them, at [`exchange::places`].
     fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()>;
     /// Overwrites these states by what [`Executor::read_bytes`] gave.
     fn write_bytes(&mut self, states: &[usize], bytes: &[u8]) -> Result<()>;
@@ -122,9 +131,13 @@ impl Program {
     /// Plans may have an input of one name in different shapes, and then also one name themselves: they are one entry,
     /// for batches of several sizes. [`Program::run`] takes the one whose inputs were written last.
     ///
+    /// A GPU's kernels are compiled here for the first plan, and for the others while that one is run for the first time, or
+    /// when they are run before.
+    ///
     /// # Errors
     /// [`Error::NameClash`] where plans disagree on a state, or two have one name and the same inputs; [`Error::Limit`],
-    /// [`Error::Kernel`], [`Error::Unsupported`] where the device cannot take a plan.
+    /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Kernel`] where a kernel of the first does not
+    /// compile. [`Program::run`] has that error for the others.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
         entries::check_entries(&plans)?;
         let plans = match device.gpu_traits() {
@@ -176,7 +189,8 @@ impl Program {
     /// # Errors
     /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars; [`Error::Setting`]
     /// where the steps are not those of the graph's optimizer, or do not continue after the ones that were run;
-    /// [`Error::Operand`] where no plan of the entry is for the shapes of inputs written last; [`Error::DeviceLost`].
+    /// [`Error::Operand`] where no plan of the entry is for the shapes of inputs written last; [`Error::Kernel`] where a GPU's
+    /// kernel does not compile; [`Error::DeviceLost`].
     pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {
         self.run_with_progress(entry, table, &mut |_| ControlFlow::Continue(())).map(|_| ())
     }

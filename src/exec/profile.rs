@@ -92,7 +92,8 @@ impl Program {
         let index = self.entry(entry)?;
         let table = step_count::select(&self.plans[index], table, None)?;
         let times = (0..repeats.max(1)).map(|_| self.executor.time_encoding(index, &table));
-        let Some(mut times) = times.collect::<Option<Vec<Duration>>>() else { return Ok(None) };
+        let Some(times) = times.collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let mut times = times.into_iter().collect::<Result<Vec<Duration>>>()?;
         times.sort_unstable();
         Ok(Some(times[times.len() / 2]))
     }

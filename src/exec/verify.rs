@@ -248,6 +248,7 @@ fn compare_kinds(step: &Step, _: f64, got: &Tensor, want: &Tensor) -> std::resul
         Op::Conv2d(_)
             | Op::Conv2dGradInput(_)
             | Op::Conv2dGradWeight(_)
+            | Op::Conv2dGradSlices(_)
             | Op::Conv2dPooledBackward(_)
             | Op::Fused(_)
             | Op::BatchNormTrain(_)

@@ -73,6 +73,16 @@ impl<'a> Placement<'a> {
         self.num_running
     }
 
+    /// How many trials may run at a time at most, where a number was given.
+    pub fn most_at_a_time(&self) -> usize {
+        self.jobs.max(self.side_by_side.unwrap_or(1))
+    }
+
+    /// The sweep's device.
+    pub fn device(&self) -> &Device {
+        self.device
+    }
+
     /// Trials that share the CPU's threads.
     pub fn num_sharing(&self) -> usize {
         self.jobs

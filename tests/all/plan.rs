@@ -2,7 +2,7 @@
 
 use wgrad::Plan;
 use wgrad::data::DataSource;
-use wgrad::nn::Network;
+use wgrad::nn::{Network, ResNet};
 use wgrad::ops::kernel::GpuTraits;
 use wgrad::run::{RunConfig, setup};
 
@@ -51,4 +51,24 @@ fn the_order_of_levels_costs_no_fence() {
         let again = gpu.for_gpu(GpuTraits::SOFTWARE).unwrap();
         assert_eq!(gpu.to_string(), again.to_string(), "a plan for one kind of GPU stays one");
     }
+}
+
+/// Sums over slices that the update adds up are one binding of it, of which the least device takes 128 MiB: a deep network
+/// keeps gradients whole.
+#[test]
+fn sums_over_slices_fit_one_binding() {
+    let network = Network::ResNet(ResNet { depth: 56, ..ResNet::default() });
+    let dataset = DataSource::named("cifar10").unwrap();
+    let plans = setup::plans(&RunConfig { network, dataset, batch_size: 64, ..RunConfig::default() }).unwrap();
+    let plan = plans.into_iter().find(|plan| plan.name() == "train").unwrap().for_gpu(GpuTraits::GPU).unwrap();
+    let text = plan.to_string();
+    let of = |name: &str| text.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+    let num_floats = |line: &&str| {
+        let (_, shape) = line.split_once("f32 (").unwrap();
+        let (shape, _) = shape.split_once(')').unwrap();
+        shape.split(", ").map(|extent| extent.parse::<usize>().unwrap()).product::<usize>()
+    };
+    let floats: usize = of("conv2d_grad_slices").iter().map(num_floats).sum();
+    assert!(floats > 0 && 4 * floats <= 64 << 20, "{floats}");
+    assert!(!of("conv2d_grad_weight").is_empty(), "{text}");
 }

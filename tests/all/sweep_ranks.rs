@@ -17,9 +17,13 @@ use crate::cli::{DATA, Done, Place, done, succeeds};
 const SPACE: &str = "lr = { choices = [0.05, 1e30] }\noptimizer.momentum = { choices = [0.0, 0.5, 0.9] }";
 
 fn sweep(place: &Path, method: &str) -> Sweep {
+    sweep_over(place, method, SPACE)
+}
+
+fn sweep_over(place: &Path, method: &str, space: &str) -> Sweep {
     let base =
         format!("data = \"{DATA}\"\ntrain_limit = 96\nval_limit = 100\ntest_limit = 100\nbatch_size = 32\nepochs = 2");
-    let text = format!("[search]\n{method}\n[base]\n{base}\n[space]\n{SPACE}\n");
+    let text = format!("[search]\n{method}\n[base]\n{base}\n[space]\n{space}\n");
     let path = place.join("space.toml");
     std::fs::write(&path, text).unwrap();
     Sweep::new(SweepConfig::load(&path).unwrap()).unwrap()
@@ -108,6 +112,24 @@ fn trials_of_other_ranks_are_ranked_as_those_of_one_process() {
             assert!(count.epochs > 0);
         }
     }
+}
+
+#[test]
+fn ranks_train_trials_side_by_side_as_they_come_out_alone() {
+    let place = tempfile::tempdir().unwrap();
+    // Trials of two forms: those of the one that came second train by themselves.
+    let space = "lr = { choices = [0.02, 0.05, 0.1] }\nbatch_size = { choices = [32, 24] }";
+    let sweep = sweep_over(place.path(), "method = \"grid\"", space);
+    let gpu = Device::select(&std::env::var("WGRAD_DEVICE").unwrap_or_else(|_| "gpu".to_owned())).unwrap();
+    let mut alone = SweepFolder::create(place.path(), "alone", sweep.clone()).unwrap();
+    alone.run(RunOptions { device: &gpu, jobs: 1, side_by_side: Some(1), stop: &|| false }, &mut ()).unwrap();
+    let mut folder = SweepFolder::create(place.path(), "among", sweep).unwrap();
+    let worker = |comm: &mut Threads| {
+        let elsewhere = WorkOptions::new(&gpu, Path::new("/nowhere"));
+        work(comm as &mut dyn Comm, WorkOptions { side_by_side: Some(2), ..elsewhere })
+    };
+    assert_eq!(hand_out(3, &mut folder, worker, never).0, Finish::Complete);
+    assert_eq!(folder.records(), alone.records());
 }
 
 #[test]
@@ -228,9 +250,11 @@ fn processes_that_cannot_reach_each_other_are_refused_before_there_is_a_folder()
     let place = Place::new();
     for command in [&["train", "--device", "cpu", "--data", DATA][..], &["sweep", "space.toml"]] {
         // What a launcher leaves that this build knows nothing of, or is none of its library's.
-        let Done { code, stderr, .. } = done(place.command(command).env("PMI_SIZE", "3").output().unwrap());
-        assert_eq!(code, 1, "{stderr}");
-        assert!(stderr.contains("a program of 3 processes cannot run on"), "{stderr}");
+        for variable in ["PMI_SIZE", "SLURM_STEP_NUM_TASKS"] {
+            let Done { code, stderr, .. } = done(place.command(command).env(variable, "3").output().unwrap());
+            assert_eq!(code, 1, "{stderr}");
+            assert!(stderr.contains("a program of 3 processes cannot run on"), "{stderr}");
+        }
     }
     assert!(place.runs().is_empty());
 }
@@ -244,9 +268,12 @@ fn the_speed_of_many_ranks_is_predicted_from_a_step_measured_here() {
     let of_ranks = |ranks: &str| rows.iter().find(|row| row.first() == Some(&ranks)).unwrap().clone();
     assert_eq!(of_ranks("1")[3], "1.00", "one rank is as fast as itself: {stdout}");
     assert_eq!(of_ranks("8").len(), 5, "{stdout}");
-    for part in
-        ["steps of 8 images pay up to", "4 images a rank pay up to", "1 GB/s from each rank", "each rank has a CPU"]
-    {
+    for part in [
+        "steps of 8 images pay up to",
+        "4 images a rank pay up to",
+        "1 GB/s from each rank, 0.2 µs of a CPU a message",
+        "each rank has a CPU",
+    ] {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
     assert!(place.path("scaling.png").metadata().unwrap().len() > 1000);

@@ -95,11 +95,13 @@ fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     ranks.all_ok(Ok(()))?;
     let device = ranks.text_of_first("")?;
     let (device, _) = ranks.all_ok(Device::select_with_reason(&device))?;
+    ranks.all_ok(Ok(()))?;
     // Here the signal of a closed terminal is the first rank's to act on.
     let _signals = Signals::listen()?;
     // Where the sweep's folder would be.
     let out = options.resume.as_deref().map_or(Some(options.out.as_path()), Path::parent).unwrap_or(Path::new("/"));
-    let work = WorkOptions { jobs: options.jobs.unwrap_or(1), ..WorkOptions::new(&device, out) };
+    let (jobs, side_by_side) = (options.jobs.unwrap_or(1), options.side_by_side);
+    let work = WorkOptions { jobs, side_by_side, ..WorkOptions::new(&device, out) };
     wgrad::sweep::work(ranks.comm().as_mut(), work)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -111,10 +113,6 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
         }
     }
     ranks.agree(&[])?;
-    if ranks.size() > 1 && options.side_by_side.is_some_and(|count| count > 1) {
-        let expected = "one process; ranks train trials of their own, as many at a time as --jobs says";
-        return Err(usage("--side-by-side", expected, &format!("{} ranks", ranks.size())));
-    }
     if !ranks.is_first() {
         return work(&options, ranks);
     }
@@ -136,7 +134,11 @@ fn search(options: SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     })?;
     ranks.text_of_first(&folder.sweep().base.device)?;
     let (device, reason) = ranks.all_ok(Device::select_with_reason(&folder.sweep().base.device))?;
-    let at_a_time = AtATime::new((jobs, options.side_by_side), folder.sweep(), &device)?;
+    let mut at_a_time = ranks.all_ok(AtATime::new((jobs, options.side_by_side), folder.sweep(), &device))?;
+    if ranks.size() > 1 {
+        // Each of the others trains one at a time if not told otherwise.
+        at_a_time.jobs = jobs.unwrap_or(1);
+    }
     if detail == Detail::Full {
         console::line(format!("device    {device}: {reason}"))?;
         introduce(folder.sweep(), at_a_time, ranks.size(), folder.records())?;
@@ -276,7 +278,12 @@ fn introduce(sweep: &Sweep, at_a_time: AtATime, num_ranks: usize, records: &[Tri
         }
     };
     let side = if let Some(workers) = num_ranks.checked_sub(1).filter(|workers| *workers > 0) {
-        format!(", trained by {workers} other ranks")
+        let each = match (jobs, side_by_side) {
+            (jobs @ 2.., _) => format!(", {jobs} at a time on each"),
+            (_, Some(count @ 2..)) => format!(", up to {count} side by side on each"),
+            _ => String::new(),
+        };
+        format!(", trained by {workers} other ranks{each}")
     } else if jobs > 1 {
         format!(", {jobs} at a time")
     } else if let Some(count @ 2..) = side_by_side {

@@ -1,33 +1,80 @@
 //! The memory of one value or slot: made when a program is compiled, never moved, and shared by address with the steps
-//! that compute in it.
+//! that compute in it. Blocks may lie together in one arena.
 
+use std::sync::Arc;
+
+use crate::exec::exchange::places;
+use crate::exec::lent::Lendable;
 use crate::ops::cpu::scratch::{Line, lines};
-use crate::ops::cpu::{Float, Memory};
+use crate::ops::cpu::{Float, Memory, elem_bytes};
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
+
+/// Memory that one or several blocks lie in.
+pub(super) struct Arena {
+    room: Memory,
+    /// Owns what `room` points to, which is used through blocks alone.
+    _lines: Vec<Line>,
+}
+
+impl Arena {
+    pub fn new(num_bytes: usize) -> Arc<Arena> {
+        let mut lines = lines::<u8>(num_bytes);
+        Arc::new(Arena { room: Memory::room(&mut lines), _lines: lines })
+    }
+}
 
 /// Elements that stay where they are. What hands out its [`Memory`] sees to it that no reference made from that lives
 /// while a method here runs; the executor does so by borrowing itself mutably for a step.
 pub(super) struct Block {
     memory: Memory,
     num_elems: usize,
-    /// Owns what `memory` points to, which is used through `memory` alone.
-    _lines: Vec<Line>,
+    /// Owns what `memory` points to, which begins at this byte of it.
+    arena: Arc<Arena>,
+    start: usize,
 }
 
 impl Block {
     /// Zeros.
     pub fn zeros<F: Float>(dtype: DType, num_elems: usize) -> Block {
-        let mut lines = match dtype {
-            DType::F32 => lines::<F>(num_elems),
-            DType::U32 => lines::<u32>(num_elems),
-            DType::U8 => lines::<u8>(num_elems),
+        Block::within::<F>(&Arena::new(num_elems * elem_bytes::<F>(dtype)), 0, dtype, num_elems)
+    }
+
+    /// Zeros from a byte of an arena on, which other blocks leave to it. It is the start of a cache line.
+    fn within<F: Float>(arena: &Arc<Arena>, start: usize, dtype: DType, num_elems: usize) -> Block {
+        let memory = arena.room.carve::<F>(start, num_elems, dtype);
+        Block { memory, num_elems, arena: Arc::clone(arena), start }
+    }
+
+    /// Zeros of these types that lie together, as [`places`] says.
+    pub fn zeros_together<'a, F: Float>(types: impl Iterator<Item = &'a TensorType> + Clone) -> Vec<Block> {
+        let sizes = types.clone().map(|ty| ty.shape.num_elems() * elem_bytes::<F>(ty.dtype));
+        let places: Vec<_> = places(sizes).collect();
+        let arena = Arena::new(places.last().map_or(0, |place| place.end));
+        let block = |(ty, place): (&TensorType, std::ops::Range<usize>)| {
+            Block::within::<F>(&arena, place.start, ty.dtype, ty.shape.num_elems())
         };
-        let memory = match dtype {
-            DType::F32 => Memory::of(&mut bytemuck::cast_slice_mut::<Line, F>(&mut lines)[..num_elems], dtype),
-            DType::U32 => Memory::of(&mut bytemuck::cast_slice_mut::<Line, u32>(&mut lines)[..num_elems], dtype),
-            DType::U8 => Memory::of(&mut bytemuck::cast_slice_mut::<Line, u8>(&mut lines)[..num_elems], dtype),
+        types.zip(places).map(block).collect()
+    }
+
+    /// The memory of blocks that lie together in this order, as [`places`] says; `None` of others.
+    pub fn lendable<F: Float>(blocks: &[&Block]) -> Option<Arc<Lendable>> {
+        let first = blocks.first()?;
+        let places: Vec<_> = places(blocks.iter().map(|block| block.num_bytes::<F>())).collect();
+        let is_next = |(block, place): (&&Block, &std::ops::Range<usize>)| {
+            Arc::ptr_eq(&block.arena, &first.arena) && block.start == first.start + place.start
         };
-        Block { memory, num_elems, _lines: lines }
+        if !blocks.iter().zip(&places).all(is_next) {
+            return None;
+        }
+        let len = places.last().map_or(0, |place| place.end);
+        let start = first.arena.room.part::<F>(first.start, len).start();
+        #[expect(unsafe_code, reason = "a block's elements are shared by address")]
+        // SAFETY: the bytes lie in the arena, all of which was set to zeros. The executor asks before it uses a state.
+        Some(unsafe { Lendable::new(start, len, Arc::clone(&first.arena) as _) })
+    }
+
+    fn num_bytes<F: Float>(&self) -> usize {
+        self.num_elems * elem_bytes::<F>(self.memory.dtype())
     }
 
     pub fn of_tensor<F: Float>(tensor: &Tensor) -> Block {

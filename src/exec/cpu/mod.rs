@@ -10,6 +10,7 @@
 
 mod by_op;
 mod layout;
+mod lend;
 mod memory;
 mod op;
 mod pace;
@@ -19,13 +20,16 @@ mod tests;
 mod tiled;
 mod unit;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use by_op::ByOp;
+use lend::{append_states, blocks_of_states, tell};
 use memory::Block;
 use tiled::Tiled;
 
-use super::exchange::{StateGroup, Watch};
+use super::exchange::{StateGroup, Watch, places};
+use super::lent::Lendable;
 use super::{Executor, Progress, StageTime, StateLayout, StepTable};
 use crate::Result;
 use crate::graph::plan::{Operand, Plan, Storage};
@@ -79,6 +83,8 @@ pub(crate) struct CpuExecutor<F> {
     states: Vec<Block>,
     kept: Vec<Option<Block>>,
     state_types: Vec<TensorType>,
+    /// Memory that may be lent, with the states in it.
+    lendable: Vec<(Vec<usize>, Arc<Lendable>)>,
     float: std::marker::PhantomData<F>,
 }
 
@@ -92,7 +98,7 @@ impl<F: Float> CpuExecutor<F> {
 
     /// An executor whose segments are run for so many images at a time, instead of a number that suits the work.
     fn with_most_images(plans: &[Plan], layout: &StateLayout, most_images: Option<usize>) -> Self {
-        let states: Vec<Block> = layout.specs.iter().map(|spec| zeros::<F>(&spec.ty)).collect();
+        let states = blocks_of_states::<F>(layout);
         let entries = plans.iter().zip(&layout.of_plan);
         let entries = entries.map(|(plan, of_plan)| Entry::new::<F>(plan, of_plan.clone(), &states, most_images));
         CpuExecutor {
@@ -100,6 +106,7 @@ impl<F: Float> CpuExecutor<F> {
             states,
             kept: layout.specs.iter().map(|_| None).collect(),
             state_types: layout.specs.iter().map(|spec| spec.ty.clone()).collect(),
+            lendable: Vec::new(),
             float: std::marker::PhantomData,
         }
     }
@@ -110,12 +117,26 @@ impl<F: Float> CpuExecutor<F> {
         }
     }
 
+    /// Checks that none of these states is lent.
+    fn check_states(&self, states: &[usize]) {
+        for (lendable, memory) in &self.lendable {
+            let is_wanted = || lendable.iter().any(|state| states.contains(state));
+            assert!(!memory.is_lent() || !is_wanted(), "states that are lent are left alone");
+        }
+    }
+
+    /// Checks that no state of an entry is lent.
+    fn check_entry(&self, entry: usize) {
+        self.check_states(&self.entries[entry].states);
+    }
+
     fn run_once(&mut self, entry: usize, table: &StepTable, row: usize) {
+        self.check_entry(entry);
         let Entry { tiled, by_op, is_by_op, .. } = &mut self.entries[entry];
         *is_by_op = tiled.is_none();
         #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
         // SAFETY: the operands are those of blocks of this executor, which live and stay where they are, and which
-        // nothing else uses while it is borrowed mutably.
+        // nothing else uses while it is borrowed mutably: what is lent of them was checked.
         match (tiled, by_op) {
             (Some(tiled), _) => unsafe { tiled.run::<F>(table, row, |_| ()) },
             (None, Some(by_op)) => unsafe { by_op.run::<F>(table, row) },
@@ -135,6 +156,7 @@ impl<F: Float> CpuExecutor<F> {
     }
 
     fn block(&mut self, entry: usize, storage: Storage) -> &mut Block {
+        self.check_entry(entry);
         let Entry { states, scalars, constants, packs, tiled, by_op, is_by_op, .. } = &mut self.entries[entry];
         match storage {
             Storage::State(index) => &mut self.states[states[index]],
@@ -151,11 +173,6 @@ impl<F: Float> CpuExecutor<F> {
             }
         }
     }
-}
-
-/// The elements of some states, which no stage changes meanwhile.
-fn pieces<'a, F: Float>(states: &'a [Block], wanted: &[usize]) -> Vec<&'a [u8]> {
-    wanted.iter().map(|&state| states[state].bytes::<F>()).collect()
 }
 
 fn zeros<F: Float>(ty: &TensorType) -> Block {
@@ -210,11 +227,11 @@ impl<F: Float> Executor for CpuExecutor<F> {
             self.run_once(entry, table, row);
         }
         self.set_scalars(entry, table, last);
+        self.check_entry(entry);
         let CpuExecutor { entries, states, .. } = self;
         let Entry { tiled: Some(tiled), states: of_plan, is_by_op, .. } = &mut entries[entry] else {
             self.run_once(entry, table, last);
-            let of_part = |part| pieces::<F>(&self.states, group.states_of(part));
-            return parts.into_iter().try_for_each(|part| watch.is_final(part, &of_part(part)));
+            return parts.into_iter().try_for_each(|part| tell::<F>(&self.states, group, part, watch));
         };
         *is_by_op = false;
         let in_plan = |state: &usize| of_plan.iter().position(|of| of == state);
@@ -223,16 +240,14 @@ impl<F: Float> Executor for CpuExecutor<F> {
         let mut told = Ok(());
         let after = |stage: usize| {
             let mut finals = (0..last_writes.len()).filter(|&part| last_writes[part] == stage);
-            let mut tell = || {
-                finals.try_for_each(|part| watch.is_final(part, &pieces::<F>(states, group.states_of(part))))?;
-                watch.stage_done()
-            };
             if told.is_ok() {
-                told = tell();
+                told =
+                    finals.try_for_each(|part| tell::<F>(states, group, part, watch)).and_then(|()| watch.stage_done());
             }
         };
         #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
-        // SAFETY: as in `run_once`; states are read between stages only.
+        // SAFETY: as in `run_once`; states are read between stages only, and those that are lent meanwhile are not written
+        // by later stages.
         unsafe {
             tiled.run::<F>(table, last, after);
         }
@@ -240,6 +255,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn time_stages(&mut self, entry: usize, table: &StepTable) -> Option<Vec<StageTime>> {
+        self.check_entry(entry);
         self.set_scalars(entry, table, 0);
         let tiled = self.entries[entry].tiled.as_mut()?;
         let (mut ends, started) = (Vec::new(), Instant::now());
@@ -261,6 +277,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
+        self.check_entry(entry);
         self.set_scalars(entry, table, 0);
         let by_op = self.by_op(entry);
         #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
@@ -293,30 +310,40 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn write_state(&mut self, state: usize, tensor: &Tensor) -> Result<()> {
+        self.check_states(&[state]);
         self.states[state].fill_from::<F>(tensor);
         Ok(())
     }
 
     fn read_state(&mut self, state: usize) -> Result<Tensor> {
+        self.check_states(&[state]);
         Ok(self.states[state].tensor::<F>(&self.state_types[state]))
     }
 
+    fn lendable(&mut self, states: &[usize]) -> Option<Arc<Lendable>> {
+        let blocks: Vec<&Block> = states.iter().map(|&state| &self.states[state]).collect();
+        let memory = Block::lendable::<F>(&blocks)?;
+        self.lendable.push((states.to_vec(), Arc::clone(&memory)));
+        Some(memory)
+    }
+
     fn read_bytes(&mut self, states: &[usize], bytes: &mut Vec<u8>) -> Result<()> {
-        states.iter().for_each(|&state| bytes.extend_from_slice(self.states[state].bytes::<F>()));
+        self.check_states(states);
+        append_states::<F>(&self.states, states, bytes);
         Ok(())
     }
 
-    fn write_bytes(&mut self, states: &[usize], mut bytes: &[u8]) -> Result<()> {
-        for &state in states {
-            let to = self.states[state].bytes_mut::<F>();
-            let (first, rest) = bytes.split_at(to.len());
-            to.copy_from_slice(first);
-            bytes = rest;
+    fn write_bytes(&mut self, states: &[usize], bytes: &[u8]) -> Result<()> {
+        self.check_states(states);
+        let lens: Vec<usize> = states.iter().map(|&state| self.states[state].bytes::<F>().len()).collect();
+        for (&state, place) in states.iter().zip(places(lens.into_iter())) {
+            self.states[state].bytes_mut::<F>().copy_from_slice(&bytes[place]);
         }
         Ok(())
     }
 
     fn keep(&mut self, states: &[usize]) -> Result<()> {
+        self.check_states(states);
         for &state in states {
             self.kept[state]
                 .get_or_insert_with(|| zeros::<F>(&self.state_types[state]))
@@ -326,6 +353,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn restore(&mut self, states: &[usize]) -> Result<()> {
+        self.check_states(states);
         for &state in states {
             if let Some(kept) = &self.kept[state] {
                 self.states[state].copy_from::<F>(kept);
@@ -335,6 +363,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn read_kept(&mut self, state: usize) -> Result<Tensor> {
+        self.check_states(&[state]);
         let kept = self.kept[state].as_ref().unwrap_or(&self.states[state]);
         Ok(kept.tensor::<F>(&self.state_types[state]))
     }

@@ -1,10 +1,11 @@
 use super::CpuExecutor;
-use crate::exec::exchange::Watch;
-use crate::exec::{Program, StateLayout, StepTable, Threads};
+use crate::exec::exchange::{Final, StateGroup, Watch, append};
+use crate::exec::{Device, Program, StateLayout, StepTable, Threads};
 use crate::graph::{Graph, Init, Value};
 use crate::nn::{Classifier, Mode, Model, Network};
 use crate::ops::CrossEntropy;
 use crate::ops::cpu::Float;
+use crate::ops::update::accumulate::{Accumulate, SumStep};
 use crate::optim::buckets::buckets;
 use crate::optim::{GradientOptions, Optimizer, Update, UpdateOptions, gradient_sum};
 use crate::tensor::{DType, Tensor, TensorType};
@@ -131,8 +132,9 @@ struct Told {
 }
 
 impl Watch for Told {
-    fn is_final(&mut self, part: usize, pieces: &[&[u8]]) -> Result<()> {
-        self.finals.push((part, self.num_stages, pieces.concat()));
+    fn is_final(&mut self, part: usize, states: Final<'_>) -> Result<()> {
+        let Final::Lent(lent) = states else { panic!("the states of a bucket lie together") };
+        self.finals.push((part, self.num_stages, lent.to_vec()));
         Ok(())
     }
 
@@ -174,7 +176,8 @@ fn a_watch_hears_of_gradients_while_the_rest_of_a_step_runs() -> Result<()> {
         let stages: Vec<usize> = told.finals.iter().map(|(_, stage, _)| *stage).collect();
         println!("{network}: buckets {order:?} after {stages:?} of {} stages", told.num_stages);
         told.finals.sort_unstable_by_key(|(part, ..)| *part);
-        let bytes: Vec<u8> = told.finals.into_iter().flat_map(|(_, _, bytes)| bytes).collect();
+        let mut bytes = Vec::new();
+        told.finals.iter().for_each(|(.., part)| append(&mut bytes, 0, part));
         assert!(bytes == after && after.iter().any(|&byte| byte != 0), "{network}: what was told is what remains");
         if network == "lenet5" {
             assert_eq!(order, [0]);
@@ -192,4 +195,53 @@ fn a_watch_hears_of_gradients_while_the_rest_of_a_step_runs() -> Result<()> {
     let (told, after) = watched::<f64>("mlp", [1, 9, 9])?;
     assert!(told.num_stages == 0 && told.finals.into_iter().flat_map(|(_, _, bytes)| bytes).eq(after));
     Ok(())
+}
+
+/// A program of one entry that adds two states of one pack to another, and the group of each.
+fn packed() -> Result<(Program, [StateGroup; 2])> {
+    let mut graph = Graph::new("add");
+    let (one, two) = (TensorType::f32([3]), TensorType::f32([2, 5]));
+    let names = [["a", "b"], ["x", "y"]];
+    let mut operands = Vec::new();
+    for [first, second] in names {
+        operands.extend([graph.input(first, one.clone())?, graph.input(second, two.clone())?]);
+    }
+    graph.push(Accumulate { num_params: 2, step: SumStep::Merge, runs: vec![2] }, &operands)?;
+    let mut program = Program::from_graphs(&Device::Cpu, [&graph], 0)?;
+    let groups = names.map(|names| program.group(names.map(str::to_owned)));
+    let [read, updated] = groups;
+    Ok((program, [read?, updated?]))
+}
+
+#[test]
+fn states_of_a_pack_are_lent_as_one_and_computed_with_where_they_lie() -> Result<()> {
+    let (mut program, [read, updated]) = packed()?;
+    let expected = |scale: f32| (1..=13).map(|value| scale * value as f32).collect::<Vec<_>>();
+    for (group, scale) in [(&read, 1.0), (&updated, 10.0)] {
+        let mut lent = group.lend(0).expect("members of a pack lie together");
+        // The second state begins at a line of its own.
+        assert_eq!(lent.len(), 64 + 40);
+        lent[..12].copy_from_slice(bytemuck::cast_slice(&expected(scale)[..3]));
+        lent[64..].copy_from_slice(bytemuck::cast_slice(&expected(scale)[3..]));
+    }
+    program.run_once("add")?;
+    let sums = [program.read("x")?.to_f32_vec(), program.read("y")?.to_f32_vec()].concat();
+    assert_eq!(sums, expected(11.0));
+    Ok(())
+}
+
+#[test]
+#[should_panic(expected = "states that are lent are left alone")]
+fn a_program_does_not_run_with_states_that_are_lent() {
+    let (mut program, [read, _]) = packed().expect("two packs can be added");
+    let _lent = read.lend(0);
+    drop(program.run_once("add"));
+}
+
+#[test]
+#[should_panic(expected = "states that are lent are left alone")]
+fn states_that_are_lent_are_not_read() {
+    let (mut program, [read, _]) = packed().expect("two packs can be added");
+    let _lent = read.lend(0);
+    drop(program.read("b"));
 }

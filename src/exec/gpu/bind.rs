@@ -1,7 +1,8 @@
-//! From a plan's steps to dispatches that are ready to be recorded: pipelines, and bind groups over the program's memory.
+//! From a plan's steps to dispatches over the program's memory, whose pipelines may still be compiling.
 
 use super::device::{Access, BindingLayout, GpuDevice};
 use super::memory::{CELL_BYTES, Memory};
+use super::pipelines::Wanted;
 use super::region::{ALIGN_BYTES, Region};
 use super::wait;
 use crate::graph::plan::{Operand, Plan, Step};
@@ -20,9 +21,11 @@ pub(super) const STRIDES: u32 = 49;
 /// Bindings that [`STRIDES`] has cells for.
 pub(super) const NUM_STRIDES: usize = 16;
 
-/// One dispatch, ready to be recorded.
+/// One dispatch, ready to be recorded once it has its pipeline.
 pub(super) struct Launch {
-    pub pipeline: wgpu::ComputePipeline,
+    /// What it is a pipeline of.
+    pub wanted: Wanted,
+    pub pipeline: Option<wgpu::ComputePipeline>,
     pub bind_group: wgpu::BindGroup,
     /// How many of its bindings move on with the step.
     pub num_dynamic: usize,
@@ -109,20 +112,6 @@ pub(super) struct Binder<'a> {
 }
 
 impl Binder<'_> {
-    /// Creates all pipelines of a program.
-    pub fn make_pipelines(&self, plans: &[Plan], described: &[Vec<Dispatches>]) -> Result<()> {
-        let mut wanted = Vec::new();
-        for (entry, (plan, dispatches)) in plans.iter().zip(described).enumerate() {
-            for (step, dispatches) in plan.steps.iter().zip(dispatches) {
-                for (place, dispatch) in dispatches.list.iter().enumerate() {
-                    let bound = self.bound(entry, Place { step, dispatch, is_first: place == 0 }, None);
-                    wanted.push((&dispatch.kernel, binding_layouts(&bound)));
-                }
-            }
-        }
-        self.gpu.make_pipelines(&wanted, self.num_models)
-    }
-
     /// Makes the bind groups of all steps of a plan, and one buffer each for their `Params` and for their distances from
     /// one model to the next.
     pub fn launches(&self, entry: usize, plan: &Plan, described: &[Dispatches]) -> Result<Vec<Vec<Launch>>> {
@@ -206,7 +195,6 @@ impl Binder<'_> {
             }
         }
         let layout = binding_layouts(&bindings);
-        let pipeline = gpu.pipeline(&dispatch.kernel, &layout, self.num_models)?;
         let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
             .iter()
             .filter_map(|(number, access, region)| region.as_ref().map(|region| (number, access, region)))
@@ -224,9 +212,10 @@ impl Binder<'_> {
             })
             .collect();
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let bind_group_layout = gpu.bind_group_layout(&layout)?;
         let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&label),
-            layout: &pipeline.bind_group_layout,
+            layout: &bind_group_layout,
             entries: &entries,
         });
         if let Some(error) = wait::for_value(scope.pop()) {
@@ -234,7 +223,8 @@ impl Binder<'_> {
         }
         gpu.count_object();
         let num_dynamic = layout.iter().filter(|layout| layout.dynamic).count();
-        Ok(Launch { pipeline: pipeline.pipeline, bind_group, num_dynamic, workgroups: dispatch.workgroups, params })
+        let wanted = (dispatch.kernel.clone(), layout);
+        Ok(Launch { wanted, pipeline: None, bind_group, num_dynamic, workgroups: dispatch.workgroups, params })
     }
 }
 

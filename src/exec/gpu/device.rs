@@ -26,7 +26,8 @@ pub struct GpuDevice {
     pub(super) limits: wgpu::Limits,
     pub(super) info: DeviceInfo,
     traits: GpuTraits,
-    pub(super) pipelines: Mutex<HashMap<String, Pipeline>>,
+    pub(super) pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    pub(super) layouts: Mutex<HashMap<Vec<BindingLayout>, wgpu::BindGroupLayout>>,
     num_objects: AtomicU64,
     /// The first thing that went wrong outside of any call that could return it.
     fault: Arc<Mutex<Option<Fault>>>,
@@ -41,15 +42,8 @@ enum Fault {
     Lost(String),
 }
 
-/// A compiled kernel and how its bindings are laid out.
-#[derive(Clone)]
-pub(super) struct Pipeline {
-    pub pipeline: wgpu::ComputePipeline,
-    pub bind_group_layout: wgpu::BindGroupLayout,
-}
-
 /// How a binding is declared in WGSL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Access {
     Read,
     ReadWrite,
@@ -57,7 +51,7 @@ pub(super) enum Access {
 }
 
 /// One entry of a bind group layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BindingLayout {
     pub number: u32,
     pub access: Access,
@@ -211,6 +205,7 @@ impl GpuDevice {
             info,
             traits,
             pipelines: Mutex::new(HashMap::new()),
+            layouts: Mutex::new(HashMap::new()),
             num_objects: AtomicU64::new(0),
             fault,
         })

@@ -5,12 +5,14 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use web_time::{Duration, Instant};
 
 use super::bind::{Binder, Launch, describe_step, scratch_sizes};
 use super::device::GpuDevice;
 use super::memory::{CELL_BYTES, Memory, TABLE_ROWS};
+use super::pipelines::{Wanted, num_cores};
 use super::region::Region;
 use super::wait::Submission;
 use crate::Result;
@@ -67,11 +69,33 @@ struct Entry {
     steps: Vec<Vec<Launch>>,
 }
 
+impl Entry {
+    fn launches(&self) -> impl Iterator<Item = &Launch> {
+        self.steps.iter().flatten()
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = Wanted> {
+        self.launches().map(|launch| launch.wanted.clone())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // A driver that still compiles as the process ends may crash.
+        if let Some(compiling) = self.compiling.take() {
+            drop(compiling.join());
+        }
+    }
+}
+
 /// The programs of one or several models, and their memory.
 pub(super) struct Machine {
     pub gpu: Arc<GpuDevice>,
     pub memory: Memory,
     entries: Vec<Entry>,
+    num_models: usize,
+    /// Compiles the kernels of all entries but the first, while that one is prepared and run.
+    compiling: Option<JoinHandle<Result<()>>>,
     /// The models of the run, where there may be several.
     members: Option<Region>,
     steps_per_submission: usize,
@@ -80,7 +104,8 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A machine for models whose plans differ from these in `Params` alone.
+    /// A machine for models whose plans differ from these in `Params` alone. The kernels of the first entry are compiled
+    /// then; those of the others while that one runs, if there is a core for it, or where they are wanted earlier.
     pub fn new(gpu: &Arc<GpuDevice>, plans: &[Plan], layout: &StateLayout, models: &Models) -> Result<Machine> {
         let mut memory = Memory::new(gpu, plans, layout, models)?;
         let described = describe(gpu, plans, models.count)?;
@@ -94,13 +119,52 @@ impl Machine {
             }
         };
         let binder = Binder { gpu, memory: &memory, num_models: models.count, members: members.as_ref() };
-        binder.make_pipelines(plans, &described)?;
         let mut entries = Vec::new();
         for (index, (plan, dispatches)) in plans.iter().zip(&described).enumerate() {
             entries.push(Entry { plan: plan.clone(), steps: binder.launches(index, plan, dispatches)? });
         }
-        let gpu = Arc::clone(gpu);
-        Ok(Machine { gpu, memory, entries, members, steps_per_submission: 1, is_fixed: false })
+        let later: Vec<Wanted> = entries.iter().skip(1).flat_map(Entry::wanted).collect();
+        let mut machine = Machine {
+            gpu: Arc::clone(gpu),
+            memory,
+            entries,
+            num_models: models.count,
+            compiling: None,
+            members,
+            steps_per_submission: 1,
+            is_fixed: false,
+        };
+        machine.make_ready(0)?;
+        if num_cores() == 1 {
+            machine.make_all_ready()?;
+        } else if !later.is_empty() {
+            let (gpu, num_models) = (Arc::clone(gpu), models.count);
+            machine.compiling = Some(std::thread::spawn(move || gpu.make_pipelines(&later, num_models)));
+        }
+        Ok(machine)
+    }
+
+    /// Gives an entry its pipelines, which may be there by now.
+    fn make_ready(&mut self, entry: usize) -> Result<()> {
+        let Some(entry) = self.entries.get_mut(entry) else { return Ok(()) };
+        if entry.launches().all(|launch| launch.pipeline.is_some()) {
+            return Ok(());
+        }
+        self.gpu.make_pipelines(&entry.wanted().collect::<Vec<_>>(), self.num_models)?;
+        for launch in entry.steps.iter_mut().flatten() {
+            let (kernel, layout) = &launch.wanted;
+            launch.pipeline = Some(self.gpu.pipeline(kernel, layout, self.num_models)?);
+        }
+        Ok(())
+    }
+
+    /// Gives all entries their pipelines: after the first step that it takes nothing is made.
+    fn make_all_ready(&mut self) -> Result<()> {
+        if let Some(compiling) = self.compiling.take() {
+            let lost = |_| Err(self.gpu.lost("compiling kernels", "a thread panicked"));
+            compiling.join().unwrap_or_else(lost)?;
+        }
+        (0..self.entries.len()).try_for_each(|entry| self.make_ready(entry))
     }
 
     /// Gives a model its plans' `Params`.
@@ -124,6 +188,7 @@ impl Machine {
     /// breaks, returns once the steps in flight are done. Returns the number of steps done. Guards are those of the first
     /// model.
     pub fn run(&mut self, entry: usize, rows: &[Rows<'_>], count: usize, progress: Progress<'_>) -> Result<usize> {
+        self.make_ready(entry)?;
         self.set_members(rows);
         let mut in_flight: VecDeque<(Submission, usize)> = VecDeque::new();
         let mut last_done = Instant::now();
@@ -139,6 +204,9 @@ impl Machine {
                 let encoder = self.encode(entry, rows, submitted, count);
                 in_flight.push_back((self.gpu.submit(encoder), count));
                 submitted += count;
+                if entry == 0 && self.compiling.is_some() {
+                    self.make_all_ready()?;
+                }
                 continue;
             }
             let (submission, count) = in_flight.pop_front().expect("steps that are not done are in flight");
@@ -156,6 +224,7 @@ impl Machine {
 
     /// Runs one op of an entry under a model's first row.
     pub fn run_op(&mut self, entry: usize, step: usize, rows: &Rows<'_>) -> Result<()> {
+        self.make_ready(entry)?;
         let rows = std::slice::from_ref(rows);
         self.set_members(rows);
         self.memory.write_table(&self.gpu, entry, rows, 0);
@@ -169,14 +238,15 @@ impl Machine {
     }
 
     /// Records the commands of the first rows, at most as many as the table holds, and tells how long a step took.
-    pub fn time_encoding(&mut self, entry: usize, rows: &Rows<'_>) -> Duration {
+    pub fn time_encoding(&mut self, entry: usize, rows: &Rows<'_>) -> Result<Duration> {
+        self.make_ready(entry)?;
         let count = rows.len().clamp(1, TABLE_ROWS);
         let started = Instant::now();
         let commands = self.encode(entry, std::slice::from_ref(rows), 0, count).finish();
         let took = started.elapsed();
         drop(commands);
         // At most TABLE_ROWS.
-        took / count as u32
+        Ok(took / count as u32)
     }
 
     /// Sets the number of steps per submission; `None` chooses it by measured time.
@@ -202,7 +272,7 @@ impl Machine {
         let offsets = [offset as u32; 8];
         for launch in launches {
             let [x, y, z] = launch.workgroups;
-            pass.set_pipeline(&launch.pipeline);
+            pass.set_pipeline(launch.pipeline.as_ref().expect("an entry is made ready before it runs"));
             pass.set_bind_group(0, &launch.bind_group, &offsets[..launch.num_dynamic]);
             // Of several models, z is 1; and they are few.
             pass.dispatch_workgroups(x, y, z * row.num_models as u32);

@@ -5,6 +5,7 @@ use super::machine::{Models, Rows};
 use super::region::{ALIGN_BYTES, Region};
 use crate::Result;
 use crate::exec::StateLayout;
+use crate::exec::exchange::{append, places};
 use crate::graph::plan::{Operand, PackMember, Plan, Storage};
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
 
@@ -220,7 +221,7 @@ impl Memory {
 
     /// Appends the elements of states, those that lie side by side in one buffer with one copy.
     pub fn read_bytes(&self, gpu: &GpuDevice, states: &[usize], model: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        let mut rest = states;
+        let (mut rest, begin) = (states, bytes.len());
         while let Some(&first) = rest.first() {
             let region = &self.states[first];
             let is_next = |pair: &[usize]| {
@@ -234,7 +235,7 @@ impl Memory {
             for &state in &rest[..count] {
                 // Offsets within a buffer that lies in memory here.
                 let start = (self.states[state].offset - region.offset) as usize;
-                bytes.extend_from_slice(&whole[start..start + self.state_types[state].size_bytes()]);
+                append(bytes, begin, &whole[start..start + self.state_types[state].size_bytes()]);
             }
             rest = &rest[count..];
         }
@@ -242,11 +243,10 @@ impl Memory {
     }
 
     /// Overwrites states by such bytes; they pass through one staging allocation before the next submission.
-    pub fn write_bytes(&self, gpu: &GpuDevice, states: &[usize], model: usize, mut bytes: &[u8]) {
-        for &state in states {
-            let (first, rest) = bytes.split_at(self.state_types[state].size_bytes());
-            gpu.write_bytes(&self.states[state].of(model), first);
-            bytes = rest;
+    pub fn write_bytes(&self, gpu: &GpuDevice, states: &[usize], model: usize, bytes: &[u8]) {
+        let lens = states.iter().map(|&state| self.state_types[state].size_bytes());
+        for (&state, place) in states.iter().zip(places(lens)) {
+            gpu.write_bytes(&self.states[state].of(model), &bytes[place]);
         }
     }
 

@@ -2,17 +2,20 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::device::{Access, BindingLayout, GpuDevice, Pipeline};
+use super::device::{Access, BindingLayout, GpuDevice};
 use super::wait;
 use crate::ops::kernel::Kernel;
 use crate::{Error, Result};
 
+/// A kernel and a layout of its bindings, of which a pipeline is wanted.
+pub(super) type Wanted = (Kernel, Vec<BindingLayout>);
+
 impl GpuDevice {
     /// Creates the pipelines of kernels under layouts of their bindings, for so many models each, on all cores: a program
     /// waits for the slowest of them instead of for one after the other.
-    pub(super) fn make_pipelines(&self, wanted: &[(&Kernel, Vec<BindingLayout>)], num_models: usize) -> Result<()> {
-        let mut distinct: Vec<&(&Kernel, Vec<BindingLayout>)> = wanted.iter().collect();
-        let key = |(kernel, layout): &(&Kernel, Vec<BindingLayout>)| pipeline_key(kernel, layout, num_models);
+    pub(super) fn make_pipelines(&self, wanted: &[Wanted], num_models: usize) -> Result<()> {
+        let mut distinct: Vec<&Wanted> = wanted.iter().collect();
+        let key = |(kernel, layout): &Wanted| pipeline_key(kernel, layout, num_models);
         distinct.sort_by_cached_key(|wanted| key(wanted));
         distinct.dedup_by_key(|wanted| key(wanted));
         let next = AtomicUsize::new(0);
@@ -22,10 +25,8 @@ impl GpuDevice {
             }
             Ok(())
         };
-        let num_threads =
-            std::thread::available_parallelism().map_or(1, |count| count.get()).min(distinct.len().max(1));
+        let num_threads = num_cores().min(distinct.len().max(1));
         if num_threads == 1 {
-            // A browser has no threads to start.
             return work();
         }
         std::thread::scope(|scope| {
@@ -39,7 +40,12 @@ impl GpuDevice {
     }
 
     /// The pipeline of a kernel under a layout of its bindings, for so many models, created on first use.
-    pub(super) fn pipeline(&self, kernel: &Kernel, layout: &[BindingLayout], num_models: usize) -> Result<Pipeline> {
+    pub(super) fn pipeline(
+        &self,
+        kernel: &Kernel,
+        layout: &[BindingLayout],
+        num_models: usize,
+    ) -> Result<wgpu::ComputePipeline> {
         let label = kernel.label();
         let key = pipeline_key(kernel, layout, num_models);
         let known = || self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"));
@@ -53,8 +59,19 @@ impl GpuDevice {
             let (adapter, message) = (self.info.name.clone(), error.to_string());
             return Err(Error::Kernel { kernel: label, adapter, message });
         }
+        let pipeline = pipeline?;
         known()?.insert(key, pipeline.clone());
         Ok(pipeline)
+    }
+
+    /// The layout of bind groups with these bindings, created on first use.
+    pub(super) fn bind_group_layout(&self, layout: &[BindingLayout]) -> Result<wgpu::BindGroupLayout> {
+        let mut known = self.layouts.lock().map_err(|_| self.lost("binding", "a thread panicked before"))?;
+        let make = || {
+            let entries: Vec<wgpu::BindGroupLayoutEntry> = layout.iter().map(layout_entry).collect();
+            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
+        };
+        Ok(known.entry(layout.to_vec()).or_insert_with(make).clone())
     }
 
     /// The kernel's text, or where it is for several models at once, what becomes of it.
@@ -71,12 +88,14 @@ impl GpuDevice {
         module.map_err(|reason: String| super::bind::not_side_by_side(self, kernel, &reason))
     }
 
-    fn make_pipeline(&self, kernel: &Kernel, source: wgpu::ShaderSource<'_>, layout: &[BindingLayout]) -> Pipeline {
+    fn make_pipeline(
+        &self,
+        kernel: &Kernel,
+        source: wgpu::ShaderSource<'_>,
+        layout: &[BindingLayout],
+    ) -> Result<wgpu::ComputePipeline> {
         let label = &*kernel.label();
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = layout.iter().map(layout_entry).collect();
-        let bind_group_layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
+        let bind_group_layout = self.bind_group_layout(layout)?;
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(label),
             bind_group_layouts: &[Some(&bind_group_layout)],
@@ -96,7 +115,7 @@ impl GpuDevice {
             cache: None,
         });
         self.count_object();
-        Pipeline { pipeline, bind_group_layout }
+        Ok(pipeline)
     }
 
     /// Debug builds, and so the tests, keep naga's checks: every access clamped, every loop bounded. Release builds
@@ -114,6 +133,11 @@ impl GpuDevice {
             self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }
     }
+}
+
+/// Threads that compile; a browser has none to start.
+pub(super) fn num_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get())
 }
 
 /// What tells pipelines apart.

@@ -86,7 +86,7 @@ impl Executor for GpuExecutor {
         self.machine.read_kept(state, 0)
     }
 
-    fn time_encoding(&mut self, entry: usize, table: &StepTable) -> Option<Duration> {
+    fn time_encoding(&mut self, entry: usize, table: &StepTable) -> Option<Result<Duration>> {
         Some(self.machine.time_encoding(entry, &rows(table)))
     }
 

@@ -4,13 +4,15 @@
 //! | found | becomes |
 //! | --- | --- |
 //! | conv2d or matmul, then an activation that alone reads it | one op with the activation fused after its sum |
-//! | gradient through max_pool2d, then through the ReLU before it | the ReLU's on the pooled gradient, which is smaller, then max_pool2d's |
+//! | gradient through max_pool2d, then through the activation before it | the activation's on the pooled gradient, which is smaller, then max_pool2d's |
 //! | gradient through max_pool2d, then conv2d's by weight and input | one op that knows where the gradient is 0 (`pooled_conv.rs`) |
 //!
 //! The last one sums in another order where a device has a kernel for it, so it is equal up to rounding.
 //!
-//! The second holds because a gradient reaches only the maximum of a window, where the ReLU's output is the pooled
-//! value; its derivative is 0 or 1, so sums of overlapping windows are not rounded differently either.
+//! The second holds because a gradient reaches only the maximum of a window, where the activation's output is the pooled
+//! value, and every activation's derivative follows from its output. Elsewhere it is 0, as 0 times a derivative is. Windows
+//! that overlap add up gradients first, which rounds differently, except under a ReLU, whose derivative is 0 or 1. Where a
+//! window has more than one NaN, only the chosen one is passed back; 0 times a NaN would give the others, too.
 
 pub(super) mod gpu;
 mod pooled_conv;
@@ -24,7 +26,7 @@ use crate::ops::{Activation, Op};
 pub(crate) fn fuse(graph: &Graph) -> Graph {
     let uses = Uses::of(graph);
     let absorbed = absorbed_activations(graph, &uses);
-    let swapped = pooled_relu_gradients(graph, &uses);
+    let swapped = pooled_gradients(graph, &uses);
     let mut fused = Graph { nodes: Vec::with_capacity(graph.nodes.len()), ..graph.clone() };
     let mut moved: HashMap<Value, Value> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -33,10 +35,10 @@ pub(crate) fn fuse(graph: &Graph) -> Graph {
             continue;
         }
         if swapped.pool_backwards.contains(&index) {
-            // Appended in place of the ReLU's gradient, which is its only reader.
+            // Appended in place of the activation's gradient, which is its only reader.
             continue;
         }
-        if let Some(swap) = swapped.relu_backwards.get(&index) {
+        if let Some(swap) = swapped.activation_backwards.get(&index) {
             let on_pooled = Node { inputs: vec![moved[&swap.grad], moved[&swap.pooled]], ..node.clone() };
             let types = vec![graph.ty(swap.pooled).clone()];
             let on_pooled = append(&mut fused, Node { types, ..on_pooled });
@@ -121,7 +123,7 @@ fn absorbed_activations(graph: &Graph, uses: &Uses) -> Absorbed {
     absorbed
 }
 
-/// A ReLU's gradient that moves in front of the pooling's.
+/// An activation's gradient that moves in front of the pooling's.
 struct Swap {
     grad: Value,
     pooled: Value,
@@ -131,24 +133,28 @@ struct Swap {
 
 #[derive(Default)]
 struct Swapped {
-    relu_backwards: HashMap<usize, Swap>,
+    activation_backwards: HashMap<usize, Swap>,
     pool_backwards: Vec<usize>,
 }
 
-fn pooled_relu_gradients(graph: &Graph, uses: &Uses) -> Swapped {
+fn pooled_gradients(graph: &Graph, uses: &Uses) -> Swapped {
     let mut swapped = Swapped::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         let NodeKind::Op(Op::UnaryBackward(backward)) = &node.kind else { continue };
-        let &[unpooled, relu] = node.inputs.as_slice() else { continue };
+        let &[unpooled, activated] = node.inputs.as_slice() else { continue };
         let NodeKind::Op(Op::MaxPool2dBackward(_)) = &graph.node(unpooled).kind else { continue };
         let &[grad, indices] = graph.node(unpooled).inputs.as_slice() else { continue };
-        let pool = graph.node(indices);
-        let is_pool_of_relu = matches!(pool.kind, NodeKind::Op(Op::MaxPool2d(_))) && pool.inputs[0] == relu;
-        let is_relu = Activation::from_function(backward.0) == Some(Activation::Relu);
-        if is_relu && is_pool_of_relu && uses.is_single(unpooled) {
+        let pool_node = graph.node(indices);
+        let NodeKind::Op(Op::MaxPool2d(pool)) = &pool_node.kind else { continue };
+        let is_equal = match Activation::from_function(backward.0) {
+            Some(Activation::Relu) => true,
+            Some(_) => !pool.overlaps(),
+            None => false,
+        };
+        if is_equal && pool_node.inputs[0] == activated && uses.is_single(unpooled) {
             let pooled = graph.value(indices.node as usize, 0);
             let pool_backward = unpooled.node as usize;
-            swapped.relu_backwards.insert(index, Swap { grad, pooled, indices, pool_backward });
+            swapped.activation_backwards.insert(index, Swap { grad, pooled, indices, pool_backward });
             swapped.pool_backwards.push(pool_backward);
         }
     }
@@ -203,6 +209,40 @@ mod tests {
         let (plain, fused) = (run(plain, &x)?, run(fused, &x)?);
         assert!(plain["x"].to_f64_vec().iter().any(|&grad| grad != 0.0));
         assert_eq!(plain, fused);
+        Ok(())
+    }
+
+    /// The pooled gradient of an activation, by whether its windows overlap.
+    fn pooled_activation(activation: Activation, pool: MaxPool2d) -> Result<Graph> {
+        let mut graph = Graph::new("network");
+        let x = graph.input_with_grad("x", [3, 2, 9, 9])?;
+        let y = graph.activation(x, activation)?;
+        let y = graph.max_pool2d(y, pool)?;
+        let y = graph.square(y)?;
+        let loss = graph.mean_all(y)?;
+        let grads = graph.backward(loss)?;
+        graph.output("loss", loss)?;
+        graph.output("x", grads.get(x).expect("the loss depends on it"))?;
+        Ok(graph)
+    }
+
+    #[test]
+    fn the_gradient_of_an_activation_is_taken_of_the_pooled_one() -> Result<()> {
+        let x = Init::Uniform { bound: 2.0 }.tensor("x", &TensorType::f32([3, 2, 9, 9]), 3).expect("drawn");
+        let overlapping = MaxPool2d { stride: [2, 2], ..MaxPool2d::new([3, 3]) };
+        for activation in [Activation::Relu, Activation::Sigmoid, Activation::Tanh] {
+            for pool in [MaxPool2d::new([2, 2]), overlapping] {
+                let graph = pooled_activation(activation, pool)?;
+                let fused = Plan::new(&graph)?;
+                let pooled =
+                    |plan: &Plan| plan.steps.last().is_some_and(|step| step.label().ends_with("max_pool2d_backward"));
+                // Only a ReLU's gradient is a factor that does not round.
+                assert_eq!(pooled(&fused), pool != overlapping || activation == Activation::Relu, "{fused}");
+                let (plain, fused) = (run(Plan::unfused(&graph)?, &x)?, run(fused, &x)?);
+                assert!(plain["x"].to_f64_vec().iter().any(|&grad| grad != 0.0));
+                assert_eq!(plain, fused, "{activation:?} {pool:?}");
+            }
+        }
         Ok(())
     }
 

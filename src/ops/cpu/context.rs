@@ -61,6 +61,11 @@ impl Memory {
         Memory { num_elems, ..self }
     }
 
+    /// The address of the first element.
+    pub fn start(self) -> *mut u8 {
+        self.start
+    }
+
     /// What the elements are; floats of the executor's type as [`DType::F32`].
     pub fn dtype(self) -> DType {
         self.dtype

@@ -71,6 +71,12 @@ impl MaxPool2d {
         })
     }
 
+    /// Whether a cell may be in more than one window.
+    pub(crate) fn overlaps(&self) -> bool {
+        let reach = |axis: usize| self.dilation[axis] * (self.kernel_size[axis].max(1) - 1) + 1;
+        (0..2).any(|axis| reach(axis) > self.stride[axis])
+    }
+
     /// Whether windows are 2×2 side by side, all of them within an input of this extent.
     fn is_plain_2x2(&self, [height, width]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
         let plain = MaxPool2d { ceil_mode: self.ceil_mode, ..MaxPool2d::new([2, 2]) };

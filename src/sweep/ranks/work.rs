@@ -1,6 +1,6 @@
 //! The other ranks of a sweep: train what rank 0 hands out, one thread a trial, and one that speaks with rank 0.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -8,6 +8,7 @@ use std::thread;
 
 use web_time::{Duration, Instant};
 
+use super::super::beside::Placement;
 use super::super::config::Sweep;
 use super::super::images::Images;
 use super::super::ledger::trial_folder;
@@ -28,8 +29,11 @@ const BETWEEN_PROGRESS: Duration = Duration::from_millis(100);
 pub struct WorkOptions<'a> {
     /// What to train on.
     pub device: &'a Device,
-    /// Trials side by side.
+    /// Trials in parallel.
     pub jobs: usize,
+    /// Trials side by side on a GPU, in the same dispatches ([`SideBySide`](crate::exec::SideBySide)), for one job; `None` for
+    /// as many as the sweep's file says. A trial whose steps are other kernels trains meanwhile by itself.
+    pub side_by_side: Option<usize>,
     /// Where to make a folder for trials if the sweep's is not to be seen here. It is removed at the end.
     pub out: &'a Path,
     /// How often rank 0 then gets what a trial has saved so far. What a killed sweep has not collected is trained again.
@@ -39,7 +43,7 @@ pub struct WorkOptions<'a> {
 impl<'a> WorkOptions<'a> {
     /// One trial at a time on a device; below `out` where need be, and collected once a minute.
     pub fn new(device: &'a Device, out: &'a Path) -> Self {
-        WorkOptions { device, jobs: 1, out, collect_every: Duration::from_secs(60) }
+        WorkOptions { device, jobs: 1, side_by_side: None, out, collect_every: Duration::from_secs(60) }
     }
 }
 
@@ -55,16 +59,18 @@ pub fn work(comm: &mut dyn Comm, options: WorkOptions<'_>) -> Result<()> {
     let own = if sees_it { None } else { Some(OwnFolder::new(options.out, &folder, comm.rank())) };
     let sweep = Sweep::new(config)?;
     let (jobs, halt) = (options.jobs.max(1), AtomicBool::new(false));
+    let side_by_side = options.side_by_side.or(sweep.config.search.side_by_side).unwrap_or(1);
+    let placement = Placement::new(&sweep, options.device, jobs, Some(side_by_side));
     let crew = Crew {
         sweep: &sweep,
         folder: own.as_ref().map_or(&folder, |own| &own.0),
-        device: options.device,
         threads: (Threads::current().num_threads() / jobs).max(1),
         halt: &halt,
         collect_every: own.as_ref().map(|_| options.collect_every),
     };
+    let jobs = placement.most_at_a_time();
     comm.send(0, &json(&Report::Ready { jobs, is_apart: own.is_some() }))?;
-    Worker { comm, crew: &crew, orders: VecDeque::new() }.serve()
+    Worker { comm, crew: &crew, orders: VecDeque::new(), placement, placed: HashSet::new() }.serve()
 }
 
 /// A folder in which a rank trains that does not see the sweep's.
@@ -93,6 +99,9 @@ struct Worker<'a> {
     crew: &'a Crew<'a>,
     /// Orders that came while it waited for files.
     orders: VecDeque<Order>,
+    placement: Placement<'a>,
+    /// The trials that train where the placement said.
+    placed: HashSet<usize>,
 }
 
 impl Worker<'_> {
@@ -108,10 +117,12 @@ impl Worker<'_> {
                     match order {
                         Some(Order::Train { trial, epochs }) => {
                             let sender = sender.clone();
-                            let ready = self.fetch(trial).and_then(|()| images.of(&crew.sweep.trials[trial].config));
+                            let ready = self
+                                .fetch(trial)
+                                .and_then(|()| Ok((images.of(&crew.sweep.trials[trial].config)?, self.place(trial)?)));
                             match ready {
-                                Ok(data) => {
-                                    scope.spawn(move || crew.train(trial, epochs, &data, &sender));
+                                Ok((data, device)) => {
+                                    scope.spawn(move || crew.train((trial, epochs), &data, device, &sender));
                                 }
                                 // Nobody is left to hear of it if the receiver is gone.
                                 Err(error) => drop(sender.send((Report::Broken(trial, error.to_string()), Vec::new()))),
@@ -130,6 +141,11 @@ impl Worker<'_> {
                             }
                             told_at = Instant::now();
                         }
+                        if let Report::Ended(trial, _) | Report::Failed(trial, _) | Report::Broken(trial, _) = report
+                            && self.placed.remove(&trial)
+                        {
+                            self.placement.ended();
+                        }
                         self.comm.send(0, &message(&report, &parcel))?;
                     }
                     if !has_order && !has_report {
@@ -141,6 +157,17 @@ impl Worker<'_> {
             crew.halt.store(true, Ordering::Relaxed);
             done
         })
+    }
+
+    /// The device for a trial: a place beside those that run, if its steps are the same dispatches.
+    fn place(&mut self, trial: usize) -> Result<Device> {
+        if !self.placement.fits(trial) {
+            return Ok(self.placement.device().clone());
+        }
+        // Rank 0 alone knows which others are left.
+        let device = self.placement.start(trial, &|_| true)?;
+        self.placed.insert(trial);
+        Ok(device)
     }
 
     fn next_order(&mut self) -> Result<Option<Order>> {
@@ -178,7 +205,6 @@ type Sent = (Report, Vec<u8>);
 struct Crew<'a> {
     sweep: &'a Sweep,
     folder: &'a Path,
-    device: &'a Device,
     threads: usize,
     halt: &'a AtomicBool,
     /// How often a trial's files go to rank 0; `None` where it sees them.
@@ -186,7 +212,7 @@ struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    fn train(&self, trial: usize, epochs: u64, data: &RunData, sender: &mpsc::Sender<Sent>) {
+    fn train(&self, (trial, epochs): (usize, u64), data: &RunData, device: Device, sender: &mpsc::Sender<Sent>) {
         let folder = self.folder.join(trial_folder(trial));
         let tell = |report: Report, parcel: Vec<u8>| {
             // The receiver lives as long as the threads' scope.
@@ -195,7 +221,7 @@ impl Crew<'_> {
         let task = Task {
             config: &self.sweep.trials[trial].config,
             data,
-            device: self.device,
+            device: &device,
             folder: &folder,
             epochs,
             stop: &|| self.halt.load(Ordering::Relaxed),
@@ -212,6 +238,8 @@ impl Crew<'_> {
             }
         };
         let ended = Threads::new(self.threads).install(|| trial::train(&task, &mut follow));
+        // Its place beside others is free before rank 0 hears of it.
+        drop(device);
         let report = match ended {
             // Logits stay here; nothing is decided by them.
             Ok(Progress { epochs, best, end }) => {

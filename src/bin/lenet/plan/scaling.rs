@@ -18,16 +18,22 @@ pub fn run(options: PlanOptions, ranks: usize) -> Result<ExitCode> {
     let mut config = options.step.config("cpu")?;
     // The sums that ranks exchange are there only under accumulation.
     config.gradients.accumulate = config.gradients.accumulate.max(2);
-    let (latency, bandwidth) = (options.network_latency, options.bandwidth);
-    for (flag, value) in [("--network-latency", latency), ("--bandwidth", bandwidth)] {
+    let (latency, overhead, bandwidth) = (options.network_latency, options.message_overhead, options.bandwidth);
+    for (flag, value) in [("--network-latency", latency), ("--message-overhead", overhead), ("--bandwidth", bandwidth)]
+    {
         if !(value > 0.0 && value.is_finite()) {
             return Err(usage(flag, "a number above 0", &value.to_string()));
         }
     }
-    let machine = Machine { latency_seconds: latency * 1e-6, bytes_per_second: bandwidth * 1e9, ..measure(&config)? };
+    let machine = Machine {
+        latency_seconds: latency * 1e-6,
+        overhead_seconds: overhead * 1e-6,
+        bytes_per_second: bandwidth * 1e9,
+        ..measure(&config)?
+    };
     let per_rank = config.batch_size;
     let batch = per_rank * config.gradients.accumulate;
-    introduce(&config, &machine, options.network_latency, options.bandwidth)?;
+    introduce(&config, &machine, &options)?;
     console::line(table(&machine, batch, per_rank, ranks))?;
     let (pays, efficient) = (machine.pays_up_to(batch, ranks), machine.efficient_up_to(per_rank, ranks));
     let of_ranks = |number: usize| if number == 1 { "1 rank".to_owned() } else { format!("{number} ranks") };
@@ -68,11 +74,12 @@ fn measure(config: &RunConfig) -> Result<Machine> {
         batch_images: config.batch_size,
         buckets,
         latency_seconds: 0.0,
+        overhead_seconds: 0.0,
         bytes_per_second: f64::INFINITY,
     })
 }
 
-fn introduce(config: &RunConfig, machine: &Machine, latency: f64, bandwidth: f64) -> Result<()> {
+fn introduce(config: &RunConfig, machine: &Machine, options: &PlanOptions) -> Result<()> {
     console::line(format!(
         "measured  {} on {}: {:.3} ms an image, {:.3} ms to merge a sum of {:.2} MB, {:.3} ms to update",
         config.network.name(),
@@ -88,14 +95,14 @@ fn introduce(config: &RunConfig, machine: &Machine, latency: f64, bandwidth: f64
     };
     let buckets: Vec<String> = machine.buckets.iter().map(bucket).collect();
     console::line(format!("exchanged {} before a batch ends", buckets.join(", ")))?;
-    console::line(format!("network   {latency} µs latency, {bandwidth} GB/s from each rank"))?;
+    let PlanOptions { network_latency, message_overhead, bandwidth, .. } = options;
+    console::line(format!(
+        "network   {network_latency} µs latency, {bandwidth} GB/s from each rank, {message_overhead} µs of a CPU a message"
+    ))?;
     console::line(
         "assumed   each rank has a CPU and a link of its own, all are equally fast, an image takes as long in a small",
     )?;
-    console::line(
-        "          batch, and sums are exchanged as a rank's last batch completes them; a message keeps a CPU busy for",
-    )?;
-    console::line("          a tenth of the latency\n")
+    console::line("          batch, and sums are exchanged as a rank's last batch completes them\n")
 }
 
 /// Numbers of ranks in the table and the picture.

@@ -1,22 +1,20 @@
 //! Found: the gradients of a convolution whose output went into max-pooling (conv2d_pooled_backward), with windows of 2×2
 //! side by side. Becomes: conv2d_pool_grad_input, which also takes the gradient of the activation before the convolution,
-//! and conv2d_pool_grad_weight, whose sums over slices of images the optimizer adds up as it reads them; so only where the
-//! optimizer alone reads those. Equal up to rounding: the gradient by the weight is summed in another order; that by the
+//! and conv2d_pool_grad_weight, whose sums over slices of images the optimizer adds up as it reads them
+//! (`partial_gradients.rs`); so only where the optimizer alone reads those. Equal up to rounding: the gradient by the weight is summed in another order; that by the
 //! input in the same.
 
 use super::readers::Readers;
-use super::replace::{Replacement, replace};
+use super::replace::Replacement;
+use crate::Result;
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::nn::conv2d::{Conv2dGradInput, Conv2dGradWeight, Conv2dPooledBackward};
 use crate::ops::nn::fused::{ConvPoolGradInput, ConvPoolGradWeight, FusedKernel};
 use crate::ops::nn::max_pool2d::MaxPool2d;
-use crate::ops::update::partial_update::{GradientSource, PartialUpdate};
-use crate::ops::{Activation, Op, Operation, SliceRange};
-use crate::tensor::TensorType;
-use crate::{Error, Result};
+use crate::ops::{Activation, Op, SliceRange};
 
 /// The gradients of a convolution.
-struct Found {
+pub(super) struct Found {
     node: usize,
     op: Conv2dPooledBackward,
     by_weight: ConvPoolGradWeight,
@@ -24,23 +22,8 @@ struct Found {
     by_input: Option<(ConvPoolGradInput, Option<usize>)>,
 }
 
-pub(super) fn fuse(graph: &Graph) -> Graph {
-    let readers = Readers::new(graph);
-    for (update, node) in graph.nodes.iter().enumerate() {
-        if !matches!(node.kind, NodeKind::Op(Op::PackedUpdate(_))) {
-            continue;
-        }
-        let found: Vec<Found> = (0..graph.nodes.len()).filter_map(|node| find(graph, &readers, node, update)).collect();
-        if let Ok(rewritten) = rewrite(graph, update, &found) {
-            // One optimizer at a time: places move.
-            return rewritten;
-        }
-    }
-    graph.clone()
-}
-
 /// The gradients at a node, if nobody but the optimizer at `update` reads those of the weights.
-fn find(graph: &Graph, readers: &Readers<'_>, index: usize, update: usize) -> Option<Found> {
+pub(super) fn find(graph: &Graph, readers: &Readers<'_>, index: usize, update: usize) -> Option<Found> {
     let node = &graph.nodes[index];
     let NodeKind::Op(Op::Conv2dPooledBackward(op)) = &node.kind else { return None };
     let pool = op.pool.pool;
@@ -72,57 +55,20 @@ fn activation_gradient(graph: &Graph, readers: &Readers<'_>, grad: Value, x: Val
     Activation::from_function(backward.0).filter(|_| is_of).map(|activation| (node, activation))
 }
 
-/// The graph with the gradients apart, and the update reading sums over slices.
-fn rewrite(graph: &Graph, update: usize, found: &[Found]) -> Result<Graph> {
-    let NodeKind::Op(Op::PackedUpdate(op)) = &graph.nodes[update].kind else { panic!("fuse() saw the node") };
-    let (num_scalars, num_params) = (op.rule.num_scalars, op.num_params);
-    let inputs = graph.nodes[update].inputs.clone();
-    let (params, rest) = inputs[num_scalars..].split_at(num_params);
-    let (grads, states) = rest.split_at(num_params);
-    let mut graph = graph.clone();
-    let (mut replacements, mut partials) = (Vec::new(), Vec::new());
-    let mut sources = vec![GradientSource::Whole; num_params];
-    for found in found {
-        let of = |output: usize| {
-            let value = graph.value(found.node, output);
-            grads.iter().position(|&grad| grad == value)
-        };
-        let (weight, bias) = (of(0), if found.op.has_bias { of(1) } else { None });
-        let (Some(weight), true) = (weight, !found.op.has_bias || bias.is_some()) else { continue };
-        sources[weight] = GradientSource::Partial { tensor: partials.len(), offset: 0 };
-        if let Some(bias) = bias {
-            let offset = found.by_weight.bias_offset();
-            sources[bias] = GradientSource::Partial { tensor: partials.len(), offset };
-        }
-        partials.push(apart(&mut graph, found, &mut replacements)?);
+impl Found {
+    /// The gradients, by weight and, where there is one, bias.
+    pub fn gradients(&self, graph: &Graph) -> Vec<Value> {
+        (0..1 + usize::from(self.op.has_bias)).map(|output| graph.value(self.node, output)).collect()
     }
-    let whole: Vec<Value> = grads
-        .iter()
-        .zip(&sources)
-        .filter(|(_, source)| **source == GradientSource::Whole)
-        .map(|(&grad, _)| grad)
-        .collect();
-    if partials.is_empty() || whole.is_empty() {
-        // A pack has members.
-        return Err(Error::operand("optimizer", "gradients of both kinds", "one"));
+
+    /// Where the gradient by the bias begins in a slice.
+    pub fn bias_offset(&self) -> usize {
+        self.by_weight.bias_offset()
     }
-    let types = |graph: &Graph, values: &[Value]| -> Vec<TensorType> {
-        values.iter().map(|&value| graph.ty(value).clone()).collect()
-    };
-    let table = PartialUpdate::table(&types(&graph, params), &sources, &types(&graph, &partials))?;
-    let table = graph.constant(table);
-    let NodeKind::Op(Op::PackedUpdate(op)) = &graph.nodes[update].kind else { panic!("fuse() saw the node") };
-    let op = PartialUpdate { update: op.clone(), sources, num_partials: partials.len() };
-    let inputs: Vec<Value> = [&inputs[..num_scalars], params, &whole, states, &partials, &[table]].concat();
-    op.infer(&types(&graph, &inputs))?;
-    graph.nodes[update].kind = NodeKind::Op(op.into());
-    graph.nodes[update].inputs = inputs;
-    let cyclic = || Error::operand("optimizer", "gradients that do not depend on one another", "some that do");
-    replace(&graph, &replacements).ok_or_else(cyclic)
 }
 
 /// Appends the gradients of a convolution as ops apart, says what becomes of them, and gives the partial sums.
-fn apart(graph: &mut Graph, found: &Found, replacements: &mut Vec<Replacement>) -> Result<Value> {
+pub(super) fn apart(graph: &mut Graph, found: &Found, replacements: &mut Vec<Replacement>) -> Result<Value> {
     let Found { node, op, by_weight, by_input } = found;
     let inputs = graph.nodes[*node].inputs.clone();
     let scope = graph.nodes[*node].scope.clone();

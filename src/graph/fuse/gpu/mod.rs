@@ -7,6 +7,7 @@ mod conv_pool;
 mod conv_pool_grads;
 mod loss_metrics;
 mod mlp_chain;
+mod partial_gradients;
 mod readers;
 mod replace;
 
@@ -20,7 +21,7 @@ pub(in crate::graph) fn fuse(graph: &Graph, gpu: GpuTraits) -> Graph {
     if !gpu.is_software {
         // Workgroup memory is what these gain from.
         fused = mlp_chain::fuse(&fused);
-        fused = conv_pool_grads::fuse(&fused);
+        fused = partial_gradients::fuse(&fused, gpu);
     }
     batch_norm::fuse(&loss_metrics::fuse(&fused))
 }

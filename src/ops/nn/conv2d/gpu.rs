@@ -138,6 +138,15 @@ fn is_vec4(geometry: &Geometry) -> bool {
         && geometry.output[1].is_multiple_of(STRIP)
 }
 
+/// Settles how many rows a tile of eight channels has, where there are fewer: a software adapter computes each. On a real
+/// GPU that would be one more kernel to compile for next to no time.
+pub(in crate::ops::nn) fn with_tile_rows(dispatch: Dispatch, group_channels: usize, gpu: GpuTraits) -> Dispatch {
+    match gpu.is_software {
+        true => dispatch.constant("REAL_ROWS", to_u32(group_channels.min(CHANNELS))),
+        false => dispatch,
+    }
+}
+
 pub fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
 }
@@ -169,7 +178,7 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
         .constant("HAS_BIAS", u32::from(has_bias))
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
-    with_constants(dispatch, geometry).into()
+    with_constants(with_tile_rows(dispatch, geometry.group_out(), gpu), geometry).into()
 }
 
 /// What the gradients of a convolution are computed from.
@@ -226,37 +235,70 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
         .constant("WORKGROUP", strips_per_group(gpu))
         .constant("PAIRS", pairs)
         .constant("POOLED", gradient.code());
-    with_constants(dispatch, geometry).into()
+    with_constants(with_tile_rows(dispatch, geometry.group_in(), gpu), geometry).into()
+}
+
+/// How the rows of a batch are cut into slices, each summed by workgroups of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slicing {
+    threads: usize,
+    groups_per_slice: usize,
+    pub rows_per_slice: usize,
+    pub num_slices: usize,
+}
+
+impl Slicing {
+    pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Slicing {
+        let [kernel_h, kernel_w] = geometry.kernel;
+        let taps = if kernel_w <= MAX_VEC4_KERNEL { kernel_w } else { STRIP };
+        let kernel_rows = geometry.group_in() * kernel_h * kernel_w.div_ceil(taps);
+        let channel_tiles = geometry.conv.groups * geometry.group_out().div_ceil(CHANNELS);
+        let (threads, target, most_slices) = match gpu.is_software {
+            true => (GRAD_WEIGHT_THREADS_SOFTWARE, TARGET_GROUPS_SOFTWARE, usize::MAX),
+            // Eight threads share what they load.
+            false => {
+                (kernel_rows.next_multiple_of(8).min(MAX_GRAD_WEIGHT_THREADS_GPU), TARGET_GROUPS_GPU, MAX_SLICES_GPU)
+            }
+        };
+        let groups_per_slice = kernel_rows.div_ceil(threads) * channel_tiles;
+        let rows = geometry.batch * geometry.output[0];
+        let wanted_slices = target.div_ceil(groups_per_slice).min(most_slices).clamp(1, rows);
+        let most_rows = (MAX_SLICE_ITERATIONS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
+        let rows_per_slice = rows.div_ceil(wanted_slices).min(most_rows);
+        Slicing { threads, groups_per_slice, rows_per_slice, num_slices: rows.div_ceil(rows_per_slice) }
+    }
+}
+
+/// The sums for weight and bias in a slice.
+pub(super) fn slice_elems(geometry: &Geometry) -> usize {
+    geometry.out_channels * (geometry.patch_elems() + 1)
+}
+
+/// The first pass of the gradient by the weight: the sums of each slice, into `partials`.
+pub(super) fn grad_weight_slices(
+    geometry: &Geometry,
+    gradient: Gradient,
+    partials: Binding,
+    gpu: GpuTraits,
+) -> Dispatch {
+    let slicing = Slicing::of(geometry, gpu);
+    let slice_iterations = slicing.rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
+    let params = Params { rows_per_slice: to_u32(slicing.rows_per_slice), ..Params::of(geometry) };
+    let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
+    let bindings = [Binding::Input(1), Binding::Input(0), partials, gradient.chosen(), Binding::Input(0)];
+    let work = grid(slicing.groups_per_slice * slicing.num_slices, 1).iterations(slice_iterations);
+    let dispatch = Dispatch::new(pick(&GRAD_WEIGHT, gpu), entry_point, &params, bindings, work)
+        .constant("WORKGROUP", to_u32(slicing.threads))
+        .constant("POOLED", gradient.code());
+    with_constants(with_tile_rows(dispatch, geometry.group_out(), gpu), geometry)
 }
 
 /// Two passes: slices of rows over the whole batch, each summed by its own workgroups, then the slices in order.
 pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
-    let [kernel_h, kernel_w] = geometry.kernel;
-    let taps = if kernel_w <= MAX_VEC4_KERNEL { kernel_w } else { STRIP };
-    let kernel_rows = geometry.group_in() * kernel_h * kernel_w.div_ceil(taps);
-    let channel_tiles = geometry.conv.groups * geometry.group_out().div_ceil(CHANNELS);
-    let (threads, target, most_slices) = match gpu.is_software {
-        true => (GRAD_WEIGHT_THREADS_SOFTWARE, TARGET_GROUPS_SOFTWARE, usize::MAX),
-        // Eight threads share what they load.
-        false => (kernel_rows.next_multiple_of(8).min(MAX_GRAD_WEIGHT_THREADS_GPU), TARGET_GROUPS_GPU, MAX_SLICES_GPU),
-    };
-    let groups_per_slice = kernel_rows.div_ceil(threads) * channel_tiles;
-    let rows = geometry.batch * geometry.output[0];
-    let wanted_slices = target.div_ceil(groups_per_slice).min(most_slices).clamp(1, rows);
-    let most_rows = (MAX_SLICE_ITERATIONS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
-    let rows_per_slice = rows.div_ceil(wanted_slices).min(most_rows);
-    let num_slices = rows.div_ceil(rows_per_slice);
-    let num_sums = geometry.out_channels * (geometry.patch_elems() + 1);
-
-    let slice_iterations = rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
+    let Slicing { rows_per_slice, num_slices, .. } = Slicing::of(geometry, gpu);
+    let num_sums = slice_elems(geometry);
     let params = Params { rows_per_slice: to_u32(rows_per_slice), ..Params::of(geometry) };
-    let shader = pick(&GRAD_WEIGHT, gpu);
-    let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
-    let bindings = [Binding::Input(1), Binding::Input(0), Binding::ScratchMut(0), gradient.chosen(), Binding::Input(0)];
-    let work = grid(groups_per_slice * num_slices, 1).iterations(slice_iterations);
-    let first = Dispatch::new(shader, entry_point, &params, bindings, work)
-        .constant("WORKGROUP", to_u32(threads))
-        .constant("POOLED", gradient.code());
+    let first = grad_weight_slices(geometry, gradient, Binding::ScratchMut(0), gpu);
     let (entry_point, mut bindings) = ("sum_slices_weight", vec![Binding::Scratch(0), Binding::Output(0)]);
     let entry_point = if has_bias {
         bindings.push(Binding::Output(1));
@@ -265,9 +307,7 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu:
         entry_point
     };
     let work = grid(num_sums, SUM_THREADS).iterations(num_slices);
+    let shader = pick(&GRAD_WEIGHT, gpu);
     let second = Dispatch::new(shader, entry_point, &params, bindings, work).constant("SUM_WORKGROUP", SUM_THREADS);
-    Dispatches {
-        list: vec![with_constants(first, geometry), with_constants(second, geometry)],
-        scratch_elems: vec![num_slices * num_sums],
-    }
+    Dispatches { list: vec![first, with_constants(second, geometry)], scratch_elems: vec![num_slices * num_sums] }
 }

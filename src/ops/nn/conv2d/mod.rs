@@ -4,12 +4,14 @@
 mod cpu;
 mod gpu;
 mod pooled;
+mod slices;
 mod staged;
 
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
-pub(super) use gpu::{Params, with_constants};
+pub(super) use gpu::{Params, with_constants, with_tile_rows};
 pub(crate) use pooled::Conv2dPooledBackward;
+pub(crate) use slices::Conv2dGradSlices;
 
 use super::activation::Activation;
 use crate::graph::{Graph, Value, Vjp};

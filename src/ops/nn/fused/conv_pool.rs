@@ -2,7 +2,9 @@
 
 use crate::Result;
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, to_u32};
-use crate::ops::nn::conv2d::{Conv2d, Geometry, MAX_VEC4_KERNEL, Params, strips_per_group, with_constants};
+use crate::ops::nn::conv2d::{
+    Conv2d, Geometry, MAX_VEC4_KERNEL, Params, strips_per_group, with_constants, with_tile_rows,
+};
 use crate::ops::nn::max_pool2d::MaxPool2d;
 use crate::tensor::{Shape, Tensor};
 
@@ -103,8 +105,9 @@ impl ConvPool {
             let strips = geometry.batch * (out_h / 2) * (out_w / (2 * STRIP_WINDOWS));
             let groups = grid(strips.div_ceil(per_group as usize) * geometry.out_channels.div_ceil(8), 1);
             let shader = if ctx.gpu.has_shuffles { &BY_SUBGROUP } else { &BY_WORKGROUP };
-            Dispatch::new(shader, "strips", &params, bindings, groups.iterations(iterations))
-                .constant("WORKGROUP", per_group)
+            let dispatch = Dispatch::new(shader, "strips", &params, bindings, groups.iterations(iterations))
+                .constant("WORKGROUP", per_group);
+            with_tile_rows(dispatch, geometry.out_channels, ctx.gpu)
         } else {
             let tile = Self::tile(&geometry).expect("new() found one");
             let threads = tile.windows[0] * tile.windows[1] * tile.channels / tile.per_thread;

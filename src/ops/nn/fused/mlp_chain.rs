@@ -13,6 +13,8 @@ params! {
         weights: dims,
         biases: dims,
         activations: dims,
+        lanes: dims,
+        splits: dims,
         batch: u32,
         num_layers: u32,
         ignore_index: u32,
@@ -36,8 +38,14 @@ const THREADS: u32 = 256;
 pub(crate) const MAX_LAYERS: usize = 7;
 /// The most rows: with more, products that share their weights among rows do less.
 const MAX_ROWS: usize = 256;
-/// The most values of a row, which are kept twice in the workgroup memory that every device has.
-const MAX_TOTAL: usize = 1900;
+/// Floats of workgroup memory that every device has, and those that do not depend on the widths.
+const WORKGROUP_FLOATS: usize = 4096;
+const FIXED_FLOATS: usize = 4 * THREADS as usize + 64;
+/// vec4s of a row of weights that a thread takes at a time, of two rows, and rows of a column.
+const QUADS_AT_ONCE: usize = 8;
+const ROWS_AT_ONCE: usize = 16;
+/// The most threads that share an output: one of them adds up.
+const MAX_LANES: usize = 32;
 /// Where `Params` has no bias.
 const NONE: u32 = u32::MAX;
 
@@ -70,7 +78,8 @@ impl MlpChain {
     pub fn fits(rows: usize, widths: &[usize], attributes: &CrossEntropy) -> bool {
         rows <= MAX_ROWS
             && widths.len() <= MAX_LAYERS + 1
-            && widths.iter().sum::<usize>() <= MAX_TOTAL
+            // Values and gradients of a row, and the classes' weights.
+            && 2 * widths.iter().sum::<usize>() + widths.last().unwrap_or(&0) + FIXED_FLOATS <= WORKGROUP_FLOATS
             && attributes.reduction != Reduction::None
     }
 
@@ -87,6 +96,8 @@ impl MlpChain {
             weights: [0; 8],
             biases: [NONE; 8],
             activations: [0; 8],
+            lanes: [1; 8],
+            splits: [1; 8],
             batch: to_u32(batch),
             num_layers: to_u32(self.layers.len()),
             ignore_index: self.attributes.ignore_index.unwrap_or(u32::MAX),
@@ -100,6 +111,9 @@ impl MlpChain {
             table.weights[index + 1] = to_u32(offset(params, layer.weight));
             table.biases[index + 1] = layer.bias.map_or(NONE, |bias| to_u32(offset(params, bias)));
             table.activations[index + 1] = layer.activation.code();
+            let [outputs, inputs] = [0, 1].map(|axis| params[layer.weight].shape[axis]);
+            table.lanes[index + 1] = to_u32(lanes(inputs));
+            table.splits[index + 1] = to_u32(splits(inputs, outputs));
         }
         let total: u32 = table.widths.iter().sum();
         let grad_x = if self.by_input.is_some() { Binding::Output(2) } else { Binding::ScratchMut(0) };
@@ -112,19 +126,44 @@ impl MlpChain {
             Binding::Output(1),
             grad_x,
         ];
-        // Eight products at a time, of all layers forward and back, the batch's labels, the classes three times, trees.
-        let products = 2 * (total as usize).div_ceil(8) + 32 * self.layers.len();
+        let widths = &table.widths[..=self.layers.len()];
+        let is_aligned = widths[..self.layers.len()].iter().all(|width| width.is_multiple_of(4));
+        let classes = table.widths[self.layers.len()];
+        // Of each layer forward and back: steps over rows or columns, each with products and parts to add up.
+        let layers: usize = widths.windows(2).map(|pair| iterations(pair[0] as usize, pair[1] as usize)).sum();
         let elements = 4 * (total as usize).div_ceil(THREADS as usize) + 4 * self.layers.len();
-        let classes = 3 * table.widths[self.layers.len()] as usize + 3;
-        let work = grid(batch, 1).iterations(elements * (products + classes) + batch + 64);
+        let work = grid(batch, 1).iterations(layers + elements + 8 * classes as usize + batch + 64);
         let dispatch = Dispatch::new(&CHAIN, "rows", &table, bindings, work)
             .constant("WG", THREADS)
             .constant("TOTAL", total)
+            .constant("CLASSES", classes)
+            .constant("ALIGNED", u32::from(is_aligned))
             .constant("HAS_GRAD_X", u32::from(self.by_input.is_some()))
             .constant("IS_MEAN", u32::from(self.attributes.reduction == Reduction::Mean));
         // Four elements are bound where nothing is written.
         Ok(Dispatches { list: vec![dispatch], scratch_elems: vec![4] })
     }
+}
+
+/// Threads that share an output of a layer: so many that a row of its weights is on its way at once.
+fn lanes(inputs: usize) -> usize {
+    inputs.div_ceil(4 * QUADS_AT_ONCE).next_power_of_two().min(MAX_LANES)
+}
+
+/// Parts of the outputs whose sums for an input are computed by threads of their own: so many that all are on their way at
+/// once, if there are threads for them.
+fn splits(inputs: usize, outputs: usize) -> usize {
+    let threads = (THREADS as usize / inputs.div_ceil(4).next_power_of_two()).max(1);
+    outputs.div_ceil(ROWS_AT_ONCE).next_power_of_two().min(threads)
+}
+
+/// Iterations of the loops over a layer, forward and back, in one thread.
+fn iterations(inputs: usize, outputs: usize) -> usize {
+    let (lanes, splits, threads) = (lanes(inputs), splits(inputs, outputs), THREADS as usize);
+    let forward = outputs.div_ceil(2 * threads / lanes) * (inputs.div_ceil(32 * lanes) + 2 * (2 + lanes) + 4);
+    let backward = inputs.div_ceil(4 * threads / splits)
+        * (outputs.div_ceil(ROWS_AT_ONCE * splits) + 4usize.div_ceil(splits) * (2 + splits) + 4);
+    forward + backward
 }
 
 /// Where a member of a pack begins.

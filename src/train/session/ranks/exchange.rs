@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use crate::Result;
-use crate::dist::{Addition, Bytes, Comm, Transfer, TreeSum};
-use crate::exec::exchange::{StateGroup, Watch};
+use crate::dist::{Addition, Bytes, Comm, Message, Region, Transfer, TreeSum};
+use crate::exec::exchange::{Final, StateGroup, Watch};
 use crate::optim::tree;
 
 /// The tags of transfers.
@@ -47,9 +47,9 @@ impl Exchange {
         }
     }
 
-    /// Begins a step of so many batches.
-    pub fn begin(&mut self, num_batches: usize) {
-        self.sums.begin(num_batches);
+    /// Begins a step of so many batches. Sums of gradients go to the memory of `gradients`, where it can be lent.
+    pub fn begin(&mut self, num_batches: usize, gradients: &StateGroup) {
+        self.sums.begin(num_batches, |bucket| gradients.lend(bucket));
         (self.notes.num_batches, self.notes.is_done) = (num_batches, false);
     }
 
@@ -76,11 +76,13 @@ impl Exchange {
         Ok(())
     }
 
-    fn take(&mut self, comm: &mut dyn Comm, transfer: Transfer) -> Result<()> {
+    fn take(&mut self, comm: &mut dyn Comm, mut transfer: Transfer) -> Result<()> {
         if transfer.tag != NOTES_TAG {
             return self.sums.take(comm, transfer);
         }
-        (self.notes.all, self.notes.is_done) = (transfer.memory, true);
+        if let Some(Region::Own(all)) = transfer.memory.pop() {
+            (self.notes.all, self.notes.is_done) = (all, true);
+        }
         Ok(())
     }
 
@@ -121,17 +123,19 @@ impl Notes {
         if self.rank == 0 {
             memory[own.end - 1] = u8::from(stops);
         }
-        let others = || (0..self.num_ranks).filter(|&rank| rank != self.rank);
-        let to = others().map(|rank| (rank, own.clone())).filter(|(_, range)| !range.is_empty()).collect();
-        let from = others().map(|rank| (rank, self.note_of(rank))).filter(|(_, range)| !range.is_empty()).collect();
-        Transfer { tag: NOTES_TAG, memory, to, from }
+        let messages = |note: &dyn Fn(usize) -> Range<usize>| {
+            let others = (0..self.num_ranks).filter(|&rank| rank != self.rank);
+            let messages = others.map(|rank| Message { rank, region: 0, bytes: note(rank) });
+            messages.filter(|message| !message.bytes.is_empty()).collect()
+        };
+        let (to, from) = (messages(&|_| own.clone()), messages(&|rank| self.note_of(rank)));
+        Transfer { tag: NOTES_TAG, memory: vec![Region::Own(memory)], to, from }
     }
 }
 
 impl Watch for SendWhenFinal<'_> {
-    fn is_final(&mut self, part: usize, pieces: &[&[u8]]) -> Result<()> {
-        self.exchange.sums.add_node(part, pieces);
-        self.exchange.sums.send(self.comm, part)
+    fn is_final(&mut self, part: usize, states: Final<'_>) -> Result<()> {
+        self.exchange.sums.send(self.comm, part, Some(states))
     }
 
     fn stage_done(&mut self) -> Result<()> {

@@ -49,7 +49,7 @@ impl Session {
         step: Step,
         (rates, stops): (Rates<'_>, bool),
     ) -> Result<bool> {
-        exchange.begin(step.num_batches);
+        exchange.begin(step.num_batches, &self.ranks.exchanged().gradients);
         let mut statistics = Vec::new();
         let nodes = exchange.sums.nodes(self.ranks.comm.rank());
         for (index, &node) in nodes.iter().enumerate() {
@@ -60,7 +60,7 @@ impl Session {
         let comm = self.ranks.comm.as_mut();
         if nodes.is_empty() {
             let num_buckets = self.ranks.exchanged.as_ref().map_or(0, |exchanged| exchanged.gradients.num_parts());
-            (0..num_buckets).try_for_each(|bucket| exchange.sums.send(comm, bucket))?;
+            (0..num_buckets).try_for_each(|bucket| exchange.sums.send(comm, bucket, None))?;
         }
         exchange.send_notes(comm, &statistics, stops)?;
         let started = Instant::now();
@@ -124,10 +124,18 @@ impl Session {
             }
         }
         if !is_last {
-            let mut bytes = Vec::with_capacity(sums.num_bytes());
-            program.read_group(sums, &mut bytes)?;
-            let parts = 0..sums.num_parts();
-            parts.for_each(|part| exchange.sums.add_node(part, &[&bytes[sums.bytes_of(part)]]));
+            // The next node may overwrite the sums, so that they are copied.
+            let mut bytes = Vec::new();
+            for part in 0..sums.num_parts() {
+                if let Some(lent) = sums.lend(part) {
+                    exchange.sums.add_node(part, &lent);
+                    continue;
+                }
+                if bytes.is_empty() {
+                    program.read_group(sums, &mut bytes)?;
+                }
+                exchange.sums.add_node(part, &bytes[sums.bytes_of(part)]);
+            }
         }
         Ok(())
     }
@@ -138,10 +146,14 @@ impl Session {
     }
 
     /// Updates the parameters by the sum of all batches.
-    fn apply(&mut self, epoch: u64, step: Step, rates: Rates<'_>, exchange: &Exchange) -> Result<()> {
-        let gradients = &self.ranks.exchanged().gradients;
-        let mut buckets = 0..gradients.num_parts();
-        buckets.try_for_each(|bucket| self.program.write_part(gradients, bucket, exchange.sums.total(bucket)))?;
+    fn apply(&mut self, epoch: u64, step: Step, rates: Rates<'_>, exchange: &mut Exchange) -> Result<()> {
+        let Session { program, ranks, .. } = self;
+        let gradients = &ranks.exchanged().gradients;
+        for bucket in 0..gradients.num_parts() {
+            if let Some(total) = exchange.sums.total(bucket) {
+                program.write_part(gradients, bucket, total)?;
+            }
+        }
         let number = epoch * self.steps_per_epoch() as u64 + (step.first / self.update.accumulate()) as u64;
         let (lr, momentum) = rates(number);
         let at = StepRates { step: number, lr, momentum };

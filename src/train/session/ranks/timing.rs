@@ -7,7 +7,7 @@ use super::super::inspect::first_step;
 use super::parameters_by_bucket;
 use crate::Result;
 use crate::dist::scaling::Bucket;
-use crate::exec::exchange::Watch;
+use crate::exec::exchange::{Final, Watch};
 use crate::graph::plan::Plan;
 use crate::optim::gradient_sum;
 
@@ -18,7 +18,7 @@ struct Clock {
 }
 
 impl Watch for Clock {
-    fn is_final(&mut self, part: usize, _pieces: &[&[u8]]) -> Result<()> {
+    fn is_final(&mut self, part: usize, _states: Final<'_>) -> Result<()> {
         self.finals.push((part, self.started.elapsed()));
         Ok(())
     }
