@@ -142,24 +142,12 @@ fn map_block<F: Float>(mut block: [F; LANES], value: &impl Fn(F) -> F) -> [F; LA
     block
 }
 
-/// Blocks that long rows are compared by, since a comparison of one block would wait for that of the block before.
-const WIDE: usize = 4;
-
 /// The largest element that is a number; −∞ of none.
 #[inline(always)]
 pub fn max_of<F: Float>(row: &[F]) -> F {
     let larger = |a: F, b: F| if a > b { a } else { b };
-    let (wide, rest) = row.as_chunks::<{ WIDE * LANES }>();
-    let mut wide_lanes = [-F::INFINITY; WIDE * LANES];
-    for block in wide {
-        wide_lanes.iter_mut().zip(block).for_each(|(max, &x)| *max = larger(x, *max));
-    }
     let mut lanes = [-F::INFINITY; LANES];
-    let mut add = |block: [F; LANES]| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = larger(x, *max));
-    for_blocks(rest, -F::INFINITY, &mut add);
-    if !wide.is_empty() {
-        for_blocks(&wide_lanes, -F::INFINITY, add);
-    }
+    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = larger(x, *max)));
     reduce_lanes(lanes, larger)
 }
 
