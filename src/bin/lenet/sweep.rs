@@ -95,6 +95,7 @@ fn work(options: &SweepOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     ranks.all_ok(Ok(()))?;
     let device = ranks.text_of_first("")?;
     let (device, _) = ranks.all_ok(Device::select_with_reason(&device))?;
+    // The first rank checks the flags against it.
     ranks.all_ok(Ok(()))?;
     // Here the signal of a closed terminal is the first rank's to act on.
     let _signals = Signals::listen()?;

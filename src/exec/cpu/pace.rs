@@ -9,8 +9,8 @@ use web_time::Instant;
 
 use crate::ops::cpu::threads;
 
-/// Runs until the choice is first tested, and again after each time it changes: a program that happened to be busy nearby
-/// shall not cost more than that.
+/// Runs until the choice is first tested, and again after each time it changes, so that another program that was busy for a
+/// moment costs little more than that moment.
 const SOON: u32 = 50;
 /// Each test that confirms the choice doubles the time to the next one, up to this many runs: fractions of a second.
 const RARELY: u32 = 1600;

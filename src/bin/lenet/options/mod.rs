@@ -111,7 +111,7 @@ pub struct PlanOptions {
     #[arg(long, value_name = "X", default_value_t = 2.0, requires = "ranks", help_heading = "Ranks")]
     pub network_latency: f64,
     /// Microseconds for which a message keeps the CPU busy that sends or receives it, the overhead o of the model LogGP. Open
-    /// MPI takes 0.2 in shared memory, and one or two over TCP; `benches/mpi/run` measures it
+    /// MPI takes 0.2 in shared memory, and one to three over TCP; `benches/mpi/run` measures it
     #[arg(long, value_name = "X", default_value_t = 0.2, requires = "ranks", help_heading = "Ranks")]
     pub message_overhead: f64,
     /// Gigabytes a second over the link of each rank

@@ -1,8 +1,8 @@
 //! Found: the gradients of a convolution whose output went into max-pooling (conv2d_pooled_backward), with windows of 2×2
 //! side by side. Becomes: conv2d_pool_grad_input, which also takes the gradient of the activation before the convolution,
 //! and conv2d_pool_grad_weight, whose sums over slices of images the optimizer adds up as it reads them
-//! (`partial_gradients.rs`); so only where the optimizer alone reads those. Equal up to rounding: the gradient by the weight is summed in another order; that by the
-//! input in the same.
+//! (`partial_gradients.rs`); so only where the optimizer alone reads those. Equal up to rounding: the gradient by the weight
+//! is summed in another order; that by the input in the same.
 
 use super::readers::Readers;
 use super::replace::Replacement;
