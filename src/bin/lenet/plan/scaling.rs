@@ -138,10 +138,11 @@ fn picture(machine: &Machine, config: &RunConfig, batch: usize, most: usize) -> 
     let weak = |ranks: usize| ranks as f64 * machine.efficiency(per_rank, ranks);
     // The legend says what they are.
     let mark = |ranks: usize, y: f64| Mark { x: ranks as f64, y, text: String::new() };
-    let (latency, bandwidth) = (machine.latency_seconds * 1e6, machine.bytes_per_second * 1e-9);
+    let [latency, overhead] = [machine.latency_seconds, machine.overhead_seconds].map(|seconds| seconds * 1e6);
+    let bandwidth = machine.bytes_per_second * 1e-9;
     line_plot(&LinePlot {
         title: format!(
-            "{} on ranks of this machine, predicted for {latency:.1} µs and {bandwidth:.2} GB/s",
+            "{} on ranks of this machine, predicted for {latency:.1} µs, {bandwidth:.2} GB/s and {overhead:.1} µs a message",
             config.network.name()
         ),
         x_label: "ranks".to_owned(),
