@@ -51,17 +51,15 @@ fn byte_of(word: u32, index: u32) -> f32 {
     return f32((word >> ((index % BYTES_PER_WORD) * BITS_PER_BYTE)) & BYTE_MASK);
 }
 
-fn normalized(value: f32, channel: u32) -> f32 {
-    if channel == 0u {
-        return value * params.scale_0 + params.shift_0;
-    }
-    if channel == 1u {
-        return value * params.scale_1 + params.shift_1;
-    }
-    if channel == 2u {
-        return value * params.scale_2 + params.shift_2;
-    }
-    return value * params.scale_3 + params.shift_3;
+// The value of an element of an image. Its channel is counted by the planes before it, since a software adapter divides lane
+// by lane, and its constants are selected instead of branched to.
+fn normalized(value: f32, element: u32) -> f32 {
+    let plane = params.plane_elems;
+    let is_odd = ((element >= plane) & (element < 2u * plane)) | (element >= 3u * plane);
+    let is_late = element >= 2u * plane;
+    let scale = select(select(params.scale_0, params.scale_1, is_odd), select(params.scale_2, params.scale_3, is_odd), is_late);
+    let shift = select(select(params.shift_0, params.shift_1, is_odd), select(params.shift_2, params.shift_3, is_odd), is_late);
+    return value * scale + shift;
 }
 
 @compute @workgroup_size(WG)
@@ -88,7 +86,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
         } else {
             word = images_1[at / BYTES_PER_WORD];
         }
-        batch[row * params.image_elems + element] = normalized(byte_of(word, at), element / params.plane_elems);
+        batch[row * params.image_elems + element] = normalized(byte_of(word, at), element);
     }
 }
 
@@ -97,7 +95,7 @@ fn forward_vec4(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workg
     let index = flat_index(id, groups.x * WG);
     let words_per_image = params.image_elems / BYTES_PER_WORD;
     let row = index / words_per_image;
-    let place = index % words_per_image;
+    let place = index - row * words_per_image;
     if row >= params.batch_size {
         return;
     }
@@ -114,9 +112,9 @@ fn forward_vec4(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workg
     }
     let first = place * BYTES_PER_WORD;
     batch_vec4[index] = vec4<f32>(
-        normalized(byte_of(word, 0u), first / params.plane_elems),
-        normalized(byte_of(word, 1u), (first + 1u) / params.plane_elems),
-        normalized(byte_of(word, 2u), (first + 2u) / params.plane_elems),
-        normalized(byte_of(word, 3u), (first + 3u) / params.plane_elems),
+        normalized(byte_of(word, 0u), first),
+        normalized(byte_of(word, 1u), first + 1u),
+        normalized(byte_of(word, 2u), first + 2u),
+        normalized(byte_of(word, 3u), first + 3u),
     );
 }
