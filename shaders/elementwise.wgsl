@@ -5,7 +5,9 @@
 //   binary           y = f(a, b)                     a, b broadcast to y by strides (NumPy)
 //   binary_backward  y = a · ∂f(b, c)/∂b or ∂c       a: grad_output, of y's shape; b, c broadcast to y
 //
-// One invocation computes one element of y. `FUNCTION` picks f; the numbers are those of the enums in
+//   unary_backward_vec4  the same, where the number of elements is a multiple of four
+//
+// One invocation computes one element of y, or four of it. `FUNCTION` picks f; the numbers are those of the enums in
 // src/ops/tensor/elementwise/functions.rs. Conventions at kinks and for values that are not finite are PyTorch's:
 // relu'(0) = 0, |x|'(0) = 0, clamp' is 0 at its bounds, a tie of min or max gives each operand half the gradient.
 //
@@ -29,6 +31,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> binary_y: array<f32>;
 @group(0) @binding(3) var<storage, read> c: array<f32>;
 @group(0) @binding(4) var<storage, read_write> ternary_y: array<f32>;
+
+// Wider views of the same, used by unary_backward_vec4 alone.
+@group(0) @binding(1) var<storage, read> a_vec4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b_vec4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> binary_y_vec4: array<vec4<f32>>;
 
 override WG: u32 = 64;
 override FUNCTION: u32 = 0;
@@ -151,7 +158,7 @@ fn unary_gradient(grad: f32, v: f32) -> f32 {
         case 4u: { return grad * sign_of(v); }
         case 5u: { return grad * (2.0 * v); }
         case 6u: { return -grad * (v * v); }
-        case 7u: { return select(0.0, grad, v > 0.0 || is_nan(v)); }
+        case 7u: { return select(0.0, grad, (v > 0.0) | is_nan(v)); }
         case 8u: { return select(grad * params.alpha, grad, v > 0.0); }
         case 9u: { return grad * (v * (1.0 - v)); }
         case 10u: { return grad * ((1.0 - v) * (1.0 + v)); }
@@ -247,6 +254,17 @@ fn unary_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_wor
     let index = flat_index(id, groups.x * WG);
     if index < params.num_elems {
         binary_y[index] = unary_gradient(a[index], b[index]);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn unary_backward_vec4(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = flat_index(id, groups.x * WG);
+    if index < params.num_elems / 4u {
+        let grad = a_vec4[index];
+        let v = b_vec4[index];
+        binary_y_vec4[index] = vec4<f32>(
+            unary_gradient(grad.x, v.x), unary_gradient(grad.y, v.y), unary_gradient(grad.z, v.z), unary_gradient(grad.w, v.w));
     }
 }
 
