@@ -8,7 +8,7 @@ mod slices;
 mod staged;
 
 pub(crate) use gpu::SHADERS;
-pub(super) use gpu::{MAX_VEC4_KERNEL, strips_per_group};
+pub(super) use gpu::{MAX_VEC4_KERNEL, pairs_per_thread, strips_per_group};
 pub(super) use gpu::{Params, with_constants, with_tile_rows};
 pub(crate) use pooled::Conv2dPooledBackward;
 pub(crate) use slices::Conv2dGradSlices;
