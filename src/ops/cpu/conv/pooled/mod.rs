@@ -8,9 +8,11 @@
 
 mod input;
 mod layout;
+mod live;
 mod weight;
 
 pub(crate) use input::grad_input;
+pub(crate) use live::MOST_CELLS_OF_PLANE;
 pub(crate) use weight::grad_weight;
 
 use super::Layer;
