@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::layout::{ChannelsFirst, Rows};
-use super::{MOST_CELLS, Pooled};
+use super::{MOST_CELLS, Pooled, kernels};
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
@@ -23,23 +23,18 @@ fn rows(layer: &Layer) -> Rows {
 
 /// The gradient by the input of images side by side, on the calling thread.
 pub(crate) fn grad_input(layer: &Layer, pooled: Pooled<'_>, weight: &[f32], out: &mut [f32]) {
-    let (rows, windows, taps) = (rows(layer), pooled.windows(), layer.num_taps());
+    let (rows, windows) = (rows(layer), pooled.windows());
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
-    let (kernel_elems, num_cells) = (rows.kernel_elems(), pooled.kernel[0] * pooled.kernel[1]);
+    let num_cells = pooled.kernel[0] * pooled.kernel[1];
     let num_masks = layer.out_channels.div_ceil(MASK_BITS) * num_cells * windows.next_multiple_of(LANES);
-    scratch::with(taps + 2 * windows + num_masks, |table: &mut [u32]| {
-        let (slots, table) = table.split_at_mut(taps);
+    scratch::with(2 * windows + num_masks, |table: &mut [u32]| {
         let (cells, table) = table.split_at_mut(windows);
         let (origins, masks) = table.split_at_mut(windows);
-        rows.write_slots(slots);
         rows.write_origins(&pooled, cells, origins);
-        let num_weights = layer.out_channels * kernel_elems;
+        let num_weights = kernels::num_elems(&rows);
         scratch::with(num_weights + 2 * rows.image_elems(), |memory: &mut [f32]| {
             let (weights, image) = memory.split_at_mut(num_weights);
-            weights.fill(0.0);
-            for (weight, weights) in weight.chunks_exact(taps).zip(weights.chunks_exact_mut(kernel_elems)) {
-                weight.iter().zip(&*slots).for_each(|(&weight, &slot)| weights[slot as usize] = weight);
-            }
+            kernels::to_vectors(&rows, weight, weights);
             let outputs = pooled.grad.chunks_exact(image_out).zip(pooled.indices.chunks_exact(image_out));
             for (out, (grad, indices)) in out.chunks_exact_mut(image_in).zip(outputs) {
                 let (weights, cells, origins) = (&*weights, &*cells, &*origins);

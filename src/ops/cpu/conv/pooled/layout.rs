@@ -49,26 +49,6 @@ impl Rows {
         self.layer.padded()[0] * self.row_elems + (self.width * self.lanes).max(TILE * FEW)
     }
 
-    /// Writes where each weight of a kernel (C, KH, KW) lies in its vectors.
-    pub fn write_slots(&self, slots: &mut [u32]) {
-        let Layer { in_channels, kernel: [kernel_h, kernel_w], .. } = self.layer;
-        let pass_elems = self.width * self.lanes;
-        for i in 0..kernel_h {
-            // The pass that an element of the row is in, and its place there.
-            let (mut pass, mut place) = (0, 0);
-            for j in 0..kernel_w {
-                for channel in 0..in_channels {
-                    let slot = (pass * kernel_h + i) * pass_elems + place;
-                    slots[(channel * kernel_h + i) * kernel_w + j] = slot as u32;
-                    place += 1;
-                    if place == pass_elems {
-                        (pass, place) = (pass + 1, 0);
-                    }
-                }
-            }
-        }
-    }
-
     /// Writes the first cell of each window in the plane, and where the image's elements begin that this cell meets.
     /// Both may lie before the start, where windows begin in the padding, so they count modulo 2³².
     pub fn write_origins(&self, pooled: &Pooled<'_>, cells: &mut [u32], places: &mut [u32]) {

@@ -7,6 +7,7 @@
 //! of 0 stands.
 
 mod input;
+mod kernels;
 mod layout;
 mod live;
 mod weight;

@@ -3,9 +3,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::Pooled;
 use super::layout::{ChannelsLast, Rows};
 use super::live::Live;
+use super::{Pooled, kernels};
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
@@ -39,19 +39,18 @@ const MOST_IMAGE_ELEMS: usize = 4096;
 /// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.
 pub(crate) fn grad_weight(layer: &Layer, pooled: Pooled<'_>, input: &[f32], total: &mut [f32]) {
     let rows = rows(layer);
-    let (taps, kernel_elems, image_elems) = (layer.num_taps(), rows.kernel_elems(), rows.image_elems());
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * pooled.windows());
+    let image_elems = rows.image_elems();
     let images = (MOST_IMAGE_ELEMS / image_elems).clamp(1, input.len().div_ceil(image_in));
-    let most_live = Live::elems(images * pooled.windows());
-    scratch::with(taps + most_live, |table: &mut [u32]| {
-        let (slots, places) = table.split_at_mut(taps);
-        rows.write_slots(slots);
-        let num_sums = layer.out_channels * kernel_elems;
+    let (num_sums, most_live) = (kernels::num_elems(&rows), Live::elems(images * pooled.windows()));
+    scratch::with(most_live, |places: &mut [u32]| {
         scratch::with(num_sums + most_live + images * image_elems, |memory: &mut [f32]| {
             let (sums, memory) = memory.split_at_mut(num_sums);
             let (grads, laid_out) = memory.split_at_mut(most_live);
             sums.fill(0.0);
-            laid_out.fill(0.0);
+            if layer.padded() != layer.input {
+                laid_out.fill(0.0);
+            }
             let outputs = pooled.grad.chunks(images * image_out).zip(pooled.indices.chunks(images * image_out));
             for (input, (grad, indices)) in input.chunks(images * image_in).zip(outputs) {
                 for (planes, image) in input.chunks_exact(image_in).zip(laid_out.chunks_exact_mut(image_elems)) {
@@ -61,9 +60,7 @@ pub(crate) fn grad_weight(layer: &Layer, pooled: Pooled<'_>, input: &[f32], tota
                 let images = Images { rows, images: laid_out, pooled, live, sums };
                 if rows.lanes == isa::lanes() { isa::dispatch(images) } else { isa::dispatch_narrow(images) }
             }
-            for (weights, sums) in total.chunks_exact_mut(taps).zip(sums.chunks_exact(kernel_elems)) {
-                weights.iter_mut().zip(&*slots).for_each(|(weight, &slot)| *weight += sums[slot as usize]);
-            }
+            kernels::add_vectors(&rows, sums, total);
         });
     });
 }
