@@ -35,18 +35,19 @@ pub(super) fn fuse(graph: &Graph, gpu: Option<GpuTraits>) -> Graph {
 #[cfg(test)]
 mod tests {
     use crate::graph::{Graph, Init};
+    use crate::ops::cpu::isa;
     use crate::ops::{Conv2d, MaxPool2d};
     use crate::tensor::{Tensor, TensorType};
     use crate::{Device, Plan, Program, Result};
 
-    const IMAGES: [usize; 4] = [5, 3, 12, 30];
+    const IMAGES: [usize; 4] = [5, 12, 12, 30];
 
     /// A convolution and its pooling, with the maxima and where they are.
     fn network(conv: Conv2d, has_relu: bool) -> Result<Graph> {
         let mut graph = Graph::new("network");
         let x = graph.input("x", TensorType::f32(IMAGES))?;
-        let weight = graph.parameter("weight", [33, 3, 5, 3], Init::Uniform { bound: 0.5 })?;
-        let bias = graph.parameter("bias", [33], Init::Uniform { bound: 0.5 })?;
+        let weight = graph.parameter("weight", [32, 12, 5, 5], Init::Uniform { bound: 0.5 })?;
+        let bias = graph.parameter("bias", [32], Init::Uniform { bound: 0.5 })?;
         let mut y = graph.conv2d(x, weight, Some(bias), conv)?;
         if has_relu {
             y = graph.relu(y)?;
@@ -79,7 +80,8 @@ mod tests {
             for has_relu in [false, true] {
                 let graph = network(Conv2d { padding, ..Conv2d::default() }, has_relu)?;
                 let (plain, fused) = (Plan::unfused(&graph)?, Plan::new(&graph)?);
-                assert!(is_fused(&fused), "{fused}");
+                // What computes least is another kernel where vectors are shorter.
+                assert!(is_fused(&fused) || isa::lanes() < 16, "{fused}");
                 for x in [&x, &with_nan] {
                     let ([maxima, indices], [want_maxima, want_indices]) = (run(&fused, x)?, run(&plain, x)?);
                     // All NaN as one, whatever their sign and payload.
