@@ -135,17 +135,6 @@ pub fn map_row<F: Float>(from: &[F], to: &mut [F], value: impl Fn(F) -> F) {
     }
 }
 
-/// `row = value(row)`, element by element; `value` is also called with zeros.
-#[inline(always)]
-pub fn map_in_place<F: Float>(row: &mut [F], value: impl Fn(F) -> F) {
-    let (blocks, rest) = row.as_chunks_mut::<LANES>();
-    blocks.iter_mut().for_each(|block| *block = map_block(*block, &value));
-    if !rest.is_empty() {
-        let block = map_block(padded(rest, F::ZERO), &value);
-        rest.copy_from_slice(&block[..rest.len()]);
-    }
-}
-
 /// As the array's own `map`, but a plain loop, which becomes vector instructions.
 #[inline(always)]
 fn map_block<F: Float>(mut block: [F; LANES], value: &impl Fn(F) -> F) -> [F; LANES] {

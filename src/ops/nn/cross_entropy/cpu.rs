@@ -152,13 +152,9 @@ impl ClassLoss {
             }
             Scores::Logits => {
                 let sum = exp_row(row, parallel::max_of(row), out);
-                if each == F::ZERO {
-                    parallel::map_in_place(out, |x| grad * (x / sum * of_label));
-                } else {
-                    let of_all = of_label + parallel::sum([weights], |[weight]| each * weight);
-                    for (out, &weight) in out.iter_mut().zip(weights) {
-                        *out = grad * (*out / sum * of_all - each * weight);
-                    }
+                let of_all = of_label + parallel::sum([weights], |[weight]| each * weight);
+                for (out, &weight) in out.iter_mut().zip(weights) {
+                    *out = grad * (*out / sum * of_all - each * weight);
                 }
             }
         }
