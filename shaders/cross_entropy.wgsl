@@ -17,7 +17,7 @@
 //   merge     one workgroup reduces the partials of all slices
 //   backward  one invocation computes one row of grad_x
 //
-// Needs lib/nan.wgsl, lib/math.wgsl and lib/row_loss.wgsl.
+// Needs lib/nan.wgsl, lib/math.wgsl, lib/ahead.wgsl and lib/row_loss.wgsl.
 
 struct Params {
     num_rows: u32,

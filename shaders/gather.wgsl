@@ -51,17 +51,14 @@ fn byte_of(word: u32, index: u32) -> f32 {
     return f32((word >> ((index % BYTES_PER_WORD) * BITS_PER_BYTE)) & BYTE_MASK);
 }
 
+// Selected, not branched around: a software adapter compiles four of these in a third of the time.
 fn normalized(value: f32, channel: u32) -> f32 {
-    if channel == 0u {
-        return value * params.scale_0 + params.shift_0;
-    }
-    if channel == 1u {
-        return value * params.scale_1 + params.shift_1;
-    }
-    if channel == 2u {
-        return value * params.scale_2 + params.shift_2;
-    }
-    return value * params.scale_3 + params.shift_3;
+    let is_first = channel == 0u;
+    let is_second = channel == 1u;
+    let is_third = channel == 2u;
+    let scale = select(select(select(params.scale_3, params.scale_2, is_third), params.scale_1, is_second), params.scale_0, is_first);
+    let shift = select(select(select(params.shift_3, params.shift_2, is_third), params.shift_1, is_second), params.shift_0, is_first);
+    return value * scale + shift;
 }
 
 @compute @workgroup_size(WG)

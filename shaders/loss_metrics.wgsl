@@ -5,7 +5,7 @@
 //
 // x (N, C) are the logits, labels (N), class_weights (C). A thread takes every WG-th row, then a tree adds up.
 //
-// Needs lib/nan.wgsl, lib/math.wgsl, lib/row_loss.wgsl and lib/row_counts.wgsl.
+// Needs lib/nan.wgsl, lib/math.wgsl, lib/ahead.wgsl, lib/row_loss.wgsl and lib/row_counts.wgsl.
 
 struct Params {
     num_rows: u32,

@@ -2,8 +2,9 @@
 // is computed, and its operands: lib/matmul.wgsl.
 //
 //   plain          one output a thread, 64 outputs a workgroup: tiny problems and reference
-//   registers      8 x 4 outputs a thread, 8 x 32 a workgroup of 8 threads that share rows of a: any shape
-//   registers_vec4  the same with vec4 loads: needs K, N, the batch strides (and M when TRANS_A = 1)
+//   registers      8 x 4 outputs a thread, 8 x 32 a workgroup of 8 threads that share rows of a: any shape and, by strides,
+//                  any TRANS_A, TRANS_B and HAS_BIAS
+//   registers_vec4  the same with vec4 loads and K four at a time: needs K, N, the batch strides (and M when TRANS_A = 1)
 //                  to be multiples of 4. TALL = 1: 16 x 4 outputs a thread, 16 x 32 a workgroup. PACKED = 1: b is what
 //                  pack_b made of it, and tiles are numbered m fastest, so that a panel stays in a cache
 //   pack_b         one vec4 a thread: the panels of 32 columns of op(b), each row of a panel after the other, so that a
@@ -41,6 +42,36 @@ fn plain(
 
 // ---- registers, registers_vec4
 
+struct FourRows {
+    r_0: vec4<f32>,
+    r_1: vec4<f32>,
+    r_2: vec4<f32>,
+    r_3: vec4<f32>,
+}
+
+// Four rows of one tile and, of a tall workgroup, of the one below it. Stores are in a loop over these: a software adapter
+// takes as long to compile stores, each of which it makes a loop over the lanes, as it does for all the rest.
+fn rows_of(quad: u32, tile: RegisterTile, low: RegisterTile) -> FourRows {
+    let upper = FourRows(tile.row_0, tile.row_1, tile.row_2, tile.row_3);
+    let lower = FourRows(tile.row_4, tile.row_5, tile.row_6, tile.row_7);
+    let rows = selected(upper, lower, quad == 1u);
+    if TALL == 0u {
+        return rows;
+    }
+    let low_upper = FourRows(low.row_0, low.row_1, low.row_2, low.row_3);
+    let low_lower = FourRows(low.row_4, low.row_5, low.row_6, low.row_7);
+    return selected(selected(rows, low_upper, quad == 2u), low_lower, quad == 3u);
+}
+
+fn selected(no: FourRows, yes: FourRows, condition: bool) -> FourRows {
+    return FourRows(
+        select(no.r_0, yes.r_0, condition),
+        select(no.r_1, yes.r_1, condition),
+        select(no.r_2, yes.r_2, condition),
+        select(no.r_3, yes.r_3, condition),
+    );
+}
+
 const REGISTER_ROWS: u32 = 8u;
 const REGISTER_THREADS: u32 = 8u;
 const REGISTER_COLUMNS: u32 = 32u; // REGISTER_THREADS x 4
@@ -63,6 +94,27 @@ fn add_column_shares(tile: ptr<function, RegisterTile>, b_0: vec4<f32>, b_1: vec
     add_outer(tile, shared_from(6u), shared_from(7u), b_3);
 }
 
+// Elements of op(a) and op(b) by strides, held at the edges as those of lib/matmul.wgsl are.
+fn a_at(base: u32, m: u32, k: u32) -> f32 {
+    let value = a[base + min(m, params.m - 1u) * params.a_row + min(k, params.k - 1u) * params.a_column];
+    return select(0.0, value, k < params.k);
+}
+
+fn b_at(base: u32, k: u32, n: u32) -> f32 {
+    let value = b[base + min(k, params.k - 1u) * params.b_row + min(n, params.n - 1u) * params.b_column];
+    return select(0.0, value, k < params.k);
+}
+
+fn b4_at(base: u32, k: u32, n: u32) -> vec4<f32> {
+    return vec4<f32>(b_at(base, k, n), b_at(base, k, n + 1u), b_at(base, k, n + 2u), b_at(base, k, n + 3u));
+}
+
+fn bias4_or_none(n: u32) -> vec4<f32> {
+    let last = (params.n - 1u) * params.has_bias;
+    let four = vec4<f32>(bias[min(n, last)], bias[min(n + 1u, last)], bias[min(n + 2u, last)], bias[min(n + 3u, last)]);
+    return select(vec4<f32>(), four, params.has_bias == 1u);
+}
+
 @compute @workgroup_size(REGISTER_THREADS)
 fn registers(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -71,33 +123,30 @@ fn registers(
 ) {
     let at = tile_position(workgroup.x + workgroup.y * grid.x, REGISTER_ROWS, REGISTER_COLUMNS);
     let n = at.n + lane * 4u;
+    let m = at.m + lane;
     let base_a = at.batch * params.a_batch_stride;
     let base_b = at.batch * params.b_batch_stride;
     var tile = RegisterTile();
-    for (var k = 0u; k < params.k; k += K_STEP) {
-        let m = at.m + lane;
-        share(vec4<f32>(load_a(base_a, m, k), load_a(base_a, m, k + 1u), load_a(base_a, m, k + 2u), load_a(base_a, m, k + 3u)), lane);
-        add_row_shares(
-            &tile,
-            load_b_row(base_b, k, n),
-            load_b_row(base_b, k + 1u, n),
-            load_b_row(base_b, k + 2u, n),
-            load_b_row(base_b, k + 3u, n),
-        );
+    for (var k = 0u; k < params.k; k += 2u) {
+        share(vec4<f32>(a_at(base_a, m, k), a_at(base_a, m, k + 1u), 0.0, 0.0), lane);
+        let rows = shared_rows();
+        add_outer_x(&tile, rows, b4_at(base_b, k, n));
+        add_outer_y(&tile, rows, b4_at(base_b, k + 1u, n));
     }
-    store_row(at, at.m, n, tile.row_0);
-    store_row(at, at.m + 1u, n, tile.row_1);
-    store_row(at, at.m + 2u, n, tile.row_2);
-    store_row(at, at.m + 3u, n, tile.row_3);
-    store_row(at, at.m + 4u, n, tile.row_4);
-    store_row(at, at.m + 5u, n, tile.row_5);
-    store_row(at, at.m + 6u, n, tile.row_6);
-    store_row(at, at.m + 7u, n, tile.row_7);
+    let bias4 = bias4_or_none(n);
+    for (var quad = 0u; quad < 2u; quad += 1u) {
+        let rows = rows_of(quad, tile, tile);
+        let row = at.m + quad * 4u;
+        store_row(at, row, n, rows.r_0 + bias4);
+        store_row(at, row + 1u, n, rows.r_1 + bias4);
+        store_row(at, row + 2u, n, rows.r_2 + bias4);
+        store_row(at, row + 3u, n, rows.r_3 + bias4);
+    }
 }
 
 fn store_row_vec4(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
     if at.is_real && m < params.m && n < params.n {
-        out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums + bias4_at(n));
+        out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums);
     }
 }
 
@@ -156,17 +205,6 @@ fn add_shares(tile: ptr<function, RegisterTile>, b_0: vec4<f32>, b_1: vec4<f32>,
     }
 }
 
-fn store_tile_vec4(at: TilePosition, m: u32, n: u32, tile: RegisterTile) {
-    store_row_vec4(at, m, n, tile.row_0);
-    store_row_vec4(at, m + 1u, n, tile.row_1);
-    store_row_vec4(at, m + 2u, n, tile.row_2);
-    store_row_vec4(at, m + 3u, n, tile.row_3);
-    store_row_vec4(at, m + 4u, n, tile.row_4);
-    store_row_vec4(at, m + 5u, n, tile.row_5);
-    store_row_vec4(at, m + 6u, n, tile.row_6);
-    store_row_vec4(at, m + 7u, n, tile.row_7);
-}
-
 @compute @workgroup_size(REGISTER_THREADS)
 fn registers_vec4(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -221,8 +259,13 @@ fn registers_vec4(
         low_index += a_step;
         b_index += b_step;
     }
-    store_tile_vec4(at, at.m, n, tile);
-    if TALL == 1u {
-        store_tile_vec4(at, at.m + REGISTER_ROWS, n, low);
+    let bias4 = bias4_at(n);
+    for (var quad = 0u; quad < 2u + 2u * TALL; quad += 1u) {
+        let rows = rows_of(quad, tile, low);
+        let m = at.m + quad * 4u;
+        store_row_vec4(at, m, n, rows.r_0 + bias4);
+        store_row_vec4(at, m + 1u, n, rows.r_1 + bias4);
+        store_row_vec4(at, m + 2u, n, rows.r_2 + bias4);
+        store_row_vec4(at, m + 3u, n, rows.r_3 + bias4);
     }
 }

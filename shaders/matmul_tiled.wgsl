@@ -92,14 +92,15 @@ fn guarded(
 fn store_half(at: TilePosition, ty: u32, n: u32, tile: RegisterTile) {
     let upper = at.m + ty * 4u;
     let lower = upper + TILE / 2u;
-    store_row(at, upper, n, tile.row_0);
-    store_row(at, upper + 1u, n, tile.row_1);
-    store_row(at, upper + 2u, n, tile.row_2);
-    store_row(at, upper + 3u, n, tile.row_3);
-    store_row(at, lower, n, tile.row_4);
-    store_row(at, lower + 1u, n, tile.row_5);
-    store_row(at, lower + 2u, n, tile.row_6);
-    store_row(at, lower + 3u, n, tile.row_7);
+    let bias4 = bias4_at(n);
+    store_row(at, upper, n, tile.row_0 + bias4);
+    store_row(at, upper + 1u, n, tile.row_1 + bias4);
+    store_row(at, upper + 2u, n, tile.row_2 + bias4);
+    store_row(at, upper + 3u, n, tile.row_3 + bias4);
+    store_row(at, lower, n, tile.row_4 + bias4);
+    store_row(at, lower + 1u, n, tile.row_5 + bias4);
+    store_row(at, lower + 2u, n, tile.row_6 + bias4);
+    store_row(at, lower + 3u, n, tile.row_7 + bias4);
 }
 
 // ---- staged
@@ -175,7 +176,7 @@ fn store_quad(at: TilePosition, slice: u32, m: u32, n: u32, sums: vec4<f32>) {
         if SLICED == 1u {
             out_vec4[(((slice * params.batch + at.batch) * params.m + m) * params.n + n) / 4u] = sums;
         } else {
-            out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums + bias4_at(n));
+            out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums);
         }
     }
 }
@@ -183,14 +184,19 @@ fn store_quad(at: TilePosition, slice: u32, m: u32, n: u32, sums: vec4<f32>) {
 fn store_quads(at: TilePosition, slice: u32, ty: u32, n: u32, tile: RegisterTile) {
     let upper = at.m + ty * 4u;
     let lower = upper + 2u * QUADS;
-    store_quad(at, slice, upper, n, tile.row_0);
-    store_quad(at, slice, upper + 1u, n, tile.row_1);
-    store_quad(at, slice, upper + 2u, n, tile.row_2);
-    store_quad(at, slice, upper + 3u, n, tile.row_3);
-    store_quad(at, slice, lower, n, tile.row_4);
-    store_quad(at, slice, lower + 1u, n, tile.row_5);
-    store_quad(at, slice, lower + 2u, n, tile.row_6);
-    store_quad(at, slice, lower + 3u, n, tile.row_7);
+    // Of a slice there is none: only the sum has it.
+    var bias4 = vec4<f32>();
+    if SLICED == 0u {
+        bias4 = bias4_at(n);
+    }
+    store_quad(at, slice, upper, n, tile.row_0 + bias4);
+    store_quad(at, slice, upper + 1u, n, tile.row_1 + bias4);
+    store_quad(at, slice, upper + 2u, n, tile.row_2 + bias4);
+    store_quad(at, slice, upper + 3u, n, tile.row_3 + bias4);
+    store_quad(at, slice, lower, n, tile.row_4 + bias4);
+    store_quad(at, slice, lower + 1u, n, tile.row_5 + bias4);
+    store_quad(at, slice, lower + 2u, n, tile.row_6 + bias4);
+    store_quad(at, slice, lower + 3u, n, tile.row_7 + bias4);
 }
 
 @compute @workgroup_size(THREADS)

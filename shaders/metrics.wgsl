@@ -3,7 +3,7 @@
 //   table[row] = (loss · N, rows whose largest logit is the label's, logits that are infinite or not a number, N)
 //
 // x (N, C) are the logits, labels (N), loss () the mean over the batch. One workgroup does it all: a thread takes every
-// WG-th row, then a tree adds up. Needs lib/nan.wgsl and lib/row_counts.wgsl.
+// WG-th row, then a tree adds up. Needs lib/nan.wgsl, lib/ahead.wgsl and lib/row_counts.wgsl.
 
 struct Params {
     batch: u32,

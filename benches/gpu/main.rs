@@ -2,28 +2,32 @@
 //! first time. The device is the first argument, `gpu` by default.
 #![allow(missing_docs, reason = "a program of one file")]
 
+#[path = "../lenet.rs"]
+mod lenet;
 #[path = "../peers/turns.rs"]
 mod turns;
 
 use std::thread;
 use std::time::Duration;
 
-use wgrad::data::{self, FashionMnist, Normalize};
-use wgrad::exec::SideBySide;
 use wgrad::exec::verify::verify;
+use wgrad::exec::{MODEL_KINDS, SideBySide};
 use wgrad::graph::{Init, StateKind, StateSpec};
 use wgrad::nn::{Classifier, LeNet5, Mode, Model, ResNet};
 use wgrad::ops::{Conv2d, CrossEntropy};
 use wgrad::optim::{Optimizer, Update, UpdateOptions};
-use wgrad::train::{Session, SessionOptions};
 use wgrad::{DType, Device, Graph, Plan, Program, StateDict, StepTable, TensorType, Value};
 
+use lenet::Trainer;
 use turns::Work;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Images that training goes over.
 const NUM_IMAGES: usize = 8192;
+
+/// Steps after which models side by side are compared with each alone.
+const STEPS_COMPARED: usize = 3;
 
 /// Work up to this many operations is held to the reference; more would take it minutes, and is of the same kernels.
 const MAX_CHECKED_FLOPS: u64 = 1 << 31;
@@ -74,9 +78,9 @@ fn work(device: &Device, line: &str) -> Outcome<Work> {
             let grads = graph.backward(loss)?;
             Ok([x, weight].into_iter().filter_map(|operand| grads.get(operand)).collect())
         }),
-        ("lenet", &[batch]) => lenet(device, batch, None),
+        ("lenet", &[batch]) => training_step(device, batch, None),
         // The same in submissions of so many steps.
-        ("submitted", &[batch, steps]) => lenet(device, batch, Some(steps)),
+        ("submitted", &[batch, steps]) => training_step(device, batch, Some(steps)),
         // One step each of so many models, in the same dispatches.
         ("beside", &[batch, count]) => beside(device, batch, count),
         ("unfused", &[batch]) => step(device, training(batch, [1, 28, 28], LeNet5::default())?, Plan::unfused),
@@ -156,78 +160,54 @@ fn encode(device: &Device, (graph, update): (Graph, Update)) -> Outcome<Work> {
 }
 
 /// A training step of LeNet-5 as `lenet train` takes it, gather and normalization included.
-fn lenet(device: &Device, batch_size: usize, steps_per_submission: Option<usize>) -> Outcome<Work> {
-    let mut trainer = Trainer::new(device, batch_size, 0)?;
+fn training_step(device: &Device, batch_size: usize, steps_per_submission: Option<usize>) -> Outcome<Work> {
+    hold_to_reference(device, batch_size)?;
+    let mut trainer = Trainer::new(device, NUM_IMAGES, batch_size, 0)?;
     trainer.session.program().set_steps_per_submission(steps_per_submission);
     Ok(Box::new(move |runs| trainer.run(runs)))
 }
 
-/// The same of several models, which the same dispatches train.
+fn hold_to_reference(device: &Device, batch_size: usize) -> Outcome<()> {
+    match lenet::verify(device, NUM_IMAGES, batch_size)?.difference {
+        Some(difference) => Err(difference.to_string().into()),
+        None => Ok(()),
+    }
+}
+
+/// The same of several models, which the same dispatches train. Each is held to the one that trains alone, bit for bit.
 fn beside(device: &Device, batch_size: usize, count: usize) -> Outcome<Work> {
+    hold_to_reference(device, batch_size)?;
     let group = SideBySide::new(device, count, is_image_data)?;
     // All places first: each waits for those that are taken.
     let mut trainers = Vec::new();
     for seed in 0..count {
         let place = group.take().ok_or("a group has as many places as it was made with")?;
-        trainers.push(Trainer::new(&place, batch_size, seed as u64)?);
+        trainers.push(Trainer::new(&place, NUM_IMAGES, batch_size, seed as u64)?);
     }
-    Ok(Box::new(move |runs| {
-        thread::scope(|scope| {
-            let threads: Vec<_> = trainers.iter_mut().map(|trainer| scope.spawn(move || trainer.run(runs))).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("a step does not panic"))
-        })
-    }))
+    run_all(&mut trainers, STEPS_COMPARED)?;
+    for (seed, trainer) in trainers.iter_mut().enumerate() {
+        let mut alone = Trainer::new(device, NUM_IMAGES, batch_size, seed as u64)?;
+        alone.run(STEPS_COMPARED)?;
+        if weights(&mut alone)? != weights(trainer)? {
+            return Err(
+                format!("model {seed} of {count} has other weights after {STEPS_COMPARED} steps than alone").into()
+            );
+        }
+    }
+    Ok(Box::new(move |runs| run_all(&mut trainers, runs)))
+}
+
+fn weights(trainer: &mut Trainer) -> wgrad::Result<StateDict> {
+    trainer.session.program().state_dict(&MODEL_KINDS)
+}
+
+fn run_all(trainers: &mut [Trainer], runs: usize) -> wgrad::Result<()> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = trainers.iter_mut().map(|trainer| scope.spawn(move || trainer.run(runs))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a step does not panic"))
+    })
 }
 
 fn is_image_data(spec: &StateSpec) -> bool {
     spec.kind == StateKind::Input && (spec.name.contains(".images.") || spec.name.ends_with(".labels"))
-}
-
-struct Trainer {
-    session: Session,
-    batch_size: usize,
-    done: usize,
-}
-
-impl Trainer {
-    fn new(device: &Device, batch_size: usize, seed: u64) -> Outcome<Trainer> {
-        let mut splits = data::load(&FashionMnist {}.into(), None)?;
-        splits.train.limit(NUM_IMAGES);
-        splits.test.limit(batch_size);
-        let options = SessionOptions {
-            model: &Classifier::new(LeNet5::default(), 10),
-            train: &splits.train,
-            validation: None,
-            test: &splits.test,
-            batch_size,
-            eval_batch_size: batch_size,
-            normalize: Normalize::Dataset.stats(&splits.train)?,
-            optimizer: Optimizer::sgd_momentum(0.9),
-            update: UpdateOptions::default(),
-            label_smoothing: 0.0,
-            shuffle: true,
-            seed,
-            augment: None,
-            diagnostics: None,
-        };
-        if let Device::Gpu(_) = device
-            && let Some(difference) = Session::verify_step(device, &options, 0.01, None)?.difference
-        {
-            return Err(difference.to_string().into());
-        }
-        Ok(Trainer { session: Session::new(device, &options)?, batch_size, done: 0 })
-    }
-
-    fn run(&mut self, runs: usize) -> wgrad::Result<()> {
-        let (batches, first, batch_size) = (NUM_IMAGES / self.batch_size, self.done, self.batch_size);
-        let table = StepTable::new(runs)
-            .column("start", |step| ((first + step) % batches * batch_size) as f64)
-            .column("row", |step| ((first + step) % batches) as f64)
-            .constant("step", 0.0)
-            .constant("lr", 0.01)
-            .constant("momentum", 0.9)
-            .constant("grad_weight", 1.0);
-        self.done += runs;
-        self.session.program().run("train", &table)
-    }
 }

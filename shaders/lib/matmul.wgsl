@@ -20,6 +20,12 @@ struct Params {
     b_batch_stride: u32,
     slice_k: u32, // of K in a slice, a multiple of 8, where a product is taken in slices
     num_slices: u32,
+    // Of `registers`, for which neither transposed operands nor a bias are constants.
+    a_row: u32, // from a row of op(a) to the next
+    a_column: u32,
+    b_row: u32,
+    b_column: u32,
+    has_bias: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -65,10 +71,10 @@ fn load_b(base: u32, k: u32, n: u32) -> f32 {
     return select(0.0, b[base + offset], k < params.k);
 }
 
-// Finishes and stores the four sums of row m from column n on.
+// Stores the four sums, with the bias, of row m from column n on.
 fn store_row(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
     if at.is_real && m < params.m {
-        let value = activate4(sums + bias4_at(n));
+        let value = activate4(sums);
         let index = (at.batch * params.m + m) * params.n + n;
         if n < params.n { out[index] = value.x; }
         if n + 1u < params.n { out[index + 1u] = value.y; }

@@ -83,10 +83,45 @@ fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 
 const BLOCK: u32 = 16u;
 
-// The sum over the slices of the vec4 at `first` in the first one. Eight loads are on their way before the first is added.
+// The sum over the slices of the vec4 at `first` in the first one. Sixteen loads are on their way before the first is added.
 fn sum_of_slices(first: u32, slices: u32, stride: u32) -> vec4<f32> {
     var sum = vec4<f32>();
     var slice = 0u;
+    for (; slice + 16u <= slices; slice += 16u) {
+        let at = first + slice * stride;
+        let v_0 = partials[at];
+        let v_1 = partials[at + stride];
+        let v_2 = partials[at + 2u * stride];
+        let v_3 = partials[at + 3u * stride];
+        let v_4 = partials[at + 4u * stride];
+        let v_5 = partials[at + 5u * stride];
+        let v_6 = partials[at + 6u * stride];
+        let v_7 = partials[at + 7u * stride];
+        let v_8 = partials[at + 8u * stride];
+        let v_9 = partials[at + 9u * stride];
+        let v_10 = partials[at + 10u * stride];
+        let v_11 = partials[at + 11u * stride];
+        let v_12 = partials[at + 12u * stride];
+        let v_13 = partials[at + 13u * stride];
+        let v_14 = partials[at + 14u * stride];
+        let v_15 = partials[at + 15u * stride];
+        sum += v_0;
+        sum += v_1;
+        sum += v_2;
+        sum += v_3;
+        sum += v_4;
+        sum += v_5;
+        sum += v_6;
+        sum += v_7;
+        sum += v_8;
+        sum += v_9;
+        sum += v_10;
+        sum += v_11;
+        sum += v_12;
+        sum += v_13;
+        sum += v_14;
+        sum += v_15;
+    }
     for (; slice + 8u <= slices; slice += 8u) {
         let at = first + slice * stride;
         let v_0 = partials[at];

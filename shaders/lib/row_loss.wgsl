@@ -1,4 +1,4 @@
-// The cross-entropy of one row; see cross_entropy.wgsl for the formula. Needs nan.wgsl, math.wgsl, and the shader's own
+// The cross-entropy of one row; see cross_entropy.wgsl for the formula. Needs nan.wgsl, math.wgsl, ahead.wgsl, and the shader's own
 // params.num_classes, .ignore_index and .label_smoothing, x (N, C), labels (N), class_weights (C) and LOG_PROBS, which is
 // 1 where x holds log-probabilities and 0 for logits.
 
@@ -13,14 +13,39 @@ fn row_scale(base: u32) -> vec2<f32> {
         return vec2(0.0, 1.0);
     }
     var largest = -infinity();
-    for (var c = 0u; c < params.num_classes; c += 1u) {
+    var c = 0u;
+    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
+        let logits = eight_logits(base, c);
+        largest = larger_of_four(larger_of_four(largest, logits.low), logits.high);
+    }
+    for (; c < params.num_classes; c += 1u) {
         largest = larger(largest, x[base + c]);
     }
     var sum = 0.0;
-    for (var c = 0u; c < params.num_classes; c += 1u) {
+    c = 0u;
+    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
+        let logits = eight_logits(base, c);
+        sum = add_exponentials(sum, logits.low - largest, params.num_classes - c);
+        sum = add_exponentials(sum, logits.high - largest, max(params.num_classes - c, 4u) - 4u);
+    }
+    for (; c < params.num_classes; c += 1u) {
         sum += accurate_exp(x[base + c] - largest);
     }
     return vec2(largest, sum);
+}
+
+fn larger_of_four(largest: f32, x: vec4<f32>) -> f32 {
+    return larger(larger(larger(larger(largest, x.x), x.y), x.z), x.w);
+}
+
+// Adds the exponentials of the first `count` of four, in order.
+fn add_exponentials(sum: f32, x: vec4<f32>, count: u32) -> f32 {
+    let terms = accurate_exp4(x);
+    var result = sum;
+    result = select(result, result + terms.x, count > 0u);
+    result = select(result, result + terms.y, count > 1u);
+    result = select(result, result + terms.z, count > 2u);
+    return select(result, result + terms.w, count > 3u);
 }
 
 // Loss and weight of a row.
@@ -30,10 +55,11 @@ fn row_loss(row: u32) -> vec2<f32> {
         return vec2(0.0);
     }
     let base = row * params.num_classes;
+    let weight = class_weights[label];
+    let of_label = x[base + label];
     let scale = row_scale(base);
     let log_sum = accurate_log(scale.y);
-    let weight = class_weights[label];
-    let nll = -weight * (x[base + label] - scale.x - log_sum);
+    let nll = -weight * (of_label - scale.x - log_sum);
     // Without smoothing the sum is left out: a class of probability 0 must not make the loss infinite.
     if params.label_smoothing == 0.0 {
         return vec2(nll, weight);

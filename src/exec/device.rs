@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::gpu::{self, GpuDevice, Kernels, Place, Profile};
+use crate::graph::plan::Plan;
 use crate::ops::cpu::isa;
 use crate::ops::cpu::threads::Threads;
 use crate::ops::kernel::GpuTraits;
@@ -45,7 +46,7 @@ pub struct DeviceInfo {
 
 /// All devices: adapters in order of preference, then the CPU.
 pub fn devices() -> Vec<DeviceInfo> {
-    let mut infos = gpu::adapter_infos();
+    let mut infos: Vec<DeviceInfo> = gpu::adapters().into_iter().map(|adapter| adapter.info).collect();
     let auto = infos.iter().position(|info| !info.is_software);
     infos.push(cpu_info());
     let auto = auto.unwrap_or(infos.len() - 1);
@@ -73,31 +74,30 @@ impl Device {
             "cpu-f64" => return Ok((Device::CpuF64, "asked for".to_owned())),
             _ => {}
         }
-        let infos = gpu::adapter_infos();
+        let mut adapters = gpu::adapters();
         let lower = wanted.to_lowercase();
         let fits = |info: &DeviceInfo| match wanted {
             "auto" => !info.is_software,
             "gpu" => true,
             _ => info.name.to_lowercase().contains(&lower),
         };
-        match infos.iter().position(fits) {
+        match adapters.iter().position(|adapter| fits(&adapter.info)) {
             Some(index) => {
+                let adapter = adapters.swap_remove(index);
                 let reason = match wanted {
                     "auto" => "the best GPU here".to_owned(),
-                    "gpu" if infos[index].is_software => "the only adapter here, a software one".to_owned(),
+                    "gpu" if adapter.info.is_software => "the only adapter here, a software one".to_owned(),
                     _ => format!("asked for as \"{wanted}\""),
                 };
-                Ok((Device::Gpu(Arc::new(GpuDevice::open(index, Profile::Full)?)), reason))
+                Ok((Device::Gpu(Arc::new(GpuDevice::open(adapter, Profile::Full)?)), reason))
             }
-            None if wanted == "auto" && infos.is_empty() => Ok((Device::Cpu, "no GPU adapter found".to_owned())),
+            None if wanted == "auto" && adapters.is_empty() => Ok((Device::Cpu, "no GPU adapter found".to_owned())),
             None if wanted == "auto" => {
-                let reason = format!("no real GPU here; {} is a software adapter, which is slower", infos[0].name);
+                let name = &adapters[0].info.name;
+                let reason = format!("no real GPU here; {name} is a software adapter, which is slower");
                 Ok((Device::Cpu, reason))
             }
-            None => {
-                let found = infos.into_iter().map(|info| info.name).collect();
-                Err(Error::NoAdapter { wanted: wanted.to_owned(), found })
-            }
+            None => Err(no_adapter(wanted, adapters)),
         }
     }
 
@@ -108,14 +108,15 @@ impl Device {
     /// # Errors
     /// As [`Device::select`].
     pub fn select_portable(wanted: &str, kernels: Kernels) -> Result<Device> {
-        let infos = gpu::adapter_infos();
+        let mut adapters = gpu::adapters();
         let lower = wanted.to_lowercase();
-        match infos.iter().position(|info| wanted == "gpu" || info.name.to_lowercase().contains(&lower)) {
-            Some(index) => Ok(Device::Gpu(Arc::new(GpuDevice::open(index, Profile::Portable(kernels))?))),
-            None => {
-                let found = infos.into_iter().map(|info| info.name).collect();
-                Err(Error::NoAdapter { wanted: wanted.to_owned(), found })
+        let fits = |info: &DeviceInfo| wanted == "gpu" || info.name.to_lowercase().contains(&lower);
+        match adapters.iter().position(|adapter| fits(&adapter.info)) {
+            Some(index) => {
+                let adapter = adapters.swap_remove(index);
+                Ok(Device::Gpu(Arc::new(GpuDevice::open(adapter, Profile::Portable(kernels))?)))
             }
+            None => Err(no_adapter(wanted, adapters)),
         }
     }
 
@@ -140,6 +141,15 @@ impl Device {
         }
     }
 
+    /// Compiles the kernels of a plan before there is a program that runs it, so that [`Program::compile`](super::Program::compile) finds them
+    /// done. Errors are left to that, and nothing happens on a CPU.
+    pub(crate) fn compile_ahead(&self, plan: &Plan) {
+        if let Device::Gpu(gpu) = self {
+            // What is wrong with a kernel is found again, and reported, where it is wanted.
+            drop(gpu.compile_ahead(plan));
+        }
+    }
+
     /// What is known of the device.
     pub fn info(&self) -> DeviceInfo {
         match self {
@@ -149,6 +159,11 @@ impl Device {
             Device::Beside(place) => place.gpu().info().clone(),
         }
     }
+}
+
+fn no_adapter(wanted: &str, adapters: Vec<gpu::Adapter>) -> Error {
+    let found = adapters.into_iter().map(|adapter| adapter.info.name).collect();
+    Error::NoAdapter { wanted: wanted.to_owned(), found }
 }
 
 impl fmt::Display for Device {

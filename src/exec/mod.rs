@@ -26,6 +26,7 @@ pub use device::{Device, DeviceInfo, devices};
 use entries::Latest;
 pub use evaluate::{ValueAndGrad, evaluate, value_and_grad};
 use exchange::{Final, StateGroup, Watch};
+pub(crate) use gpu::num_cores;
 pub use gpu::{Kernels, Place, SideBySide};
 use lent::Lendable;
 pub use lent::Lent;

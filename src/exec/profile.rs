@@ -4,8 +4,9 @@
 
 use web_time::{Duration, Instant};
 
-use super::{Program, StepTable, step_count};
+use super::{Device, Program, StepTable, step_count};
 use crate::Result;
+use crate::graph::plan::Plan;
 use crate::ops::kernel::Cost;
 
 /// One op's share of a step.
@@ -47,6 +48,31 @@ pub struct StageProfile {
 /// Floating-point operations per second that the CPU reaches in registers, in f32: one thread, and all of them.
 pub fn cpu_peak() -> [f64; 2] {
     crate::ops::cpu::peak::flops()
+}
+
+/// What compiling a kernel takes.
+#[derive(Clone, Debug)]
+pub struct KernelTime {
+    /// `op.entry_point`.
+    pub label: String,
+    /// Making the pipeline: WGSL to what the driver takes, and what it makes of that.
+    pub pipeline: Duration,
+    /// What the driver of a software adapter does when the kernel is first dispatched; next to nothing elsewhere.
+    pub first_use: Duration,
+}
+
+impl Device {
+    /// Compiles the kernels of a plan one after the other, and tells what each took; those that the device has compiled
+    /// before are left out. Nothing is compiled on a CPU, and `None` returned. Drivers keep what they compiled on the disk:
+    /// Mesa's in the folder `MESA_SHADER_CACHE_DIR`.
+    ///
+    /// # Errors
+    /// As [`Program::compile`].
+    pub fn profile_compiling(&self, plan: &Plan) -> Result<Option<Vec<KernelTime>>> {
+        let Device::Gpu(gpu) = self else { return Ok(None) };
+        let of = |(label, [pipeline, first_use]): (String, [Duration; 2])| KernelTime { label, pipeline, first_use };
+        Ok(Some(gpu.time_compiling(plan)?.into_iter().map(of).collect()))
+    }
 }
 
 impl Program {

@@ -1,8 +1,10 @@
 //! The images of a run: read, divided into what is trained on and what is held out, and cut to the limits.
 
-use super::RunConfig;
+use super::{RunConfig, setup};
 use crate::Result;
 use crate::data::{self, Dataset, Split, Splits};
+use crate::exec::{Device, num_cores};
+use crate::graph::plan::Plan;
 
 /// The images of a run.
 #[derive(Clone, Debug)]
@@ -24,6 +26,30 @@ impl RunData {
     /// As [`data::load`] and [`Dataset::hold_out`].
     pub fn load(config: &RunConfig) -> Result<RunData> {
         RunData::divide(config, data::load(&config.dataset, config.data.as_deref())?)
+    }
+
+    /// [`RunData::load`], while the device compiles the kernels of a training step where there is a core for it: they depend
+    /// on the settings, and not on the images. [`setup::session`] finds them done.
+    ///
+    /// # Errors
+    /// As [`RunData::load`]. What is wrong with a kernel is left to [`setup::session`].
+    pub fn load_for(config: &RunConfig, device: &Device) -> Result<RunData> {
+        // Without a known number of images there is no plan before they are read.
+        let is_ahead = device.gpu_traits().is_some() && num_cores() > 1 && config.dataset.get().num_images().is_some();
+        if !is_ahead {
+            return RunData::load(config);
+        }
+        std::thread::scope(|scope| {
+            let compiling = scope.spawn(|| {
+                // A fault of the settings is found again, and reported, by the session.
+                if let Some(plan) = setup::plans(config).ok().as_deref().and_then(<[Plan]>::first) {
+                    device.compile_ahead(plan);
+                }
+            });
+            let data = RunData::load(config);
+            drop(compiling.join());
+            data
+        })
     }
 
     /// Takes the validation images out of the training images, and keeps of each what the limits leave.

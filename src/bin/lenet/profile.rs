@@ -1,9 +1,11 @@
 //! `lenet profile`: where the time of a training step goes, op by op.
 
+mod compiling;
 #[cfg(feature = "sanitize")]
 mod estimate;
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use wgrad::exec::profile::{OpTime, StageProfile, cpu_peak};
 use wgrad::run::{RunData, setup};
@@ -11,6 +13,37 @@ use wgrad::{Device, Result};
 
 use crate::console;
 use crate::options::ProfileOptions;
+
+/// The time to the end of the first step, by what it goes to.
+struct Phases {
+    begun: Instant,
+    ended: Vec<(&'static str, Instant)>,
+}
+
+impl Phases {
+    fn begin() -> Phases {
+        Phases { begun: Instant::now(), ended: Vec::new() }
+    }
+
+    /// What is named took from the end of the phase before until now.
+    fn end(&mut self, name: &'static str) {
+        self.ended.push((name, Instant::now()));
+    }
+
+    fn show(&self) -> Result<()> {
+        let starts = [self.begun].into_iter().chain(self.ended.iter().map(|(_, end)| *end));
+        console::line(format!("\n{:>10}  until the first step was done", "ms"))?;
+        for (start, (name, end)) in starts.zip(&self.ended) {
+            console::line(format!("{:>10.1}  {name}", milliseconds(*end - start)))?;
+        }
+        let total = self.ended.last().map_or(Duration::ZERO, |(_, end)| *end - self.begun);
+        console::line(format!("{:>10.1}  in all", milliseconds(total)))
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
 
 /// Runs of the step that the medians are over.
 const REPEATS: usize = 100;
@@ -20,11 +53,20 @@ pub fn run(options: ProfileOptions) -> Result<ExitCode> {
     if let Some(machine) = options.estimate {
         return estimate::run(options.step, &machine);
     }
-    let config = options.step.config("gpu")?;
+    if options.compiling {
+        return compiling::run(options.step);
+    }
+    let (mut phases, config) = (Phases::begin(), options.step.config("gpu")?);
     let (device, reason) = Device::select_with_reason(&config.device)?;
     console::line(format!("device    {device}: {reason}"))?;
-    let data = RunData::load(&config)?;
+    phases.end("opening the device");
+    let data = RunData::load_for(&config, &device)?;
+    phases.end("reading images and making pipelines");
     let mut session = setup::session(&config, &device, &data)?;
+    phases.end("plans and memory");
+    session.warm_up()?;
+    phases.end("the step itself, and what the driver still had to compile");
+    phases.show()?;
     let mut times = session.profile(REPEATS)?;
     times.sort_by_key(|op| std::cmp::Reverse(op.median));
     let total: f64 = times.iter().map(seconds).sum();

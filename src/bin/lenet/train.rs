@@ -35,7 +35,7 @@ fn train(options: TrainOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     let console = Console::new(if ranks.is_first() { detail } else { Detail::Quiet }, config.epochs);
     let (device, reason) = ranks.all_ok(Device::select_with_reason(&config.device))?;
     console.info(format!("device    {device}: {reason}"))?;
-    let data = ranks.all_ok(RunData::load(&config))?;
+    let data = ranks.all_ok(RunData::load_for(&config, &device))?;
     introduce_ranks(&console, ranks, ranks_facts(&config, &device, &data, resume.as_ref())?)?;
     introduce_data(&console, &config, &data)?;
     let epochs_before = resume.as_ref().map(|saved| saved.config().map(|config| config.epochs)).transpose()?;

@@ -5,7 +5,7 @@ use super::memory::{CELL_BYTES, Memory};
 use super::pipelines::Wanted;
 use super::region::{ALIGN_BYTES, Region};
 use super::wait;
-use crate::graph::plan::{Operand, Plan, Step};
+use crate::graph::plan::{Operand, Plan, Step, Storage};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, Kernel, MAX_WORKGROUPS};
 use crate::{Error, Result};
 
@@ -43,8 +43,71 @@ pub(super) struct Place<'a> {
     pub is_first: bool,
 }
 
-/// Something that a kernel binds: its number, its use, and where it lies, but for `params` where only the layout counts.
+/// What a kernel binds at a number, before there is memory.
+#[derive(Clone, Copy)]
+enum Bindable<'a> {
+    /// What is of the dispatch itself: its `Params`, the lists of models.
+    Own,
+    Operand(&'a Operand),
+    Output(&'a Operand),
+    Scratch(usize),
+    Pack(usize),
+}
+
+impl Bindable<'_> {
+    /// Whether its offset moves on with the step.
+    fn is_dynamic(self) -> bool {
+        matches!(self, Bindable::Operand(operand) if matches!(operand.storage, Storage::Scalar(_)))
+    }
+}
+
+/// Something that a kernel binds: its number, its use, and where it lies.
 type Bound = (u32, Access, Option<Region>);
+
+impl<'a> Place<'a> {
+    /// The dispatches of a step of a plan.
+    pub fn of(step: &'a Step, dispatches: &'a Dispatches) -> impl Iterator<Item = Place<'a>> {
+        let place = move |(index, dispatch)| Place { step, dispatch, is_first: index == 0 };
+        dispatches.list.iter().enumerate().map(place)
+    }
+
+    /// What the dispatch is a pipeline of.
+    pub fn wanted(self, num_models: usize) -> Wanted {
+        let layout = |(number, access, bindable): (u32, Access, Bindable<'_>)| BindingLayout {
+            number,
+            access,
+            dynamic: bindable.is_dynamic(),
+        };
+        let Dispatch { kernel, params, .. } = self.dispatch;
+        let layout = self.bindings(num_models).map(layout).collect();
+        Wanted { kernel: kernel.clone(), layout, params: params.clone() }
+    }
+
+    /// What it binds: `params` as number 0, what its op says, what it binds for others, and the lists of models.
+    fn bindings(self, num_models: usize) -> impl Iterator<Item = (u32, Access, Bindable<'a>)> {
+        let Place { step, dispatch, is_first } = self;
+        let of = |&binding: &Binding| match binding {
+            Binding::Unused => None,
+            Binding::Input(index) => Some((Access::Read, Bindable::Operand(&step.inputs[index]))),
+            Binding::Scalar(index) => Some((Access::Uniform, Bindable::Operand(&step.inputs[index]))),
+            Binding::Updated(index) => Some((Access::ReadWrite, Bindable::Operand(&step.inputs[index]))),
+            Binding::Output(index) => Some((Access::ReadWrite, Bindable::Output(&step.outputs[index]))),
+            Binding::Scratch(index) => Some((Access::Read, Bindable::Scratch(index))),
+            Binding::ScratchMut(index) => Some((Access::ReadWrite, Bindable::Scratch(index))),
+            Binding::Pack(index) => Some((Access::Read, Bindable::Pack(step.packs[index]))),
+            Binding::PackUpdated(index) => Some((Access::ReadWrite, Bindable::Pack(step.packs[index]))),
+        };
+        let operands = (1u32..).zip(dispatch.bindings.iter().map(of));
+        // A kernel has at most a dozen bindings.
+        let operands =
+            operands.filter_map(|(number, bound)| bound.map(|(access, bindable)| (number, access, bindable)));
+        let early = step.early.iter().filter(move |_| is_first);
+        let early = (FIRST_EARLY..).zip(early).map(|(number, early)| (number, Access::Read, Bindable::Operand(early)));
+        let models = [MEMBERS, STRIDES].into_iter().filter(move |_| num_models > 1);
+        let models = models.map(|number| (number, Access::Uniform, Bindable::Own));
+        [(0, Access::Uniform, Bindable::Own)].into_iter().chain(operands).chain(early).chain(models)
+    }
+}
 
 /// Asks a step's op for its dispatches and checks them against the device's limits.
 pub(super) fn describe_step(gpu: &GpuDevice, step: &Step, num_models: usize) -> Result<Dispatches> {
@@ -130,7 +193,8 @@ impl Binder<'_> {
         let (mut offset, mut number, mut steps) = (0, 0, Vec::new());
         for (step, dispatches) in plan.steps.iter().zip(described) {
             let mut launches = Vec::new();
-            for (place, dispatch) in dispatches.list.iter().enumerate() {
+            for place in Place::of(step, dispatches) {
+                let dispatch = place.dispatch;
                 let stride = if self.num_models > 1 { params_bytes(dispatch) / self.num_models as u64 } else { 0 };
                 let params = Region { offset, size: params_bytes(dispatch), ..uniform(&params, stride) };
                 offset += params.size.next_multiple_of(ALIGN_BYTES);
@@ -138,42 +202,30 @@ impl Binder<'_> {
                 let strides =
                     strides.as_ref().map(|buffer| Region { offset: number * size, size, ..uniform(buffer, 0) });
                 number += 1;
-                launches.push(self.launch(entry, Place { step, dispatch, is_first: place == 0 }, params, strides)?);
+                launches.push(self.launch(entry, place, params, strides)?);
             }
             steps.push(launches);
         }
         Ok(steps)
     }
 
-    /// What a dispatch binds of its own memory; binding 0 is `params`.
-    fn bound(&self, entry: usize, Place { step, dispatch, is_first }: Place<'_>, params: Option<Region>) -> Vec<Bound> {
+    /// Where what a dispatch binds lies; binding 0 is `params`, and those of [`Models`](super::machine::Models) are open.
+    fn bound(&self, entry: usize, place: Place<'_>, params: &Region) -> Vec<Bound> {
         let memory = self.memory;
-        let operand = |operand: &Operand| memory.region(entry, operand.storage, &operand.ty);
-        let of = |&binding: &Binding| match binding {
-            Binding::Unused => None,
-            Binding::Input(index) => Some((Access::Read, operand(&step.inputs[index]))),
-            Binding::Scalar(index) => Some((Access::Uniform, operand(&step.inputs[index]))),
-            Binding::Updated(index) => Some((Access::ReadWrite, operand(&step.inputs[index]))),
-            Binding::Output(index) => Some((Access::ReadWrite, memory.guarded(entry, &step.outputs[index]))),
-            Binding::Scratch(index) => Some((Access::Read, memory.scratch(index))),
-            Binding::ScratchMut(index) => Some((Access::ReadWrite, memory.scratch(index))),
-            Binding::Pack(index) => Some((Access::Read, memory.pack(entry, step.packs[index]))),
-            Binding::PackUpdated(index) => Some((Access::ReadWrite, memory.pack(entry, step.packs[index]))),
+        let region = |number: u32, bindable: Bindable<'_>| match bindable {
+            Bindable::Own => (number == 0).then(|| params.clone()),
+            Bindable::Operand(operand) => Some(memory.region(entry, operand.storage, &operand.ty)),
+            Bindable::Output(operand) => Some(memory.guarded(entry, operand)),
+            Bindable::Scratch(index) => Some(memory.scratch(index)),
+            Bindable::Pack(index) => Some(memory.pack(entry, index)),
         };
-        let operands = (1u32..).zip(dispatch.bindings.iter().map(of));
-        // A kernel has at most a dozen bindings.
-        let operands =
-            operands.filter_map(|(number, bound)| bound.map(|(access, region)| (number, access, Some(region))));
-        let early = step.early.iter().filter(|_| is_first).map(|early| (Access::Read, Some(operand(early))));
-        let early = (FIRST_EARLY..).zip(early).map(|(number, (access, region))| (number, access, region));
-        let models = [MEMBERS, STRIDES].into_iter().filter(|_| self.num_models > 1);
-        let models = models.map(|number| (number, Access::Uniform, None));
-        [(0, Access::Uniform, params)].into_iter().chain(operands).chain(early).chain(models).collect()
+        let bindings = place.bindings(self.num_models);
+        bindings.map(|(number, access, bindable)| (number, access, region(number, bindable))).collect()
     }
 
     fn launch(&self, entry: usize, place: Place<'_>, params: Region, strides: Option<Region>) -> Result<Launch> {
         let Binder { gpu, .. } = *self;
-        let mut bindings = self.bound(entry, place, Some(params.clone()));
+        let mut bindings = self.bound(entry, place, &params);
         let dispatch = place.dispatch;
         let label = dispatch.kernel.label();
         let num_storage = bindings.iter().filter(|(_, access, _)| *access != Access::Uniform).count();
@@ -194,7 +246,8 @@ impl Binder<'_> {
                 bindings.iter_mut().filter(|bound| bound.0 == number).for_each(|bound| bound.2 = region.cloned());
             }
         }
-        let layout = binding_layouts(&bindings);
+        let wanted = place.wanted(self.num_models);
+        let layout = &wanted.layout;
         let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
             .iter()
             .filter_map(|(number, access, region)| region.as_ref().map(|region| (number, access, region)))
@@ -212,7 +265,7 @@ impl Binder<'_> {
             })
             .collect();
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let bind_group_layout = gpu.bind_group_layout(&layout)?;
+        let bind_group_layout = gpu.bind_group_layout(layout)?;
         let bind_group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&label),
             layout: &bind_group_layout,
@@ -223,7 +276,6 @@ impl Binder<'_> {
         }
         gpu.count_object();
         let num_dynamic = layout.iter().filter(|layout| layout.dynamic).count();
-        let wanted = (dispatch.kernel.clone(), layout);
         Ok(Launch { wanted, pipeline: None, bind_group, num_dynamic, workgroups: dispatch.workgroups, params })
     }
 }
@@ -234,7 +286,7 @@ fn params_bytes(dispatch: &Dispatch) -> usize {
 }
 
 fn uniform(buffer: &wgpu::Buffer, stride: u64) -> Region {
-    Region { buffer: buffer.clone(), offset: 0, size: 0, stride, per_step: false }
+    Region { buffer: buffer.clone(), offset: 0, size: 0, stride }
 }
 
 /// What [`STRIDES`] holds for these bindings.
@@ -248,13 +300,4 @@ fn stride_cells(bindings: &[Bound]) -> [[u32; CELL_BYTES / 4]; NUM_STRIDES] {
         }
     }
     cells
-}
-
-fn binding_layouts(bindings: &[Bound]) -> Vec<BindingLayout> {
-    let layout = |(number, access, region): &Bound| BindingLayout {
-        number: *number,
-        access: *access,
-        dynamic: region.as_ref().is_some_and(|region| region.per_step),
-    };
-    bindings.iter().map(layout).collect()
 }

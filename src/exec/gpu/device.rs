@@ -59,9 +59,11 @@ pub(super) struct BindingLayout {
     pub dynamic: bool,
 }
 
-/// The adapters here, best first.
-pub(crate) fn adapter_infos() -> Vec<DeviceInfo> {
-    adapters().iter().map(describe).collect()
+/// An adapter that is not open yet.
+pub(crate) struct Adapter {
+    adapter: wgpu::Adapter,
+    /// What is known of it.
+    pub info: DeviceInfo,
 }
 
 /// OpenGL is left out: what it offers is less than WebGPU's least device.
@@ -70,7 +72,8 @@ const BACKENDS: wgpu::Backends = wgpu::Backends::VULKAN
     .union(wgpu::Backends::DX12)
     .union(wgpu::Backends::BROWSER_WEBGPU);
 
-fn adapters() -> Vec<wgpu::Adapter> {
+/// The adapters here, best first.
+pub(crate) fn adapters() -> Vec<Adapter> {
     let flags = if cfg!(debug_assertions) { wgpu::InstanceFlags::debugging() } else { wgpu::InstanceFlags::empty() };
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: BACKENDS,
@@ -81,7 +84,7 @@ fn adapters() -> Vec<wgpu::Adapter> {
     adapters.retain(|adapter| adapter.get_downlevel_capabilities().is_webgpu_compliant());
     // A stable sort, so adapters of one kind stay in the driver's order.
     adapters.sort_by_key(|adapter| rank(adapter.get_info().device_type));
-    adapters
+    adapters.into_iter().map(|adapter| Adapter { info: describe(&adapter), adapter }).collect()
 }
 
 fn rank(device_type: wgpu::DeviceType) -> usize {
@@ -140,13 +143,8 @@ pub enum Kernels {
 }
 
 impl GpuDevice {
-    /// Opens the adapter at `index` of [`adapter_infos`].
-    pub(crate) fn open(index: usize, profile: Profile) -> Result<GpuDevice> {
-        let adapter = adapters().into_iter().nth(index);
-        let Some(adapter) = adapter else {
-            return Err(Error::NoAdapter { wanted: format!("adapter {index}"), found: Vec::new() });
-        };
-        let mut info = describe(&adapter);
+    /// Opens an adapter.
+    pub(crate) fn open(Adapter { adapter, mut info }: Adapter, profile: Profile) -> Result<GpuDevice> {
         let offered = adapter.limits();
         // WebGPU's defaults are what kernels are written for; only sizes of buffers are raised to what there is.
         let mut limits = wgpu::Limits { max_non_sampler_bindings: MAX_BINDINGS, ..wgpu::Limits::default() };

@@ -12,7 +12,7 @@ use web_time::{Duration, Instant};
 use super::bind::{Binder, Launch, describe_step, scratch_sizes};
 use super::device::GpuDevice;
 use super::memory::{CELL_BYTES, Memory, TABLE_ROWS};
-use super::pipelines::{Wanted, num_cores};
+use super::pipelines::{Needed, Wanted, num_cores};
 use super::region::Region;
 use super::wait::Submission;
 use crate::Result;
@@ -115,7 +115,7 @@ impl Machine {
             count => {
                 let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
                 let buffer = gpu.buffer("members", count * CELL_BYTES, usage)?;
-                Some(Region { size: buffer.size(), buffer, offset: 0, stride: 0, per_step: false })
+                Some(Region { size: buffer.size(), buffer, offset: 0, stride: 0 })
             }
         };
         let binder = Binder { gpu, memory: &memory, num_models: models.count, members: members.as_ref() };
@@ -139,21 +139,21 @@ impl Machine {
             machine.make_all_ready()?;
         } else if !later.is_empty() {
             let (gpu, num_models) = (Arc::clone(gpu), models.count);
-            machine.compiling = Some(std::thread::spawn(move || gpu.make_pipelines(&later, num_models)));
+            machine.compiling = Some(std::thread::spawn(move || gpu.make_pipelines(&later, num_models, Needed::Later)));
         }
         Ok(machine)
     }
 
     /// Gives an entry its pipelines, which may be there by now.
-    fn make_ready(&mut self, entry: usize) -> Result<()> {
-        let Some(entry) = self.entries.get_mut(entry) else { return Ok(()) };
+    fn make_ready(&mut self, index: usize) -> Result<()> {
+        let Some(entry) = self.entries.get_mut(index) else { return Ok(()) };
         if entry.launches().all(|launch| launch.pipeline.is_some()) {
             return Ok(());
         }
-        self.gpu.make_pipelines(&entry.wanted().collect::<Vec<_>>(), self.num_models)?;
+        let needed = if index == 0 { Needed::Now } else { Needed::Later };
+        self.gpu.make_pipelines(&entry.wanted().collect::<Vec<_>>(), self.num_models, needed)?;
         for launch in entry.steps.iter_mut().flatten() {
-            let (kernel, layout) = &launch.wanted;
-            launch.pipeline = Some(self.gpu.pipeline(kernel, layout, self.num_models)?);
+            launch.pipeline = Some(self.gpu.pipeline(&launch.wanted, self.num_models)?);
         }
         Ok(())
     }

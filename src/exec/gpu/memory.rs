@@ -120,7 +120,6 @@ impl Memory {
                 offset: (index * self.scalar_bytes()) as u64,
                 size: if self.num_models > 1 { (CELL_BYTES * self.num_models) as u64 } else { 4 },
                 stride: 0,
-                per_step: true,
             };
             entry.scalars = (0..plan.scalars.len()).map(region).collect();
             entry.table = Some(table);

@@ -3,6 +3,7 @@
 
 mod bind;
 mod device;
+mod first_use;
 mod group;
 mod machine;
 mod memory;
@@ -13,7 +14,8 @@ mod program;
 mod region;
 mod wait;
 
+pub(crate) use device::{Adapter, Profile, adapters};
 pub use device::{GpuDevice, Kernels};
-pub(crate) use device::{Profile, adapter_infos};
 pub use group::{Place, SideBySide};
+pub(crate) use pipelines::num_cores;
 pub(crate) use program::GpuExecutor;

@@ -1,56 +1,69 @@
 //! Pipelines: kernels compiled under a layout of their bindings, each once for a device.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::device::{Access, BindingLayout, GpuDevice};
+use super::first_use::FirstUses;
 use super::wait;
 use crate::ops::kernel::Kernel;
 use crate::{Error, Result};
 
-/// A kernel and a layout of its bindings, of which a pipeline is wanted.
-pub(super) type Wanted = (Kernel, Vec<BindingLayout>);
+/// What a pipeline is wanted of.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub kernel: Kernel,
+    pub layout: Vec<BindingLayout>,
+    /// `Params` of one of the dispatches, which its [first use](super::first_use) has.
+    pub params: Vec<u8>,
+}
+
+/// When pipelines are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// By the first step, in the order given: what a driver does at the first dispatch begins at once.
+    Now,
+    /// After it: the first step comes before them in the driver's queue.
+    Later,
+}
 
 impl GpuDevice {
     /// Creates the pipelines of kernels under layouts of their bindings, for so many models each, on all cores: a program
     /// waits for the slowest of them instead of for one after the other.
-    pub(super) fn make_pipelines(&self, wanted: &[Wanted], num_models: usize) -> Result<()> {
-        let mut distinct: Vec<&Wanted> = wanted.iter().collect();
-        let key = |(kernel, layout): &Wanted| pipeline_key(kernel, layout, num_models);
-        distinct.sort_by_cached_key(|wanted| key(wanted));
-        distinct.dedup_by_key(|wanted| key(wanted));
-        let next = AtomicUsize::new(0);
+    pub(super) fn make_pipelines(&self, wanted: &[Wanted], num_models: usize, needed: Needed) -> Result<()> {
+        let (mut seen, mut distinct) = (HashSet::new(), Vec::new());
+        for wanted in wanted {
+            let key = pipeline_key(&wanted.kernel, &wanted.layout, num_models);
+            if self.known(&wanted.kernel.label(), &key)?.is_none() && seen.insert(key) {
+                distinct.push(wanted);
+            }
+        }
+        let (next, first_uses) = (AtomicUsize::new(0), FirstUses::new(self));
         let work = || -> Result<()> {
-            while let Some((kernel, layout)) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.pipeline(kernel, layout, num_models)?;
+            while let Some(&wanted) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let pipeline = self.pipeline(wanted, num_models)?;
+                if needed == Needed::Now {
+                    first_uses.add(wanted, pipeline)?;
+                }
             }
             Ok(())
         };
-        let num_threads = num_cores().min(distinct.len().max(1));
-        if num_threads == 1 {
-            return work();
-        }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
-            let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-                thread.join().unwrap_or_else(|_| Err(self.lost("compiling kernels", "a thread panicked")))
-            };
-            // All of them, so that the first error is the first of the list.
-            threads.into_iter().map(joined).collect::<Vec<_>>().into_iter().collect()
-        })
+        on_threads(num_cores().min(distinct.len()), &work)
+            .unwrap_or_else(|| Err(self.lost("compiling kernels", "a thread panicked")))?;
+        first_uses.finish()
     }
 
     /// The pipeline of a kernel under a layout of its bindings, for so many models, created on first use.
     pub(super) fn pipeline(
         &self,
-        kernel: &Kernel,
-        layout: &[BindingLayout],
+        Wanted { kernel, layout, .. }: &Wanted,
         num_models: usize,
     ) -> Result<wgpu::ComputePipeline> {
         let label = kernel.label();
         let key = pipeline_key(kernel, layout, num_models);
-        let known = || self.pipelines.lock().map_err(|_| self.lost(&label, "a thread panicked before"));
-        if let Some(pipeline) = known()?.get(&key) {
-            return Ok(pipeline.clone());
+        if let Some(pipeline) = self.known(&label, &key)? {
+            return Ok(pipeline);
         }
         let source = self.source(kernel, num_models)?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -60,8 +73,17 @@ impl GpuDevice {
             return Err(Error::Kernel { kernel: label, adapter, message });
         }
         let pipeline = pipeline?;
-        known()?.insert(key, pipeline.clone());
+        self.pipelines(&label)?.insert(key, pipeline.clone());
         Ok(pipeline)
+    }
+
+    /// The pipeline of this key, if it was created before.
+    fn known(&self, label: &str, key: &str) -> Result<Option<wgpu::ComputePipeline>> {
+        Ok(self.pipelines(label)?.get(key).cloned())
+    }
+
+    fn pipelines(&self, label: &str) -> Result<MutexGuard<'_, HashMap<String, wgpu::ComputePipeline>>> {
+        self.pipelines.lock().map_err(|_| self.lost(label, "a thread panicked before"))
     }
 
     /// The layout of bind groups with these bindings, created on first use.
@@ -135,8 +157,21 @@ impl GpuDevice {
     }
 }
 
+/// Does work on so many threads, and gives the error of the first that has one. `None` where one panicked.
+fn on_threads(num_threads: usize, work: &(impl Fn() -> Result<()> + Sync)) -> Option<Result<()>> {
+    if num_threads <= 1 {
+        return Some(work());
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(work)).collect();
+        // All of them, so that the first error is the first of the list.
+        let ended: Vec<Option<Result<()>>> = threads.into_iter().map(|thread| thread.join().ok()).collect();
+        ended.into_iter().collect::<Option<Vec<_>>>().map(|ended| ended.into_iter().collect())
+    })
+}
+
 /// Threads that compile; a browser has none to start.
-pub(super) fn num_cores() -> usize {
+pub(crate) fn num_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get())
 }
 

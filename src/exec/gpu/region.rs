@@ -16,8 +16,6 @@ pub(super) struct Region {
     pub size: u64,
     /// Bytes from one model's part to the next one's; 0 where all models share it.
     pub stride: u64,
-    /// Whether it is a row of scalars that moves on from step to step.
-    pub per_step: bool,
 }
 
 impl Region {
@@ -75,7 +73,7 @@ impl GpuDevice {
         let buffer = self.storage_buffer(label, part * num_models)?;
         let size = if num_models > 1 { size_bytes as u64 } else { buffer.size() };
         let stride = if num_models > 1 { part as u64 } else { 0 };
-        Ok(Region { buffer, offset: 0, size: size.max(4), stride, per_step: false })
+        Ok(Region { buffer, offset: 0, size: size.max(4), stride })
     }
 
     pub(super) fn write(&self, region: &Region, tensor: &Tensor) {

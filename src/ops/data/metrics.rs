@@ -21,6 +21,7 @@ pub(crate) static SHADER: Shader = Shader {
     name: "metrics",
     source: concat!(
         include_str!("../../../shaders/lib/nan.wgsl"),
+        include_str!("../../../shaders/lib/ahead.wgsl"),
         include_str!("../../../shaders/lib/row_counts.wgsl"),
         include_str!("../../../shaders/metrics.wgsl")
     ),
@@ -92,7 +93,10 @@ impl Operation for Metrics {
             [Binding::Scalar(0), Binding::Input(1), Binding::Input(2), Binding::Input(3), Binding::Updated(TABLE)];
         let rows = batch.div_ceil(WORKGROUP_SIZE as usize);
         let work = Grid::ONE.iterations(rows * (2 + num_classes) + WORKGROUP_SIZE as usize);
-        Ok(Dispatch::new(&SHADER, "update", &params, bindings, work).constant("WG", WORKGROUP_SIZE).into())
+        Ok(Dispatch::new(&SHADER, "update", &params, bindings, work)
+            .constant("WG", WORKGROUP_SIZE)
+            .constant("AHEAD", u32::from(!ctx.gpu.is_software))
+            .into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

@@ -263,6 +263,7 @@ impl Operation for Reduce {
                 Dispatch::new(&SHADER, entry, &params, io, work)
                     .constant("WG", WORKGROUP_SIZE)
                     .constant("FUNCTION", function)
+                    .constant("AHEAD", u32::from(!ctx.gpu.is_software))
             };
         let scale = self.scale(shape);
         let io = [Binding::Input(0), Binding::Output(0)];

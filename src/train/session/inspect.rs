@@ -118,6 +118,17 @@ impl Session {
         self.program.profile(&entry, &table, repeats)
     }
 
+    /// Runs a training step under a learning rate of 0 and waits for it: the first takes as long as the driver needs to
+    /// finish compiling.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn warm_up(&mut self) -> Result<()> {
+        let (entry, batch_size, ..) = self.train.entries().swap_remove(0);
+        let table = first_step(&self.train, &self.update, batch_size, 0.0);
+        self.program.run(&entry, &table)
+    }
+
     /// What the host takes to record a training step for a GPU ([`Program::profile_encoding`]).
     ///
     /// # Errors

@@ -136,6 +136,10 @@ pub struct StepOptions {
 pub struct ProfileOptions {
     #[command(flatten)]
     pub step: StepOptions,
+    /// Time compiling each kernel of the step instead of running it. Drivers keep what they compiled: set
+    /// MESA_SHADER_CACHE_DIR to an empty folder to see Mesa's time for the first run of all
+    #[arg(long, help_heading = "Run")]
+    pub compiling: bool,
     /// Estimate the times on another GPU instead of measuring them: `h100`, `4090` or `m2`
     #[cfg(feature = "sanitize")]
     #[arg(long, value_name = "GPU", help_heading = "Run")]

@@ -19,6 +19,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/index.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/ahead.wgsl"),
         include_str!("../../../../shaders/lib/row_loss.wgsl"),
         include_str!("../../../../shaders/cross_entropy.wgsl")
     ),
@@ -38,20 +39,22 @@ const MANY_CLASSES: usize = 512;
 pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     use Binding::{Input, Output, Scratch, ScratchMut};
     let dims @ [num_rows, num_classes] = dims(&ctx.inputs[0]);
+    let dispatch = |entry_point, bindings: Vec<Binding>, workgroups| {
+        op.dispatch(entry_point, dims, bindings, workgroups).constant("AHEAD", u32::from(!ctx.gpu.is_software))
+    };
     if op.attributes.reduction == Reduction::None {
-        let bindings = [Input(0), Input(1), Input(2), Output(0)];
-        return op.dispatch("each", dims, bindings, grid(num_rows, WORKGROUP_SIZE)).into();
+        let bindings = vec![Input(0), Input(1), Input(2), Output(0)];
+        return dispatch("each", bindings, grid(num_rows, WORKGROUP_SIZE)).into();
     }
     let slice_rows = slice_rows(num_classes);
     if num_rows <= slice_rows {
-        let bindings = [Input(0), Input(1), Input(2), Output(0), Output(1)];
-        return op.dispatch("whole", dims, bindings, Grid::ONE).into();
+        let bindings = vec![Input(0), Input(1), Input(2), Output(0), Output(1)];
+        return dispatch("whole", bindings, Grid::ONE).into();
     }
     let num_slices = num_rows.div_ceil(slice_rows);
-    let slices = [Input(0), Input(1), Input(2), ScratchMut(0)];
-    let merge = [Scratch(0), Output(0), Output(1)];
-    let list =
-        vec![op.dispatch("slices", dims, slices, grid(num_slices, 1)), op.dispatch("merge", dims, merge, Grid::ONE)];
+    let slices = vec![Input(0), Input(1), Input(2), ScratchMut(0)];
+    let merge = vec![Scratch(0), Output(0), Output(1)];
+    let list = vec![dispatch("slices", slices, grid(num_slices, 1)), dispatch("merge", merge, Grid::ONE)];
     Dispatches { list, scratch_elems: vec![2 * num_slices] }
 }
 
@@ -61,7 +64,8 @@ pub fn backward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     // The kernel reads the sum of the weights for the mean only; otherwise another input is bound instead.
     let total_weight = if op.is_mean() { Input(4) } else { Input(3) };
     let bindings = [Input(0), Input(1), Input(2), Input(3), total_weight, Output(0)];
-    op.dispatch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE)).into()
+    let backward = op.dispatch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE));
+    backward.constant("AHEAD", u32::from(!ctx.gpu.is_software)).into()
 }
 
 /// Rows that a workgroup reduces.

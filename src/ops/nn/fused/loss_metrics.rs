@@ -19,6 +19,7 @@ static SHADER: Shader = Shader {
     source: concat!(
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/ahead.wgsl"),
         include_str!("../../../../shaders/lib/row_loss.wgsl"),
         include_str!("../../../../shaders/lib/row_counts.wgsl"),
         include_str!("../../../../shaders/loss_metrics.wgsl"),
@@ -62,6 +63,7 @@ impl LossMetrics {
         let work = Grid::ONE.iterations(rows * (1 + 3 * logits[1]) + WORKGROUP_SIZE as usize);
         Ok(Dispatch::new(&SHADER, "update", &params, bindings, work)
             .constant("WG", WORKGROUP_SIZE)
+            .constant("AHEAD", u32::from(!ctx.gpu.is_software))
             .constant("IS_MEAN", u32::from(self.attributes.reduction == Reduction::Mean))
             .into())
     }

@@ -13,6 +13,11 @@ params! {
         b_batch_stride: u32,
         slice_k: u32,
         num_slices: u32,
+        a_row: u32,
+        a_column: u32,
+        b_row: u32,
+        b_column: u32,
+        has_bias: u32,
     }
 }
 
@@ -157,8 +162,8 @@ pub fn dispatches(matmul: Matmul, sizes: &Sizes, has_bias: bool, gpu: GpuTraits)
             product.dispatch("plain", Binding::Input(1), work).into()
         }
         Variant::Registers => {
-            let work = grid(tiles(REGISTER_TILE), 1).iterations(sizes.k.div_ceil(4));
-            product.dispatch("registers", Binding::Input(1), work).into()
+            let work = grid(tiles(REGISTER_TILE), 1).iterations(2 + sizes.k.div_ceil(2));
+            product.in_registers_of_any_shape(work).into()
         }
         Variant::RegistersVec4(blocking) => product.in_registers(blocking),
         Variant::Guarded => product.guarded(tiles(GUARDED_TILE)).into(),
@@ -176,6 +181,12 @@ struct Product<'a> {
 impl Product<'_> {
     fn params(&self, slice_k: usize, num_slices: usize) -> Params {
         let sizes = self.sizes;
+        let strides = |is_transposed: bool, rows: usize, columns: usize| match is_transposed {
+            false => [to_u32(columns), 1],
+            true => [1, to_u32(rows)],
+        };
+        let [a_row, a_column] = strides(self.matmul.trans_a, sizes.m, sizes.k);
+        let [b_row, b_column] = strides(self.matmul.trans_b, sizes.k, sizes.n);
         Params {
             batch: to_u32(sizes.batch),
             m: to_u32(sizes.m),
@@ -185,6 +196,11 @@ impl Product<'_> {
             b_batch_stride: to_u32(sizes.b_stride),
             slice_k: to_u32(slice_k),
             num_slices: to_u32(num_slices),
+            a_row,
+            a_column,
+            b_row,
+            b_column,
+            has_bias: u32::from(self.has_bias),
         }
     }
 
@@ -208,6 +224,14 @@ impl Product<'_> {
     fn dispatch(&self, entry_point: &'static str, b: Binding, work: Work) -> Dispatch {
         let bindings = [Binding::Input(0), b, self.bias(), Binding::Output(0)];
         self.constants(Dispatch::new(self.shader(), entry_point, &self.params(self.sizes.k, 1), bindings, work))
+    }
+
+    /// One kernel for all operands, transposed or not, with a bias or not: what each takes to compile is more than what a
+    /// software adapter computes with it in many steps.
+    fn in_registers_of_any_shape(&self, work: Work) -> Dispatch {
+        let bindings = [Binding::Input(0), Binding::Input(1), self.bias(), Binding::Output(0)];
+        Dispatch::new(self.shader(), "registers", &self.params(self.sizes.k, 1), bindings, work)
+            .constant("ACTIVATION", self.matmul.activation.code())
     }
 
     fn in_registers(&self, blocking: Blocking) -> Dispatches {

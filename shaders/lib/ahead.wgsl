@@ -1,0 +1,20 @@
+// Logits of a row, eight on their way at a time. Needs the shader's own params.num_classes and x (N, C).
+
+// Whether loops over a row's classes have eight loads on their way. A software adapter gains nothing, and takes longer to
+// compile them.
+override AHEAD: u32 = 1u;
+
+struct Eight {
+    low: vec4<f32>,
+    high: vec4<f32>,
+}
+
+// The logits of the class `c` and seven after it; beyond the last class the last one's.
+fn eight_logits(base: u32, c: u32) -> Eight {
+    let last = params.num_classes - 1u;
+    return Eight(
+        vec4<f32>(x[base + c], x[base + min(c + 1u, last)], x[base + min(c + 2u, last)], x[base + min(c + 3u, last)]),
+        vec4<f32>(
+            x[base + min(c + 4u, last)], x[base + min(c + 5u, last)], x[base + min(c + 6u, last)], x[base + min(c + 7u, last)]),
+    );
+}
