@@ -80,14 +80,26 @@ fn slices(
     let first = (unit / params.num_channels) * params.slice_elems;
     let last = min(first + params.slice_elems, num_values());
     var sum = 0.0;
-    for (var index = first + lane; index < last; index += WG) {
-        sum += x[offset(channel, index)];
+    var index = first + lane;
+    for (; has_eight(index, last); index += 8u * WG) {
+        let values = eight_values(channel, index);
+        sum = add_in_order(add_in_order(sum, values.low), values.high);
+    }
+    for (; index < last; index += WG) {
+        sum += x_at(channel, index);
     }
     // A grid folded to two dimensions can have a few workgroups too many; they have nothing to divide by.
     let slice_mean = tree(lane, vec2(sum, 0.0)).x / f32(max(last, first + 1u) - first);
     var squares = 0.0;
-    for (var index = first + lane; index < last; index += WG) {
-        let distance = x[offset(channel, index)] - slice_mean;
+    index = first + lane;
+    for (; has_eight(index, last); index += 8u * WG) {
+        let values = eight_values(channel, index);
+        let low = values.low - slice_mean;
+        let high = values.high - slice_mean;
+        squares = add_in_order(add_in_order(squares, low * low), high * high);
+    }
+    for (; index < last; index += WG) {
+        let distance = x_at(channel, index) - slice_mean;
         squares += distance * distance;
     }
     squares = tree(lane, vec2(squares, 0.0)).x;

@@ -115,7 +115,7 @@ fn strips(
             let is_inside = y < params.in_h;
             let filter_row = weight_row(strip, lane, c, i);
             for (var first_tap = 0u; first_tap < KERNEL_W; first_tap += TAPS) {
-                let taps = filter_taps(filter_row, first_tap);
+                let taps = share_taps(filter_taps(filter_row, first_tap), local_index);
                 let x = strip.x * STRIDE_W + first_tap * DILATION_W - PADDING_W;
                 if STRIDE_W == 1u && DILATION_W == 1u {
                     var window = RowWindow(input4_at(row, is_inside, x, 1u), vec4<f32>());
@@ -123,7 +123,7 @@ fn strips(
                     if TAPS > 2u { window.high.y = input_at(row, is_inside, x + 5u); }
                     if TAPS > 3u { window.high.z = input_at(row, is_inside, x + 6u); }
                     if TAPS > 4u { window.high.w = input_at(row, is_inside, x + 7u); }
-                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
+                    add_taps(&tile, taps, under_window(window));
                 } else {
                     let v_0 = input4_at(row, is_inside, x, STRIDE_W);
                     var v_1 = v_0;
@@ -134,7 +134,7 @@ fn strips(
                     if TAPS > 2u { v_2 = input4_at(row, is_inside, x + 2u * DILATION_W, STRIDE_W); }
                     if TAPS > 3u { v_3 = input4_at(row, is_inside, x + 3u * DILATION_W, STRIDE_W); }
                     if TAPS > 4u { v_4 = input4_at(row, is_inside, x + 4u * DILATION_W, STRIDE_W); }
-                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, local_index);
+                    add_taps(&tile, taps, Under(v_0, v_1, v_2, v_3, v_4));
                 }
             }
         }
@@ -150,10 +150,9 @@ fn strips(
 }
 
 fn input_quad(row: u32, is_inside: bool, quad: u32) -> vec4<f32> {
-    if !is_inside || quad >= params.in_w / 4u {
-        return vec4<f32>();
-    }
-    return input_vec4[row * (params.in_w / 4u) + quad];
+    let quads = params.in_w / 4u;
+    let is_there = is_inside & (quad < quads);
+    return select(vec4<f32>(), input_vec4[select(0u, row * quads + quad, is_there)], vec4<bool>(is_there));
 }
 
 fn store_quad(strip: Strip, offset: u32, sums: vec4<f32>) {
@@ -184,14 +183,14 @@ fn strips_vec4(
             let y = strip.y * STRIDE_H + i * DILATION_H - PADDING_H;
             let row = input_row(strip, c, y);
             let is_inside = y < params.in_h;
-            let taps = filter_taps(weight_row(strip, lane, c, i), 0u);
+            let taps = share_taps(filter_taps(weight_row(strip, lane, c, i), 0u), local_index);
             let first = input_quad(row, is_inside, quad);
             var second = vec4<f32>();
             var third = vec4<f32>();
             if shift + TAPS > 1u { second = input_quad(row, is_inside, quad + 1u); }
             if shift + TAPS > 5u { third = input_quad(row, is_inside, quad + 2u); }
             let window = shifted_window(first, second, third, shift);
-            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
+            add_taps(&tile, taps, under_window(window));
         }
     }
     store_quad(strip, 0u, tile.row_0);

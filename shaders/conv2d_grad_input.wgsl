@@ -16,14 +16,14 @@
 //   strips       any shape
 //   strips_vec4  vec4 loads and stores: needs STRIDE_W = DILATION_W = 1, PADDING_W < KERNEL_W <= 5, in_w and out_w
 //                multiples of 4
-//   strip_pairs  the same for two strips, one above the other, which share weights and rows of grad_output: also needs
-//                STRIDE_H = DILATION_H = 1 and in_h even
+//   strip_pairs  the same for PAIRS pairs of strips, one below the other, which share weights and rows of grad_output: also
+//                needs STRIDE_H = DILATION_H = 1 and in_h even
 //
 // With POOLED = 1, of the last two alone, grad_output is not there. It is what 2x2 max-pooling hands back: `pooled`
 // (batch, out_channels, out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, and 0 elsewhere.
 //
 // Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl,
-// lib/row_window.wgsl, lib/strip_pair.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// lib/row_window.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -38,11 +38,13 @@
 @group(0) @binding(5) var<storage, read> pooled: array<vec2<f32>>;
 
 override POOLED: u32 = 0u;
-override PAIRS: u32 = 0u; // 1 for strip_pairs
+// Of strip_pairs: pairs of strips of a thread, 1 or 2, one below the other. 0 of the others.
+override PAIRS: u32 = 0u;
+override ROWS: u32 = max(2u * PAIRS, 1u);
 
 // Strips are of the input.
 fn strip_extents() -> Extents {
-    return Extents(params.in_channels, params.in_h / (1u + PAIRS), params.in_w);
+    return Extents(params.in_channels, (params.in_h + ROWS - 1u) / ROWS, params.in_w);
 }
 
 // Tap `first_tap + TAPS - 1 - offset` of the weight row that starts at `row`; zero past the end of the row. Taps come
@@ -128,7 +130,7 @@ fn strips(
             let at = grad_row(strip, o, i);
             let row = weight_row(strip, lane, o, i);
             for (var first_tap = 0u; first_tap < KERNEL_W; first_tap += TAPS) {
-                let taps = reversed_taps(row, first_tap);
+                let taps = share_taps(reversed_taps(row, first_tap), local_index);
                 // Under the last tap of the block; each earlier tap lies DILATION_W further right.
                 let x = strip.x + PADDING_W - (first_tap + TAPS - 1u) * DILATION_W;
                 if STRIDE_W == 1u && DILATION_W == 1u {
@@ -137,7 +139,7 @@ fn strips(
                     if TAPS > 2u { window.high.y = grad_at(at, x + 5u); }
                     if TAPS > 3u { window.high.z = grad_at(at, x + 6u); }
                     if TAPS > 4u { window.high.w = grad_at(at, x + 7u); }
-                    add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
+                    add_taps(&tile, taps, under_window(window));
                 } else {
                     let v_0 = grad4_at(at, x);
                     var v_1 = v_0;
@@ -148,7 +150,7 @@ fn strips(
                     if TAPS > 2u { v_2 = grad4_at(at, x + 2u * DILATION_W); }
                     if TAPS > 3u { v_3 = grad4_at(at, x + 3u * DILATION_W); }
                     if TAPS > 4u { v_4 = grad4_at(at, x + 4u * DILATION_W); }
-                    add_taps(&tile, taps, v_0, v_1, v_2, v_3, v_4, local_index);
+                    add_taps(&tile, taps, Under(v_0, v_1, v_2, v_3, v_4));
                 }
             }
         }
@@ -164,16 +166,16 @@ fn strips(
 }
 
 fn grad_quad(at: GradRow, quad: u32) -> vec4<f32> {
-    if !at.is_inside || quad >= params.out_w / 4u {
-        return vec4<f32>();
-    }
+    let quads = params.out_w / 4u;
+    let is_there = at.is_inside & (quad < quads);
     if POOLED == 1u {
         // A plane has an even number of rows.
-        let pair = at.row / 2u * (params.out_w / 4u) + quad;
+        let pair = select(0u, at.row / 2u * quads + quad, is_there);
         let cell = at.row % params.out_h * params.out_w + 4u * quad;
-        return select(vec4<f32>(), pooled[pair].xxyy, chosen[pair].xxyy == cell + vec4<u32>(0u, 1u, 2u, 3u));
+        let is_here = chosen[pair].xxyy == cell + vec4<u32>(0u, 1u, 2u, 3u);
+        return select(vec4<f32>(), pooled[pair].xxyy, is_here & vec4<bool>(is_there));
     }
-    return grad_output_vec4[at.row * (params.out_w / 4u) + quad];
+    return select(vec4<f32>(), grad_output_vec4[select(0u, at.row * quads + quad, is_there)], vec4<bool>(is_there));
 }
 
 // What the strip at `quad` and its window need of a row; see strips_vec4.
@@ -212,9 +214,9 @@ fn strips_vec4(
     for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             let at = grad_row(strip, o, i);
-            let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
+            let taps = share_taps(reversed_taps(weight_row(strip, lane, o, i), 0u), local_index);
             let window = window_of(at, quad, shift);
-            add_taps(&tile, taps, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high, local_index);
+            add_taps(&tile, taps, under_window(window));
         }
     }
     store_quad(strip, 0u, tile.row_0);
@@ -272,14 +274,35 @@ fn spread_window(rows: PooledRows, y: u32, quad: u32, shift: u32) -> RowWindow {
     return shifted_window(first, second, third, shift);
 }
 
-fn store_pair(strip: Strip, offset: u32, upper: vec4<f32>, lower: vec4<f32>) {
-    let channels = params.in_channels / GROUPS;
-    let c = strip.first_channel + offset;
-    if strip.is_real && c < channels {
-        let channel = strip.image * params.in_channels + strip.group * channels + c;
-        let index = ((channel * params.in_h + 2u * strip.y) * params.in_w + strip.x) / 4u;
-        grad_input_vec4[index] = upper;
-        grad_input_vec4[index + params.in_w / 4u] = lower;
+// The window of a row of grad_output, whether it is there or what pooling handed back. With POOLED = 1 the rows of a row of
+// windows are asked for from the lower to the upper one: the first of them, `loads`, reads both into `rows`.
+fn next_window(strip: Strip, rows: ptr<function, PooledRows>, o: u32, y: u32, loads: bool) -> RowWindow {
+    let reach = KERNEL_W - 1u - PADDING_W;
+    let reach_quads = (reach + 3u) / 4u;
+    let shift = reach_quads * 4u - reach;
+    let quad = strip.x / 4u - reach_quads;
+    let at = grad_row_at(strip, o, y);
+    if POOLED == 1u {
+        if loads {
+            *rows = pooled_rows(at, quad, shift);
+        }
+        return spread_window(*rows, y, quad, shift);
+    }
+    return window_of(at, quad, shift);
+}
+
+fn store_strip(strip: Strip, row: u32, tile: RegisterTile) {
+    let y = strip.y * ROWS + row;
+    if y < params.in_h {
+        let at = Strip(strip.image, y, strip.x, strip.group, strip.first_channel, strip.is_real);
+        store_quad(at, 0u, tile.row_0);
+        if REAL_ROWS > 1u { store_quad(at, 1u, tile.row_1); }
+        if REAL_ROWS > 2u { store_quad(at, 2u, tile.row_2); }
+        if REAL_ROWS > 3u { store_quad(at, 3u, tile.row_3); }
+        if REAL_ROWS > 4u { store_quad(at, 4u, tile.row_4); }
+        if REAL_ROWS > 5u { store_quad(at, 5u, tile.row_5); }
+        if REAL_ROWS > 6u { store_quad(at, 6u, tile.row_6); }
+        if REAL_ROWS > 7u { store_quad(at, 7u, tile.row_7); }
     }
 }
 
@@ -291,47 +314,41 @@ fn strip_pairs(
 ) {
     let strip = strip_position(workgroup, grid, local_index);
     let lane = local_index % SHARE_LANES;
-    let reach = KERNEL_W - 1u - PADDING_W;
-    let reach_quads = (reach + 3u) / 4u;
-    let shift = reach_quads * 4u - reach;
-    let quad = strip.x / 4u - reach_quads;
-    var upper = RegisterTile();
-    var lower = RegisterTile();
+    var tile_0 = RegisterTile();
+    var tile_1 = RegisterTile();
+    var tile_2 = RegisterTile();
+    var tile_3 = RegisterTile();
+    // The row of grad_output under kernel row 0 of the first strip; each further one lies one higher. An even number of rows
+    // is computed from an even one on, so whether a row is the lower one of its windows depends on the padding alone.
+    let y = strip.y * ROWS + PADDING_H;
     for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
-        // Under kernel row 0 of the lower strip; each further one lies one higher.
-        let y = 2u * strip.y + PADDING_H + 1u;
-        var below: RowWindow;
         var rows: PooledRows;
-        if POOLED == 1u {
-            rows = pooled_rows(grad_row_at(strip, o, y), quad, shift);
-            below = spread_window(rows, y, quad, shift);
-        } else {
-            below = window_of(grad_row_at(strip, o, y), quad, shift);
+        var under_3 = RowWindow();
+        var under_2 = RowWindow();
+        if PAIRS > 1u {
+            under_3 = next_window(strip, &rows, o, y + 3u, true);
+            under_2 = next_window(strip, &rows, o, y + 2u, PADDING_H % 2u == 1u);
         }
+        var under_1 = next_window(strip, &rows, o, y + 1u, PAIRS == 1u || PADDING_H % 2u == 0u);
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             // Above the image y wraps around and is large.
-            let next = y - i - 1u;
-            var above: RowWindow;
-            if POOLED == 1u {
-                // The lower of two rows of one row of windows comes first, and loads them.
-                if (PADDING_H + i) % 2u == 1u {
-                    rows = pooled_rows(grad_row_at(strip, o, next), quad, shift);
-                }
-                above = spread_window(rows, next, quad, shift);
-            } else {
-                above = window_of(grad_row_at(strip, o, next), quad, shift);
+            let under_0 = next_window(strip, &rows, o, y - i, (PADDING_H + i) % 2u == 1u);
+            let taps = share_taps(reversed_taps(weight_row(strip, lane, o, i), 0u), local_index);
+            add_taps(&tile_0, taps, under_window(under_0));
+            add_taps(&tile_1, taps, under_window(under_1));
+            if PAIRS > 1u {
+                add_taps(&tile_2, taps, under_window(under_2));
+                add_taps(&tile_3, taps, under_window(under_3));
+                under_3 = under_2;
+                under_2 = under_1;
             }
-            let taps = reversed_taps(weight_row(strip, lane, o, i), 0u);
-            add_taps_to_pair(&upper, &lower, taps, above, below, local_index);
-            below = above;
+            under_1 = under_0;
         }
     }
-    store_pair(strip, 0u, upper.row_0, lower.row_0);
-    store_pair(strip, 1u, upper.row_1, lower.row_1);
-    store_pair(strip, 2u, upper.row_2, lower.row_2);
-    store_pair(strip, 3u, upper.row_3, lower.row_3);
-    store_pair(strip, 4u, upper.row_4, lower.row_4);
-    store_pair(strip, 5u, upper.row_5, lower.row_5);
-    store_pair(strip, 6u, upper.row_6, lower.row_6);
-    store_pair(strip, 7u, upper.row_7, lower.row_7);
+    store_strip(strip, 0u, tile_0);
+    store_strip(strip, 1u, tile_1);
+    if PAIRS > 1u {
+        store_strip(strip, 2u, tile_2);
+        store_strip(strip, 3u, tile_3);
+    }
 }

@@ -21,14 +21,14 @@
 //   slices       any shape
 //   slices_vec4  vec4 loads: needs STRIDE_W = DILATION_W = 1, KERNEL_W <= 5, in_w and out_w multiples of 4. With
 //                POOLED = 1 grad_output is not there. It is what 2x2 max-pooling hands back: `pooled` (batch, out_channels,
-//                out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, and 0 elsewhere
+//                out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, else 0; rows_per_slice is even
 //
 // Second pass: one thread a sum.
 //
 //   sum_slices            weight and bias
 //   sum_slices_weight     weight alone
 //
-// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl and one of
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl, lib/tap_sums.wgsl and one of
 // lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> input: array<f32>;
@@ -127,36 +127,6 @@ fn strip_row(at: KernelRow, lane: u32, row: u32) -> Strip {
     );
 }
 
-// A thread's sums for the fifth tap, if there is one; a RegisterTile holds those of the other four.
-struct FifthTap {
-    low: vec4<f32>,  // channels 0 to 3
-    high: vec4<f32>, // channels 4 to 7
-}
-
-// Adds four positions, given the shared grad_output and for each position the inputs under its taps.
-fn add_strip(tile: ptr<function, RegisterTile>, fifth_sums: ptr<function, FifthTap>, p_0: vec4<f32>, p_1: vec4<f32>, p_2: vec4<f32>, p_3: vec4<f32>, fifth: vec4<f32>) {
-    let grads = shared_rows();
-    add_outer_x(tile, grads, p_0);
-    add_outer_y(tile, grads, p_1);
-    add_outer_z(tile, grads, p_2);
-    add_outer_w(tile, grads, p_3);
-    if TAPS > 4u {
-        (*fifth_sums).low += vec4<f32>(dot(grads.r_0, fifth), dot(grads.r_1, fifth), dot(grads.r_2, fifth), dot(grads.r_3, fifth));
-        if REAL_ROWS > 4u {
-            (*fifth_sums).high.x += dot(grads.r_4, fifth);
-        }
-        if REAL_ROWS > 5u {
-            (*fifth_sums).high.y += dot(grads.r_5, fifth);
-        }
-        if REAL_ROWS > 6u {
-            (*fifth_sums).high.z += dot(grads.r_6, fifth);
-        }
-        if REAL_ROWS > 7u {
-            (*fifth_sums).high.w += dot(grads.r_7, fifth);
-        }
-    }
-}
-
 fn store_tap(at: KernelRow, index: u32, offset: u32, value: f32) {
     if offset < TAPS && at.first_tap + offset < KERNEL_W {
         partials[index + offset] = value;
@@ -251,40 +221,90 @@ fn slices(
                 if TAPS > 2u { window.high.y = input_at(strip, input_x + 5u); }
                 if TAPS > 3u { window.high.z = input_at(strip, input_x + 6u); }
                 if TAPS > 4u { window.high.w = input_at(strip, input_x + 7u); }
-                add_strip(&tile, &fifth_sums, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high);
+                add_strip(&tile, &fifth_sums, window_positions(window));
             } else {
                 var fifth = vec4<f32>();
                 if TAPS > 4u { fifth = input4_at(strip, input_x + 4u * DILATION_W, STRIDE_W); }
-                add_strip(
-                    &tile,
-                    &fifth_sums,
+                let positions = Positions(
                     taps4_at(strip, input_x),
                     taps4_at(strip, input_x + STRIDE_W),
                     taps4_at(strip, input_x + 2u * STRIDE_W),
                     taps4_at(strip, input_x + 3u * STRIDE_W),
                     fifth,
                 );
+                add_strip(&tile, &fifth_sums, positions);
             }
         }
     }
     store_sums(at, slice, local_index, tile, fifth_sums, bias_sum);
 }
 
-fn input_quad(strip: Strip, quad: u32) -> vec4<f32> {
-    if !strip.is_inside || quad >= params.in_w / 4u {
-        return vec4<f32>();
-    }
-    return input_vec4[strip.input_row * (params.in_w / 4u) + quad];
+// Two neighbouring rows of grad_output, and quads in a row of it. Sizes are read once: a software adapter loads them anew
+// wherever they are named within a loop.
+struct RowPair {
+    upper: Strip,
+    lower: Strip,
+    has_lower: bool,
+    quads: u32,
 }
 
-fn grad_quad(row: u32, quad: u32) -> vec4<f32> {
+fn input_quad(strip: Strip, quads: u32, quad: u32) -> vec4<f32> {
+    // Left of the image quad has wrapped around and is large.
+    let is_there = strip.is_inside & (quad < quads);
+    return select(vec4<f32>(), input_vec4[select(0u, strip.input_row * quads + quad, is_there)], vec4<bool>(is_there));
+}
+
+struct GradPair {
+    upper: vec4<f32>,
+    lower: vec4<f32>,
+}
+
+fn grad_pair(pair: RowPair, quad: u32, height: u32) -> GradPair {
+    let upper = pair.upper.grad_row;
     if POOLED == 1u {
-        // A plane has an even number of rows.
-        let pair = row / 2u * (params.out_w / 4u) + quad;
-        let cell = row % params.out_h * params.out_w + 4u * quad;
-        return select(vec4<f32>(), pooled[pair].xxyy, chosen[pair].xxyy == cell + vec4<u32>(0u, 1u, 2u, 3u));
+        // A plane has an even number of rows, and so does a slice.
+        let at = upper / 2u * pair.quads + quad;
+        let value = pooled[at].xxyy;
+        let cells = chosen[at].xxyy;
+        let cell = 4u * (upper % height * pair.quads + quad) + vec4<u32>(0u, 1u, 2u, 3u);
+        let below = cell + 4u * pair.quads;
+        return GradPair(select(vec4<f32>(), value, cells == cell), select(vec4<f32>(), value, cells == below));
     }
-    return grad_output_vec4[row * (params.out_w / 4u) + quad];
+    let lower = grad_output_vec4[pair.lower.grad_row * pair.quads + quad];
+    return GradPair(grad_output_vec4[upper * pair.quads + quad], select(vec4<f32>(), lower, vec4<bool>(pair.has_lower)));
+}
+
+// The quads of an input row that are under a strip; each is read once and moves on.
+struct InputQuads {
+    first: vec4<f32>,
+    second: vec4<f32>,
+    third: vec4<f32>,
+}
+
+// The window starts PADDING_W left of the strip: read from the multiple of four at or before it.
+override PADDING_QUADS: u32 = (PADDING_W + 3u) / 4u;
+override SHIFT: u32 = PADDING_QUADS * 4u - PADDING_W;
+// How many quads beyond the first a window reaches into.
+override REACH: u32 = select(select(2u, 1u, SHIFT + TAPS < 6u), 0u, SHIFT + TAPS < 2u);
+
+fn first_quads(strip: Strip, quads: u32) -> InputQuads {
+    var under = InputQuads();
+    if REACH > 0u { under.second = input_quad(strip, quads, 0u - PADDING_QUADS); }
+    if REACH > 1u { under.third = input_quad(strip, quads, 1u - PADDING_QUADS); }
+    return under;
+}
+
+fn next_quads(before: InputQuads, strip: Strip, quads: u32, quad: u32) -> InputQuads {
+    let newest = input_quad(strip, quads, quad + REACH - PADDING_QUADS);
+    if REACH == 0u { return InputQuads(newest, vec4<f32>(), vec4<f32>()); }
+    if REACH == 1u { return InputQuads(before.second, newest, vec4<f32>()); }
+    return InputQuads(before.second, before.third, newest);
+}
+
+fn add_row(tile: ptr<function, RegisterTile>, fifth_sums: ptr<function, FifthTap>, under: InputQuads, grads: vec4<f32>, local_index: u32) {
+    share(grads, local_index);
+    let window = shifted_window(under.first, under.second, under.third, SHIFT);
+    add_strip(tile, fifth_sums, window_positions(window));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -297,37 +317,27 @@ fn slices_vec4(
     let at = kernel_row(workgroup_index, local_index);
     let lane = local_index % SHARE_LANES;
     let slice = slice_of(workgroup_index);
+    let height = params.out_h;
     let first_row = slice * params.rows_per_slice;
-    let last_row = min(first_row + params.rows_per_slice, params.batch * params.out_h);
-    // The window starts PADDING_W left of the strip: read from the multiple of four at or before it.
-    let padding_quads = (PADDING_W + 3u) / 4u;
-    let shift = padding_quads * 4u - PADDING_W;
+    let last_row = min(first_row + params.rows_per_slice, params.batch * height);
+    let grad_quads = params.out_w / 4u;
+    let input_quads = params.in_w / 4u;
     var tile = RegisterTile();
     var fifth_sums = FifthTap();
     var bias_sum = 0.0;
-    // How many quads beyond the first a window reaches into; each quad is read once and moves on with the window.
-    var reach = 0u;
-    if shift + TAPS > 1u { reach = 1u; }
-    if shift + TAPS > 5u { reach = 2u; }
-    for (var row = first_row; row < last_row; row += 1u) {
-        let strip = strip_row(at, lane, row);
-        var first = vec4<f32>();
-        var second = vec4<f32>();
-        if reach > 0u { first = input_quad(strip, 0u - padding_quads); }
-        if reach > 1u { second = input_quad(strip, 1u - padding_quads); }
-        for (var quad = 0u; quad < params.out_w / 4u; quad += 1u) {
-            let grads = grad_quad(strip.grad_row, quad);
-            bias_sum += grads.x + grads.y + grads.z + grads.w;
-            share(grads, local_index);
-            let newest = input_quad(strip, quad + reach - padding_quads);
-            var third = vec4<f32>();
-            if reach == 0u { first = newest; }
-            if reach == 1u { second = newest; }
-            if reach == 2u { third = newest; }
-            let window = shifted_window(first, second, third, shift);
-            add_strip(&tile, &fifth_sums, window.low, window_at_1(window), window_at_2(window), window_at_3(window), window.high);
-            first = second;
-            second = third;
+    for (var row = first_row; row < last_row; row += 2u) {
+        let lower = strip_row(at, lane, min(row + 1u, last_row - 1u));
+        let pair = RowPair(strip_row(at, lane, row), lower, row + 1u < last_row, grad_quads);
+        var above = first_quads(pair.upper, input_quads);
+        var below = first_quads(pair.lower, input_quads);
+        for (var quad = 0u; quad < grad_quads; quad += 1u) {
+            let grads = grad_pair(pair, quad, height);
+            above = next_quads(above, pair.upper, input_quads, quad);
+            below = next_quads(below, pair.lower, input_quads, quad);
+            bias_sum += grads.upper.x + grads.upper.y + grads.upper.z + grads.upper.w;
+            add_row(&tile, &fifth_sums, above, grads.upper, local_index);
+            bias_sum += grads.lower.x + grads.lower.y + grads.lower.z + grads.lower.w;
+            add_row(&tile, &fifth_sums, below, grads.lower, local_index);
         }
     }
     store_sums(at, slice, local_index, tile, fifth_sums, bias_sum);

@@ -15,11 +15,12 @@
 //   staged   for real GPUs. A workgroup computes TILE_H x TILE_W windows for TILE_CHANNELS channels of an image: it copies
 //            the input under them and the filters into workgroup memory, CHUNK input channels at a time. A thread
 //            computes one window for PER_THREAD channels. Workgroups are numbered channel tile fastest, then x, y, image.
-//   strips   for software adapters. A thread computes two neighbouring windows for eight channels, from two strips of
-//            four pixels; eight threads share the filters. Needs out_w and in_w multiples of 4 and KERNEL_W <= 5.
+//   strips   for software adapters. A thread computes two neighbouring windows for eight channels, and those below them
+//            where WINDOW_ROWS = 2, from strips of four pixels; eight threads share the filters. Needs out_w and in_w
+//            multiples of 4 and KERNEL_W <= 5.
 //
 // Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/activation.wgsl, lib/largest.wgsl, lib/register_tile.wgsl,
-// lib/shared_rows.wgsl, lib/row_window.wgsl, lib/strip_pair.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// lib/shared_rows.wgsl, lib/row_window.wgsl, lib/kernel_taps.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -187,9 +188,11 @@ fn staged(
 
 // ---- strips
 
-// Strips are of the output, rows two by two.
+override WINDOW_ROWS: u32 = 1u; // rows of windows of a thread, 1 or 2
+
+// Strips are of the output, all rows of a thread in one.
 fn strip_extents() -> Extents {
-    return Extents(params.out_channels, params.out_h / 2u, params.out_w);
+    return Extents(params.out_channels, (params.out_h / 2u + WINDOW_ROWS - 1u) / WINDOW_ROWS, params.out_w);
 }
 
 fn weight_at(row: u32, tap: u32) -> f32 {
@@ -199,40 +202,62 @@ fn weight_at(row: u32, tap: u32) -> f32 {
     return weight[row + tap];
 }
 
-fn input_quad(row: u32, y: u32, quad: u32) -> vec4<f32> {
-    if y >= params.in_h || quad >= params.in_w / 4u {
-        return vec4<f32>();
-    }
-    return input_vec4[(row + y) * (params.in_w / 4u) + quad];
+// Where the rows of an input plane are. Sizes are read once: a software adapter loads them anew wherever they are named
+// within a loop.
+struct Plane {
+    row: u32, // the first one, counted over the rows of all images and channels
+    height: u32,
+    quads: u32,
 }
 
-// Row y, of a plane whose first row is `row`, under the strip that starts `PADDING_W` right of quad `quad`.
-fn window_of(row: u32, y: u32, quad: u32) -> RowWindow {
+fn input_quad(plane: Plane, y: u32, quad: u32) -> vec4<f32> {
+    // Above and left of the image y and quad have wrapped around and are large. Selected instead of branched around.
+    let is_there = (y < plane.height) & (quad < plane.quads);
+    let index = select(0u, (plane.row + y) * plane.quads + quad, is_there);
+    return select(vec4<f32>(), input_vec4[index], vec4<bool>(is_there));
+}
+
+// Row y of a plane under the strip that starts `PADDING_W` right of quad `quad`.
+fn window_of(plane: Plane, y: u32, quad: u32) -> RowWindow {
     let padding_quads = (PADDING_W + 3u) / 4u;
     let shift = padding_quads * 4u - PADDING_W;
-    let first = input_quad(row, y, quad - padding_quads);
+    let first = input_quad(plane, y, quad - padding_quads);
     var second = vec4<f32>();
     var third = vec4<f32>();
-    if shift + KERNEL_W > 1u { second = input_quad(row, y, quad - padding_quads + 1u); }
-    if shift + KERNEL_W > 5u { third = input_quad(row, y, quad - padding_quads + 2u); }
+    if shift + KERNEL_W > 1u { second = input_quad(plane, y, quad - padding_quads + 1u); }
+    if shift + KERNEL_W > 5u { third = input_quad(plane, y, quad - padding_quads + 2u); }
     return shifted_window(first, second, third, shift);
 }
 
-fn store_pair(strip: Strip, offset: u32, upper: vec4<f32>, lower: vec4<f32>) {
+// Stores two neighbouring windows of a channel, given the sums of its two strips.
+fn store_pair(strip: Strip, window_row: u32, offset: u32, upper: vec4<f32>, lower: vec4<f32>) {
+    let y = strip.y * WINDOW_ROWS + window_row;
     let channel = strip.first_channel + offset;
-    if strip.is_real && channel < params.out_channels {
-        let shift = bias_at(channel);
-        let above = activate4(upper + shift);
-        let below = activate4(lower + shift);
-        let left = vec4<f32>(above.xy, below.xy);
-        let right = vec4<f32>(above.zw, below.zw);
-        let places = vec2<u32>(largest(left), largest(right));
-        let row = (strip.image * params.out_channels + channel) * (params.out_h / 2u) + strip.y;
-        let index = row * (params.out_w / 4u) + strip.x / 4u;
+    let shift = shared_from(offset).x;
+    let above = activate4(upper + shift);
+    let below = activate4(lower + shift);
+    let left = vec4<f32>(above.xy, below.xy);
+    let right = vec4<f32>(above.zw, below.zw);
+    let places = vec2<u32>(largest(left), largest(right));
+    let row = (strip.image * params.out_channels + channel) * (params.out_h / 2u) + y;
+    let index = row * (params.out_w / 4u) + strip.x / 4u;
+    let cell = 2u * y * params.out_w + strip.x;
+    let cells = cell + vec2<u32>(0u, 2u) + places % 2u + (places / 2u) * params.out_w;
+    if strip.is_real & (channel < params.out_channels) & (y < params.out_h / 2u) {
         out_vec2[index] = vec2<f32>(pick(left, places.x), pick(right, places.y));
-        let cell = 2u * strip.y * params.out_w + strip.x;
-        indices_vec2[index] = cell + vec2<u32>(0u, 2u) + places % 2u + (places / 2u) * params.out_w;
+        indices_vec2[index] = cells;
     }
+}
+
+fn store_tiles(strip: Strip, window_row: u32, upper: RegisterTile, lower: RegisterTile) {
+    store_pair(strip, window_row, 0u, upper.row_0, lower.row_0);
+    if REAL_ROWS > 1u { store_pair(strip, window_row, 1u, upper.row_1, lower.row_1); }
+    if REAL_ROWS > 2u { store_pair(strip, window_row, 2u, upper.row_2, lower.row_2); }
+    if REAL_ROWS > 3u { store_pair(strip, window_row, 3u, upper.row_3, lower.row_3); }
+    if REAL_ROWS > 4u { store_pair(strip, window_row, 4u, upper.row_4, lower.row_4); }
+    if REAL_ROWS > 5u { store_pair(strip, window_row, 5u, upper.row_5, lower.row_5); }
+    if REAL_ROWS > 6u { store_pair(strip, window_row, 6u, upper.row_6, lower.row_6); }
+    if REAL_ROWS > 7u { store_pair(strip, window_row, 7u, upper.row_7, lower.row_7); }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -242,33 +267,46 @@ fn strips(
     @builtin(local_invocation_index) local_index: u32,
 ) {
     let strip = strip_position(workgroup, grid, local_index);
-    let lane = local_index % SHARE_LANES;
     let quad = strip.x / 4u;
     // Lanes past the last filter repeat it: their share reaches only sums that are not stored.
-    let source = min(strip.first_channel + lane, params.out_channels - 1u);
-    var upper = RegisterTile();
-    var lower = RegisterTile();
+    let source = min(strip.first_channel + local_index % SHARE_LANES, params.out_channels - 1u);
+    // Above the image y wraps around and is large.
+    let y = 2u * WINDOW_ROWS * strip.y - PADDING_H;
+    var tile_0 = RegisterTile();
+    var tile_1 = RegisterTile();
+    var tile_2 = RegisterTile();
+    var tile_3 = RegisterTile();
     for (var c = 0u; c < params.in_channels; c += 1u) {
-        let plane = (strip.image * params.in_channels + c) * params.in_h;
-        // Above the image y wraps around and is large.
-        let y = 2u * strip.y - PADDING_H;
-        var above = window_of(plane, y, quad);
+        let plane = Plane((strip.image * params.in_channels + c) * params.in_h, params.in_h, params.in_w / 4u);
+        var under_0 = window_of(plane, y, quad);
+        var under_1 = RowWindow();
+        var under_2 = RowWindow();
+        if WINDOW_ROWS > 1u {
+            under_1 = window_of(plane, y + 1u, quad);
+            under_2 = window_of(plane, y + 2u, quad);
+        }
         for (var i = 0u; i < KERNEL_H; i += 1u) {
-            let below = window_of(plane, y + i + 1u, quad);
+            let newest = window_of(plane, y + 2u * WINDOW_ROWS - 1u + i, quad);
             let row = ((source * params.in_channels + c) * KERNEL_H + i) * KERNEL_W;
-            let taps = array<f32, 5>(
+            let own = array<f32, 5>(
                 weight_at(row, 0u), weight_at(row, 1u), weight_at(row, 2u), weight_at(row, 3u), weight_at(row, 4u),
             );
-            add_taps_to_pair(&upper, &lower, taps, above, below, local_index);
-            above = below;
+            let taps = share_taps(own, local_index);
+            add_taps(&tile_0, taps, under_window(under_0));
+            if WINDOW_ROWS > 1u {
+                add_taps(&tile_1, taps, under_window(under_1));
+                add_taps(&tile_2, taps, under_window(under_2));
+                add_taps(&tile_3, taps, under_window(newest));
+                under_0 = under_1;
+                under_1 = under_2;
+                under_2 = newest;
+            } else {
+                add_taps(&tile_1, taps, under_window(newest));
+                under_0 = newest;
+            }
         }
     }
-    store_pair(strip, 0u, upper.row_0, lower.row_0);
-    store_pair(strip, 1u, upper.row_1, lower.row_1);
-    store_pair(strip, 2u, upper.row_2, lower.row_2);
-    store_pair(strip, 3u, upper.row_3, lower.row_3);
-    store_pair(strip, 4u, upper.row_4, lower.row_4);
-    store_pair(strip, 5u, upper.row_5, lower.row_5);
-    store_pair(strip, 6u, upper.row_6, lower.row_6);
-    store_pair(strip, 7u, upper.row_7, lower.row_7);
+    share(vec4<f32>(bias_at(source)), local_index);
+    store_tiles(strip, 0u, tile_0, tile_1);
+    if WINDOW_ROWS > 1u { store_tiles(strip, 1u, tile_2, tile_3); }
 }

@@ -83,27 +83,47 @@ fn weight_at(tile: Tile, first: u32, slot: u32) -> f32 {
     return select(0.0, weight[select(0u, index, is_there)], is_there);
 }
 
-// Four loads are on their way before the first is stored.
+fn grads4_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
+    return vec4<f32>(
+        grad_at(tile, first, slot), grad_at(tile, first, slot + THREADS),
+        grad_at(tile, first, slot + 2u * THREADS), grad_at(tile, first, slot + 3u * THREADS),
+    );
+}
+
+fn weights4_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
+    return vec4<f32>(
+        weight_at(tile, first, slot), weight_at(tile, first, slot + THREADS),
+        weight_at(tile, first, slot + 2u * THREADS), weight_at(tile, first, slot + 3u * THREADS),
+    );
+}
+
+fn keep_grads(slot: u32, values: vec4<f32>) {
+    if slot < AROUND { around[slot] = values.x; }
+    if slot + THREADS < AROUND { around[slot + THREADS] = values.y; }
+    if slot + 2u * THREADS < AROUND { around[slot + 2u * THREADS] = values.z; }
+    if slot + 3u * THREADS < AROUND { around[slot + 3u * THREADS] = values.w; }
+}
+
+fn keep_weights(slot: u32, values: vec4<f32>) {
+    if slot < STAGED_WEIGHTS { weights[slot] = values.x; }
+    if slot + THREADS < STAGED_WEIGHTS { weights[slot + THREADS] = values.y; }
+    if slot + 2u * THREADS < STAGED_WEIGHTS { weights[slot + 2u * THREADS] = values.z; }
+    if slot + 3u * THREADS < STAGED_WEIGHTS { weights[slot + 3u * THREADS] = values.w; }
+}
+
+// Eight loads of each operand are on their way before the first is stored.
 fn stage(tile: Tile, first: u32, lane: u32) {
-    for (var slot = lane; slot < AROUND; slot += 4u * THREADS) {
-        let v_0 = grad_at(tile, first, slot);
-        let v_1 = grad_at(tile, first, slot + THREADS);
-        let v_2 = grad_at(tile, first, slot + 2u * THREADS);
-        let v_3 = grad_at(tile, first, slot + 3u * THREADS);
-        around[slot] = v_0;
-        if slot + THREADS < AROUND { around[slot + THREADS] = v_1; }
-        if slot + 2u * THREADS < AROUND { around[slot + 2u * THREADS] = v_2; }
-        if slot + 3u * THREADS < AROUND { around[slot + 3u * THREADS] = v_3; }
+    for (var slot = lane; slot < AROUND; slot += 8u * THREADS) {
+        let near = grads4_at(tile, first, slot);
+        let far = grads4_at(tile, first, slot + 4u * THREADS);
+        keep_grads(slot, near);
+        keep_grads(slot + 4u * THREADS, far);
     }
-    for (var slot = lane; slot < STAGED_WEIGHTS; slot += 4u * THREADS) {
-        let v_0 = weight_at(tile, first, slot);
-        let v_1 = weight_at(tile, first, slot + THREADS);
-        let v_2 = weight_at(tile, first, slot + 2u * THREADS);
-        let v_3 = weight_at(tile, first, slot + 3u * THREADS);
-        weights[slot] = v_0;
-        if slot + THREADS < STAGED_WEIGHTS { weights[slot + THREADS] = v_1; }
-        if slot + 2u * THREADS < STAGED_WEIGHTS { weights[slot + 2u * THREADS] = v_2; }
-        if slot + 3u * THREADS < STAGED_WEIGHTS { weights[slot + 3u * THREADS] = v_3; }
+    for (var slot = lane; slot < STAGED_WEIGHTS; slot += 8u * THREADS) {
+        let near = weights4_at(tile, first, slot);
+        let far = weights4_at(tile, first, slot + 4u * THREADS);
+        keep_weights(slot, near);
+        keep_weights(slot + 4u * THREADS, far);
     }
 }
 

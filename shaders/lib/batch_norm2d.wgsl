@@ -18,6 +18,10 @@ struct Params {
 
 override WG: u32 = 64;
 
+// Whether walks over a slice have eight loads on their way at a time: a software adapter gains nothing, and takes longer to
+// compile them.
+override AHEAD: u32 = 0u;
+
 var<workgroup> partial: array<vec2<f32>, WG>;
 
 fn num_values() -> u32 {
@@ -41,4 +45,33 @@ fn tree(lane: u32, value: vec2<f32>) -> vec2<f32> {
     }
     workgroupBarrier();
     return partial[0];
+}
+
+struct Eight {
+    low: vec4<f32>,
+    high: vec4<f32>,
+}
+
+fn x_at(channel: u32, index: u32) -> f32 {
+    return x[offset(channel, index)];
+}
+
+// The values at `index` and seven times WG after the one before.
+fn eight_values(channel: u32, index: u32) -> Eight {
+    return Eight(
+        vec4<f32>(
+            x_at(channel, index), x_at(channel, index + WG), x_at(channel, index + 2u * WG), x_at(channel, index + 3u * WG)),
+        vec4<f32>(
+            x_at(channel, index + 4u * WG), x_at(channel, index + 5u * WG), x_at(channel, index + 6u * WG),
+            x_at(channel, index + 7u * WG)),
+    );
+}
+
+// Whether eight more values from `index` on are before `last`.
+fn has_eight(index: u32, last: u32) -> bool {
+    return AHEAD == 1u && index + 7u * WG < last;
+}
+
+fn add_in_order(sum: f32, values: vec4<f32>) -> f32 {
+    return sum + values.x + values.y + values.z + values.w;
 }

@@ -9,6 +9,27 @@ fn grad_at(at: u32) -> f32 {
     return activation_gradient(grad[at], activated[at]);
 }
 
+fn eight_grads(channel: u32, index: u32) -> Eight {
+    return Eight(
+        vec4<f32>(
+            grad_at(offset(channel, index)), grad_at(offset(channel, index + WG)),
+            grad_at(offset(channel, index + 2u * WG)), grad_at(offset(channel, index + 3u * WG))),
+        vec4<f32>(
+            grad_at(offset(channel, index + 4u * WG)), grad_at(offset(channel, index + 5u * WG)),
+            grad_at(offset(channel, index + 6u * WG)), grad_at(offset(channel, index + 7u * WG))),
+    );
+}
+
+// Adds the sums of four gradients and of their products with distances, in order.
+fn add_sums(sums: vec2<f32>, grads: vec4<f32>, distances: vec4<f32>) -> vec2<f32> {
+    var result = sums;
+    result += grads.x * vec2(1.0, distances.x);
+    result += grads.y * vec2(1.0, distances.y);
+    result += grads.z * vec2(1.0, distances.z);
+    result += grads.w * vec2(1.0, distances.w);
+    return result;
+}
+
 // Sums a slice of a channel; must be reached by all.
 fn sum_slice(unit: u32, lane: u32) {
     let channel = unit % params.num_channels;
@@ -16,7 +37,14 @@ fn sum_slice(unit: u32, lane: u32) {
     let last = min(first + params.slice_elems, num_values());
     let channel_mean = center[channel];
     var own = vec2(0.0);
-    for (var index = first + lane; index < last; index += WG) {
+    var index = first + lane;
+    for (; has_eight(index, last); index += 8u * WG) {
+        let grads = eight_grads(channel, index);
+        let values = eight_values(channel, index);
+        own = add_sums(own, grads.low, values.low - channel_mean);
+        own = add_sums(own, grads.high, values.high - channel_mean);
+    }
+    for (; index < last; index += WG) {
         let at = offset(channel, index);
         own += grad_at(at) * vec2(1.0, x[at] - channel_mean);
     }
@@ -41,8 +69,21 @@ fn grad_slices_through(
     let unit = workgroup_index(group, groups);
     let first = (unit / params.num_channels) * params.slice_elems;
     let last = min(first + params.slice_elems, num_values());
-    for (var index = first + lane; index < last; index += WG) {
-        let at = offset(unit % params.num_channels, index);
+    let channel = unit % params.num_channels;
+    var index = first + lane;
+    for (; has_eight(index, last); index += 8u * WG) {
+        let grads = eight_grads(channel, index);
+        grad_through[offset(channel, index)] = grads.low.x;
+        grad_through[offset(channel, index + WG)] = grads.low.y;
+        grad_through[offset(channel, index + 2u * WG)] = grads.low.z;
+        grad_through[offset(channel, index + 3u * WG)] = grads.low.w;
+        grad_through[offset(channel, index + 4u * WG)] = grads.high.x;
+        grad_through[offset(channel, index + 5u * WG)] = grads.high.y;
+        grad_through[offset(channel, index + 6u * WG)] = grads.high.z;
+        grad_through[offset(channel, index + 7u * WG)] = grads.high.w;
+    }
+    for (; index < last; index += WG) {
+        let at = offset(channel, index);
         grad_through[at] = grad_at(at);
     }
     sum_slice(unit, lane);

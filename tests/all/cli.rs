@@ -402,6 +402,18 @@ fn a_profile_names_every_op_and_its_share() {
     let stdout = succeeds(Place::new().lenet(&["profile", "--data", DATA, "--device", "cpu", "--batch-size", "4"]));
     assert!(stdout.contains("GFLOP/s") && stdout.contains("conv1.conv2d"), "{stdout}");
     assert!(stdout.contains("ms in all"), "{stdout}");
+    let phases = ["until the first step was done", "opening the device", "reading images", "the step itself"];
+    assert!(phases.iter().all(|phase| stdout.contains(phase)), "{stdout}");
+}
+
+#[test]
+fn a_profile_tells_what_compiling_each_kernel_takes() {
+    let args = ["profile", "--compiling", "--device", "gpu", "--batch-size", "4"];
+    let stdout = succeeds(Place::new().lenet(&args));
+    for kernel in ["gather.", "conv2d_pool.", "sgd."] {
+        assert!(stdout.contains(kernel), "{kernel} is not in:\n{stdout}");
+    }
+    assert!(stdout.contains("first use ms") && stdout.contains("one after the other"), "{stdout}");
 }
 
 #[test]

@@ -87,7 +87,8 @@ pub fn train(op: &BatchNormTrain, finish: Finish, ctx: &DispatchContext<'_>) -> 
     let channels = planes.num_channels;
     let BatchNorm2d { eps, momentum } = op.attributes;
     let settings = Settings { statistics: Statistics::Batch, eps, momentum: momentum.unwrap_or_default() };
-    let mut list = vec![planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * channels, 1))];
+    let slices = planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * channels, 1));
+    let mut list = vec![slices.constant("AHEAD", u32::from(!ctx.gpu.is_software))];
     // The count of batches is read as a uniform, where there is no momentum.
     let cumulative = |mut bindings: Vec<Binding>| {
         bindings.extend(momentum.is_none().then_some(Scalar(5)));
@@ -220,6 +221,7 @@ impl Planes {
     ) -> Dispatch {
         Dispatch::new(&MERGED, entry_point, &self.params(settings), bindings, self.work(workgroups))
             .constant("WG", WORKGROUP_SIZE)
+            .constant("AHEAD", 1u32)
     }
 
     fn params(self, settings: Settings) -> Params {

@@ -59,11 +59,13 @@ static GRAD_INPUT: [Shader; 2] = shader_pair!(
     [
         "../../../../shaders/lib/kernel_taps.wgsl",
         "../../../../shaders/lib/conv2d_strip.wgsl",
-        "../../../../shaders/lib/strip_pair.wgsl",
         "../../../../shaders/conv2d_grad_input.wgsl"
     ]
 );
-static GRAD_WEIGHT: [Shader; 2] = shader_pair!("conv2d_grad_weight", ["../../../../shaders/conv2d_grad_weight.wgsl"]);
+static GRAD_WEIGHT: [Shader; 2] = shader_pair!(
+    "conv2d_grad_weight",
+    ["../../../../shaders/lib/tap_sums.wgsl", "../../../../shaders/conv2d_grad_weight.wgsl"]
+);
 pub static SHADERS: &[&Shader] =
     &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1], &STAGED];
 
@@ -77,6 +79,8 @@ pub const MAX_VEC4_KERNEL: usize = 5;
 /// hardware GPU two subgroups of 32.
 const STRIPS_SOFTWARE: u32 = 32;
 const STRIPS_GPU: u32 = 64;
+/// Pairs of rows of which one that is computed for nothing is no loss.
+const MANY_PAIRS: usize = 4;
 /// Threads of a workgroup of the weight gradient's first pass: more leave lanes idle on small kernels. A hardware GPU wants
 /// two subgroups of 32, if there are as many kernel rows.
 const GRAD_WEIGHT_THREADS_SOFTWARE: usize = 8;
@@ -149,6 +153,12 @@ pub(in crate::ops::nn) fn with_tile_rows(dispatch: Dispatch, group_channels: usi
 
 pub fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
+}
+
+/// Pairs of rows that a thread computes on a software adapter, one below the other: two, which share filters and most rows
+/// under them, unless that leaves many without work.
+pub(in crate::ops::nn) fn pairs_per_thread(pairs: usize) -> usize {
+    if pairs.is_multiple_of(2) || pairs > MANY_PAIRS { 2 } else { 1 }
 }
 
 /// Iterations over the kernel rows of `channels` channels, each in blocks of four taps where it is long.
@@ -224,7 +234,10 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
     let [height, width] = geometry.input;
     let (entry_point, rows, pairs) = match (has_pairs(geometry, gpu), is_vec4) {
-        (true, _) => ("strip_pairs", height / 2, 1u32),
+        (true, _) => {
+            let pairs = pairs_per_thread(height / 2);
+            ("strip_pairs", height.div_ceil(2 * pairs), pairs)
+        }
         (false, true) => ("strips_vec4", height, 0),
         (false, false) => ("strips", height, 0),
     };
@@ -233,7 +246,7 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
     let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), gradient.chosen(), Binding::Input(0)];
     let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &Params::of(geometry), bindings, work)
         .constant("WORKGROUP", strips_per_group(gpu))
-        .constant("PAIRS", pairs)
+        .constant("PAIRS", to_u32(pairs))
         .constant("POOLED", gradient.code());
     with_constants(with_tile_rows(dispatch, geometry.group_in(), gpu), geometry).into()
 }
@@ -263,8 +276,10 @@ impl Slicing {
         let groups_per_slice = kernel_rows.div_ceil(threads) * channel_tiles;
         let rows = geometry.batch * geometry.output[0];
         let wanted_slices = target.div_ceil(groups_per_slice).min(most_slices).clamp(1, rows);
-        let most_rows = (MAX_SLICE_ITERATIONS / (1 + geometry.output[1].div_ceil(STRIP))).max(1);
-        let rows_per_slice = rows.div_ceil(wanted_slices).min(most_rows);
+        let most_rows = (MAX_SLICE_ITERATIONS / (1 + geometry.output[1].div_ceil(STRIP))).max(2);
+        // Max-pooling hands back two rows together, which a software adapter takes so.
+        let unit = if gpu.is_software { 2 } else { 1 };
+        let rows_per_slice = unit * rows.div_ceil(unit * wanted_slices).min(most_rows / unit);
         Slicing { threads, groups_per_slice, rows_per_slice, num_slices: rows.div_ceil(rows_per_slice) }
     }
 }

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::ops::cpu::{CpuContext, Float, scratch};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, to_u32};
 use crate::ops::nn::conv2d::{
-    self, Conv2d, Geometry, MAX_VEC4_KERNEL, Params, strips_per_group, with_constants, with_tile_rows,
+    self, Conv2d, Geometry, MAX_VEC4_KERNEL, Params, pairs_per_thread, strips_per_group, with_constants, with_tile_rows,
 };
 use crate::ops::nn::max_pool2d::MaxPool2d;
 use crate::tensor::{Shape, Tensor};
@@ -23,7 +23,7 @@ macro_rules! shader {
                 include_str!("../../../../shaders/lib/register_tile.wgsl"),
                 include_str!("../../../../shaders/lib/shared_rows.wgsl"),
                 include_str!("../../../../shaders/lib/row_window.wgsl"),
-                include_str!("../../../../shaders/lib/strip_pair.wgsl"),
+                include_str!("../../../../shaders/lib/kernel_taps.wgsl"),
                 include_str!($share),
                 include_str!("../../../../shaders/conv2d_pool.wgsl"),
             ),
@@ -128,11 +128,13 @@ impl ConvPool {
         let iterations = geometry.in_channels * (1 + geometry.kernel[0] * (1 + geometry.kernel[1]));
         let dispatch = if ctx.gpu.is_software {
             let per_group = strips_per_group(ctx.gpu);
-            let strips = geometry.batch * (out_h / 2) * (out_w / (2 * STRIP_WINDOWS));
+            let window_rows = pairs_per_thread(out_h / 2);
+            let strips = geometry.batch * (out_h / 2).div_ceil(window_rows) * (out_w / (2 * STRIP_WINDOWS));
             let groups = grid(strips.div_ceil(per_group as usize) * geometry.out_channels.div_ceil(8), 1);
             let shader = if ctx.gpu.has_shuffles { &BY_SUBGROUP } else { &BY_WORKGROUP };
             let dispatch = Dispatch::new(shader, "strips", &params, bindings, groups.iterations(iterations))
-                .constant("WORKGROUP", per_group);
+                .constant("WORKGROUP", per_group)
+                .constant("WINDOW_ROWS", to_u32(window_rows));
             with_tile_rows(dispatch, geometry.out_channels, ctx.gpu)
         } else {
             let tile = Self::tile(&geometry).expect("new() found one");

@@ -162,7 +162,7 @@ pub fn dispatches(matmul: Matmul, sizes: &Sizes, has_bias: bool, gpu: GpuTraits)
             product.dispatch("plain", Binding::Input(1), work).into()
         }
         Variant::Registers => {
-            let work = grid(tiles(REGISTER_TILE), 1).iterations(2 + sizes.k.div_ceil(2));
+            let work = grid(tiles(REGISTER_TILE), 1).iterations(sizes.k.div_ceil(2) + REGISTER_TILE[0] / 4);
             product.in_registers_of_any_shape(work).into()
         }
         Variant::RegistersVec4(blocking) => product.in_registers(blocking),
@@ -239,7 +239,8 @@ impl Product<'_> {
         let tiles = batch * m.div_ceil(blocking.rows()) * n.div_ceil(REGISTER_TILE[1]);
         let b = if blocking.is_packed { Binding::Scratch(0) } else { Binding::Input(1) };
         let product = self
-            .dispatch("registers_vec4", b, grid(tiles, 1).iterations(k.div_ceil(4)))
+            // Along K, and over the rows that are stored four at a time.
+            .dispatch("registers_vec4", b, grid(tiles, 1).iterations(k.div_ceil(4) + blocking.rows() / 4))
             .constant("TALL", u32::from(blocking.is_tall))
             .constant("PACKED", u32::from(blocking.is_packed));
         if !blocking.is_packed {
