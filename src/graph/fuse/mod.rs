@@ -6,23 +6,31 @@
 //! | conv2d or matmul, then an activation that alone reads it | one op with the activation fused after its sum |
 //! | gradient through max_pool2d, then through the activation before it | the activation's on the pooled gradient, which is smaller, then max_pool2d's |
 //! | gradient through max_pool2d, then conv2d's by weight and input | one op that knows where the gradient is 0 (`pooled_conv.rs`) |
+//! | conv2d, then max_pool2d of 2×2 windows, where a device has a kernel for both | one op (`conv_pool.rs`) |
 //!
-//! The last one sums in another order where a device has a kernel for it, so it is equal up to rounding.
+//! The third sums in another order where a device has a kernel for it, so it is equal up to rounding.
 //!
 //! The second holds because a gradient reaches only the maximum of a window, where the activation's output is the pooled
 //! value, and every activation's derivative follows from its output. Elsewhere it is 0, as 0 times a derivative is. Windows
 //! that overlap add up gradients first, which rounds differently, except under a ReLU, whose derivative is 0 or 1. Where a
 //! window has more than one NaN, only the chosen one is passed back; 0 times a NaN would give the others, too.
 
+mod conv_pool;
 pub(super) mod gpu;
 mod pooled_conv;
+mod replace;
 
 use std::collections::HashMap;
 
 use super::{Graph, Node, NodeKind, Value};
 use crate::ops::{Activation, Op};
 
-/// The graph with every rewrite applied.
+/// The graph with every rewrite for a CPU applied, after those for every device.
+pub(crate) fn fuse_for_cpu(graph: &Graph) -> Graph {
+    conv_pool::fuse(&fuse(graph), None)
+}
+
+/// The graph with every rewrite for every device applied.
 pub(crate) fn fuse(graph: &Graph) -> Graph {
     let uses = Uses::of(graph);
     let absorbed = absorbed_activations(graph, &uses);

@@ -20,7 +20,7 @@ pub(crate) use slots::Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::fuse::{self, fuse};
+use super::fuse::{self, fuse, fuse_for_cpu};
 use super::{Graph, NodeKind, StateSpec, UpdatedBy, Value};
 use crate::Result;
 use crate::ops::kernel::{Cost, GpuTraits};
@@ -109,20 +109,20 @@ pub struct Plan {
 enum Target {
     /// No device: every op as it was built, in the order it was.
     Unfused,
-    /// Any device.
-    Any,
+    /// A CPU.
+    Cpu,
     /// A GPU of this kind.
     Gpu(GpuTraits),
 }
 
 impl Plan {
-    /// Plans everything that the graph's outputs and its updates of states depend on, with ops fused where that serves
-    /// every device; the rest is left out. [`Program::compile`](crate::Program::compile) plans it again for a GPU.
+    /// Plans everything that the graph's outputs and its updates of states depend on, with ops fused as a CPU runs them;
+    /// the rest is left out. [`Program::compile`](crate::Program::compile) plans it again for a GPU.
     ///
     /// # Errors
     /// [`Error::Operand`](crate::Error::Operand) where a value would have to lie in two packs at once.
     pub fn new(graph: &Graph) -> Result<Plan> {
-        Planner::new(&fuse(graph), graph, Target::Any).plan()
+        Planner::new(&fuse_for_cpu(graph), graph, Target::Cpu).plan()
     }
 
     /// [`Plan::new`] without fusing: every op as it was built, on every device.
@@ -141,7 +141,7 @@ impl Plan {
     pub fn for_gpu(&self, gpu: GpuTraits) -> Result<Plan> {
         match self.target {
             Target::Unfused | Target::Gpu(_) => Ok(self.clone()),
-            Target::Any => {
+            Target::Cpu => {
                 let fused = fuse::gpu::fuse(&fuse(&self.graph), gpu);
                 Planner::new(&fused, &self.graph, Target::Gpu(gpu)).plan()
             }
@@ -207,7 +207,7 @@ impl<'a> Planner<'a> {
         };
         let live = live_nodes(graph);
         let (live, tracker) = match target {
-            Target::Unfused | Target::Any => (live, None),
+            Target::Unfused | Target::Cpu => (live, None),
             // Software adapters wait for every dispatch anyway, and gain from memory that stays in caches.
             Target::Gpu(gpu) => (levels::sorted(graph, &live), (!gpu.is_software).then(Tracker::default)),
         };

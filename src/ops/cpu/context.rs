@@ -198,11 +198,6 @@ impl<'a, F: Float> CpuContext<'a, F> {
         self.inputs[input].shape.dims().try_into().expect("the rank was checked by infer")
     }
 
-    /// The extents of an output.
-    pub fn output_dims<const N: usize>(&self, output: usize) -> [usize; N] {
-        self.outputs[output].shape.dims().try_into().expect("the rank was set by infer")
-    }
-
     /// The rows that an input has in the whole batch.
     pub fn batch_size(&self, input: usize) -> usize {
         self.batch_size.unwrap_or_else(|| self.inputs[input].shape[0])

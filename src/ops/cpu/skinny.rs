@@ -3,7 +3,7 @@
 //!
 //! Where the second operand is stored (K, N), a vector holds columns of the result and elements of the first operand go
 //! to all lanes. Where it is stored (N, K), as PyTorch stores weights, a vector holds rows of the result (images), for
-//! which a few rows of the first operand are transposed; a single row is a list of dot products.
+//! which a few rows of the first operand are transposed; fewer rows are a list of dot products.
 
 use pulp::{Simd, WithSimd};
 
@@ -45,7 +45,8 @@ pub(crate) fn product(sizes: Skinny<'_>, out: &mut [f32]) {
         return isa::dispatch(Columns { sizes, out });
     }
     let lanes = isa::lanes();
-    let whole = if m >= lanes / 2 { m } else { 0 };
+    // Up to half a vector of rows takes longer in one than row by row.
+    let whole = if m % lanes > lanes / 2 { m } else { m - m % lanes };
     scratch::with(k * lanes + lanes * n, |memory: &mut [f32]| {
         let (turned, columns) = memory.split_at_mut(k * lanes);
         for first in (0..whole).step_by(lanes) {
@@ -55,9 +56,8 @@ pub(crate) fn product(sizes: Skinny<'_>, out: &mut [f32]) {
             isa::dispatch(Rows { rows, n, k, block, a_stride, b, turned, columns, out });
         }
     });
-    for row in whole..m {
-        let out = &mut out[row * n..(row + 1) * n];
-        isa::dispatch(Dots { x: &a[row * a_stride..][..k], b, out });
+    if whole < m {
+        isa::dispatch(Dots { k, a: &a[whole * a_stride..], a_stride, b, out: &mut out[whole * n..] });
     }
 }
 
@@ -85,6 +85,8 @@ impl WithSimd for Columns<'_> {
             3.. if many && m >= 8 && computed(8, 3) == best => simd.vectorize(Tiles::<8, 3>(self)),
             2.. if many && m >= 8 => simd.vectorize(Tiles::<8, 2>(self)),
             2.. if many && m >= 6 => simd.vectorize(Tiles::<6, 2>(self)),
+            4.. if many && m >= 4 => simd.vectorize(Tiles::<4, 4>(self)),
+            4.. if many && m >= 2 => simd.vectorize(Tiles::<2, 4>(self)),
             4.. if many => simd.vectorize(Tiles::<1, 4>(self)),
             3.. if self.sizes.m >= 3 => simd.vectorize(Tiles::<3, 3>(self)),
             _ if self.sizes.m >= 6 => simd.vectorize(Tiles::<6, 1>(self)),
@@ -249,11 +251,15 @@ fn turn_back<S: Simd>(simd: S, [rows, n]: [usize; 2], from: &[f32], to: &mut [f3
     }
 }
 
-/// One row: the dot product with each row of the second operand.
+/// A few rows: the dot product of each with each row of the second operand.
 struct Dots<'a> {
-    x: &'a [f32],
+    k: usize,
+    /// (M, K) with a stride.
+    a: &'a [f32],
+    a_stride: usize,
     /// (N, K).
     b: &'a [f32],
+    /// (M, N).
     out: &'a mut [f32],
 }
 
@@ -261,35 +267,93 @@ impl WithSimd for Dots<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let k = self.x.len();
-        let (x, rest) = S::as_simd_f32s(self.x);
-        let mut first = 0;
-        while first < self.out.len() {
-            let (b, out) = (&self.b[first * k..], &mut self.out[first..]);
-            first +=
-                if out.len() >= 4 { dots::<S, 4>(simd, x, rest, b, out) } else { dots::<S, 1>(simd, x, rest, b, out) };
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (n, many) = (self.b.len() / self.k, S::REGISTER_COUNT >= 32);
+        let (m, mut row) = (self.out.len() / n, 0);
+        while row < m {
+            let dots = &mut self;
+            row += match m - row {
+                4.. if many => simd.vectorize(RowsOfDots::<4> { dots, row }),
+                2.. => simd.vectorize(RowsOfDots::<2> { dots, row }),
+                _ => simd.vectorize(RowsOfDots::<1> { dots, row }),
+            };
         }
     }
 }
 
-/// F dot products; gives F.
-#[inline(always)]
-fn dots<S: Simd, const F: usize>(simd: S, x: &[S::f32s], rest: &[f32], b: &[f32], out: &mut [f32]) -> usize {
-    let whole = x.len() * S::F32_LANES;
-    let k = whole + rest.len();
-    let mut rows: [&[S::f32s]; F] = [&[]; F];
-    unroll!(f in 0..F, up to 4 => { rows[f] = &S::as_simd_f32s(&b[f * k..][..whole]).0[..x.len()]; });
-    let mut sums = [simd.splat_f32s(0.0); F];
-    for (at, &x) in x.iter().enumerate() {
-        unroll!(f in 0..F, up to 4 => { sums[f] = simd.mul_add_e_f32s(x, rows[f][at], sums[f]); });
-    }
-    unroll!(f in 0..F, up to 4 => {
-        let mut sum = simd.reduce_sum_f32s(sums[f]);
-        for (&x, &b) in rest.iter().zip(&b[f * k + whole..]) {
-            sum += x * b;
+/// M rows of the first operand by all of the second; gives M.
+struct RowsOfDots<'d, 'a, const M: usize> {
+    dots: &'d mut Dots<'a>,
+    row: usize,
+}
+
+impl<const M: usize> WithSimd for RowsOfDots<'_, '_, M> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let RowsOfDots { dots, row } = self;
+        let Dots { k, a, a_stride, b, .. } = *dots;
+        let n = b.len() / k;
+        let mut rows: [&[f32]; M] = [&[]; M];
+        unroll!(r in 0..M, up to 4 => { rows[r] = &a[(row + r) * a_stride..][..k]; });
+        let out = &mut dots.out[row * n..][..M * n];
+        let mut column = 0;
+        while column < n {
+            let (b, left) = (&b[column * k..], n - column);
+            column += match left {
+                4.. => products::<S, M, 4>(simd, &rows, b, (&mut out[column..], n)),
+                _ => products::<S, M, 1>(simd, &rows, b, (&mut out[column..], n)),
+            };
         }
-        out[f] = sum;
+        M
+    }
+}
+
+/// M × F dot products; gives F.
+#[inline(always)]
+fn products<S: Simd, const M: usize, const F: usize>(
+    simd: S,
+    a: &[&[f32]; M],
+    b: &[f32],
+    (out, stride): (&mut [f32], usize),
+) -> usize {
+    let k = a[0].len();
+    let vectors = k / S::F32_LANES;
+    let whole = vectors * S::F32_LANES;
+    let mut rows: [&[S::f32s]; M] = [&[]; M];
+    let mut columns: [&[S::f32s]; F] = [&[]; F];
+    unroll!(r in 0..M, up to 4 => { rows[r] = &S::as_simd_f32s(&a[r][..whole]).0[..vectors]; });
+    unroll!(f in 0..F, up to 4 => { columns[f] = &S::as_simd_f32s(&b[f * k..][..whole]).0[..vectors]; });
+    let mut sums = [[simd.splat_f32s(0.0); F]; M];
+    for at in 0..vectors {
+        unroll!(f in 0..F, up to 4 => {
+            let column = columns[f][at];
+            unroll!(r in 0..M, up to 4 => { sums[r][f] = simd.mul_add_e_f32s(rows[r][at], column, sums[r][f]); });
+        });
+    }
+    if whole < k {
+        unroll!(f in 0..F, up to 4 => {
+            let column = simd.partial_load_f32s(&b[f * k + whole..(f + 1) * k]);
+            unroll!(r in 0..M, up to 4 => {
+                sums[r][f] = simd.mul_add_e_f32s(simd.partial_load_f32s(&a[r][whole..]), column, sums[r][f]);
+            });
+        });
+    }
+    if S::F32_LANES == TILE && M * F == TILE {
+        // All sums at once: row by row they would take as long as the products.
+        let mut tile = [[0.0; TILE]; TILE];
+        unroll!(r in 0..M, up to 4 => {
+            unroll!(f in 0..F, up to 4 => { tile[r * F + f].copy_from_slice(bytemuck::cast_slice(&[sums[r][f]])) });
+        });
+        transpose_tile(simd, &mut tile);
+        let mut all = [0.0; TILE];
+        unroll!(i in 0..TILE, up to 16 => { all.iter_mut().zip(&tile[i]).for_each(|(sum, x)| *sum += x) });
+        unroll!(r in 0..M, up to 4 => { out[r * stride..][..F].copy_from_slice(&all[r * F..(r + 1) * F]) });
+        return F;
+    }
+    unroll!(r in 0..M, up to 4 => {
+        unroll!(f in 0..F, up to 4 => { out[r * stride + f] = simd.reduce_sum_f32s(sums[r][f]); });
     });
     F
 }

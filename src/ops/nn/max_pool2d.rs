@@ -127,6 +127,32 @@ impl MaxPool2d {
         }
     }
 
+    /// The maxima of planes side by side and where they are.
+    pub(super) fn pool<F: Float>(
+        &self,
+        [height, width]: [usize; 2],
+        [rows, columns]: [usize; 2],
+        x: &[F],
+        (y, indices): (&mut [F], &mut [u32]),
+    ) {
+        let is_plain_2x2 = self.is_plain_2x2([height, width], [rows, columns]);
+        for_plane_pairs(
+            y,
+            indices,
+            rows * columns,
+            self.kernel_size[0] * self.kernel_size[1],
+            #[inline(always)]
+            |plane, y, indices| {
+                let x = &x[plane * height * width..][..height * width];
+                if is_plain_2x2 && !has_nan(x) {
+                    pool_plane_2x2(width, columns, x, (y, indices));
+                } else {
+                    self.pool_plane([height, width], columns, x, (y, indices));
+                }
+            },
+        );
+    }
+
     /// The maxima of one plane and where they are.
     fn pool_plane<F: Float>(&self, [height, width]: [usize; 2], columns: usize, x: &[F], out: (&mut [F], &mut [u32])) {
         let [vertical, horizontal] = self.windows();
@@ -226,25 +252,7 @@ impl Operation for MaxPool2d {
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
         let (x, y, indices) = (ctx.float(0), ctx.output(0), ctx.output_u32(1));
-        let [_, _, height, width] = ctx.dims(0);
-        let [_, _, rows, columns] = ctx.output_dims(0);
-        let is_plain_2x2 = self.is_plain_2x2([height, width], [rows, columns]);
-        let cost = self.kernel_size[0] * self.kernel_size[1];
-        for_plane_pairs(
-            y,
-            indices,
-            rows * columns,
-            cost,
-            #[inline(always)]
-            |plane, y, indices| {
-                let x = &x[plane * height * width..][..height * width];
-                if is_plain_2x2 && !has_nan(x) {
-                    pool_plane_2x2(width, columns, x, (y, indices));
-                } else {
-                    self.pool_plane([height, width], columns, x, (y, indices));
-                }
-            },
-        );
+        self.pool(plane(&ctx.inputs[0].shape), plane(&ctx.outputs[0].shape), x, (y, indices));
     }
 
     fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {

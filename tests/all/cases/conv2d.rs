@@ -178,6 +178,9 @@ pub fn pooled() -> Vec<Case> {
         (shape(1, [33, 20], [8, 9], [1, 1]), plain, MaxPool2d { padding: [1, 1], ..two }),
         (shape(2, [4, 5], [13, 12], [2, 4]), plain, MaxPool2d { stride: [4, 3], ..two }),
         (shape(2, [16, 32], [10, 40], [3, 3]), padded(1), two),
+        (shape(5, [4, 33], [10, 22], [3, 3]), plain, two),
+        (shape(4, [20, 16], [5, 29], [3, 3]), padded(1), two),
+        (shape(2, [3, 20], [18, 16], [5, 3]), padded(1), two),
     ];
     cases
         .into_iter()

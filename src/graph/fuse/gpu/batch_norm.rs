@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
+use super::super::replace::{Replacement, replace};
 use super::Uses;
-use super::replace::{Replacement, replace};
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::nn::fused::{BatchNormActivation, BatchNormActivationBackward, FusedKernel, Normalization};
 use crate::ops::{Activation, Op};

@@ -1,8 +1,8 @@
 //! Found: metrics of logits and of their cross-entropy, whose loss nothing else reads. Becomes: loss_metrics. Equal bit for
 //! bit: each thread has the same rows, and one tree adds them up.
 
+use super::super::replace::{Replacement, replace};
 use super::readers::Readers;
-use super::replace::{Replacement, replace};
 use crate::graph::{Graph, NodeKind};
 use crate::ops::Op;
 use crate::ops::nn::cross_entropy::Scores;

@@ -4,8 +4,8 @@
 //! and 16 outputs, where each sum has one accumulator and the order that the matmul kernels of real GPUs have; in wider
 //! ones equal up to rounding, because several threads share a sum and what each has is added up in order.
 
+use super::super::replace::{Replacement, replace};
 use super::readers::Readers;
-use super::replace::{Replacement, replace};
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::nn::cross_entropy::{CrossEntropy, Scores};
 use crate::ops::nn::fused::{ChainLayer, FusedKernel, LayerGradients, MAX_LAYERS, MlpChain};

@@ -3,9 +3,9 @@
 //! conv2d_grad_weight's first pass (conv2d_grad_slices), equal bit for bit, or of a convolution that was pooled
 //! (`conv_pool_grads.rs`).
 
+use super::super::replace::{Replacement, replace};
 use super::conv_pool_grads;
 use super::readers::Readers;
-use super::replace::{Replacement, replace};
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::kernel::GpuTraits;
 use crate::ops::nn::conv2d::Conv2dGradSlices;

@@ -153,15 +153,45 @@ pub(crate) fn forward(layer: &Layer, groups: usize, [input, weight]: [&[f32]; 2]
 /// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW). Takes the kernel that computes
 /// least.
 fn forward_group(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-    let direct =
-        if layer.stride == [1, 1] { columns::cost(layer).min(blocks::cost(layer)) } else { blocks::cost(layer) };
-    if winograd::cost(layer).is_some_and(|cost| cost < direct) {
-        winograd::forward(layer, input, weight, finish, out);
-    } else if layer.stride == [1, 1] && columns::cost(layer) == direct {
-        columns::forward(layer, input, weight, finish, out);
-    } else {
-        blocks::forward(layer, input, weight, finish, out);
+    match kernel(layer) {
+        Kernel::Winograd => winograd::forward(layer, input, weight, finish, out),
+        Kernel::Columns => columns::forward(layer, input, weight, finish, out),
+        Kernel::Blocks => blocks::forward(layer, input, weight, finish, out),
     }
+}
+
+/// Whether there is a [`forward_pooled`] for a layer: the kernel that computes least has tiles of windows.
+pub(crate) fn is_pooled(layer: &Layer) -> bool {
+    kernel(layer) == Kernel::Blocks && blocks::is_pooled(layer)
+}
+
+/// The largest of each 2×2 window of `finish(input ⋆ weight)` (images, O, rows of windows, columns of them), windows being
+/// side by side, and which cell of the output's plane it is. For layers that [`is_pooled`] finds.
+pub(crate) fn forward_pooled(
+    layer: &Layer,
+    inputs: [&[f32]; 2],
+    finish: Finish<'_>,
+    outputs: (&mut [f32], &mut [u32]),
+) {
+    blocks::forward_pooled(layer, inputs, finish, outputs);
+}
+
+/// The forward kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    Winograd,
+    Columns,
+    Blocks,
+}
+
+/// The kernel that computes least.
+fn kernel(layer: &Layer) -> Kernel {
+    let columns = (layer.stride == [1, 1]).then(|| columns::cost(layer));
+    let (direct, kernel) = match (columns, blocks::cost(layer)) {
+        (Some(columns), blocks) if columns <= blocks => (columns, Kernel::Columns),
+        (_, blocks) => (blocks, Kernel::Blocks),
+    };
+    if winograd::cost(layer).is_some_and(|cost| cost < direct) { Kernel::Winograd } else { kernel }
 }
 
 /// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.

@@ -14,20 +14,48 @@ pub(super) const IMAGES_PER_GROUP: usize = 16;
 
 /// `out = activation(conv(input, weight) + bias)`.
 pub fn forward<F: Float>(geometry: &Geometry, input: &[F], weight: &[F], bias: Option<&[F]>, out: &mut [F]) {
-    let activation = geometry.conv.activation;
-    let bias32 = bias.map_or(Some(None), |bias| F::as_f32(bias).map(Some));
     let (layer, groups) = (group_layer(geometry), geometry.conv.groups);
     // A stride takes the kernel with output channels in the lanes, of which a group may have few.
     let is_direct = groups == 1 || layer.stride == [1, 1] || 2 * layer.out_channels > isa::lanes();
-    if let (Some(input), Some(weight), Some(bias)) = (F::as_f32(input), F::as_f32(weight), bias32)
-        && is_direct
-        && matches!(activation, Activation::None | Activation::Relu)
-    {
+    if let Some((inputs, finish)) = direct(geometry, [input, weight], bias).filter(|_| is_direct) {
         let out = F::as_f32_mut(out).expect("all operands are of one type");
-        let finish = Finish { bias, relu: activation == Activation::Relu };
-        return conv::forward(&layer, groups, [input, weight], finish, out);
+        return conv::forward(&layer, groups, inputs, finish, out);
     }
     forward_by_patches(geometry, input, weight, bias, out);
+}
+
+/// Operands of the direct kernels; `None` where they are no f32 or the activation is none that the kernels know.
+fn direct<'a, F: Float>(
+    geometry: &Geometry,
+    [input, weight]: [&'a [F]; 2],
+    bias: Option<&'a [F]>,
+) -> Option<([&'a [f32]; 2], Finish<'a>)> {
+    let relu = match geometry.conv.activation {
+        Activation::None => false,
+        Activation::Relu => true,
+        _ => return None,
+    };
+    let bias = bias.map_or(Some(None), |bias| F::as_f32(bias).map(Some))?;
+    Some(([F::as_f32(input)?, F::as_f32(weight)?], Finish { bias, relu }))
+}
+
+/// Whether [`forward_pooled`] has a kernel for it in f32.
+pub fn is_pooled(geometry: &Geometry) -> bool {
+    let is_known = matches!(geometry.conv.activation, Activation::None | Activation::Relu);
+    is_known && direct_layer(geometry).is_some_and(|layer| conv::is_pooled(&layer))
+}
+
+/// The largest of each 2×2 window of [`forward`]'s result, and where in its plane it is; `None`, with nothing done, where
+/// there is no kernel for it.
+pub fn forward_pooled<F: Float>(
+    geometry: &Geometry,
+    inputs: [&[F]; 2],
+    bias: Option<&[F]>,
+    (maxima, indices): (&mut [F], &mut [u32]),
+) -> Option<()> {
+    let (layer, (inputs, finish)) = (direct_layer(geometry)?, direct(geometry, inputs, bias)?);
+    let maxima = F::as_f32_mut(maxima)?;
+    conv::is_pooled(&layer).then(|| conv::forward_pooled(&layer, inputs, finish, (maxima, indices)))
 }
 
 /// The gradient by the input.

@@ -6,7 +6,7 @@
 use super::gpu::Gradient;
 use super::{Conv2d, Geometry, check_grad, cpu, gpu};
 use crate::ops::batch::{Along, BatchForm};
-use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, Pooled};
+use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, MOST_CELLS_OF_PLANE, Pooled};
 use crate::ops::cpu::{CpuContext, Float, parallel, scratch};
 use crate::ops::kernel::{Binding, DispatchContext, Dispatches};
 use crate::ops::nn::max_pool2d::{MaxPool2d, MaxPool2dBackward};
@@ -117,7 +117,8 @@ impl Operation for Conv2dPooledBackward {
         let factors = [grad, input, by_input.as_ref().map_or(&[], |(weight, _)| *weight)];
         let pool = self.pool.pool;
         // A window that is wider than the plane has cells of two rows side by side.
-        let is_sparse = pool.kernel_size[1] <= geometry.output[1] && factors.iter().all(|factors| all_finite(factors));
+        let is_plain = pool.kernel_size[1] <= geometry.output[1] && geometry.out_pixels() <= MOST_CELLS_OF_PLANE;
+        let is_sparse = is_plain && factors.iter().all(|factors| all_finite(factors));
         if let Some(grad) = F::as_f32(grad).filter(|_| is_sparse) {
             let (kernel, stride, padding) = (pool.kernel_size, pool.stride, pool.padding);
             let pooled = Pooled { grad, indices, output: [rows, columns], kernel, stride, padding };

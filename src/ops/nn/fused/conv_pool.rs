@@ -1,9 +1,10 @@
 //! A convolution with its activation, and the largest of each 2×2 window of it: the full-size result is never stored.
 
 use crate::Result;
+use crate::ops::cpu::{CpuContext, Float, scratch};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, to_u32};
 use crate::ops::nn::conv2d::{
-    Conv2d, Geometry, MAX_VEC4_KERNEL, Params, pairs_per_thread, strips_per_group, with_constants, with_tile_rows,
+    self, Conv2d, Geometry, MAX_VEC4_KERNEL, Params, pairs_per_thread, strips_per_group, with_constants, with_tile_rows,
 };
 use crate::ops::nn::max_pool2d::MaxPool2d;
 use crate::tensor::{Shape, Tensor};
@@ -61,19 +62,44 @@ pub(crate) struct ConvPool {
 }
 
 impl ConvPool {
-    /// The fused op, if there are kernels for this convolution and pooling on this kind of device.
-    pub fn new(conv: Conv2d, pool: &MaxPool2d, input: &Shape, weight: &Shape, gpu: GpuTraits) -> Option<ConvPool> {
+    /// The fused op, if there are kernels for this convolution and pooling on this kind of GPU or, without one, on a CPU.
+    pub fn new(
+        conv: Conv2d,
+        pool: &MaxPool2d,
+        [input, weight]: [&Shape; 2],
+        gpu: Option<GpuTraits>,
+    ) -> Option<ConvPool> {
         let plain = Conv2d { padding: conv.padding, activation: conv.activation, ..Conv2d::default() };
         let geometry = conv.geometry(input, weight).ok()?;
         let [height, width] = geometry.output;
         let is_plain = conv == plain && *pool == MaxPool2d { ceil_mode: pool.ceil_mode, ..MaxPool2d::new([2, 2]) };
         // With `ceil_mode` a last window may reach beyond an odd extent.
         let is_whole = height >= 2 && width >= 2 && (!pool.ceil_mode || height % 2 == 0 && width % 2 == 0);
-        let has_kernel = match gpu.is_software {
-            true => geometry.kernel[1] <= MAX_VEC4_KERNEL && [geometry.input[1], width].iter().all(|w| w % 4 == 0),
-            false => Self::tile(&geometry).is_some(),
+        let has_kernel = match gpu {
+            Some(gpu) if gpu.is_software => {
+                geometry.kernel[1] <= MAX_VEC4_KERNEL && [geometry.input[1], width].iter().all(|w| w % 4 == 0)
+            }
+            Some(_) => Self::tile(&geometry).is_some(),
+            None => conv2d::is_pooled_on_cpu(&geometry),
         };
         (is_plain && is_whole && has_kernel).then_some(ConvPool { conv })
+    }
+
+    /// Each image on its own, so that a context may have some of a batch.
+    pub fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
+        let geometry =
+            self.conv.geometry(&ctx.inputs[0].shape, &ctx.inputs[1].shape).expect("infer checked the shapes");
+        let (inputs, bias) = ([ctx.float(0), ctx.float(1)], (ctx.inputs.len() == 3).then(|| ctx.float(2)));
+        let (maxima, indices) = (ctx.output(0), ctx.output_u32(1));
+        if conv2d::forward_pooled(&geometry, inputs, bias, (&mut *maxima, &mut *indices)).is_some() {
+            return;
+        }
+        let num_elems = geometry.batch * geometry.out_channels * geometry.out_pixels();
+        scratch::with(num_elems, |whole: &mut [F]| {
+            conv2d::forward(&geometry, inputs[0], inputs[1], bias, whole);
+            let windows = geometry.output.map(|extent| extent / 2);
+            MaxPool2d::new([2, 2]).pool(geometry.output, windows, whole, (maxima, indices));
+        });
     }
 
     /// Tiles that waste few threads: narrow where the image is, and for few channels more windows.

@@ -1,5 +1,6 @@
-//! Ops that stand for several others, with kernels of their own on GPUs: what is between the parts never leaves a
-//! workgroup. `graph/fuse/gpu/` makes them of nodes that it finds; each file here says what its kernels need.
+//! Ops that stand for several others, with kernels of their own: what is between the parts never leaves a workgroup of a
+//! GPU or the registers of a CPU. `graph/fuse/` makes them of nodes that it finds; each file here says what its kernels
+//! need.
 //!
 //! A fused op has no gradient: it is made after autodiff.
 
@@ -20,6 +21,7 @@ pub(crate) use mlp_chain::{ChainLayer, LayerGradients, MAX_LAYERS, MlpChain};
 use std::ops::Range;
 
 use crate::ops::Operation;
+use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches, Shader};
 use crate::tensor::{Tensor, TensorType};
@@ -82,7 +84,16 @@ impl Operation for Fused {
     }
 
     fn run<F: Float>(&self, ctx: &mut CpuContext<'_, F>) {
-        self.parts.run(ctx);
+        match &self.kernel {
+            FusedKernel::ConvPool(kernel) => kernel.run(ctx),
+            _ => self.parts.run(ctx),
+        }
+    }
+
+    fn batch_form(&self, inputs: &[TensorType], outputs: &[TensorType]) -> Option<BatchForm> {
+        let FusedKernel::ConvPool(_) = &self.kernel else { return None };
+        let weights = vec![Along::Whole; inputs.len() - 1];
+        BatchForm::new([vec![Along::Rows], weights].concat(), vec![Along::Rows; outputs.len()])
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {

@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::layout::{ChannelsFirst, Rows};
-use super::{MOST_CELLS, Pooled};
+use super::{MOST_CELLS, Pooled, kernels};
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
@@ -23,23 +23,18 @@ fn rows(layer: &Layer) -> Rows {
 
 /// The gradient by the input of images side by side, on the calling thread.
 pub(crate) fn grad_input(layer: &Layer, pooled: Pooled<'_>, weight: &[f32], out: &mut [f32]) {
-    let (rows, windows, taps) = (rows(layer), pooled.windows(), layer.num_taps());
+    let (rows, windows) = (rows(layer), pooled.windows());
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
-    let (kernel_elems, num_cells) = (rows.kernel_elems(), pooled.kernel[0] * pooled.kernel[1]);
+    let num_cells = pooled.kernel[0] * pooled.kernel[1];
     let num_masks = layer.out_channels.div_ceil(MASK_BITS) * num_cells * windows.next_multiple_of(LANES);
-    scratch::with(taps + 2 * windows + num_masks, |table: &mut [u32]| {
-        let (slots, table) = table.split_at_mut(taps);
+    scratch::with(2 * windows + num_masks, |table: &mut [u32]| {
         let (cells, table) = table.split_at_mut(windows);
         let (origins, masks) = table.split_at_mut(windows);
-        rows.write_slots(slots);
         rows.write_origins(&pooled, cells, origins);
-        let num_weights = layer.out_channels * kernel_elems;
-        scratch::with(num_weights + rows.image_elems(), |memory: &mut [f32]| {
+        let num_weights = kernels::num_elems(&rows);
+        scratch::with(num_weights + 2 * rows.image_elems(), |memory: &mut [f32]| {
             let (weights, image) = memory.split_at_mut(num_weights);
-            weights.fill(0.0);
-            for (weight, weights) in weight.chunks_exact(taps).zip(weights.chunks_exact_mut(kernel_elems)) {
-                weight.iter().zip(&*slots).for_each(|(&weight, &slot)| weights[slot as usize] = weight);
-            }
+            kernels::to_vectors(&rows, weight, weights);
             let outputs = pooled.grad.chunks_exact(image_out).zip(pooled.indices.chunks_exact(image_out));
             for (out, (grad, indices)) in out.chunks_exact_mut(image_in).zip(outputs) {
                 let (weights, cells, origins) = (&*weights, &*cells, &*origins);
@@ -62,7 +57,9 @@ struct Image<'a> {
     origins: &'a [u32],
     /// Room for masks: (blocks of channels, blocks of windows, cells, windows of a block).
     masks: &'a mut [u32],
-    /// Room for the gradient with its channels last.
+    /// Room for the gradient with its channels last: twice, the left columns of 2×2 windows adding to one and the right
+    /// ones to the other, since what was just written and is read again a few elements further on would have to reach
+    /// the cache first.
     image: &'a mut [f32],
     out: &'a mut [f32],
 }
@@ -72,11 +69,13 @@ impl WithSimd for Image<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        self.image.fill(0.0);
         self.write_masks();
         let (rows, is_wide) = (self.rows, self.rows.width == 2);
+        let is_2x2 = self.pooled.is_plain_2x2(&rows.layer);
+        let num_elems = if is_2x2 { self.image.len() } else { rows.image_elems() };
+        self.image[..num_elems].fill(0.0);
         let image = &mut self;
-        match (image.pooled.is_plain_2x2(&rows.layer), rows.layer.kernel[0]) {
+        match (is_2x2, rows.layer.kernel[0]) {
             (true, 7) => simd.vectorize(Windows::<7, 8, 1> { image }),
             (true, 5) if is_wide => simd.vectorize(Windows::<5, 6, 2> { image }),
             (true, 5) => simd.vectorize(Windows::<5, 6, 1> { image }),
@@ -90,6 +89,10 @@ impl WithSimd for Image<'_> {
             (false, _) => simd.vectorize(Cells::<1, 1> { image }),
         }
         let Image { image, out, .. } = self;
+        let (image, right) = image.split_at_mut(rows.image_elems());
+        if is_2x2 {
+            image.iter_mut().zip(right).for_each(|(left, right)| *left += *right);
+        }
         simd.vectorize(ChannelsFirst { rows, image, out });
     }
 }
@@ -108,26 +111,34 @@ impl Image<'_> {
     /// Writes for each window and cell which channels chose it with a gradient other than 0.
     #[inline(always)]
     fn write_masks(&mut self) {
+        /// Cells that the channels are gone through for at a time.
+        const CELLS: usize = 4;
         let (windows, num_cells) = (self.cells.len(), self.num_cells());
-        let offsets: [u32; MOST_CELLS] =
-            std::array::from_fn(|cell| self.cell(cell, self.rows.layer.output[1], 1) as u32);
+        // No index is so large.
+        let mut offsets = [u32::MAX; MOST_CELLS];
+        for (cell, offset) in offsets[..num_cells].iter_mut().enumerate() {
+            *offset = self.cell(cell, self.rows.layer.output[1], 1) as u32;
+        }
         let channels = self.grad.chunks(MASK_BITS * windows).zip(self.indices.chunks(MASK_BITS * windows));
-        let mut masks = self.masks.as_chunks_mut::<LANES>().0.chunks_exact_mut(num_cells);
+        let mut all_masks = self.masks.as_chunks_mut::<LANES>().0.chunks_exact_mut(num_cells);
         for (grad, indices) in channels {
             for first in (0..windows).step_by(LANES) {
                 let cells = block(&self.cells[first..]);
-                let masks = masks.next().expect("masks for each block of windows");
-                for (mask, offset) in masks.iter_mut().zip(offsets) {
-                    let mut bits = [0; LANES];
+                let masks = all_masks.next().expect("masks for each block of windows");
+                for (masks, offsets) in masks.chunks_mut(CELLS).zip(offsets.as_chunks::<CELLS>().0) {
+                    let mut bits = [[0; LANES]; CELLS];
                     let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
                     for (channel, (grad, indices)) in planes.enumerate() {
                         let (grad, indices) = (block(&grad[first..]), block(&indices[first..]));
                         for at in 0..LANES {
-                            let chose = (indices[at].wrapping_sub(cells[at]) == offset) & (grad[at] != 0.0);
-                            bits[at] |= u32::from(chose) << channel;
+                            let bit = if grad[at] != 0.0 { 1 << channel } else { 0 };
+                            let chosen = indices[at].wrapping_sub(cells[at]);
+                            unroll!(cell in 0..CELLS, up to 4 => {
+                                bits[cell][at] |= if chosen == offsets[cell] { bit } else { 0 };
+                            });
                         }
                     }
-                    *mask = bits;
+                    masks.copy_from_slice(&bits[..masks.len()]);
                 }
             }
         }
@@ -141,6 +152,13 @@ impl Image<'_> {
                 body(self, window, block);
             }
         }
+    }
+
+    /// Adds a row of a window to the images, the part of its left cells and that of its right ones.
+    #[inline(always)]
+    fn add_row<S: Simd, const V: usize>(&mut self, simd: S, place: usize, [left, right]: [[S::f32s; V]; 2]) {
+        add::<S, V>(simd, &mut self.image[place..], &left);
+        add::<S, V>(simd, &mut self.image[self.rows.image_elems() + place + self.rows.layer.in_channels..], &right);
     }
 
     /// The channels of a block that chose a cell of a window.
@@ -187,7 +205,8 @@ fn add<S: Simd, const V: usize>(simd: S, image: &mut [f32], sums: &[S::f32s; V])
     unroll!(v in 0..V, up to 4 => { out[v] = simd.add_f32s(out[v], sums[v]); });
 }
 
-/// Windows of 2×2 cells, R rows of a kernel and V vectors at a time: `ROWS` = R + 1 rows of the image meet a window.
+/// Windows of 2×2 cells, R rows of a kernel and V vectors at a time: `ROWS` = R + 1 rows of the image meet a window. Those
+/// that it shares with the window below stay in registers.
 struct Windows<'i, 'a, const R: usize, const ROWS: usize, const V: usize> {
     image: &'i mut Image<'a>,
 }
@@ -197,40 +216,56 @@ impl<const R: usize, const ROWS: usize, const V: usize> WithSimd for Windows<'_,
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let rows = self.image.rows;
-        let (height, passes) = (rows.layer.kernel[0], rows.num_passes);
-        self.image.for_windows(
-            #[inline(always)]
-            |image, window, block| {
-                for pass in 0..passes {
-                    for row in (0..height).step_by(R) {
-                        let vectors = (pass * height + row) * V..(pass * height + row + R) * V;
-                        // Of the cells in the left column, and of those in the right one.
-                        let mut sums = [[[simd.splat_f32s(0.0); V]; ROWS]; 2];
-                        unroll!(cell in 0..4, up to 4 => {
-                            let mask = image.mask(window, block, cell);
-                            image.for_channels::<S>(mask, (window, block), vectors.clone(), #[inline(always)] |grad, weights| {
-                                let grad = simd.splat_f32s(grad);
-                                unroll!(r in 0..R, up to 8 => {
-                                    unroll!(v in 0..V, up to 4 => {
-                                        let sum = &mut sums[cell % 2][r + cell / 2][v];
-                                        *sum = simd.mul_add_e_f32s(grad, weights[r * V + v], *sum);
-                                    });
-                                });
-                            });
-                        });
-                        let place = image.origins[window] as usize + row * rows.row_elems + pass * V * S::F32_LANES;
-                        let out = &mut image.image[place..];
-                        // Column by column: what was just written and is read again a few elements further on would
-                        // have to reach the cache first.
-                        unroll!(r in 0..ROWS, up to 8 => { add::<S, V>(simd, &mut out[r * rows.row_elems..], &sums[0][r]); });
-                        unroll!(r in 0..ROWS, up to 8 => {
-                            add::<S, V>(simd, &mut out[r * rows.row_elems + rows.layer.in_channels..], &sums[1][r]);
-                        });
+        let Windows { image } = self;
+        let Rows { layer, num_passes, .. } = image.rows;
+        for block in 0..layer.out_channels.div_ceil(MASK_BITS) {
+            for pass in 0..num_passes {
+                for row in (0..layer.kernel[0]).step_by(R) {
+                    for column in 0..image.pooled.output[1] {
+                        Self::column(simd, image, (block, column), (pass, row));
                     }
                 }
-            },
-        );
+            }
+        }
+    }
+}
+
+impl<const R: usize, const ROWS: usize, const V: usize> Windows<'_, '_, R, ROWS, V> {
+    /// The part of a column of windows that channels of a block have, from a row of the kernel on.
+    #[inline(always)]
+    fn column<S: Simd>(simd: S, image: &mut Image<'_>, (block, column): (usize, usize), (pass, row): (usize, usize)) {
+        let (rows, [window_rows, columns]) = (image.rows, image.pooled.output);
+        let first = pass * rows.layer.kernel[0] + row;
+        let vectors = first * V..(first + R) * V;
+        // Of the cells in the left column, and of those in the right one.
+        let mut sums = [[[simd.splat_f32s(0.0); V]; ROWS]; 2];
+        let mut place = image.origins[column] as usize + row * rows.row_elems + pass * V * S::F32_LANES;
+        for window in (column..window_rows * columns).step_by(columns) {
+            unroll!(cell in 0..4, up to 4 => {
+                let mask = image.mask(window, block, cell);
+                image.for_channels::<S>(mask, (window, block), vectors.clone(), #[inline(always)] |grad, weights| {
+                    let grad = simd.splat_f32s(grad);
+                    unroll!(r in 0..R, up to 8 => {
+                        unroll!(v in 0..V, up to 4 => {
+                            let sum = &mut sums[cell % 2][r + cell / 2][v];
+                            *sum = simd.mul_add_e_f32s(grad, weights[r * V + v], *sum);
+                        });
+                    });
+                });
+            });
+            unroll!(r in 0..2, up to 4 => { image.add_row(simd, place + r * rows.row_elems, [sums[0][r], sums[1][r]]) });
+            unroll!(r in 0..ROWS, up to 8 => {
+                unroll!(side in 0..2, up to 4 => {
+                    sums[side][r] = if r + 2 < ROWS { sums[side][(r + 2) % ROWS] } else { [simd.splat_f32s(0.0); V] };
+                });
+            });
+            place += 2 * rows.row_elems;
+        }
+        unroll!(r in 0..ROWS, up to 8 => {
+            if r + 2 < ROWS {
+                image.add_row(simd, place + r * rows.row_elems, [sums[0][r], sums[1][r]]);
+            }
+        });
     }
 }
 

@@ -5,6 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::Pooled;
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::transpose::{FEW, TILE, few_to_first, few_to_last, transpose_tile};
+use crate::ops::cpu::unroll::unroll;
 
 /// A layer with images whose channels lie last. A kernel is computed with in passes: of some rows at a time, and of so
 /// many vectors side by side in each.
@@ -43,29 +44,9 @@ impl Rows {
         self.kernel_vectors() * self.lanes
     }
 
-    /// Elements of an image, with room for the last vectors of the last row and for whole tiles.
+    /// Elements of an image, with room for the last vectors of the last row and for a whole tile's.
     pub fn image_elems(&self) -> usize {
-        self.layer.padded()[0] * self.row_elems + (self.width * self.lanes).max(TILE) * (TILE + 1)
-    }
-
-    /// Writes where each weight of a kernel (C, KH, KW) lies in its vectors.
-    pub fn write_slots(&self, slots: &mut [u32]) {
-        let Layer { in_channels, kernel: [kernel_h, kernel_w], .. } = self.layer;
-        let pass_elems = self.width * self.lanes;
-        for i in 0..kernel_h {
-            // The pass that an element of the row is in, and its place there.
-            let (mut pass, mut place) = (0, 0);
-            for j in 0..kernel_w {
-                for channel in 0..in_channels {
-                    let slot = (pass * kernel_h + i) * pass_elems + place;
-                    slots[(channel * kernel_h + i) * kernel_w + j] = slot as u32;
-                    place += 1;
-                    if place == pass_elems {
-                        (pass, place) = (pass + 1, 0);
-                    }
-                }
-            }
-        }
+        self.layer.padded()[0] * self.row_elems + (self.width * self.lanes).max(TILE * FEW)
     }
 
     /// Writes the first cell of each window in the plane, and where the image's elements begin that this cell meets.
@@ -155,23 +136,30 @@ impl ChannelsLast<'_> {
         let is_unpadded = self.rows.layer.padding == [0, 0];
         for y in 0..height {
             let to = &mut self.image[(y + top) * self.rows.row_elems + left * in_channels..];
-            for x in (0..width).step_by(TILE) {
+            let mut x = 0;
+            // As above. Without padding there is one strip, and what lies after it has no meaning.
+            while if is_unpadded { x + TILE <= width } else { x + TILE + FEW < width } {
+                let planes = &self.planes[y * width + x..];
+                let mut tile = [[0.0; TILE]; FEW];
+                unroll!(channel in 0..FEW, up to 8 => {
+                    if channel < in_channels {
+                        tile[channel].copy_from_slice(&planes[channel * height * width..][..TILE]);
+                    }
+                });
+                let (pixels, to) = (few_to_last(simd, &tile), &mut to[x * in_channels..][..TILE * FEW]);
+                unroll!(pixel in 0..TILE, up to 16 => { to[pixel * in_channels..][..FEW].copy_from_slice(&pixels[pixel]) });
+                x += TILE;
+            }
+            while x < width {
                 let count = TILE.min(width - x);
                 let mut tile = [[0.0; TILE]; FEW];
                 for (row, plane) in tile.iter_mut().zip(self.planes.chunks_exact(height * width)) {
-                    let from = &plane[y * width + x..][..count];
-                    if count == TILE { row.copy_from_slice(from) } else { row[..count].copy_from_slice(from) }
+                    row[..count].copy_from_slice(&plane[y * width + x..][..count]);
                 }
-                let pixels = few_to_last(simd, &tile);
-                for (pixel, values) in pixels[..count].iter().enumerate() {
-                    // As above. Without padding there is one strip, and what lies after it has no meaning.
-                    let to = &mut to[(x + pixel) * in_channels..];
-                    if is_unpadded || x + pixel + FEW < width {
-                        to[..FEW].copy_from_slice(values);
-                    } else {
-                        to[..in_channels].copy_from_slice(&values[..in_channels]);
-                    }
+                for (pixel, values) in few_to_last(simd, &tile)[..count].iter().enumerate() {
+                    to[(x + pixel) * in_channels..][..in_channels].copy_from_slice(&values[..in_channels]);
                 }
+                x += count;
             }
         }
     }
@@ -224,17 +212,27 @@ impl ChannelsFirst<'_> {
         let [height, width] = self.rows.strips();
         for y in 0..height {
             let from = &self.image[(y + top) * self.rows.row_elems + left * in_channels..];
-            for x in (0..width).step_by(TILE) {
-                let count = TILE.min(width - x);
+            let mut x = 0;
+            while x + TILE <= width {
                 let mut tile = [[0.0; FEW]; TILE];
-                for (pixel, values) in tile[..count].iter_mut().enumerate() {
-                    // As above.
+                // There is room for a whole vector after the last pixel.
+                let from = &from[x * in_channels..][..TILE * FEW];
+                unroll!(pixel in 0..TILE, up to 16 => { tile[pixel].copy_from_slice(&from[pixel * in_channels..][..FEW]) });
+                let (rows, to) = (few_to_first(simd, &tile), &mut self.out[y * width + x..]);
+                unroll!(channel in 0..FEW, up to 8 => {
+                    if channel < in_channels {
+                        to[channel * height * width..][..TILE].copy_from_slice(&rows[channel]);
+                    }
+                });
+                x += TILE;
+            }
+            if x < width {
+                let mut tile = [[0.0; FEW]; TILE];
+                for (pixel, values) in tile[..width - x].iter_mut().enumerate() {
                     values.copy_from_slice(&from[(x + pixel) * in_channels..][..FEW]);
                 }
-                let rows = few_to_first(simd, &tile);
-                for (plane, row) in self.out.chunks_exact_mut(height * width).zip(&rows) {
-                    let to = &mut plane[y * width + x..][..count];
-                    if count == TILE { to.copy_from_slice(row) } else { to.copy_from_slice(&row[..count]) }
+                for (plane, row) in self.out.chunks_exact_mut(height * width).zip(&few_to_first(simd, &tile)) {
+                    plane[y * width + x..][..width - x].copy_from_slice(&row[..width - x]);
                 }
             }
         }

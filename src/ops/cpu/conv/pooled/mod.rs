@@ -7,10 +7,13 @@
 //! of 0 stands.
 
 mod input;
+mod kernels;
 mod layout;
+mod live;
 mod weight;
 
 pub(crate) use input::grad_input;
+pub(crate) use live::MOST_CELLS_OF_PLANE;
 pub(crate) use weight::grad_weight;
 
 use super::Layer;

@@ -1,6 +1,10 @@
 //! The forward kernel for many output channels: a vector holds one pixel of as many channels as it has lanes, and a
 //! tile of pixels stays in registers while all taps go by. Weights are packed by blocks of that many channels.
 
+mod pool;
+
+pub(super) use pool::{forward_pooled, is_pooled};
+
 use pulp::{Simd, WithSimd};
 
 use super::{Finish, Layer, rectify};
@@ -12,34 +16,59 @@ use crate::ops::cpu::{isa, parallel, scratch};
 const FEW_IMAGES: usize = 4;
 
 /// `out = finish(input ⋆ weight)` for images side by side; weights are (O, C, KH, KW).
-pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
-    let (taps, lanes) = (layer.num_taps(), isa::lanes());
+pub(super) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
     let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
-    let (num_blocks, tile) = (layer.out_channels.div_ceil(lanes), tile(layer));
-    layer.with_offsets(|offsets| {
-        scratch::with(num_blocks * (1 + taps) * lanes, |packed: &mut [f32]| {
-            pack(layer, weight, finish.bias, lanes, packed);
-            let packed = &*packed;
-            let block = |image: &[f32], index: usize, out: &mut [f32]| {
-                let weights = &packed[index * (1 + taps) * lanes..][..(1 + taps) * lanes];
-                isa::dispatch(Block { layer, tile, offsets, image, weights, relu: finish.relu, out });
-            };
-            let block_out = lanes * layer.out_pixels();
-            if out.len() / image_out < FEW_IMAGES {
-                for (image, out) in input.chunks_exact(image_in).zip(out.chunks_exact_mut(image_out)) {
-                    layer.with_padded(image, 0, |image| {
-                        parallel::for_chunks(out, block_out, taps, |index, out| block(image, index, out));
-                    });
-                }
-                return;
-            }
-            parallel::for_chunks(out, image_out, taps, |index, out| {
-                layer.with_padded(&input[index * image_in..][..image_in], 0, |image| {
-                    out.chunks_mut(block_out).enumerate().for_each(|(index, out)| block(image, index, out));
+    let (block_out, taps) = (isa::lanes() * layer.out_pixels(), layer.num_taps());
+    with_weights(layer, tile(layer), weight, finish, |weights| {
+        if out.len() / image_out < FEW_IMAGES {
+            for (image, out) in input.chunks_exact(image_in).zip(out.chunks_exact_mut(image_out)) {
+                layer.with_padded(image, 0, |image| {
+                    let block = |index: usize, out: &mut [f32]| weights.block(image, index).store_all(out);
+                    parallel::for_chunks(out, block_out, taps, block);
                 });
+            }
+            return;
+        }
+        parallel::for_chunks(out, image_out, taps, |index, out| {
+            layer.with_padded(&input[index * image_in..][..image_in], 0, |image| {
+                let blocks = out.chunks_mut(block_out).enumerate();
+                blocks.for_each(|(index, out)| weights.block(image, index).store_all(out));
             });
         });
     });
+}
+
+/// Calls `body` with the weights by blocks of channels, for tiles of so many rows and pixels.
+fn with_weights(layer: &Layer, tile: [usize; 2], weight: &[f32], finish: Finish<'_>, body: impl FnOnce(Weights<'_>)) {
+    let (taps, lanes) = (layer.num_taps(), isa::lanes());
+    layer.with_offsets(|offsets| {
+        scratch::with(layer.out_channels.div_ceil(lanes) * (1 + taps) * lanes, |packed: &mut [f32]| {
+            pack(layer, weight, finish.bias, lanes, packed);
+            body(Weights { layer, tile, offsets, packed, relu: finish.relu });
+        });
+    });
+}
+
+/// What the blocks of all images have in common.
+struct Weights<'a> {
+    layer: &'a Layer,
+    /// Rows and pixels.
+    tile: [usize; 2],
+    offsets: &'a [u32],
+    /// As [`pack`] arranges them.
+    packed: &'a [f32],
+    relu: bool,
+}
+
+impl Weights<'_> {
+    /// One block of channels of a padded image.
+    #[inline(always)]
+    fn block<'a>(&'a self, image: &'a [f32], index: usize) -> Block<'a> {
+        let Weights { layer, tile, offsets, packed, relu } = *self;
+        let block_elems = (1 + layer.num_taps()) * isa::lanes();
+        let weights = &packed[index * block_elems..][..block_elems];
+        Block { layer, tile, offsets, image, weights, relu }
+    }
 }
 
 /// Weights (O, taps) as blocks of `lanes` channels, the bias and then the taps, (1 + taps, lanes) each, with zeros for
@@ -74,10 +103,11 @@ impl WithSimd for Turn<'_> {
     }
 }
 
-/// One image's outputs in one block of channels.
+/// One image in one block of channels.
+#[derive(Clone, Copy)]
 struct Block<'a> {
     layer: &'a Layer,
-    /// As [`tile`] chooses it.
+    /// Rows and pixels.
     tile: [usize; 2],
     offsets: &'a [u32],
     /// Padded.
@@ -85,17 +115,24 @@ struct Block<'a> {
     /// (1 + taps, lanes), the bias first.
     weights: &'a [f32],
     relu: bool,
-    /// (channels, pixels), as many channels as there are.
-    out: &'a mut [f32],
 }
 
-impl WithSimd for Block<'_> {
+impl Block<'_> {
+    /// Stores all outputs, (channels, pixels), of as many channels as there are.
+    fn store_all(self, out: &mut [f32]) {
+        isa::dispatch(StoreAll(self, out));
+    }
+}
+
+struct StoreAll<'a>(Block<'a>, &'a mut [f32]);
+
+impl WithSimd for StoreAll<'_> {
     type Output = ();
 
     /// Each tile's loops are a function of their own, since the compiler gives up inlining within one that is too long.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match (self.layer.stride[1], self.tile) {
+        match (self.0.layer.stride[1], self.0.tile) {
             (1, [1, 28]) => simd.vectorize(Tiles::<1, 28, 1>(self)),
             (1, [2, 14]) => simd.vectorize(Tiles::<2, 14, 1>(self)),
             (1, [2, 12]) => simd.vectorize(Tiles::<2, 12, 1>(self)),
@@ -120,9 +157,14 @@ fn tile(layer: &Layer) -> [usize; 2] {
         (2, false) => &[[2, 4]],
         _ => &[],
     };
+    fits(layer, tiles).unwrap_or([1, 1])
+}
+
+/// The tile with which least is computed, of those that the output has room for.
+fn fits(layer: &Layer, tiles: &[[usize; 2]]) -> Option<[usize; 2]> {
     let [height, width] = layer.output;
     let tiles = tiles.iter().copied().filter(|&[rows, pixels]| rows <= height && pixels <= width);
-    tiles.min_by_key(|&tile| computed_pixels(layer, tile)).unwrap_or([1, 1])
+    tiles.min_by_key(|&tile| computed_pixels(layer, tile))
 }
 
 /// Pixels of an image that are computed in such tiles, some of them twice.
@@ -138,7 +180,7 @@ pub(super) fn cost(layer: &Layer) -> usize {
 }
 
 /// A block's outputs in tiles of R rows and P pixels, whose inputs lie STEP apart.
-struct Tiles<'a, const R: usize, const P: usize, const STEP: usize>(Block<'a>);
+struct Tiles<'a, const R: usize, const P: usize, const STEP: usize>(StoreAll<'a>);
 
 impl<const R: usize, const P: usize, const STEP: usize> WithSimd for Tiles<'_, R, P, STEP> {
     type Output = ();
@@ -146,11 +188,13 @@ impl<const R: usize, const P: usize, const STEP: usize> WithSimd for Tiles<'_, R
     /// Tiles at the end of a row, or of the rows, are moved back to end with them.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Tiles(mut block) = self;
+        let Tiles(StoreAll(block, out)) = self;
         let [height, width] = block.layer.output;
         for y in (0..height).step_by(R) {
             for x in (0..width).step_by(P) {
-                block.tile::<S, R, P, STEP>(simd, y.min(height - R), x.min(width - P));
+                let (y, x) = (y.min(height - R), x.min(width - P));
+                let sums = block.sums::<S, R, P, STEP>(simd, y, x);
+                unroll!(r in 0..R, up to 4 => { block.store(simd, &sums[r], (y + r) * width + x, out); });
             }
         }
     }
@@ -159,13 +203,18 @@ impl<const R: usize, const P: usize, const STEP: usize> WithSimd for Tiles<'_, R
 impl Block<'_> {
     /// R rows of P pixels from (y, x) on, `STEP` input pixels apart.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const P: usize, const STEP: usize>(&mut self, simd: S, y: usize, x: usize) {
+    fn sums<S: Simd, const R: usize, const P: usize, const STEP: usize>(
+        &self,
+        simd: S,
+        y: usize,
+        x: usize,
+    ) -> [[S::f32s; P]; R] {
         let Layer { stride, .. } = *self.layer;
         let [_, padded_width] = self.layer.padded();
         let image = &self.image[y * stride[0] * padded_width + x * stride[1]..];
         let row_step = stride[0] * padded_width;
         let (weights, _) = S::as_simd_f32s(self.weights);
-        let [bias, weights @ ..] = weights else { return };
+        let [bias, weights @ ..] = weights else { panic!("the bias comes first") };
         let mut sums = [[*bias; P]; R];
         for (&offset, &weight) in self.offsets.iter().zip(weights) {
             let image = &image[offset as usize..];
@@ -176,25 +225,23 @@ impl Block<'_> {
                 });
             });
         }
-        let zero = simd.splat_f32s(0.0);
         // A copy, so that the sums themselves need no address and stay in registers.
-        let mut stored = [[zero; P]; R];
+        let mut finished = [[simd.splat_f32s(0.0); P]; R];
         unroll!(r in 0..R, up to 4 => {
             unroll!(p in 0..P, up to 28 => {
-                stored[r][p] = if self.relu { rectify(simd, sums[r][p]) } else { sums[r][p] };
+                finished[r][p] = if self.relu { rectify(simd, sums[r][p]) } else { sums[r][p] };
             });
         });
-        unroll!(r in 0..R, up to 4 => { self.store(simd, &stored[r], y + r, x); });
+        finished
     }
 
-    /// Stores P pixels of a row, channel by channel.
+    /// Stores P pixels of a row from the plane's pixel `start` on, channel by channel.
     #[inline(always)]
-    fn store<S: Simd, const P: usize>(&mut self, simd: S, sums: &[S::f32s; P], y: usize, x: usize) {
+    fn store<S: Simd, const P: usize>(&self, simd: S, sums: &[S::f32s; P], start: usize, out: &mut [f32]) {
         let values: &[f32] = pulp::bytemuck::cast_slice(sums);
-        let (pixels, width) = (self.layer.out_pixels(), self.layer.output[1]);
-        let start = y * width + x;
+        let pixels = self.layer.out_pixels();
         if S::F32_LANES != TILE {
-            for (channel, out) in self.out.chunks_exact_mut(pixels).enumerate() {
+            for (channel, out) in out.chunks_exact_mut(pixels).enumerate() {
                 let out = &mut out[start..][..P];
                 unroll!(p in 0..P, up to 28 => { out[p] = values[p * S::F32_LANES + channel]; });
             }
@@ -205,7 +252,7 @@ impl Block<'_> {
             let mut tile = [[0.0; TILE]; TILE];
             tile.as_flattened_mut()[..count * TILE].copy_from_slice(&values[first * TILE..(first + count) * TILE]);
             transpose_tile(simd, &mut tile);
-            for (out, row) in self.out.chunks_exact_mut(pixels).zip(&tile) {
+            for (out, row) in out.chunks_exact_mut(pixels).zip(&tile) {
                 out[start + first..][..count].copy_from_slice(&row[..count]);
             }
         });

@@ -64,7 +64,7 @@ pub(super) fn replace(graph: &Graph, replacements: &[Replacement]) -> Option<Gra
             moved.insert(value, fused.value(fused.nodes.len() - 1, output));
         }
     }
-    super::super::rename(&mut fused, &moved);
+    super::rename(&mut fused, &moved);
     Some(fused)
 }
 
