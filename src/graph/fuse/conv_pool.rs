@@ -46,7 +46,7 @@ mod tests {
     fn network(conv: Conv2d, has_relu: bool) -> Result<Graph> {
         let mut graph = Graph::new("network");
         let x = graph.input("x", TensorType::f32(IMAGES))?;
-        let weight = graph.parameter("weight", [32, 12, 5, 5], Init::Uniform { bound: 0.5 })?;
+        let weight = graph.parameter("weight", [32, 12, 5, 3], Init::Uniform { bound: 0.5 })?;
         let bias = graph.parameter("bias", [32], Init::Uniform { bound: 0.5 })?;
         let mut y = graph.conv2d(x, weight, Some(bias), conv)?;
         if has_relu {
