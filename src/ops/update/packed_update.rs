@@ -23,7 +23,7 @@ pub(crate) const MAX_STATES: usize = 3;
 pub(crate) const MAX_SCALARS: usize = 6;
 
 /// Elements of a parameter that one thread of the CPU takes at a time: enough to outweigh the hand-over.
-const CHUNK_ELEMS: usize = 16 * 1024;
+const CHUNK_ELEMS: usize = 4 * 1024;
 
 /// What a rule reads and writes of one element. The gradient is only read, and a state that the optimizer does not
 /// keep has no meaning.
