@@ -1,12 +1,15 @@
 //! LeNet-5 on FashionMNIST as `lenet train` takes its steps, for benches: data on the device, gather and normalization in the
 //! step, SGD with momentum.
 
+#[path = "steps.rs"]
+mod steps;
+
+use wgrad::Device;
 use wgrad::data::{self, FashionMnist, Normalize};
 use wgrad::exec::verify::Report;
 use wgrad::nn::{Classifier, LeNet5};
 use wgrad::optim::{Optimizer, UpdateOptions};
 use wgrad::train::{Session, SessionOptions};
-use wgrad::{Device, StepTable};
 
 /// Steps over the same images again and again.
 pub struct Trainer {
@@ -25,14 +28,7 @@ impl Trainer {
 
     /// Takes so many steps.
     pub fn run(&mut self, steps: usize) -> wgrad::Result<()> {
-        let (batches, first, batch_size) = (self.num_images / self.batch_size, self.done, self.batch_size);
-        let table = StepTable::new(steps)
-            .column("start", |step| ((first + step) % batches * batch_size) as f64)
-            .column("row", |step| ((first + step) % batches) as f64)
-            .constant("step", 0.0)
-            .constant("lr", 0.01)
-            .constant("momentum", 0.9)
-            .constant("grad_weight", 1.0);
+        let table = steps::table(steps, self.done, self.num_images / self.batch_size, self.batch_size);
         self.done += steps;
         self.session.program().run("train", &table)
     }

@@ -1,6 +1,8 @@
 //! The side of wgrad in the comparison with PyTorch on the CPU that `benches/peers/run` makes; see `turns`.
 #![allow(missing_docs, reason = "a program of one file")]
 
+#[path = "../steps.rs"]
+mod steps;
 mod turns;
 
 use std::time::Duration;
@@ -150,13 +152,7 @@ fn training(network: Network, train: Dataset, batch_size: usize) -> Result<Work>
     let batches = NUM_IMAGES / batch_size;
     let mut first = 0;
     Ok(Box::new(move |runs| {
-        let table = StepTable::new(runs)
-            .column("start", |step| ((first + step) % batches * batch_size) as f64)
-            .column("row", |step| ((first + step) % batches) as f64)
-            .constant("step", 0.0)
-            .constant("lr", 0.01)
-            .constant("momentum", 0.9)
-            .constant("grad_weight", 1.0);
+        let table = steps::table(runs, first, batches, batch_size);
         // Every run sees other images than the one before: branches that a repeated batch would teach are not learned.
         first += runs;
         session.program().run("train", &table)
