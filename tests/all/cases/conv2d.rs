@@ -179,6 +179,8 @@ pub fn pooled() -> Vec<Case> {
         (shape(2, [4, 5], [13, 12], [2, 4]), plain, MaxPool2d { stride: [4, 3], ..two }),
         (shape(2, [16, 32], [10, 40], [3, 3]), padded(1), two),
         (shape(5, [4, 33], [10, 22], [3, 3]), plain, two),
+        (shape(3, [5, 7], [8, 6], [1, 1]), plain, two),
+        (shape(3, [1, 4], [6, 8], [1, 1]), plain, two),
         (shape(4, [20, 16], [5, 29], [3, 3]), padded(1), two),
         (shape(2, [3, 20], [18, 16], [5, 3]), padded(1), two),
     ];

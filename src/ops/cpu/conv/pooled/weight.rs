@@ -114,7 +114,9 @@ impl<const G: usize, const R: usize, const V: usize> WithSimd for Passes<'_, G, 
         let Passes(Images { rows, images, pooled, mut live, sums }) = self;
         assert!(V == rows.width && S::F32_LANES == rows.lanes, "the layout is that of the passes");
         let (height, pass_elems) = (rows.layer.kernel[0], V * S::F32_LANES);
-        for (channel, sums) in sums.chunks_exact_mut(rows.kernel_elems()).enumerate() {
+        // There may be more room than the kernels take.
+        let kernels = sums.chunks_exact_mut(rows.kernel_elems()).take(rows.layer.out_channels);
+        for (channel, sums) in kernels.enumerate() {
             let count = live.list(&pooled, &rows, channel, G);
             let (grads, places) = (&live.grads[..count], &live.places[..count]);
             let mut sums = sums.chunks_exact_mut(R * pass_elems);
