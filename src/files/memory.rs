@@ -3,10 +3,16 @@
 //!
 //! Paths are absolute: one that is relative is taken from `/`. There are no links and no permissions.
 
+#[cfg(feature = "report")]
+mod appended;
+
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, ErrorKind, Write};
+use std::io::{self, Cursor, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+#[cfg(all(feature = "report", target_arch = "wasm32"))]
+pub(crate) use appended::{Appended, append_to_new, process_id};
 
 use crate::{Error, Result};
 
@@ -141,50 +147,6 @@ pub(crate) fn lock(_path: &Path) -> io::Result<Option<Lock>> {
     Ok(Some(Lock))
 }
 
-/// There is one process.
-#[cfg(all(feature = "report", target_arch = "wasm32"))]
-pub(crate) fn process_id() -> u32 {
-    1
-}
-
-/// A file that grows.
-#[cfg(feature = "report")]
-#[derive(Debug)]
-pub(crate) struct Appended {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-/// Makes a file to append to, where there is none.
-#[cfg(feature = "report")]
-pub(crate) fn append_to_new(path: &Path) -> io::Result<Appended> {
-    if exists(path) {
-        return Err(ErrorKind::AlreadyExists.into());
-    }
-    let mut file = Appended { path: path.to_owned(), bytes: Vec::new() };
-    file.flush()?;
-    Ok(file)
-}
-
-#[cfg(feature = "report")]
-impl Appended {
-    pub fn sync_data(&mut self) -> io::Result<()> {
-        self.flush()
-    }
-}
-
-#[cfg(feature = "report")]
-impl Write for Appended {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        write_whole(&self.path, &self.bytes).map_err(io::Error::other)
-    }
-}
-
 fn entries() -> MutexGuard<'static, BTreeMap<PathBuf, Entry>> {
     // A panic elsewhere leaves the map whole: it is only changed by single insertions and removals.
     ENTRIES.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -227,6 +189,7 @@ mod tests {
         put(Path::new("/spelling/a/b"), b"x").unwrap();
         for path in ["/spelling/a/b", "spelling/a/b", "/spelling/./c/../a/b"] {
             assert_eq!(get(Path::new(path)).unwrap(), b"x", "{path}");
+            assert_eq!(read_to_string(Path::new(path)).unwrap(), "x", "{path}");
         }
         assert_eq!(canonical(Path::new("spelling/a")), Some("/spelling/a".into()));
         assert!(is_dir(Path::new("/spelling/a")) && is_dir(Path::new("/")) && !is_file(Path::new("/spelling/a")));
@@ -249,17 +212,5 @@ mod tests {
         assert_eq!(open(Path::new("/listed")).unwrap_err().kind(), ErrorKind::IsADirectory);
         assert!(write_whole(Path::new("/listed/inner"), b"").is_err(), "a folder is not replaced");
         assert!(put(Path::new("/listed/file/below"), b"").is_err(), "a file is no folder");
-    }
-
-    #[test]
-    #[cfg(feature = "report")]
-    fn a_file_grows_by_what_is_appended() {
-        create_dir_all(Path::new("/grown")).unwrap();
-        let mut file = append_to_new(Path::new("/grown/file")).unwrap();
-        file.write_all(b"one ").unwrap();
-        file.write_all(b"two").unwrap();
-        file.sync_data().unwrap();
-        assert_eq!(read_to_string(Path::new("/grown/file")).unwrap(), "one two");
-        assert_eq!(append_to_new(Path::new("/grown/file")).unwrap_err().kind(), ErrorKind::AlreadyExists);
     }
 }
