@@ -56,7 +56,7 @@ fn with_options<T>(
         batch_size,
         eval_batch_size: batch_size,
         normalize: Normalize::Dataset.stats(&splits.train)?,
-        optimizer: Optimizer::sgd_momentum(0.9),
+        optimizer: Optimizer::sgd(0.9),
         update: UpdateOptions::default(),
         label_smoothing: 0.0,
         shuffle: true,

@@ -183,7 +183,7 @@ fn compare(device: &Device, problem: &Problem, settings: &[Setting], iterations:
 
 /// Descent on all points from β = 0. Gives the loss at every iteration, before its update.
 fn descend(device: &Device, problem: &Problem, setting: Setting, iterations: usize) -> Result<Vec<f64>> {
-    let optimizer = Optimizer::sgd_momentum(setting.momentum);
+    let optimizer = Optimizer::sgd(setting.momentum);
     let mut graph = Graph::new("step");
     let x = graph.input("x", problem.x.ty())?;
     let y = graph.input("y", problem.y.ty())?;

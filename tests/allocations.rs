@@ -42,7 +42,7 @@ fn a_training_step_allocates_nothing() -> Result<()> {
     let data = Dataset::from_arrays(pixels, labels, ('a'..='j').map(String::from), [1, 28, 28])?;
     let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.25 }, 10);
     let options = SessionOptions {
-        optimizer: Optimizer::sgd_momentum(0.9),
+        optimizer: Optimizer::sgd(0.9),
         batch_size: BATCH,
         ..SessionOptions::validated_on_test(&model, &data, &data, Normalize::Dataset.stats(&data)?)
     };

@@ -128,7 +128,7 @@ fn product(device: &Device, [m, n, k]: [usize; 3]) -> Outcome<Work> {
 /// A training step by SGD with momentum on one batch that stays on the device.
 fn training(batch: usize, image: [usize; 3], network: impl Into<wgrad::nn::Network>) -> Outcome<(Graph, Update)> {
     let mut graph = Graph::new("step");
-    let update = Update::new(Optimizer::sgd_momentum(0.9), UpdateOptions::default())?;
+    let update = Update::new(Optimizer::sgd(0.9), UpdateOptions::default())?;
     let images = input(&mut graph, "images", &[&[batch], &image[..]].concat())?;
     let labels = graph.input("labels", TensorType::u32([batch]))?;
     let step = graph.scalar("step", DType::U32)?;

@@ -140,7 +140,7 @@ fn training(network: Network, train: Dataset, batch_size: usize) -> Result<Work>
         batch_size,
         eval_batch_size: batch_size,
         normalize: Normalize::Dataset.stats(&train)?,
-        optimizer: Optimizer::sgd_momentum(0.9),
+        optimizer: Optimizer::sgd(0.9),
         update: wgrad::optim::UpdateOptions::default(),
         label_smoothing: 0.0,
         shuffle: true,

@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         train_limit: Some(args.train_limit),
         val_limit: Some(args.test_limit),
         test_limit: Some(args.test_limit),
-        optimizer: Optimizer::sgd_momentum(0.9),
+        optimizer: Optimizer::sgd(0.9),
         lr: Some(0.1),
         early_stopping: None,
         ..RunConfig::default()

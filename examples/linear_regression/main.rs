@@ -112,7 +112,7 @@ fn descend(device: &Device, data: &StateDict, descent: &Descent, events: &mut Ev
     let predicted = graph.custom(MyLinear, &[x, w, b])?[0];
     let loss = graph.custom(MyMse, &[predicted, y])?[0];
     graph.output("loss", loss)?;
-    let optimizer = Optimizer::sgd_momentum(0.0);
+    let optimizer = Optimizer::sgd(0.0);
     optimizer.minimize(&mut graph, loss)?;
 
     // Compile once, then run as often as it takes.

@@ -45,9 +45,9 @@ fn main() -> Result<()> {
     let lessons = Lessons { device, points, out: args.out };
     if args.epochs.is_some() || args.batch_size.is_some() || args.lr.is_some() || args.optimizer.is_some() {
         let optimizer = match args.optimizer.as_deref() {
-            Some("momentum") => Optimizer::sgd_momentum(0.9),
+            Some("momentum") => Optimizer::sgd(0.9),
             Some("adam") => Optimizer::adam(),
-            _ => Optimizer::sgd_momentum(0.0),
+            _ => Optimizer::sgd(0.0),
         };
         let batch_size = args.batch_size.unwrap_or(lessons.points.len());
         let (epochs, lr) = (args.epochs.unwrap_or(15), args.lr.unwrap_or(1e-2));
@@ -71,8 +71,7 @@ impl Lessons {
     /// A loader with one batch of everything changes nothing.
     fn one_batch(&self) -> Result<()> {
         println!("\n1. One batch of all points is gradient descent");
-        let training =
-            Training { epochs: 20, batch_size: self.points.len(), optimizer: Optimizer::sgd_momentum(0.0), lr: 1e-1 };
+        let training = Training { epochs: 20, batch_size: self.points.len(), optimizer: Optimizer::sgd(0.0), lr: 1e-1 };
         let loader = line::train(&self.device, &self.points, &training)?.last();
         let plain = line::train_without_loader(&self.device, &self.points, &training)?;
         println!("after 20 epochs with a loader:    w {:.9}, b {:.9}", loader.w, loader.b);
@@ -88,7 +87,7 @@ impl Lessons {
             "epochs", "batch", "lr", "steps", "w", "b", "loss", "path"
         );
         for (epochs, batch_size, lr) in [(15, self.points.len(), 1e-1), (7, 25, 5e-2), (7, 5, 1e-2), (15, 1, 1e-3)] {
-            let training = Training { epochs, batch_size, optimizer: Optimizer::sgd_momentum(0.0), lr };
+            let training = Training { epochs, batch_size, optimizer: Optimizer::sgd(0.0), lr };
             self.train_and_draw(&batch_size.to_string(), training)?;
         }
         println!(
@@ -157,8 +156,8 @@ impl Lessons {
     fn optimizers(&self) -> Result<()> {
         println!("\n5. SGD, momentum and Adam, batches of 10: mean loss of each epoch");
         let trained = [
-            ("SGD, lr 0.01", Optimizer::sgd_momentum(0.0), 1e-2),
-            ("momentum 0.9, lr 0.01", Optimizer::sgd_momentum(0.9), 1e-2),
+            ("SGD, lr 0.01", Optimizer::sgd(0.0), 1e-2),
+            ("momentum 0.9, lr 0.01", Optimizer::sgd(0.9), 1e-2),
             ("Adam, lr 1", Optimizer::adam(), 1.0),
         ]
         .into_iter()

@@ -83,7 +83,7 @@ fn network() -> Sequential {
 /// The loop, written out. Gives the trained parameters.
 fn train_network(device: &Device, args: &Args, train: &Dataset, normalize: &ChannelStats) -> Result<StateDict> {
     println!("\n6. {} epochs of SGD at {}, batches of {}", args.epochs, args.lr, args.batch_size);
-    let optimizer = Optimizer::sgd_momentum(args.momentum);
+    let optimizer = Optimizer::sgd(args.momentum);
     // A training step, as a graph for one batch size: images and labels in, loss out, parameters updated.
     let model = network().log_softmax();
     let step = |batch_size: usize| -> Result<Graph> {

@@ -20,7 +20,7 @@ impl Program {
     /// use wgrad::{Device, Graph, Program, Result, Tensor, TensorType, nn::Init};
     ///
     /// # fn main() -> Result<()> {
-    /// let optimizer = Optimizer::sgd_momentum(0.0);
+    /// let optimizer = Optimizer::sgd(0.0);
     /// let step = |batch_size: usize| -> Result<Graph> {
     ///     let mut graph = Graph::new("step");
     ///     let x = graph.input("x", TensorType::f32([batch_size, 1]))?;

@@ -71,13 +71,9 @@ const EPS: Setting = Setting::new("eps", Takes::Number, "Added to the denominato
 const WEIGHT_DECAY: Setting = Setting::new("weight_decay", Takes::Number, "Pull weights towards 0");
 
 impl Optimizer {
-    /// Stochastic gradient descent with a momentum of 0.9, what "sgd" means everywhere.
-    pub fn sgd() -> Self {
-        Sgd::default().into()
-    }
-
-    /// Stochastic gradient descent with this momentum; 0 is `torch.optim.SGD` by default.
-    pub fn sgd_momentum(momentum: f64) -> Self {
+    /// Stochastic gradient descent with this momentum, from 0 to below 1: `torch.optim.SGD(momentum=momentum)`. PyTorch's
+    /// default is 0.0, plain descent; where only the name "sgd" is given, as in a `config.toml`, it is 0.9.
+    pub fn sgd(momentum: f64) -> Self {
         Sgd { momentum, ..Sgd::default() }.into()
     }
 

@@ -12,12 +12,11 @@ use crate::ops::kernel::Shader;
 use crate::registry::{Described, Setting, Takes};
 use crate::{Error, Result};
 
-/// Stochastic gradient descent. The default has a momentum of 0.9; [`Sgd::plain`] has none, as `torch.optim.SGD` by
-/// default.
+/// Stochastic gradient descent. Where nothing else is said, its momentum is 0.9; `torch.optim.SGD` has none by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
-    /// Share of the velocity kept from step to step; 0 keeps no velocity.
+    /// Share of the velocity kept from step to step, from 0 (plain gradient descent) to below 1. Default 0.9.
     pub momentum: f64,
     /// Share of the gradient left out of the velocity, except in the first step.
     pub dampening: f64,
@@ -25,13 +24,6 @@ pub struct Sgd {
     pub nesterov: bool,
     /// Share of the weight added to its gradient.
     pub weight_decay: f64,
-}
-
-impl Sgd {
-    /// Without momentum.
-    pub fn plain() -> Self {
-        Sgd { momentum: 0.0, ..Sgd::default() }
-    }
 }
 
 impl Default for Sgd {

@@ -259,7 +259,7 @@ impl Default for RunConfig {
             gradients: GradientOptions::default(),
             transforms: Transforms::default(),
             label_smoothing: 0.0,
-            optimizer: Optimizer::sgd(),
+            optimizer: Optimizer::sgd(0.9),
             schedule: Schedule::constant(),
             diagnostics: Some(DiagnosticsOptions { histograms: true, ..DiagnosticsOptions::default() }),
         }
@@ -375,10 +375,10 @@ mod tests {
             ("lr", RunConfig { lr: Some(0.0), ..default() }),
             ("seed", RunConfig { seed: u64::MAX, ..default() }),
             ("device", RunConfig { device: String::new(), ..default() }),
-            ("momentum", RunConfig { optimizer: Optimizer::sgd_momentum(1.0), ..default() }),
+            ("momentum", RunConfig { optimizer: Optimizer::sgd(1.0), ..default() }),
             ("flip_probability", RunConfig { transforms: Transforms { flip_probability: 2.0, ..none }, ..default() }),
             ("crop_padding", RunConfig { transforms: Transforms { crop_padding: 29, ..none }, ..default() }),
-            ("schedule", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd_momentum(0.0), ..default() }),
+            ("schedule", RunConfig { schedule: one_cycle, optimizer: Optimizer::sgd(0.0), ..default() }),
         ];
         default().validate().unwrap();
         for (option, config) in cases {

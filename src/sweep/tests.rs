@@ -198,8 +198,8 @@ fn an_optimizer_is_a_word_or_a_table_of_what_is_unusual_about_it() {
     assert_eq!(configs.len(), 6);
     let optimizers: HashSet<String> = configs.iter().map(|config| format!("{:?}", config.optimizer)).collect();
     let nesterov = Optimizer::from(Sgd { momentum: 0.9, dampening: 0.0, nesterov: true, weight_decay: 0.0 });
-    let expected = [Optimizer::sgd_momentum(0.9), Optimizer::from(Lion::default()), nesterov]
-        .map(|optimizer| format!("{optimizer:?}"));
+    let expected =
+        [Optimizer::sgd(0.9), Optimizer::from(Lion::default()), nesterov].map(|optimizer| format!("{optimizer:?}"));
     assert_eq!(optimizers, HashSet::from(expected));
     assert_eq!(sweep.trials[4].assignment.describe(), "optimizer = sgd, nesterov true, schedule = constant");
 }

@@ -119,7 +119,7 @@ fn accumulating_is_not_the_same_as_small_steps() {
 fn skipped_ops_do_not_depend_on_how_steps_are_cut_into_runs() {
     const NUM_BATCHES: usize = 2150;
     let options = GradientOptions { accumulate: 3, ..GradientOptions::default() }.into();
-    let update = Update::new(Optimizer::sgd_momentum(0.5), options).unwrap();
+    let update = Update::new(Optimizer::sgd(0.5), options).unwrap();
     let run = |device: &Device, cuts: &[usize]| {
         let mut graph = Graph::new("train");
         let w = graph.parameter("w", [5], Init::Uniform { bound: 1.0 }).unwrap();

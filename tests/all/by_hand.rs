@@ -4,7 +4,7 @@ use wgrad::data::{ChannelStats, DataLoader, Normalize, TensorDataset, bundled};
 use wgrad::graph::StateKind;
 use wgrad::nn::{Classifier, LeNet5, Mode, Model, Sequential};
 use wgrad::ops::Reduction;
-use wgrad::optim::{Optimizer, Sgd};
+use wgrad::optim::Optimizer;
 use wgrad::{DType, Device, Error, Graph, Program, Result, Tensor, TensorType, evaluate, value_and_grad};
 
 use crate::harness::gpu;
@@ -76,7 +76,7 @@ fn sequential_normalises_and_drops_out_in_training_only() -> Result<()> {
     program.write("x", &x)?;
     let mut outputs = Vec::new();
     for step in [0, 0, 1] {
-        program.run("model", &Optimizer::from(Sgd::plain()).step(step, 0.1))?;
+        program.run("model", &Optimizer::sgd(0.0).step(step, 0.1))?;
         outputs.push(program.output("model", "y")?.to_f32_vec());
     }
     assert_eq!(outputs[0], outputs[1], "the same step drops the same");
@@ -178,7 +178,7 @@ fn one_line_of_training_equals_its_parts() -> Result<()> {
         }
         Ok(program.read("0.weight")?.to_f32_vec())
     };
-    for optimizer in [Optimizer::from(Sgd::plain()), Optimizer::sgd_momentum(0.9), Optimizer::adam()] {
+    for optimizer in [Optimizer::sgd(0.0), Optimizer::sgd(0.9), Optimizer::adam()] {
         assert_eq!(step(true, &optimizer)?, step(false, &optimizer)?);
     }
     Ok(())

@@ -35,7 +35,7 @@ impl Setting {
         splits.train.limit(70);
         splits.test.limit(40);
         let model = Classifier::new(LeNet5 { batch_norm: true, dropout: 0.3 }, 10);
-        Setting { model, train: splits.train, test: splits.test, optimizer: Optimizer::sgd_momentum(0.9) }
+        Setting { model, train: splits.train, test: splits.test, optimizer: Optimizer::sgd(0.9) }
     }
 
     fn session(&self, device: &Device) -> Session {

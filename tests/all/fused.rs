@@ -79,7 +79,7 @@ fn linear(graph: &mut Graph, x: Value, layer: &Linear, activation: Activation) -
 /// Steps of all forms that the kernels take.
 pub fn steps() -> Vec<Step> {
     use Activation::{None, Relu, Sigmoid, Tanh};
-    let momentum = || Optimizer::sgd_momentum(0.9);
+    let momentum = || Optimizer::sgd(0.9);
     let plain = CrossEntropy::default();
     let smooth = CrossEntropy { label_smoothing: 0.1, ignore_index: Some(3), ..plain };
     let recipe = |name, images, kernels| Recipe {

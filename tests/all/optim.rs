@@ -199,7 +199,7 @@ fn settings() -> Vec<Optimizer> {
         }
         all.push(everything);
     }
-    all.push(Sgd::plain().into());
+    all.push(Optimizer::sgd(0.0));
     all
 }
 
@@ -270,11 +270,11 @@ fn gradients_that_are_shared_are_copied() {
 
 #[test]
 fn settings_out_of_range_are_refused() {
-    let (sgd, adam) = (Optimizer::sgd(), Optimizer::adam());
+    let (sgd, adam) = (Optimizer::sgd(0.9), Optimizer::adam());
     let bad: [(&Optimizer, &str, toml::Value); 9] = [
         (&sgd, "momentum", 1.0.into()),
-        (&Sgd::plain().into(), "nesterov", true.into()),
-        (&Sgd::plain().into(), "dampening", 0.5.into()),
+        (&Optimizer::sgd(0.0), "nesterov", true.into()),
+        (&Optimizer::sgd(0.0), "dampening", 0.5.into()),
         (&sgd, "weight_decay", (-0.1).into()),
         (&adam, "betas", vec![0.9, 1.0].into()),
         (&adam, "eps", f64::NAN.into()),
@@ -293,8 +293,8 @@ fn settings_out_of_range_are_refused() {
 #[test]
 fn optimizers_say_what_they_are() {
     let table = [
-        (Optimizer::sgd(), "sgd, momentum 0.9"),
-        (Sgd::plain().into(), "sgd, momentum 0"),
+        (Optimizer::sgd(0.9), "sgd, momentum 0.9"),
+        (Optimizer::sgd(0.0), "sgd, momentum 0"),
         (
             Sgd { nesterov: true, weight_decay: 5e-4, ..Sgd::default() }.into(),
             "sgd, momentum 0.9, nesterov, weight decay 0.0005",
@@ -305,4 +305,7 @@ fn optimizers_say_what_they_are() {
     for (optimizer, words) in table {
         assert_eq!(optimizer.to_string(), words);
     }
+    // The program's default, and what a file means by the name, is what the README says.
+    assert_eq!(Optimizer::named("sgd").unwrap(), Optimizer::sgd(0.9));
+    assert_eq!(wgrad::run::RunConfig::default().optimizer, Optimizer::sgd(0.9));
 }

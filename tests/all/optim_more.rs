@@ -126,7 +126,7 @@ fn lion_follows_the_paper() {
 /// With a learning rate of 1 plain SGD subtracts the clipped gradient from weights of 0.
 fn clipped(device: &Device, options: UpdateOptions, grads: &[Tensor]) -> (Vec<Vec<f64>>, Option<f64>) {
     let has_norm = options.gradients.clip_norm.is_some();
-    let update = Update::new(Sgd::plain(), options).unwrap();
+    let update = Update::new(Optimizer::sgd(0.0), options).unwrap();
     let zeros = |grad: &Tensor| Tensor::f64(grad.shape(), vec![0.0; grad.shape().num_elems()]).unwrap();
     let starts: Vec<Tensor> = grads.iter().map(zeros).collect();
     let plan = Plan::new(&update_graph(&update, &NAMES, &starts).unwrap()).unwrap();
@@ -239,7 +239,7 @@ fn penalties_are_in_the_loss_and_in_its_gradient() {
     for (device, tolerance) in devices() {
         for regularize_biases in [false, true] {
             let gradients = GradientOptions { l1, l2, regularize_biases, ..GradientOptions::default() };
-            let update = Update::new(Sgd::plain(), gradients.into()).unwrap();
+            let update = Update::new(Optimizer::sgd(0.0), gradients.into()).unwrap();
             let graph = update_graph(&update, &["fc.weight", "fc.bias"], &[weight.clone(), bias.clone()]).unwrap();
             let mut program = Program::compile(device, vec![Plan::new(&graph).unwrap()], 0).unwrap();
             program.run("update", &update.steps(1, 1.0)).unwrap();
@@ -286,7 +286,7 @@ fn groups_have_their_own_rate_and_decay() {
 #[test]
 fn a_group_that_matches_nothing_is_refused() {
     let options = UpdateOptions { groups: vec![ParamGroup::new(["conv9.*"])], ..UpdateOptions::default() };
-    let update = Update::new(Sgd::plain(), options).unwrap();
+    let update = Update::new(Optimizer::sgd(0.0), options).unwrap();
     let start = Tensor::f32([1], vec![1.0]).unwrap();
     let error = update_graph(&update, &["fc.weight"], &[start]).unwrap_err().to_string();
     assert!(error.contains("conv9.*") && error.contains("fc.weight"), "{error}");
@@ -304,7 +304,7 @@ fn settings_that_cannot_be_are_refused_by_name() {
         ("parameter group", UpdateOptions { groups: vec![ParamGroup::new([""; 0])], ..UpdateOptions::default() }),
     ];
     for (name, options) in table {
-        let error = Update::new(Sgd::plain(), options).unwrap_err().to_string();
+        let error = Update::new(Optimizer::sgd(0.0), options).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
 }

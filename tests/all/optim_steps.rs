@@ -6,7 +6,7 @@
 use wgrad::graph::StateKind;
 use wgrad::nn::Init;
 use wgrad::optim::rule::{MAX_SCALARS, padded};
-use wgrad::optim::{Adam, GradientOptions, Learned, Optimizer, Rule, Sgd, StepRates, Update, UpdateOptions};
+use wgrad::optim::{Adam, GradientOptions, Learned, Optimizer, Rule, StepRates, Update, UpdateOptions};
 use wgrad::{Device, Graph, Program, Result, StepTable, Tensor, TensorType, Value};
 
 use crate::harness::gpu;
@@ -51,7 +51,7 @@ fn one_loop_works_for_every_optimizer() {
 
 #[test]
 fn tables_that_do_not_fit_say_what_to_do() {
-    let (sgd, adam) = (Optimizer::sgd(), Optimizer::adam());
+    let (sgd, adam) = (Optimizer::sgd(0.9), Optimizer::adam());
     let message = |program: &mut Program, table: &StepTable| program.run("train", table).unwrap_err().to_string();
     let mut program = line(&alone(&adam));
     let error = message(&mut program, &sgd.steps(1, 0.1));
@@ -94,7 +94,7 @@ fn a_graph_has_one_optimizer() {
     let w = graph.parameter("w", [1], Init::Zeros).unwrap();
     let loss = graph.sum_all(w).unwrap();
     let grads = graph.backward(loss).unwrap();
-    Optimizer::sgd().update(&mut graph, &grads).unwrap();
+    Optimizer::sgd(0.9).update(&mut graph, &grads).unwrap();
     let error = Optimizer::adam().update(&mut graph, &grads).unwrap_err().to_string();
     assert!(error.contains("one optimizer in a graph (sgd, momentum 0.9)"), "{error}");
 }
@@ -229,7 +229,7 @@ fn no_limit_or_penalty_hides_a_number_that_is_none() {
     ];
     for (gradients, starts, grads, want) in cases {
         for device in [&Device::CpuF64, &Device::Cpu, gpu()] {
-            let update = Update::new(Sgd::plain(), gradients.clone().into()).unwrap();
+            let update = Update::new(Optimizer::sgd(0.0), gradients.clone().into()).unwrap();
             let after = stepped(device, &update, &starts, &grads);
             let is_number: Vec<bool> = after.iter().map(|w| !w.is_nan()).collect();
             assert_eq!(is_number, want, "{device}, {gradients:?}: {after:?}");

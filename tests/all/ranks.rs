@@ -140,7 +140,7 @@ fn train(
         batch_size: 4,
         eval_batch_size: 5,
         validation: Some(&validation),
-        optimizer: Optimizer::sgd_momentum(0.9),
+        optimizer: Optimizer::sgd(0.9),
         update: setting.gradients.clone().into(),
         augment: setting.augment.clone(),
         diagnostics: setting.diagnostics.then(DiagnosticsOptions::default),

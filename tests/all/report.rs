@@ -58,7 +58,7 @@ fn epochs(count: u64, shift: f64) -> Vec<EpochReport> {
 /// A run folder with made-up numbers.
 fn made_up_run(parent: &Path, weight_decay: f64, count: u64, ended: bool) -> RunFolder {
     let mut folder = RunFolder::create(parent, &format!("decay-{weight_decay}")).expect("a folder");
-    let optimizer = Optimizer::sgd().with("weight_decay", weight_decay).expect("a setting of SGD");
+    let optimizer = Optimizer::sgd(0.9).with("weight_decay", weight_decay).expect("a setting of SGD");
     folder.write_config(&RunConfig { optimizer, ..RunConfig::default() }).expect("settings");
     for report in epochs(count, weight_decay) {
         folder.add_metrics(&report).expect("a line");

@@ -54,7 +54,7 @@ fn trial(seed: u64, optimizer: Optimizer, lr: f64) -> Trial {
 /// Three that end at different times.
 fn trials() -> Vec<Trial> {
     let schedule = Schedule::one_cycle(OneCycle::new(0.1, None)).unwrap();
-    let sgd = Optimizer::sgd_momentum;
+    let sgd = Optimizer::sgd;
     let mut trials = vec![trial(0, sgd(0.9), 0.02), trial(1, sgd(0.5), 0.1), trial(2, sgd(0.9), 0.05)];
     trials[0].fit.epochs = 4;
     trials[0].fit.schedule = schedule;
@@ -159,7 +159,7 @@ fn optimizers_transforms_and_augmentation_are_each_models_own() {
         options.augment = Some(Augment { crop_padding: 2, flip_probability: 0.5, ..Augment::default() });
         options.diagnostics = Some(DiagnosticsOptions { histograms: true, pre_activations: false });
     });
-    let mut smooth = vec![trial(7, Optimizer::sgd(), 0.05), trial(7, Optimizer::sgd(), 0.05)];
+    let mut smooth = vec![trial(7, Optimizer::sgd(0.9), 0.05), trial(7, Optimizer::sgd(0.9), 0.05)];
     (smooth[0].label_smoothing, smooth[1].label_smoothing) = (0.1, 0.2);
     check(gpu(), &network, shape, &smooth, |options| {
         let gradients = GradientOptions { accumulate: 2, clip_norm: Some(0.5), l2: 1e-3, ..GradientOptions::default() };
@@ -172,7 +172,7 @@ fn a_model_of_another_form_trains_by_itself_and_keeps_nobody_waiting() {
     let data = Data::new([3, 9, 8]);
     let networks = [small().swap_remove(2).0, small().swap_remove(5).0];
     let group = SideBySide::new(gpu(), 3, |_| false).unwrap();
-    let trial = trial(3, Optimizer::sgd(), 0.05);
+    let trial = trial(3, Optimizer::sgd(0.9), 0.05);
     let places = [&networks[0], &networks[1], &networks[0]].map(|network| (network, group.take().unwrap()));
     let data = &data;
     let trained: Vec<Trained> = thread::scope(|scope| {

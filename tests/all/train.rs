@@ -42,7 +42,7 @@ fn options<'a>(model: &'a dyn Model, train: &'a Dataset, test: &'a Dataset, batc
         batch_size,
         eval_batch_size: 100,
         normalize: unit_stats(train.shape()[0]),
-        optimizer: Optimizer::sgd_momentum(MOMENTUM),
+        optimizer: Optimizer::sgd(MOMENTUM),
         shuffle: true,
         seed: 1,
         update: Default::default(),
@@ -220,7 +220,7 @@ fn step_plan(golden: &Golden) -> Plan {
     for (name, parameter) in graph.parameters() {
         graph.output(&format!("grad of {name}"), grads.get(parameter).unwrap()).unwrap();
     }
-    Optimizer::sgd_momentum(MOMENTUM).update(&mut graph, &grads).unwrap();
+    Optimizer::sgd(MOMENTUM).update(&mut graph, &grads).unwrap();
     Plan::new(&graph).unwrap()
 }
 
@@ -244,7 +244,7 @@ fn follow_by_steps(
         program.write("images", &Tensor::f32([batch, channels, height, width], pixels).unwrap()).unwrap();
         let labels = golden.train.labels()[step * batch..][..batch].iter().map(|&label| u32::from(label)).collect();
         program.write("labels", &Tensor::u32([batch], labels).unwrap()).unwrap();
-        program.run("step", &Optimizer::sgd_momentum(MOMENTUM).step(step as u64, LR)).unwrap();
+        program.run("step", &Optimizer::sgd(MOMENTUM).step(step as u64, LR)).unwrap();
         losses.push(program.output("step", "loss").unwrap().item().unwrap());
         if let Some(after_first) = after_first.take() {
             after_first(&mut program);

@@ -151,7 +151,7 @@ fn watched<F: Float>(network: &str, image: [usize; 3]) -> Result<(Told, Vec<u8>)
     let (logits, labels) = logits(&mut graph, network, image)?;
     let loss = graph.cross_entropy(logits, labels, None, CrossEntropy::default())?;
     let gradients = GradientOptions { accumulate: 2, ..GradientOptions::default() };
-    let update = Update::new(Optimizer::sgd(), UpdateOptions::from(gradients))?;
+    let update = Update::new(Optimizer::sgd(0.9), UpdateOptions::from(gradients))?;
     update.minimize(&mut graph, loss)?;
     let plan = Plan::new(&graph)?;
     let names = plan.updated_by.clone().expect("the graph has an optimizer").parameters;

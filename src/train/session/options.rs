@@ -23,7 +23,7 @@ pub struct SessionOptions<'a> {
     pub eval_batch_size: usize,
     /// What is subtracted from pixels, and what they are divided by.
     pub normalize: ChannelStats,
-    /// How parameters follow their gradients.
+    /// How parameters follow their gradients. Default: SGD with momentum 0.9.
     pub optimizer: Optimizer,
     /// Gradient transforms before the update (regularization, clipping, accumulation), and parameter groups. Default:
     /// none.
@@ -70,7 +70,7 @@ impl<'a> SessionOptions<'a> {
             batch_size: 64,
             eval_batch_size: 500,
             normalize,
-            optimizer: Optimizer::sgd(),
+            optimizer: Optimizer::sgd(0.9),
             update: UpdateOptions::default(),
             label_smoothing: 0.0,
             shuffle: true,

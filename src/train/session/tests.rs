@@ -62,7 +62,7 @@ fn options(data: &Data) -> SessionOptions<'_> {
         batch_size: 5,
         eval_batch_size: 4,
         normalize: ChannelStats { mean: vec![0.3], std: vec![0.2] },
-        optimizer: Optimizer::sgd_momentum(0.9),
+        optimizer: Optimizer::sgd(0.9),
         shuffle: true,
         seed: 3,
         update: UpdateOptions::default(),

@@ -60,7 +60,7 @@ fn gradients_are_those_of_finite_differences() -> Result<()> {
 fn a_training_step_is_the_references_on_every_device() -> Result<()> {
     for (network, shape) in small() {
         let (mut graph, loss) = training(&classifier(&network), shape)?;
-        let optimizer = Optimizer::sgd_momentum(0.9);
+        let optimizer = Optimizer::sgd(0.9);
         optimizer.minimize(&mut graph, loss)?;
         let plan = Plan::new(&graph)?;
         let narrow = images(shape);
