@@ -61,11 +61,13 @@ pub fn run(options: ProfileOptions) -> Result<ExitCode> {
     console::line(format!("device    {device}: {reason}"))?;
     phases.end("opening the device");
     let data = RunData::load_for(&config, &device)?;
-    phases.end("reading images and making pipelines");
+    // A CPU has no kernels to compile.
+    let is_cpu = matches!(device, Device::Cpu);
+    phases.end(if is_cpu { "reading images" } else { "reading images, and compiling kernels meanwhile" });
     let mut session = setup::session(&config, &device, &data)?;
-    phases.end("plans and memory");
+    phases.end("planning, and allocating memory");
     session.warm_up()?;
-    phases.end("the step itself, and what the driver still had to compile");
+    phases.end(if is_cpu { "the first step" } else { "the first step, and what the driver still had to compile" });
     phases.show()?;
     let mut times = session.profile(REPEATS)?;
     times.sort_by_key(|op| std::cmp::Reverse(op.median));
