@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
 
+mod help;
 mod schedule;
 mod training;
 
@@ -415,56 +416,4 @@ fn a_profile_tells_what_compiling_each_kernel_takes() {
         assert!(stdout.contains(kernel), "{kernel} is not in:\n{stdout}");
     }
     assert!(stdout.contains("first use ms") && stdout.contains("one after the other"), "{stdout}");
-}
-
-#[test]
-fn help_explains_every_option_with_its_default() {
-    let help = succeeds(Place::new().lenet(&["--help"]));
-    let options = [
-        "--dataset",
-        "--data",
-        "--epochs",
-        "--batch-size",
-        "--optimizer",
-        "--lr",
-        "--momentum",
-        "--nesterov",
-        "--weight-decay",
-        "--dropout",
-        "--batch-norm",
-        "--seed",
-        "--device",
-        "--train-limit",
-        "--val-limit",
-        "--val-split",
-        "--normalize",
-        "--no-shuffle",
-        "--init",
-        "--out",
-        "--early-stopping-patience",
-        "--early-stopping-min-delta",
-        "--no-early-stopping",
-        "--scheduler",
-        "--warmup",
-        "--interval",
-        "--total-steps",
-        "--threshold-mode",
-        "--l1",
-        "--clip-norm",
-        "--accumulate",
-        "--label-smoothing",
-        "--betas",
-        "--crop-padding",
-        "--flip",
-        "--monitor",
-        "--early-stopping-start-epoch",
-        "--config",
-        "--json",
-        "--quiet",
-    ];
-    for option in options {
-        let (_, text) = help.split_once(&format!(" {option}")).unwrap_or_else(|| panic!("no {option} in {help}"));
-        assert!(text.lines().nth(1).is_some_and(|line| line.trim().len() > 10), "{option} is not explained");
-    }
-    assert!(help.contains("WGRAD_DEVICE") && help.contains("[default: 0.01 with sgd"));
 }

@@ -11,7 +11,8 @@ fn golden() -> Value {
 fn options(schedule: &Value) -> Vec<String> {
     let mut options = Vec::new();
     for (key, value) in schedule.as_object().unwrap() {
-        let option = format!("--{}", key.replace('_', "-"));
+        // An optimizer's eps takes the short name.
+        let option = if key == "eps" { "--scheduler-eps".to_owned() } else { format!("--{}", key.replace('_', "-")) };
         let text = value.as_str().map_or_else(|| value.to_string(), |text| text.replace('_', "-"));
         match (key.as_str(), value) {
             ("kind", _) => options.splice(0..0, ["--scheduler".to_owned(), text]).for_each(drop),
@@ -242,7 +243,7 @@ fn an_argument_of_another_scheduler_is_refused_by_name() {
         ("cosine", &["--t-max=3", "--eta-min=0.1"]),
         ("cosine-warm-restarts", &["--t-0=3", "--t-mult=2", "--eta-min=0.1"]),
         ("one-cycle", &["--max-lr=1", "--total-steps=3", "--div-factor=2", "--three-phase"]),
-        ("plateau", &["--factor=0.5", "--patience=3", "--mode=max", "--threshold-mode=abs", "--eps=0"]),
+        ("plateau", &["--factor=0.5", "--patience=3", "--mode=max", "--threshold-mode=abs", "--scheduler-eps=0"]),
     ];
     for (scheduler, own) in schedulers {
         let metric: &[&str] = if scheduler == "plateau" { &["--metric=1,1"] } else { &[] };

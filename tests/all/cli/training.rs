@@ -263,10 +263,7 @@ fn options_that_cannot_be_or_have_no_effect_are_refused_before_data_is_read() {
         (&["--flip", "1.5"], "--flip: "),
         (&["--rotate", "181"], "--rotate: "),
         (&["--shift", "-1"], "--shift: "),
-        (
-            &["--border", "edge", "--flip", "0.5"],
-            "--border: expected crop_padding, max_rotation_degrees or max_shift above 0",
-        ),
+        (&["--border", "edge", "--flip", "0.5"], "--border: expected --crop-padding, --rotate or --shift above 0"),
         (&["--monitor", "loss"], "val-loss, val-accuracy, train-loss"),
         (&["--no-early-stopping", "--monitor", "val-accuracy"], "--no-early-stopping"),
         (&["--early-stopping-start-epoch", "0"], "--early-stopping-start-epoch: "),
