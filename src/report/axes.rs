@@ -1,6 +1,7 @@
 //! Axes of charts: where values lie on the sheet, round numbers to label, a frame with grid and titles, a legend.
 
-use super::canvas::{Align, Canvas, Color, Point, Rect, TextStyle};
+use super::canvas::{Align, Canvas, Point, Rect, TextStyle};
+use super::color::Color;
 
 /// The size of text at ticks.
 pub(super) const TICK: TextStyle = TextStyle::new(13.0).color(Color::GREY);

@@ -1,7 +1,9 @@
 //! The surface of a loss as coloured levels with the paths that training took across it, alone or many in a grid.
 
 use super::axes::{Frame, LABEL, LineStyle, Range, TICK, TITLE, legend, number};
-use super::canvas::{Align, Canvas, Color, Picture, Point, Rect, map_color};
+use super::canvas::{Align, Canvas, Point, Rect};
+use super::color::{Color, map_color};
+use super::picture::Picture;
 use super::plots::Series;
 use crate::{Error, Result};
 

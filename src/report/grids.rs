@@ -2,8 +2,10 @@
 //! image. Pure, as [`plots`](super::plots).
 
 use super::axes::{LABEL, TICK, TITLE};
-use super::canvas::{Align, Canvas, Color, Picture, Rect, TextStyle};
+use super::canvas::{Align, Canvas, Rect, TextStyle};
 use super::classify::{Confusion, percent};
+use super::color::Color;
+use super::picture::Picture;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 

@@ -7,6 +7,7 @@
 mod axes;
 mod canvas;
 pub mod classify;
+mod color;
 pub mod compare;
 mod contours;
 pub mod csv;
@@ -15,18 +16,19 @@ pub mod grids;
 pub mod html;
 mod page;
 pub mod parallel;
+mod picture;
 pub mod plots;
 pub mod predictions;
 pub mod tensorboard;
 
 use std::path::{Path, PathBuf};
 
-pub use canvas::Picture;
 pub use classify::Confusion;
 pub use compare::Comparison;
 use grids::ImageSample;
 use html::Figure;
 pub use page::Page;
+pub use picture::Picture;
 use plots::Sample;
 use tensorboard::EventWriter;
 

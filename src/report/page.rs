@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::canvas::Picture;
 use super::html::{Figure, document, escape, figure};
+use super::picture::Picture;
 use crate::{Result, files};
 
 /// A page under construction.

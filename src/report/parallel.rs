@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::axes::{LABEL, Range, TICK, TITLE, number};
-use super::canvas::{Align, Canvas, Color, Picture, Point, Rect, TextStyle, map_color};
+use super::canvas::{Align, Canvas, Point, Rect, TextStyle};
+use super::color::{Color, map_color};
+use super::picture::Picture;
 use crate::{Error, Result};
 
 /// What runs have on one axis.

@@ -2,9 +2,10 @@
 //! plain data to a [`Picture`].
 
 use super::axes::{Frame, LABEL, LineStyle, Range, TICK, TITLE, legend};
-pub use super::canvas::Picture;
-use super::canvas::{Align, Canvas, Color, Point, Rect, TextStyle, line_color, line_is_dashed};
+use super::canvas::{Align, Canvas, Point, Rect, TextStyle};
+use super::color::{Color, line_color, line_is_dashed};
 pub use super::contours::{ContourPlot, contour_grid, contour_plot};
+pub use super::picture::Picture;
 
 const WIDTH: f32 = 860.0;
 

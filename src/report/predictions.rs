@@ -2,7 +2,9 @@
 //! its classes. Pure, as [`plots`](super::plots).
 
 use super::axes::{LABEL, TICK, TITLE};
-use super::canvas::{Align, Canvas, Color, Picture, Rect, TextStyle};
+use super::canvas::{Align, Canvas, Rect, TextStyle};
+use super::color::Color;
+use super::picture::Picture;
 
 /// One image and its probabilities.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use web_time::{SystemTime, UNIX_EPOCH};
 
-use super::canvas::Picture;
+use super::picture::Picture;
 use crate::ops::histogram_edges;
 use crate::train::{DiagnosticKind, DiagnosticRow, DiagnosticsReport, EpochReport};
 use crate::{Error, Result, files};

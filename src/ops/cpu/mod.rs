@@ -1,6 +1,7 @@
 //! What CPU kernels use: the float they are generic over, their operands, threads, vector units, working memory and
 //! matrix products.
 
+pub(crate) mod chunks;
 mod context;
 pub(crate) mod conv;
 pub(crate) mod exp;

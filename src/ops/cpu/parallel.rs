@@ -1,7 +1,7 @@
 //! How CPU kernels cut their work up. Pieces are cut by shape alone, never by the number of threads, so results do not
 //! depend on the machine's cores.
 
-use super::{Float, scratch, threads};
+use super::{Float, chunks, scratch};
 
 pub(crate) use super::isa::simd;
 
@@ -29,7 +29,7 @@ pub fn for_chunks<T: Send>(out: &mut [T], chunk_len: usize, cost: usize, body: i
     if out.len() <= chunk_len || out.len().saturating_mul(cost) < MIN_PARALLEL_ELEMS {
         out.chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| vectorized(index, chunk));
     } else {
-        threads::for_chunks(out, chunk_len, vectorized);
+        chunks::for_chunks(out, chunk_len, vectorized);
     }
 }
 
@@ -51,14 +51,14 @@ pub fn for_chunk_pairs<T: Send, U: Send>(
         let chunks = first.0.chunks_mut(first.1).zip(second.0.chunks_mut(second.1));
         chunks.enumerate().for_each(|(index, (a, b))| vectorized(index, a, b));
     } else {
-        threads::for_chunk_pairs(first, second, vectorized);
+        chunks::for_chunk_pairs(first, second, vectorized);
     }
 }
 
 /// Computes `body(index)` for `0..count` in parallel and gives the results in order.
 pub fn map<T: Send>(count: usize, body: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
     let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
-    threads::for_chunks(&mut results, 1, |index, result| {
+    chunks::for_chunks(&mut results, 1, |index, result| {
         result[0] = Some(simd(
             #[inline(always)]
             || body(index),
@@ -83,7 +83,7 @@ pub fn sum_partials<F: Float>(total: &mut [F], count: usize, body: impl Fn(usize
         return if count == 0 { total.fill(F::ZERO) } else { vectorized(0, total) };
     }
     scratch::with(count * total.len(), |partials: &mut [F]| {
-        threads::for_chunks(partials, total.len(), vectorized);
+        chunks::for_chunks(partials, total.len(), vectorized);
         sum_rows(partials, total);
     });
 }

@@ -11,7 +11,7 @@ use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
 use crate::ops::cpu::parallel::{self, LANES};
 use crate::ops::cpu::unroll::unroll;
-use crate::ops::cpu::{CpuContext, Float, threads};
+use crate::ops::cpu::{CpuContext, Float, chunks};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
@@ -216,7 +216,7 @@ impl Operation for PackedUpdate {
             if grad.len() < 2 * CHUNK_ELEMS {
                 update(0, slices);
             } else {
-                threads::for_chunks_of_each(slices, CHUNK_ELEMS, update);
+                chunks::for_chunks_of_each(slices, CHUNK_ELEMS, update);
             }
         }
     }

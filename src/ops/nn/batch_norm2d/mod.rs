@@ -3,12 +3,14 @@
 //! of the batch and updates the running ones in place, the second reads the running ones.
 
 mod cpu;
+mod deferred;
 mod gpu;
 
+pub(crate) use deferred::Deferred;
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{Finish, backward as backward_dispatches, eval as eval_dispatches, train as train_dispatches};
 
-use crate::graph::{Deferred, Graph, Init, NodeKind, StateKind, StateSpec, Value, Vjp};
+use crate::graph::{Graph, NodeKind, Value, Vjp};
 use crate::ops::batch::{Along, BatchForm, Part, PartInput};
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{DispatchContext, Dispatches};
@@ -383,31 +385,6 @@ impl Graph {
         let operands: Vec<Value> =
             [x, weight, bias, running_mean, running_var].into_iter().chain(num_batches_tracked).collect();
         Ok(self.push(op, &operands)?[0])
-    }
-
-    /// A state for a batch's statistic, which `running` is to follow later.
-    fn defer(&mut self, running: Value, momentum: f64) -> Result<Value> {
-        let NodeKind::State(running) = self.node(running).kind.clone() else { panic!("checked to be a state") };
-        let name = format!("{}.of_batch", running.name);
-        let of_batch = StateSpec { name, kind: StateKind::Input, init: Init::Zeros, ..running.clone() };
-        let value = self.state_named(of_batch.clone())?;
-        self.deferred.get_or_insert_default().push(Deferred { running, of_batch, momentum });
-        Ok(value)
-    }
-
-    /// Moves running statistics towards those of the last batch: (1 − momentum)·running + momentum·batch, each operation
-    /// rounded by itself, so that it has the same bits wherever it is done.
-    pub(crate) fn follow_statistics(&mut self, deferred: &[Deferred]) -> Result<()> {
-        self.no_grad(|graph| {
-            for Deferred { running, of_batch, momentum } in deferred {
-                let (running, of_batch) = (graph.state_named(running.clone())?, graph.state_named(of_batch.clone())?);
-                let (before, share) =
-                    (graph.mul_scalar(running, 1.0 - momentum)?, graph.mul_scalar(of_batch, *momentum)?);
-                let after = graph.add(before, share)?;
-                graph.assign(running, after)?;
-            }
-            Ok(())
-        })
     }
 
     /// Normalises `x` (N, C, H, W) by the running statistics, which stay as they are, then scales and shifts; of the
