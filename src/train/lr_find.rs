@@ -41,9 +41,10 @@ pub struct LrFind {
     pub points: Vec<LrPoint>,
     /// Whether the loss diverged; if not, a larger [`LrFindOptions::end_lr`] would show more.
     pub diverged: bool,
-    /// The rate at which the smoothed loss falls fastest over the logarithm of the rate; `None` where it never falls.
+    /// The rate at which the smoothed loss falls fastest over the logarithm of the rate, among those up to the rate at
+    /// which it is lowest; `None` where it never falls. Beyond its lowest point a loss only falls after it has risen.
     pub steepest: Option<f64>,
-    /// A tenth of the rate at which the smoothed loss is lowest; `None` where there are too few points.
+    /// A tenth of the rate at which the smoothed loss is lowest; `None` where that is the first, as the loss never falls.
     pub minimum_over_10: Option<f64>,
 }
 
@@ -126,9 +127,12 @@ impl Smoothed {
 fn suggestions(points: &[LrPoint]) -> (Option<f64>, Option<f64>) {
     let usable = points.get(points.len() / 10..points.len().saturating_sub(5)).unwrap_or_default();
     let slope = |pair: &[LrPoint]| (pair[1].smoothed - pair[0].smoothed) / (pair[1].lr / pair[0].lr).ln();
-    let steepest = usable.windows(2).min_by(|a, b| slope(a).total_cmp(&slope(b)));
-    let lowest = usable.iter().min_by(|a, b| a.smoothed.total_cmp(&b.smoothed));
-    (steepest.filter(|pair| slope(pair) < 0.0).map(|pair| pair[0].lr), lowest.map(|point| point.lr / 10.0))
+    let lowest = (0..usable.len()).min_by(|&a, &b| usable[a].smoothed.total_cmp(&usable[b].smoothed));
+    let Some(lowest) = lowest.filter(|&lowest| lowest > 0) else { return (None, None) };
+    let descent = &usable[..=lowest];
+    let steepest = descent.windows(2).min_by(|a, b| slope(a).total_cmp(&slope(b)));
+    let steepest = steepest.filter(|pair| slope(pair) < 0.0).map(|pair| pair[0].lr);
+    (steepest, Some(usable[lowest].lr / 10.0))
 }
 
 impl LrFindOptions {
@@ -144,7 +148,11 @@ impl LrFindOptions {
             return Err(Error::setting("start_lr", "a number above 0", start_lr));
         }
         if !(end_lr.is_finite() && end_lr > start_lr) {
-            return Err(Error::setting("end_lr", format!("a number above start_lr, {start_lr}"), end_lr));
+            return Err(Error::setting(
+                "end_lr",
+                format!("a number above the rate of the first step, {start_lr}"),
+                end_lr,
+            ));
         }
         if num_steps < 10 {
             return Err(Error::setting("steps", "at least 10", num_steps));
@@ -213,8 +221,10 @@ mod tests {
         let (steepest, lowest) = suggestions(&points(&bowl));
         assert!((steepest.unwrap().log10() + 4.0).abs() < 0.11, "{steepest:?}");
         assert!((lowest.unwrap().log10() + 3.0).abs() < 1e-9, "{lowest:?}");
-        let (steepest, lowest) = suggestions(&points(&|power| power));
-        assert!(steepest.is_none() && lowest.is_some(), "a loss that only climbs falls nowhere");
+        // After a leap the loss falls back, faster than it ever fell before: no rate to train with.
+        let leap = |power: f64| bowl(power) + if (-1.0..-0.9).contains(&power) { 90.0 } else { 0.0 };
+        assert_eq!(suggestions(&points(&leap)), suggestions(&points(&bowl)));
+        assert_eq!(suggestions(&points(&|power| power)), (None, None), "a loss that only climbs falls nowhere");
         assert_eq!(suggestions(&points(&bowl)[..5]), (None, None), "five points are all left out");
     }
 

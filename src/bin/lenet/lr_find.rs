@@ -33,10 +33,10 @@ pub struct RangeTestOptions {
     /// Stop when the smoothed loss exceeds the lowest by this factor
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().diverges_at)]
     diverges_at: f64,
-    /// Draw the loss over the rate into this picture
+    /// Draw the loss over the rate to this file
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     picture: Option<PathBuf>,
-    /// Print one JSON object and nothing else
+    /// Print only one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
     #[command(flatten)]
@@ -89,11 +89,12 @@ fn verdict(found: &LrFind) -> String {
         (true, Some(last)) => format!("the loss diverged at a learning rate of {}", short(last.lr)),
         _ => "the loss did not diverge; a larger --end-lr shows more".to_owned(),
     };
-    let suggested = |lr: Option<f64>, why: &str| match lr {
-        Some(lr) => format!("--lr {:<10}  {why}", short(lr)),
-        None => format!("none             {why}"),
-    };
+    let suggested = |lr: Option<f64>, why: &str| lr.map(|lr| format!("--lr {:<10}  {why}", short(lr)));
     let steepest = suggested(found.steepest, "where the smoothed loss falls fastest");
-    let minimum = suggested(found.minimum_over_10, "a tenth of where it is lowest");
-    format!("stopped   {end}\nsuggested {steepest}\n          {minimum}")
+    let minimum = suggested(found.minimum_over_10, "a tenth of the rate at which it is lowest");
+    let rates: Vec<String> = steepest.into_iter().chain(minimum).collect();
+    match rates.as_slice() {
+        [] => format!("stopped   {end}\nsuggested nothing, since the smoothed loss never falls"),
+        rates => format!("stopped   {end}\nsuggested {}", rates.join("\n          ")),
+    }
 }

@@ -23,10 +23,13 @@ fn a_range_test_suggests_rates_and_shows_why() {
         assert!((1e-4..0.5).contains(&lr), "{name}: {lr}");
     }
     check_png(&picture);
+    let lowest = (0..smoothed.len()).min_by(|&a, &b| smoothed[a].total_cmp(&smoothed[b])).unwrap();
+    assert!(found["steepest"].as_f64().unwrap() < lrs[lowest], "a fall after a rise suggests nothing");
+    assert!(find(&["--steps=60"]).contains("\nsuggested --lr "));
 
     let stdout = find(&["--steps=20", "--end-lr=1e-6"]);
     assert!(stdout.contains("the loss did not diverge; a larger --end-lr shows more"), "{stdout}");
-    assert!(stdout.contains("\nsuggested --lr "), "{stdout}");
+    assert!(stdout.contains("\nsuggested nothing, since the smoothed loss never falls"), "{stdout}");
     assert_eq!(stdout.lines().filter(|line| line.trim_start().starts_with(char::is_numeric)).count(), 20, "{stdout}");
     assert!(place.runs().is_empty(), "a test leaves no run");
 }
@@ -36,7 +39,7 @@ fn a_range_test_that_cannot_be_is_refused() {
     let place = Place::new();
     for (args, part) in [
         (&["--start-lr=0"][..], "--start-lr: expected a number above 0"),
-        (&["--start-lr=1", "--end-lr=0.1"], "--end-lr: expected a number above start_lr"),
+        (&["--start-lr=1", "--end-lr=0.1"], "--end-lr: expected a number above the rate of the first step, 1"),
         (&["--steps=3"], "--steps: expected at least 10"),
         (&["--smoothing=1"], "--smoothing: "),
         (&["--diverges-at=1"], "--diverges-at: "),
