@@ -33,6 +33,30 @@ pub fn json(object: &impl Serialize) -> Result<()> {
     line(text.map_err(|source| Error::Io { action: "write", path: "standard output".into(), source })?)
 }
 
+/// On which side the words of a table's column stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Left,
+    Right,
+}
+
+/// Prints rows in columns that are as wide as what they hold.
+///
+/// # Errors
+/// As [`line()`].
+pub fn table<const N: usize>(sides: [Side; N], rows: &[[String; N]]) -> Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let cells = row.iter().zip(sides).zip(widths).map(|((text, side), width)| match side {
+            Side::Left => format!("{text:<width$}"),
+            Side::Right => format!("{text:>width$}"),
+        });
+        line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
 /// Prints a message on standard error. Failure to do so is ignored.
 pub fn complain(kind: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{kind}: {message}");

@@ -7,14 +7,14 @@ use wgrad::Result;
 use wgrad::nn::networks::{NetworkRow, table};
 use wgrad::run::RunConfig;
 
-use crate::console::{self, count};
+use crate::console::{self, Side, count};
 use crate::options::{Dataset, Given};
 
 #[derive(Args)]
 pub struct NetworksOptions {
     #[command(flatten)]
     settings: Given<Dataset>,
-    /// Print one JSON list and nothing else
+    /// Print only one JSON list
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
@@ -30,11 +30,12 @@ pub fn run(options: NetworksOptions) -> Result<ExitCode> {
     let [channels, height, width] = data.shape();
     let shape = format!("({channels}, {height}, {width})");
     console::line(format!("For {}: images {shape}, {} classes\n", config.dataset, data.num_classes()))?;
-    console::line(format!("{:<8}  {:>10}  {:>13}  about", "name", "parameters", "FLOPs/image"))?;
-    for NetworkRow { name, about, num_parameters, flops } in &rows {
+    let mut lines = vec![["name", "parameters", "FLOPs/image", "about"].map(str::to_owned)];
+    lines.extend(rows.iter().map(|NetworkRow { name, about, num_parameters, flops }| {
         let (parameters, flops) = (count(*num_parameters).to_string(), console::big_count(*flops).to_string());
-        console::line(format!("{name:<8}  {parameters:>10}  {flops:>13}  {about}"))?;
-    }
-    console::line("\nA network of your own: a TOML file of layers, as examples/my_network.toml, for --network")?;
+        [name.replace('_', "-"), parameters, flops, (*about).to_owned()]
+    }));
+    console::table([Side::Left, Side::Right, Side::Right, Side::Left], &lines)?;
+    console::line("\n--network also takes a TOML file of layers, such as examples/my_network.toml")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,17 +8,17 @@ use wgrad::Result;
 use wgrad::nn::LayerSummary;
 use wgrad::run::{RunConfig, setup};
 
-use crate::console::{self, count};
+use crate::console::{self, Side, count};
 use crate::options::{Given, Shape, at_least_1};
 
 #[derive(Args)]
 pub struct SummaryOptions {
     #[command(flatten)]
     settings: Given<Shape>,
-    /// Images in a batch, which operations and memory are for
+    /// Images per batch, for the operations and the memory
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_1, help_heading = "Training")]
     batch_size: usize,
-    /// Print one JSON object and nothing else
+    /// Print only one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
@@ -31,29 +31,15 @@ pub fn run(options: SummaryOptions) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     console::line(format!("{} on {}, a batch {}\n", config.network.title(), config.dataset, shape(&summary.input)))?;
-    let row = |[layer, op, output, parameters, flops, memory]: [&str; 6]| {
-        console::line(format!("{layer:<6}  {op:<12}  {output:<18}  {parameters:>10}  {flops:>13}  {memory:>11}"))
-    };
-    row(["layer", "op", "output", "parameters", "FLOPs", "activations"])?;
-    for layer in &summary.layers {
+    let mut rows = vec![["layer", "op", "output", "parameters", "FLOPs", "activations"].map(str::to_owned)];
+    rows.extend(summary.layers.iter().map(|layer| {
         let LayerSummary { name, ops, output, num_parameters, flops, activation_bytes, .. } = layer;
-        row([
-            name,
-            &ops.join(" "),
-            &shape(output),
-            &or_dash(*num_parameters as u64),
-            &or_dash(*flops),
-            &bytes(*activation_bytes),
-        ])?;
-    }
-    row([
-        "total",
-        "",
-        "",
-        &or_dash(summary.num_parameters as u64),
-        &or_dash(summary.flops),
-        &bytes(summary.activation_bytes),
-    ])?;
+        let numbers = (or_dash(*num_parameters as u64), or_dash(*flops), bytes(*activation_bytes));
+        [name.clone(), ops.join(" "), shape(output), numbers.0, numbers.1, numbers.2]
+    }));
+    let totals = (or_dash(summary.num_parameters as u64), or_dash(summary.flops), bytes(summary.activation_bytes));
+    rows.push(["total".to_owned(), String::new(), String::new(), totals.0, totals.1, totals.2]);
+    console::table([Side::Left, Side::Left, Side::Left, Side::Right, Side::Right, Side::Right], &rows)?;
     let buffers = match summary.num_buffers {
         0 => String::new(),
         buffers => format!(" and {} running statistics", count(buffers)),
@@ -62,7 +48,7 @@ pub fn run(options: SummaryOptions) -> Result<ExitCode> {
     console::line(format!("\nweights      {parameters}, {}", bytes(summary.parameter_bytes)))?;
     let images = summary.input.first().copied().unwrap_or(1).max(1);
     let per_image = or_dash(summary.flops / images as u64);
-    console::line(format!("operations   {per_image} FLOPs an image forward; a multiply-add counts as 2"))?;
+    console::line(format!("operations   {per_image} FLOPs per image in the forward pass; a multiply-add counts as 2"))?;
     let (activations, input) = (bytes(summary.activation_bytes), bytes(summary.input_bytes));
     console::line(format!("memory       {activations} for the outputs of all layers, and {input} for the images"))?;
     Ok(ExitCode::SUCCESS)

@@ -18,6 +18,23 @@ fn the_network_is_summed_up_layer_by_layer() {
     assert_eq!(place.lenet(&["summary", "--batch-size=0"]).code, 2);
 }
 
+/// The column that a word begins or, for numbers, ends in is the same in all lines of a table.
+#[test]
+fn tables_keep_their_columns_under_long_names() {
+    let place = Place::new();
+    let stdout = succeeds(place.lenet(&["summary", "--network=resnet", "--depth=8"]));
+    let table: Vec<&str> = stdout.lines().skip(2).take_while(|line| !line.is_empty()).collect();
+    assert!(table.len() > 20 && table.iter().any(|line| line.starts_with("layer3.0.downsample")), "{stdout}");
+    let ends = |line: &&str| line.chars().count();
+    assert!(table.iter().all(|line| ends(line) == ends(&table[0])), "{stdout}");
+    let column = table[0].find("output").unwrap();
+    let shapes = table[1..].iter().filter(|line| !line.starts_with("total"));
+    assert!(shapes.clone().all(|line| line[column..].starts_with('(')), "{stdout}");
+
+    let stdout = succeeds(place.lenet(&["networks"]));
+    assert!(stdout.contains("\nall-conv  ") && !stdout.contains("all_conv"), "names as flags have them: {stdout}");
+}
+
 #[test]
 fn the_kernels_of_a_plan_are_written_as_they_are_compiled() {
     let place = Place::new();
