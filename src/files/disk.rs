@@ -95,7 +95,8 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = new_file(folder)?;
-    file.write_all(bytes)?;
+    // Through the file itself, whose errors do not name it: nobody has asked for a temporary file.
+    file.as_file_mut().write_all(bytes)?;
     if let Some(existing) = existing.filter(|existing| existing.is_file()) {
         file.as_file().set_permissions(existing.permissions())?;
     }
@@ -152,7 +153,7 @@ fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         const EVERYBODY: u32 = 0o666;
         builder.permissions(std::fs::Permissions::from_mode(EVERYBODY));
     }
-    builder.tempfile_in(folder)
+    builder.tempfile_in(folder).map_err(|error| error.kind().into())
 }
 
 /// Makes a rename in `folder` last. Not every system lets a folder be synced, and the file is whole either way.
@@ -226,6 +227,13 @@ mod tests {
         write_whole(&fifo, b"through").unwrap();
         assert_eq!(reader.join().unwrap(), b"through");
         assert!(!std::fs::metadata(&fifo).unwrap().is_file());
+    }
+
+    #[test]
+    fn errors_name_the_file_that_was_asked_for_and_no_temporary_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_whole(&folder.path().join("missing/file"), b"").unwrap_err().to_string();
+        assert!(error.contains("missing/file") && error.matches(".tmp").count() == 1, "{error}");
     }
 
     #[test]
