@@ -283,28 +283,41 @@ fn an_op_without_wgsl_says_so_on_a_gpu_and_runs_on_the_cpu() -> Result<()> {
     Ok(())
 }
 
+/// An op for a GPU alone, of one kernel `main`. Its output is like its input.
+#[derive(Debug)]
+struct OneKernel {
+    name: &'static str,
+    source: String,
+    params: Vec<u32>,
+    workgroups: [u32; 3],
+}
+
+impl CustomOp for OneKernel {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        Ok(inputs.to_vec())
+    }
+
+    fn forward(&self, _inputs: &[Array<'_>], _outputs: &mut [ArrayMut<'_>]) {}
+
+    fn backward(&self, _: &[Array<'_>], _: &[Array<'_>], _: &[Array<'_>], _: &mut [ArrayMut<'_>]) {}
+
+    fn forward_wgsl(&self, _inputs: &[Shape]) -> Option<CustomKernel> {
+        let OneKernel { source, params, workgroups, .. } = self;
+        let source = source.clone().into();
+        Some(CustomKernel { source, entry_point: "main".into(), params: params.clone(), workgroups: *workgroups })
+    }
+}
+
 #[test]
 fn wgsl_that_does_not_compile_is_an_error() -> Result<()> {
-    /// Nothing but broken.
-    #[derive(Debug)]
-    struct Broken;
-    impl CustomOp for Broken {
-        fn name(&self) -> &str {
-            "broken"
-        }
-        fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-            Ok(inputs.to_vec())
-        }
-        fn forward(&self, _inputs: &[Array<'_>], _outputs: &mut [ArrayMut<'_>]) {}
-        fn backward(&self, _: &[Array<'_>], _: &[Array<'_>], _: &[Array<'_>], _: &mut [ArrayMut<'_>]) {}
-        fn forward_wgsl(&self, _inputs: &[Shape]) -> Option<CustomKernel> {
-            let (source, entry_point) = ("fn main( {".into(), "main".into());
-            Some(CustomKernel { source, entry_point, params: Vec::new(), workgroups: [1; 3] })
-        }
-    }
+    let op = OneKernel { name: "broken", source: "fn main( {".to_owned(), params: Vec::new(), workgroups: [1; 3] };
     let mut graph = Graph::new("broken");
     let x = graph.constant(Tensor::scalar(1.0));
-    let y = graph.custom(Broken, &[x])?;
+    let y = graph.custom(op, &[x])?;
     graph.output("y", y[0])?;
     let Err(error) = Program::compile(gpu(), vec![Plan::new(&graph)?], 0) else { panic!("it does not compile") };
     assert!(matches!(&error, Error::Kernel { kernel, .. } if kernel == "broken.main"), "{error}");
@@ -315,35 +328,19 @@ fn wgsl_that_does_not_compile_is_an_error() -> Result<()> {
 /// makes the device unusable for others.
 #[test]
 fn a_device_stays_usable_after_a_dispatch_that_cannot_be() -> Result<()> {
-    /// One kernel with so many workgroups, which reads a uniform of so many words.
-    #[derive(Debug)]
-    struct Odd {
-        workgroups: [u32; 3],
-        words: usize,
-    }
-    impl CustomOp for Odd {
-        fn name(&self) -> &str {
-            "odd"
-        }
-        fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-            Ok(inputs.to_vec())
-        }
-        fn forward(&self, _inputs: &[Array<'_>], _outputs: &mut [ArrayMut<'_>]) {}
-        fn backward(&self, _: &[Array<'_>], _: &[Array<'_>], _: &[Array<'_>], _: &mut [ArrayMut<'_>]) {}
-        fn forward_wgsl(&self, _inputs: &[Shape]) -> Option<CustomKernel> {
-            let source = format!(
-                "@group(0) @binding(0) var<uniform> params: array<vec4<u32>, {}>;
-                 @group(0) @binding(1) var<storage, read> x: array<f32>;
-                 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-                 @compute @workgroup_size(1) fn main() {{ y[0] = x[0] + f32(params[0].x); }}",
-                self.words / 4
-            );
-            let (source, entry_point) = (source.into(), "main".into());
-            Some(CustomKernel { source, entry_point, params: vec![0], workgroups: self.workgroups })
-        }
-    }
+    // So many workgroups, which read a uniform of so many words.
+    let odd = |workgroups: [u32; 3], words: usize| {
+        let source = format!(
+            "@group(0) @binding(0) var<uniform> params: array<vec4<u32>, {}>;
+             @group(0) @binding(1) var<storage, read> x: array<f32>;
+             @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+             @compute @workgroup_size(1) fn main() {{ y[0] = x[0] + f32(params[0].x); }}",
+            words / 4
+        );
+        OneKernel { name: "odd", source, params: vec![0], workgroups }
+    };
     let device = own_gpu();
-    let run = |op: Odd| -> Result<f64> {
+    let run = |op: OneKernel| -> Result<f64> {
         let mut graph = Graph::new("odd");
         let x = graph.constant(Tensor::scalar(1.0));
         let y = graph.custom(op, &[x])?;
@@ -352,12 +349,12 @@ fn a_device_stays_usable_after_a_dispatch_that_cannot_be() -> Result<()> {
         program.run_once("odd")?;
         program.output("odd", "y")?.item()
     };
-    let error = run(Odd { workgroups: [70_000, 1, 1], words: 4 }).expect_err("too many workgroups").to_string();
+    let error = run(odd([70_000, 1, 1], 4)).expect_err("too many workgroups").to_string();
     assert!(error.contains("odd.main") && error.contains("65535"), "{error}");
     // Found only as the dispatch is recorded: the uniform is larger than what is bound.
-    let error = run(Odd { workgroups: [1; 3], words: 4096 }).expect_err("a binding that is too small");
+    let error = run(odd([1; 3], 4096)).expect_err("a binding that is too small");
     assert!(!error.to_string().contains("lost"), "{error}");
-    assert_eq!(run(Odd { workgroups: [1; 3], words: 4 })?, 1.0);
+    assert_eq!(run(odd([1; 3], 4))?, 1.0);
     Ok(())
 }
 
@@ -365,34 +362,19 @@ fn a_device_stays_usable_after_a_dispatch_that_cannot_be() -> Result<()> {
 #[test]
 #[ignore = "a fault on purpose, for tests/run.sh --validation"]
 fn a_race_for_the_validation_layer() -> Result<()> {
-    #[derive(Debug)]
-    struct Race;
-    impl CustomOp for Race {
-        fn name(&self) -> &str {
-            "race"
-        }
-        fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
-            Ok(inputs.to_vec())
-        }
-        fn forward(&self, _inputs: &[Array<'_>], _outputs: &mut [ArrayMut<'_>]) {}
-        fn backward(&self, _: &[Array<'_>], _: &[Array<'_>], _: &[Array<'_>], _: &mut [ArrayMut<'_>]) {}
-        fn forward_wgsl(&self, _inputs: &[Shape]) -> Option<CustomKernel> {
-            let source = "
-                @group(0) @binding(1) var<storage, read> x: array<f32>;
-                @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-                var<workgroup> shared_words: array<f32, 32>;
-                @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) lane: u32) {
-                    shared_words[lane / 2u] = x[lane];
-                    workgroupBarrier();
-                    y[lane] = shared_words[lane / 2u];
-                }";
-            let (source, entry_point) = (source.into(), "main".into());
-            Some(CustomKernel { source, entry_point, params: Vec::new(), workgroups: [1; 3] })
-        }
-    }
+    let source = "
+        @group(0) @binding(1) var<storage, read> x: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+        var<workgroup> shared_words: array<f32, 32>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) lane: u32) {
+            shared_words[lane / 2u] = x[lane];
+            workgroupBarrier();
+            y[lane] = shared_words[lane / 2u];
+        }";
+    let op = OneKernel { name: "race", source: source.to_owned(), params: Vec::new(), workgroups: [1; 3] };
     let mut graph = Graph::new("race");
     let x = graph.constant(Tensor::f32([64], vec![1.0; 64])?);
-    let y = graph.custom(Race, &[x])?;
+    let y = graph.custom(op, &[x])?;
     graph.output("y", y[0])?;
     let mut program = Program::compile(&own_gpu(), vec![Plan::new(&graph)?], 0)?;
     program.run_once("race")?;
