@@ -41,7 +41,11 @@ impl Described for ImageFolder {
     const SETTINGS: &'static [Setting] = &[
         Setting::new("size", Takes::Count, "Height and width in pixels that images are scaled and cropped to"),
         Setting::new("channels", Takes::Count, "1 for grey images, 3 for colour"),
-        Setting::new("test_share", Takes::Number, "Share of images to test with, where there is no test folder"),
+        Setting::new(
+            "test_share",
+            Takes::Number,
+            "Share of the images held out for testing, if there is no test folder",
+        ),
     ];
 }
 

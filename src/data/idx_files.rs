@@ -87,7 +87,7 @@ impl Files for IdxFiles {
     fn names(&self) -> String {
         let names: Vec<String> = self.stems.iter().map(|stem| format!("{stem}.gz")).collect();
         let page = self.page.map(|page| format!("; from {page}")).unwrap_or_default();
-        format!("plain or .gz: {}{page}", names.join(", "))
+        format!("{}, with or without .gz{page}", names.join(", "))
     }
 
     fn read(&self, dir: &Path, source: &dyn Source) -> Result<[Dataset; 2]> {

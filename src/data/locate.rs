@@ -188,9 +188,9 @@ pub(super) fn missing(files: &dyn Files, dir: &Path, file: &str) -> Error {
 fn contents(dir: &Path) -> String {
     let Ok(entries) = files::list(dir) else {
         return if files::exists(dir) {
-            "that is no folder".to_owned()
+            format!("{} is not a folder", dir.display())
         } else {
-            "the folder is not there either".to_owned()
+            format!("there is no folder {}", dir.display())
         };
     };
     let name = |path: PathBuf| {

@@ -57,7 +57,7 @@ pub trait Files {
     /// The first of them, for a message that it is missing.
     fn first(&self) -> String;
 
-    /// All of them, for messages: "plain or .gz: train-images-idx3-ubyte.gz, …".
+    /// All of them, for messages: "train-images-idx3-ubyte.gz, …, with or without .gz".
     fn names(&self) -> String;
 
     /// Reads training and test images from the folder.

@@ -32,7 +32,7 @@ impl Default for Adadelta {
 
 impl Described for Adadelta {
     const NAME: &'static str = "adadelta";
-    const ABOUT: &'static str = "Steps as large as earlier ones, over the gradients' root mean square (Zeiler, 2012)";
+    const ABOUT: &'static str = "Gradients scaled by the ratio of past steps to past gradients (Zeiler, 2012)";
     const SETTINGS: &'static [Setting] = &[
         Setting::new("rho", Takes::Number, "Share of the mean squares kept from step to step"),
         super::EPS,

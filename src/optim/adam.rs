@@ -43,7 +43,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 impl Described for Adam {
     const NAME: &'static str = "adam";
-    const ABOUT: &'static str = "Steps scaled by moments of the gradient (Kingma and Ba, 2015)";
+    const ABOUT: &'static str = "Steps scaled by running moments of the gradient (Kingma and Ba, 2015)";
     const SETTINGS: &'static [Setting] = SETTINGS;
 }
 

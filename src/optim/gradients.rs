@@ -92,12 +92,20 @@ impl Default for GradientOptions {
 impl GradientOptions {
     /// What can be set.
     pub const SETTINGS: &'static [Setting] = &[
-        Setting::new("accumulate", Takes::Count, "Batches whose gradients go into one step, as if they were one batch"),
+        Setting::new(
+            "accumulate",
+            Takes::Count,
+            "Batches whose gradients are averaged for one step, as if they were one batch",
+        ),
         Setting::new("l1", Takes::Number, "Add this times the sum of the weights' magnitudes to the loss"),
         Setting::new("l2", Takes::Number, "Add this times the sum of the weights' squares to the loss"),
-        Setting::new("regularize_biases", Takes::Switch, "Let l1 and l2 count biases and batch norm's parameters too"),
+        Setting::new(
+            "regularize_biases",
+            Takes::Switch,
+            "Apply l1 and l2 to biases and to the parameters of batch normalization, too",
+        ),
         Setting::new("clip_value", Takes::Number, "Limit every element of the gradients to this magnitude"),
-        Setting::new("clip_norm", Takes::Number, "Scale all gradients down together where their norm is above this"),
+        Setting::new("clip_norm", Takes::Number, "Scale all gradients down together if their joint norm exceeds this"),
     ];
 
     /// Checks the settings.

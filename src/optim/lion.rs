@@ -32,7 +32,7 @@ impl Default for Lion {
 
 impl Described for Lion {
     const NAME: &'static str = "lion";
-    const ABOUT: &'static str = "Steps of one size along the sign of a mean gradient (Chen et al., 2023)";
+    const ABOUT: &'static str = "Steps of equal size along the sign of a running mean of gradients (Chen et al., 2023)";
     const SETTINGS: &'static [Setting] = &[super::BETAS, super::WEIGHT_DECAY];
 }
 

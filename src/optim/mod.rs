@@ -66,8 +66,8 @@ registry! {
     }
 }
 
-const BETAS: Setting = Setting::new("betas", Takes::Numbers, "Decay of the first and of the second moment");
-const EPS: Setting = Setting::new("eps", Takes::Number, "Added to the denominator, which keeps it above 0");
+const BETAS: Setting = Setting::new("betas", Takes::Numbers, "Decay rates of the first and the second moment");
+const EPS: Setting = Setting::new("eps", Takes::Number, "Added to the denominator to keep it above 0");
 const WEIGHT_DECAY: Setting = Setting::new("weight_decay", Takes::Number, "Pull weights towards 0");
 
 impl Optimizer {

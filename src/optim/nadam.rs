@@ -47,7 +47,7 @@ impl Described for NAdam {
             Takes::Number,
             "How fast the momentum rises from half of the first beta to all of it",
         ),
-        Setting::new("decoupled_weight_decay", Takes::Switch, "Shrink weights apart from the gradient, as adamw does"),
+        Setting::new("decoupled_weight_decay", Takes::Switch, "Decouple weight decay from the gradient, as adamw does"),
     ];
 }
 

@@ -41,7 +41,7 @@ impl Described for RmsProp {
     const SETTINGS: &'static [Setting] = &[
         Setting::new("alpha", Takes::Number, "Share of the mean square kept from step to step"),
         super::EPS,
-        Setting::new("momentum", Takes::Number, "Share of the velocity kept from step to step; 0 keeps no velocity"),
+        Setting::new("momentum", Takes::Number, "Share of the velocity kept from step to step; 0 turns momentum off"),
         Setting::new("centered", Takes::Switch, "Divide by the standard deviation of gradients (Graves, 2013)"),
         super::WEIGHT_DECAY,
     ];

@@ -36,7 +36,7 @@ impl Described for Sgd {
     const NAME: &'static str = "sgd";
     const ABOUT: &'static str = "Stochastic gradient descent with momentum";
     const SETTINGS: &'static [Setting] = &[
-        Setting::new("momentum", Takes::Number, "Share of the velocity kept from step to step; 0 keeps no velocity"),
+        Setting::new("momentum", Takes::Number, "Share of the velocity kept from step to step; 0 turns momentum off"),
         Setting::new("dampening", Takes::Number, "Dampening of the momentum, skipped in the first step"),
         Setting::new("nesterov", Takes::Switch, "Use Nesterov momentum (Nesterov, 1983)"),
         super::WEIGHT_DECAY,

@@ -41,7 +41,7 @@ impl Described for ConstantFactor {
     const NAME: &'static str = "constant_factor";
     const ABOUT: &'static str = "Use a share of the rate at first, then all of it (ConstantLR)";
     const SETTINGS: &'static [Setting] = &[
-        Setting::new("factor", Takes::Number, "Share of the rate at first"),
+        Setting::new("factor", Takes::Number, "Share of the rate that is used at first"),
         Setting::new("total_iters", Takes::Count, "Steps that it is used for"),
     ];
 }

@@ -38,7 +38,7 @@ impl Described for Cosine {
     const NAME: &'static str = "cosine";
     const ABOUT: &'static str = "Fall along half a cosine wave (CosineAnnealingLR)";
     const SETTINGS: &'static [Setting] = &[
-        Setting::new("t_max", Takes::Count, "Steps down to eta_min; without it, those of the run"),
+        Setting::new("t_max", Takes::Count, "Steps down to the lowest rate; by default those of the run"),
         Setting::new("eta_min", Takes::Number, "The lowest rate"),
     ];
 }

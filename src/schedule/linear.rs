@@ -44,11 +44,11 @@ impl Default for Linear {
 
 impl Described for Linear {
     const NAME: &'static str = "linear";
-    const ABOUT: &'static str = "Go from one share of the rate to another in a line (LinearLR)";
+    const ABOUT: &'static str = "Change linearly from one share of the rate to another (LinearLR)";
     const SETTINGS: &'static [Setting] = &[
         Setting::new("start_factor", Takes::Number, "Share of the rate to start from"),
         Setting::new("end_factor", Takes::Number, "Share of the rate to end at"),
-        Setting::new("total_iters", Takes::Count, "Steps that the change takes; without it, those of the run"),
+        Setting::new("total_iters", Takes::Count, "Steps that the change takes; by default those of the run"),
     ];
 }
 

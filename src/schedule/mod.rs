@@ -115,10 +115,14 @@ impl Schedule {
         Setting::new(
             "interval",
             Takes::Word(&["epoch", "batch"]),
-            "How often the schedule steps; without it, per batch for one_cycle and per epoch for all others",
+            "How often the schedule steps; by default per batch for one-cycle and per epoch for the others",
         ),
-        Setting::new("warmup", Takes::Count, "Steps in which the rate rises in a line before the schedule begins"),
-        Setting::new("warmup_factor", Takes::Number, "Share of the rate that the warm-up starts from"),
+        Setting::new("warmup", Takes::Count, "Steps of linear warm-up before the schedule begins"),
+        Setting::new(
+            "warmup_factor",
+            Takes::Number,
+            "Share of the rate that the warm-up starts from; by default a third",
+        ),
     ];
 
     /// The share of the rate that a warm-up starts from unless told otherwise: that of PyTorch's `LinearLR`.

@@ -138,17 +138,18 @@ impl Default for OneCycle {
 
 impl Described for OneCycle {
     const NAME: &'static str = "one_cycle";
-    const ABOUT: &'static str = "Rise to max_lr and fall to almost nothing, momentum the other way round (OneCycleLR)";
+    const ABOUT: &'static str =
+        "Rise to the highest rate, then fall to almost 0, and move momentum the other way (OneCycleLR)";
     const SETTINGS: &'static [Setting] = &[
-        Setting::new("max_lr", Takes::Number, "The highest rate; without it, the learning rate"),
-        Setting::new("total_steps", Takes::Count, "Steps of the cycle; without it, those of the run"),
+        Setting::new("max_lr", Takes::Number, "The highest rate; by default the learning rate"),
+        Setting::new("total_steps", Takes::Count, "Steps of the cycle; by default those of the run"),
         Setting::new("pct_start", Takes::Number, "Share of the cycle in which the rate rises"),
-        Setting::new("anneal_strategy", Takes::Word(&["cos", "linear"]), "Shape of rise and fall"),
+        Setting::new("anneal_strategy", Takes::Word(&["cos", "linear"]), "Shape of the rise and the fall"),
         Setting::new("cycle_momentum", Takes::Switch, "Cycle the momentum (Adam: the first beta) too"),
         Setting::new("base_momentum", Takes::Number, "Momentum at the highest rate"),
         Setting::new("max_momentum", Takes::Number, "Momentum at the ends"),
-        Setting::new("div_factor", Takes::Number, "The highest rate over the first"),
-        Setting::new("final_div_factor", Takes::Number, "The first rate over the last"),
+        Setting::new("div_factor", Takes::Number, "Ratio of the highest rate to the first"),
+        Setting::new("final_div_factor", Takes::Number, "Ratio of the first rate to the last"),
         Setting::new("three_phase", Takes::Switch, "Fall first to the rate at which the rise began, then to the end"),
     ];
 }

@@ -142,16 +142,20 @@ impl Described for Plateau {
     const SETTINGS: &'static [Setting] = &[
         Setting::new("mode", Takes::Word(&["min", "max"]), "Watch the validation loss (min) or accuracy (max)"),
         Setting::new("factor", Takes::Number, "What a cut multiplies the rate by"),
-        Setting::new("patience", Takes::Count, "Epochs in a row without a better value; one more cuts the rate"),
-        Setting::new("threshold", Takes::Number, "How much better a value must be to count"),
+        Setting::new(
+            "patience",
+            Takes::Count,
+            "Epochs in a row without improvement that are tolerated; the next one cuts the rate",
+        ),
+        Setting::new("threshold", Takes::Number, "How much better a value must be to count as an improvement"),
         Setting::new(
             "threshold_mode",
             Takes::Word(&["rel", "abs"]),
-            "Whether the threshold is a share of the best value or a difference from it",
+            "Whether the threshold is relative to the best value (rel) or absolute (abs)",
         ),
-        Setting::new("cooldown", Takes::Count, "Epochs after a cut in which none counts as bad"),
-        Setting::new("min_lr", Takes::Number, "The rate that no cut goes below"),
-        Setting::new("eps", Takes::Number, "A cut by no more than this is not made"),
+        Setting::new("cooldown", Takes::Count, "Epochs after a cut in which patience is not used up"),
+        Setting::new("min_lr", Takes::Number, "The lowest rate"),
+        Setting::new("eps", Takes::Number, "Cuts by this much or less are skipped"),
     ];
 }
 

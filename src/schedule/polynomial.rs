@@ -41,10 +41,10 @@ impl Default for Polynomial {
 
 impl Described for Polynomial {
     const NAME: &'static str = "polynomial";
-    const ABOUT: &'static str = "Fall to 0 along a power of the steps that are left (PolynomialLR)";
+    const ABOUT: &'static str = "Fall to 0 as a power of the share of steps that are left (PolynomialLR)";
     const SETTINGS: &'static [Setting] = &[
-        Setting::new("total_iters", Takes::Count, "Steps down to 0; without it, those of the run"),
-        Setting::new("power", Takes::Number, "The power"),
+        Setting::new("total_iters", Takes::Count, "Steps down to 0; by default those of the run"),
+        Setting::new("power", Takes::Number, "The exponent"),
     ];
 }
 

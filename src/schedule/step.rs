@@ -40,7 +40,7 @@ impl Default for Step {
 
 impl Described for Step {
     const NAME: &'static str = "step";
-    const ABOUT: &'static str = "Multiply the rate by gamma every step_size steps (StepLR)";
+    const ABOUT: &'static str = "Multiply the rate by gamma at regular intervals (StepLR)";
     const SETTINGS: &'static [Setting] = &[
         Setting::new("step_size", Takes::Count, "Steps between cuts (required)"),
         Setting::new("gamma", Takes::Number, "What a cut multiplies the rate by"),

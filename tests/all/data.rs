@@ -250,7 +250,7 @@ fn a_missing_file_is_named_with_what_to_do() {
         assert_names(&error, &dir.path().join(first), &[first, "no such file; the folder is empty"]);
         let absent = dir.path().join("absent");
         let error = data::load(&name, Some(&absent)).unwrap_err();
-        assert_names(&error, &absent.join(first), &["the folder is not there either"]);
+        assert_names(&error, &absent.join(first), &["there is no folder"]);
     }
 
     small_mnist(&dir);

@@ -247,7 +247,7 @@ fn awkward_folders_are_named() {
     let error = |dir: &Path| load(folder, dir).unwrap_err().to_string();
     assert!(error(dir.path()).contains("a subfolder of PNG and JPEG files for each class"), "{}", error(dir.path()));
     let absent: PathBuf = dir.path().join("absent");
-    assert!(error(&absent).contains("the folder is not there"), "{}", error(&absent));
+    assert!(error(&absent).contains("there is no folder"), "{}", error(&absent));
 
     colours(&dir, "", 2);
     fs::create_dir(dir.path().join("empty")).unwrap();

@@ -12,14 +12,14 @@ use wgrad::data::fetch::{Event, fetch};
 use wgrad::data::{Choice, DataSource, Dataset, Place, Splits, load, places};
 use wgrad::report::grids::{ImageSample, sample_grid};
 
-use crate::console::{self, count};
+use crate::console::{self, Side, count};
 use crate::options::at_least_1;
 
 #[derive(Subcommand)]
 pub enum DataCommand {
     /// List the data sets: how many images of each are here, and in which folder
     List(ListOptions),
-    /// Download a data set's official files into the cache folder, checksums verified
+    /// Download a data set's official files into the cache folder and verify their checksums
     Fetch(FetchOptions),
     /// Print a data set's classes with their counts, and draw some of its images
     Show(ShowOptions),
@@ -50,10 +50,10 @@ pub struct ShowOptions {
     /// The folder with its files [default: as `lenet data list` says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The images to train on or those to test with
+    /// Which images: those to train on or those to test with
     #[arg(long, value_name = "SPLIT", value_parser = ["train", "test"], default_value = "train")]
     split: String,
-    /// Draw images to this picture
+    /// Draw images to this file
     #[arg(long, value_name = "FILE.png", help_heading = "Picture")]
     picture: Option<PathBuf>,
     /// Draw images of this class only: its name, or its number
@@ -65,12 +65,12 @@ pub struct ShowOptions {
     /// Draw as many of each class, in the order of classes
     #[arg(long, requires = "picture", conflicts_with = "class", help_heading = "Picture")]
     each_class: bool,
-    /// Draw images at random, under this key [default: the first]
+    /// Draw images at random, with this seed [default: the first ones]
     #[arg(long, value_name = "N", requires = "picture", help_heading = "Picture")]
     seed: Option<u64>,
 }
 
-/// Images on a picture at most: 2,000 are 15,000 pixels high.
+/// The most images on a picture: 2,000 are 15,000 pixels high.
 const MOST_DRAWN: usize = 2000;
 
 pub fn run(command: DataCommand) -> Result<ExitCode> {
@@ -116,22 +116,22 @@ fn row([name, training, test, classes, place]: [&str; 5]) -> Result<()> {
 /// What to do where there are no files.
 fn absence(source: &DataSource) -> String {
     match source.get().published() {
-        Some(_) => format!("nowhere; `lenet data fetch {source}` downloads it"),
-        None => format!("nowhere; --data names the folder of {}", source.get().files().names()),
+        Some(_) => format!("not found; `lenet data fetch {source}` downloads it"),
+        None => format!("not found; --data takes a folder with {}", source.get().files().names()),
     }
 }
 
 fn at(place: &Place) -> String {
     match &place.dir {
         Some(dir) => format!("{} ({})", dir.display(), place.kind),
-        None => "comes with the program".to_owned(),
+        None => "bundled with the program".to_owned(),
     }
 }
 
 fn completeness(source: &DataSource, splits: &Splits) -> &'static str {
     match source.get().num_images() {
         Some(published) if published == [splits.train.len(), splits.test.len()] => ", complete",
-        Some(_) => ", a part",
+        Some(_) => ", a subset",
         None => "",
     }
 }
@@ -141,7 +141,7 @@ fn download(options: FetchOptions) -> Result<ExitCode> {
     let mut asked = String::new();
     // What is printed on the way is no result; a line that cannot be printed ends nothing.
     let mut watch = |event: Event<'_>| match event {
-        Event::Present { file } => drop(console::line(format!("{file}  is there already"))),
+        Event::Present { file } => drop(console::line(format!("{file}  is already here"))),
         Event::Asking { file, url } => {
             // A connection that is taken up again is the same download.
             if asked != url {
@@ -159,7 +159,7 @@ fn download(options: FetchOptions) -> Result<ExitCode> {
         Event::Done { file } => {
             let bytes = HumanBytes(bar.position());
             bar.finish_and_clear();
-            drop(console::line(format!("{file}  {bytes}, checksum right")));
+            drop(console::line(format!("{file}  {bytes}, checksum verified")));
         }
     };
     let folder = fetch(&options.name, options.from.as_deref(), &mut watch)?;
@@ -187,10 +187,10 @@ fn show(options: ShowOptions) -> Result<ExitCode> {
     let stats = data.statistics()?;
     let numbers = |values: &[f64]| values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ");
     console::line(format!("pixels    mean {}, standard deviation {}\n", numbers(&stats.mean), numbers(&stats.std)))?;
-    console::line(format!("class  {:12}  {:>7}", "name", "images"))?;
-    for (class, (name, images)) in data.class_names().iter().zip(data.class_counts()).enumerate() {
-        console::line(format!("{class:>5}  {name:12}  {:>7}", count(images).to_string()))?;
-    }
+    let mut rows = vec![["class", "name", "images"].map(str::to_owned)];
+    let classes = data.class_names().into_iter().zip(data.class_counts()).enumerate();
+    rows.extend(classes.map(|(class, (name, images))| [class.to_string(), name.to_owned(), count(images).to_string()]));
+    console::table([Side::Right, Side::Left, Side::Right], &rows)?;
     if let Some(path) = &options.picture {
         let class = options.class.as_deref().map(|class| find_class(&data, class)).transpose()?;
         let default = if options.each_class { 1 } else { 40 };

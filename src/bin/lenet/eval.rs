@@ -17,19 +17,19 @@ use crate::options::{Given, Tested};
 #[derive(Args)]
 #[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --weights <FILE>")]
 pub struct EvalOptions {
-    /// The folder of a run: its best weights are evaluated
+    /// The folder of a run, whose best weights are evaluated
     #[arg(value_name = "RUN", required_unless_present = "weights", conflicts_with = "weights")]
     run: Option<PathBuf>,
-    /// The weights: a safetensors file with PyTorch's names, instead of a run. Where neither its metadata nor a config.toml
-    /// beside it says which network and data set they are of, --network and --dataset have to
+    /// The weights: a safetensors file with PyTorch's names, instead of a run. If neither its metadata nor a config.toml
+    /// beside it names the network and the data set, give --network and --dataset
     #[arg(long, value_name = "FILE", alias = "model")]
     weights: Option<PathBuf>,
     #[command(flatten)]
     given: Given<Tested>,
-    /// Draw the confusion matrix to this picture
+    /// Draw the confusion matrix to this file
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     picture: Option<PathBuf>,
-    /// Print one JSON object and nothing else
+    /// Print only one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
 }

@@ -12,10 +12,14 @@ use crate::console;
 use crate::model::ModelOptions;
 
 #[derive(Args)]
+#[command(
+    override_usage = "lenet export [OPTIONS] --run <RUN> --onnx <FILE.onnx>\n       lenet export [OPTIONS] --weights <FILE> --onnx <FILE.onnx>"
+)]
 pub struct ExportOptions {
     #[command(flatten)]
     model: ModelOptions,
-    /// The file to write. It takes pixels (N, C, H, W) from 0 to 255 as floats, for any N, and normalises them itself
+    /// The file to write. The network in it takes pixels (N, C, H, W) from 0 to 255 as
+    /// floats, for any N, and normalizes them itself
     #[arg(long, value_name = "FILE.onnx", required = true, help_heading = "Output")]
     onnx: PathBuf,
 }

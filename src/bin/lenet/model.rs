@@ -12,11 +12,11 @@ use crate::options::{Given, Model};
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
-    /// The folder of a run, for its best weights
+    /// The folder of a run, whose best weights are used
     #[arg(long, value_name = "RUN", required_unless_present = "weights")]
     run: Option<PathBuf>,
-    /// The weights: a safetensors file with PyTorch's names. Where neither its metadata nor a config.toml beside it
-    /// says which network and data set they are of, --network and --dataset have to
+    /// The weights: a safetensors file with PyTorch's names. If neither its metadata nor a config.toml beside it names the
+    /// network and the data set, give --network and --dataset
     #[arg(long, value_name = "FILE", alias = "model", conflicts_with = "run")]
     weights: Option<PathBuf>,
     #[command(flatten)]

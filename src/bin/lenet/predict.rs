@@ -21,26 +21,29 @@ const THUMBNAIL: u32 = 264;
 const MOST_DRAWN: usize = 60;
 
 #[derive(Args)]
+#[command(
+    override_usage = "lenet predict [OPTIONS] <IMAGE>... --run <RUN>\n       lenet predict [OPTIONS] <IMAGE>... --weights <FILE>"
+)]
 pub struct PredictOptions {
-    /// PNG or JPEG files of any size, turned as their EXIF orientation says; transparency is shown over white
+    /// PNG or JPEG files of any size, rotated as their EXIF orientation says; transparency is composited over white
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelOptions,
-    /// How images fill the network's square: `crop` takes the largest piece from the middle, `pad` the whole image with
-    /// bars of its border's colour
+    /// How images fill the network's square: `crop` takes the largest square in the middle, `pad` the whole image with
+    /// bars in the colour of its border
     #[arg(long, value_name = "HOW", value_enum, default_value = "crop", help_heading = "Images")]
     fit: FitOption,
-    /// Make dark bright and bright dark: for ink on paper, where the network knows light on black
+    /// Invert the images: for ink on paper, if the network was trained on light shapes on black
     #[arg(long, help_heading = "Images")]
     invert: bool,
     /// Show the K most probable classes
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1, help_heading = "Output")]
     top: usize,
-    /// Draw the images, as given and as the network sees them, with their probabilities to this picture
+    /// Draw the images to this file, as given and as the network sees them, with their probabilities
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     picture: Option<PathBuf>,
-    /// Print a JSON object a line, one for each image, and nothing else
+    /// Print only JSON: one object per line for each image
     #[arg(long, help_heading = "Output")]
     json: bool,
 }

@@ -26,20 +26,20 @@ pub struct ScheduleOptions {
     /// The learning rate that the schedule starts from [default: 0.01, or what --config says]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// How many steps to show, from step 0: epochs, or batches with --interval batch and with one-cycle. Also what
-    /// --t-max and --total-steps are if they are left out
+    /// How many steps to show, from step 0: epochs, or batches with --interval batch and with one-cycle. Also the default
+    /// of --t-max and --total-steps
     #[arg(long, value_name = "N")]
     steps: u64,
-    /// plateau: the values that it watches, from the one after step 0 to the one before the last step
+    /// plateau: the values that it observes, from the one after step 0 to the one before the last step
     #[arg(long, value_name = "X,X,…", value_delimiter = ',', allow_hyphen_values = true)]
     metric: Vec<f64>,
-    /// Settings to start from: the config.toml of a run folder, or a part of one
+    /// Settings to start from: the config.toml of a run folder, or part of one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print one JSON list with an object for each step, and nothing else
+    /// Print only one JSON list, with an object for each step
     #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Draw the schedule into this picture
+    /// Draw the schedule to this file
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     picture: Option<PathBuf>,
     #[command(flatten)]

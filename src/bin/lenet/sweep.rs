@@ -28,32 +28,32 @@ pub struct SweepOptions {
     /// Resume a sweep that was stopped or killed; the ranking is the same as without the interruption
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["method", "trials", "seed", "epochs", "device", "out"])]
     resume: Option<PathBuf>,
-    /// Merge the folders of a sweep's shares (--only) into one, with the ranking that one process would give
+    /// Merge the folders of a sweep's shares (--only) into one, with the ranking that a single process would give
     #[arg(long, value_name = "FOLDERS", num_args = 1.., conflicts_with_all = ["resume", "method", "trials", "seed", "epochs", "jobs", "side_by_side", "device"])]
     merge: Vec<PathBuf>,
-    /// Every combination, random ones, or random ones of which only the best are trained for long (asynchronous
-    /// successive halving) [default: what the file says, or random]
+    /// Every combination, random ones, or random ones of which only the best train for long (asynchronous successive
+    /// halving) [default: what the file says, or random]
     #[arg(long, value_name = "NAME", help_heading = "Search")]
     method: Option<MethodName>,
-    /// Trials [default: what the file says; 20, or all of a grid]
+    /// Number of trials [default: what the file says; 20, or all of a grid]
     #[arg(long, value_name = "N", help_heading = "Search")]
     trials: Option<usize>,
-    /// The key of the random configurations [default: what the file says, or 0]
+    /// Seed of the random configurations [default: what the file says, or 0]
     #[arg(long, value_name = "N", help_heading = "Search")]
     seed: Option<u64>,
-    /// The most epochs of a trial [default: what the file says, or 30]
+    /// Maximum number of epochs of a trial [default: what the file says, or 30]
     #[arg(long, value_name = "N", help_heading = "Search")]
     epochs: Option<u64>,
-    /// Train only every Nth trial from number K on, such as 2/8: for the jobs of a Slurm array or GNU parallel, whose
-    /// folders --merge puts together
+    /// Train only every Nth trial, from trial K on, such as 2/8: for the jobs of a Slurm array or GNU parallel, whose
+    /// folders --merge combines
     #[arg(long, value_name = "K/N", conflicts_with_all = ["resume", "merge"], help_heading = "Run")]
     only: Option<String>,
-    /// Trials to train in parallel; they share the CPU's threads. Neither the trials nor their results depend on it
+    /// Number of trials to train in parallel; they share the CPU's threads. Neither the trials nor their results depend on it
     /// [default: what the file says, or one per thread on the CPU and 1 on a GPU]
     #[arg(long, value_name = "N", help_heading = "Run")]
     jobs: Option<usize>,
-    /// The most trials to train side by side on a GPU, in the same dispatches, each with its own settings, seed and stopping.
-    /// Trials that differ in what kernels compute or in batch size take turns. Each trial comes out as it does alone [default:
+    /// Maximum number of trials to train side by side on a GPU, in the same dispatches, each with its own settings, seed and stopping.
+    /// Trials that differ in what kernels compute or in batch size take turns. Each trial gives the same result as alone [default:
     /// what the file says, or as many as are expected to pay]
     #[arg(long, value_name = "K", conflicts_with = "jobs", help_heading = "Run")]
     side_by_side: Option<usize>,
@@ -61,13 +61,13 @@ pub struct SweepOptions {
     /// auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     device: Option<String>,
-    /// The folder in which to make the sweep's folder
+    /// The parent folder of the sweep's folder
     #[arg(long, value_name = "DIR", default_value = "sweeps", help_heading = "Output")]
     out: PathBuf,
-    /// Print the result only
+    /// Print only the result
     #[arg(long, conflicts_with = "json", help_heading = "Output")]
     quiet: bool,
-    /// Print a JSON object a line, one whenever a trial ends or pauses and one for the result, and nothing else
+    /// Print only JSON: one object per line whenever a trial ends or pauses, and one for the result
     #[arg(long, help_heading = "Output")]
     json: bool,
 }

@@ -44,7 +44,7 @@ pub const DATA: Section = Section {
     heading: "Data",
     choices: &[Choice {
         name: "dataset",
-        help: "The images",
+        help: "The data set",
         entries: DataSource::ENTRIES,
         common: &[],
         parse: |name| named(DataSource::named(name)?),
@@ -53,7 +53,7 @@ pub const DATA: Section = Section {
         Setting::new(
             "data",
             Takes::Path,
-            "The folder of the data set's files; without it, the usual places are searched",
+            "The folder of the data set's files; by default the usual places are searched",
         ),
         Setting::new(
             "normalize",
@@ -61,15 +61,15 @@ pub const DATA: Section = Section {
             "What pixels become: none scales them to 0..1, half to -1..1, dataset to the data set's mean 0 and standard \
              deviation 1",
         ),
-        Setting::new("train_limit", Takes::Count, "Train on the first N images only"),
-        Setting::new("val_limit", Takes::Count, "Validate on the first N images only"),
+        Setting::new("train_limit", Takes::Count, "Train on the first N training images only"),
+        Setting::new("val_limit", Takes::Count, "Validate on the first N validation images only"),
         Setting::new("test_limit", Takes::Count, "Evaluate the result on the first N test images only"),
         Setting::new(
             "val_split",
             Takes::Number,
             "Share of the training images held out for validation; 0 validates on the test images",
         ),
-        Setting::new("shuffle", Takes::Switch, "Visit the images in a new order in every epoch"),
+        Setting::new("shuffle", Takes::Switch, "Shuffle the training images anew in every epoch"),
     ],
     tables: &[],
 };
@@ -93,19 +93,19 @@ pub const TRAINING: Section = Section {
     heading: "Training",
     choices: &[Choice {
         name: "optimizer",
-        help: "How parameters follow their gradients",
+        help: "The optimizer",
         entries: Optimizer::ENTRIES,
         common: &[],
         parse: |name| named(Optimizer::named(name)?),
     }],
     settings: &[
-        Setting::new("epochs", Takes::Count, "The most epochs"),
-        Setting::new("batch_size", Takes::Count, "Images in a batch"),
-        Setting::new("lr", Takes::Number, "The learning rate; without it, the optimizer's usual one"),
+        Setting::new("epochs", Takes::Count, "Maximum number of epochs"),
+        Setting::new("batch_size", Takes::Count, "Images per batch"),
+        Setting::new("lr", Takes::Number, "The learning rate; by default the optimizer's own"),
         Setting::new(
             "seed",
             Takes::Count,
-            "The key of everything random: initial weights, held-out images, order, dropout, transforms",
+            "Seed of everything random: initial weights, held-out images, order, dropout, transforms",
         ),
         Setting::new(
             "label_smoothing",
@@ -140,12 +140,16 @@ pub const TRANSFORMS: Section = Section {
         &[
             Setting::new("crop_padding", Takes::Count, "Crop images at random after padding each side by N pixels"),
             Setting::new("flip_probability", Takes::Number, "Flip images left to right with this probability"),
-            Setting::new("max_rotation_degrees", Takes::Number, "Rotate images at random by up to so many degrees"),
-            Setting::new("max_shift", Takes::Number, "Shift images at random by up to so many pixels along each axis"),
+            Setting::new("max_rotation_degrees", Takes::Number, "Rotate images at random by up to this many degrees"),
+            Setting::new(
+                "max_shift",
+                Takes::Number,
+                "Shift images at random by up to this many pixels along each axis",
+            ),
             Setting::new(
                 "border",
                 Takes::Word(&["black", "edge"]),
-                "Beyond an image's border: black, or the nearest pixel",
+                "What lies beyond an image's border: black, or the nearest pixel",
             ),
         ],
     )],
@@ -176,15 +180,11 @@ pub const RUN: Section = Section {
     heading: "Run",
     choices: NONE,
     settings: &[
-        Setting::new(
-            "name",
-            Takes::Text,
-            "What the run is called, in its folder's name and wherever runs are compared",
-        ),
+        Setting::new("name", Takes::Text, "The run's name, for its folder and for comparisons"),
         Setting::new(
             "device",
             Takes::Text,
-            "auto (a GPU, or else the CPU), cpu, gpu (the best adapter) or a part of an adapter's name",
+            "auto (a GPU if there is one, otherwise the CPU), cpu, gpu (the best adapter) or part of an adapter's name",
         ),
         Setting::new("diagnostics", Takes::Switch, "Record diagnostics of every layer once an epoch"),
     ],
@@ -199,7 +199,7 @@ pub const RUN: Section = Section {
             Setting::new(
                 "pre_activations",
                 Takes::Switch,
-                "Include what goes into activation functions in the diagnostics",
+                "Include the inputs of activation functions in the diagnostics",
             ),
         ],
     )],

@@ -16,8 +16,8 @@ fn data_sets_are_listed_with_where_they_are() {
     let stdout = succeeds(place.lenet(&["data", "list"]));
     let row = |name: &str| stdout.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     assert!(row("mnist").contains("10,000") && row("mnist").contains("2,000"), "{stdout}");
-    assert!(row("mnist").contains("cache/wgrad/mnist (cache), a part"), "{stdout}");
-    assert!(stdout.contains("comes with the program, a part"), "{stdout}");
+    assert!(row("mnist").contains("cache/wgrad/mnist (cache), a subset"), "{stdout}");
+    assert!(stdout.contains("bundled with the program, a subset"), "{stdout}");
     // One that lost a file is listed with what is wrong, and is no reason to fail.
     std::fs::remove_file(cache.join("t10k-labels-idx1-ubyte.gz")).unwrap();
     let stdout = succeeds(place.lenet(&["data", "list"]));

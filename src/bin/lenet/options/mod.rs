@@ -26,7 +26,8 @@ pub use settings::{Dataset, Given, Model, Rates, Shape, Tested, as_flag};
 
 /// Trains convolutional networks on images, on a GPU or on the CPU.
 ///
-/// Without a subcommand it trains LeNet-5. A first run needs no files: a part of FashionMNIST comes with the program.
+/// Without a subcommand it trains LeNet-5. No files are needed for a first run: a subset of FashionMNIST
+/// is bundled.
 #[derive(Parser)]
 #[command(name = "lenet", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -38,9 +39,9 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Train a network and leave a run folder with its settings, metrics and weights (the default)
+    /// Train a network and write a run folder with its settings, metrics and weights (the default)
     Train(Box<TrainOptions>),
-    /// Evaluate a model on the test images: loss, accuracy, precision and recall by class, the confusion matrix
+    /// Evaluate a model on the test images: loss, accuracy, precision and recall per class, confusion matrix
     Eval(Box<EvalOptions>),
     /// Classify PNG and JPEG images
     Predict(Box<PredictOptions>),
@@ -51,19 +52,19 @@ pub enum Command {
     Data(DataCommand),
     /// Show the learning rate of every step under a schedule, as a table, a picture or JSON
     Schedule(Box<ScheduleOptions>),
-    /// Find a learning rate: try growing rates for a few steps and suggest one (Smith's range test)
+    /// Find a learning rate: try rising rates for a few steps and suggest one (Smith's range test)
     LrFind(Box<RangeTestOptions>),
     /// Compare runs: the settings that differ, their metrics, and a picture of their curves
     Compare(CompareOptions),
     /// Search for good settings: many runs over a space of them, ranked
     Sweep(Box<SweepOptions>),
-    /// List the devices that can compute, and the one that `--device auto` takes
+    /// List the devices, and which of them `--device auto` takes
     Devices,
     /// List the networks, with parameters and FLOPs for a data set
     Networks(Box<NetworksOptions>),
     /// Print the layers of a network, with shapes, parameters, FLOPs and memory
     Summary(Box<SummaryOptions>),
-    /// Print what a step of training and of evaluation consists of, op by op
+    /// Print the ops of a training step and of an evaluation step
     Plan(Box<PlanOptions>),
     /// Time every op of a training step
     Profile(Box<ProfileOptions>),
@@ -77,7 +78,7 @@ pub struct TrainOptions {
     settings: Given<All>,
     #[command(flatten)]
     pub output: OutputOptions,
-    /// Settings to start from: the config.toml of a run, or a part of one; options given here override it
+    /// Settings to start from: the config.toml of a run, or part of one; options given here override it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
     /// Resume the interrupted run in this folder. Only --epochs, early stopping's patience and min-delta, --name, --data
@@ -103,8 +104,8 @@ pub struct PlanOptions {
     /// Plan for a software adapter, and write the kernels that it gets
     #[arg(long, help_heading = "Output")]
     pub software: bool,
-    /// Predict the speed of training by up to this many ranks, from a step measured here and the two numbers of a
-    /// network, instead of printing plans
+    /// Predict the speed of training by up to this many ranks, from a step measured here and the network's latency
+    /// and bandwidth, instead of printing plans
     #[arg(long, value_name = "N", value_parser = at_least_1, conflicts_with = "wgsl", help_heading = "Ranks")]
     pub ranks: Option<usize>,
     /// Microseconds until an empty message arrives
@@ -137,7 +138,7 @@ pub struct ProfileOptions {
     #[command(flatten)]
     pub step: StepOptions,
     /// Time compiling each kernel of the step instead of running it. Drivers keep what they compiled: set
-    /// MESA_SHADER_CACHE_DIR to an empty folder to see Mesa's time for the first run of all
+    /// MESA_SHADER_CACHE_DIR to an empty folder to time a first run with Mesa
     #[arg(long, help_heading = "Run")]
     pub compiling: bool,
     /// Estimate the times on another GPU instead of measuring them: `h100`, `4090` or `m2`
@@ -149,7 +150,7 @@ pub struct ProfileOptions {
 /// Runs to compare.
 #[derive(Args)]
 pub struct CompareOptions {
-    /// Folders of runs; one that holds runs, as a sweep's does, stands for all of them
+    /// Folders of runs; a folder of runs, such as a sweep's, stands for all of them
     #[arg(value_name = "RUN", required = true, num_args = 1..)]
     pub runs: Vec<PathBuf>,
     /// Write the curves of all runs to this picture
@@ -160,10 +161,10 @@ pub struct CompareOptions {
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
-    /// The folder in which to make the run's folder
+    /// The parent folder of the run's folder
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub out: PathBuf,
-    /// Print the result only
+    /// Print only the result
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
     /// Print only JSON: one object per line for each epoch, and one for the result
