@@ -14,6 +14,7 @@ mod cli_sweep_shares;
 mod cli_tools;
 mod data;
 mod data_sources;
+mod documents;
 mod examples;
 mod fused;
 mod golden;
