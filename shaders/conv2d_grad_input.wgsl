@@ -291,18 +291,13 @@ fn next_window(strip: Strip, rows: ptr<function, PooledRows>, o: u32, y: u32, lo
     return window_of(at, quad, shift);
 }
 
-fn store_strip(strip: Strip, row: u32, tile: RegisterTile) {
+fn store_strip(strip: Strip, row: u32, channels: u32, tile: RegisterTile) {
     let y = strip.y * ROWS + row;
     if y < params.in_h {
         let at = Strip(strip.image, y, strip.x, strip.group, strip.first_channel, strip.is_real);
-        store_quad(at, 0u, tile.row_0);
-        if REAL_ROWS > 1u { store_quad(at, 1u, tile.row_1); }
-        if REAL_ROWS > 2u { store_quad(at, 2u, tile.row_2); }
-        if REAL_ROWS > 3u { store_quad(at, 3u, tile.row_3); }
-        if REAL_ROWS > 4u { store_quad(at, 4u, tile.row_4); }
-        if REAL_ROWS > 5u { store_quad(at, 5u, tile.row_5); }
-        if REAL_ROWS > 6u { store_quad(at, 6u, tile.row_6); }
-        if REAL_ROWS > 7u { store_quad(at, 7u, tile.row_7); }
+        for (var offset = 0u; offset < channels; offset += 1u) {
+            store_quad(at, offset, tile_row(tile, offset));
+        }
     }
 }
 
@@ -323,32 +318,33 @@ fn strip_pairs(
     let y = strip.y * ROWS + PADDING_H;
     for (var o = 0u; o < params.out_channels / GROUPS; o += 1u) {
         var rows: PooledRows;
-        var under_3 = RowWindow();
-        var under_2 = RowWindow();
+        var under_3 = CarriedWindow();
+        var under_2 = CarriedWindow();
         if PAIRS > 1u {
-            under_3 = next_window(strip, &rows, o, y + 3u, true);
-            under_2 = next_window(strip, &rows, o, y + 2u, PADDING_H % 2u == 1u);
+            under_3 = carried(next_window(strip, &rows, o, y + 3u, true));
+            under_2 = carried(next_window(strip, &rows, o, y + 2u, PADDING_H % 2u == 1u));
         }
-        var under_1 = next_window(strip, &rows, o, y + 1u, PAIRS == 1u || PADDING_H % 2u == 0u);
+        var under_1 = carried(next_window(strip, &rows, o, y + 1u, PAIRS == 1u || PADDING_H % 2u == 0u));
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             // Above the image y wraps around and is large.
             let under_0 = next_window(strip, &rows, o, y - i, (PADDING_H + i) % 2u == 1u);
             let taps = share_taps(reversed_taps(weight_row(strip, lane, o, i), 0u), local_index);
             add_taps(&tile_0, taps, under_window(under_0));
-            add_taps(&tile_1, taps, under_window(under_1));
+            add_taps(&tile_1, taps, under_window(window_from(under_1)));
             if PAIRS > 1u {
-                add_taps(&tile_2, taps, under_window(under_2));
-                add_taps(&tile_3, taps, under_window(under_3));
+                add_taps(&tile_2, taps, under_window(window_from(under_2)));
+                add_taps(&tile_3, taps, under_window(window_from(under_3)));
                 under_3 = under_2;
                 under_2 = under_1;
             }
-            under_1 = under_0;
+            under_1 = carried(under_0);
         }
     }
-    store_strip(strip, 0u, tile_0);
-    store_strip(strip, 1u, tile_1);
+    let channels = tile_channels(workgroup, grid);
+    store_strip(strip, 0u, channels, tile_0);
+    store_strip(strip, 1u, channels, tile_1);
     if PAIRS > 1u {
-        store_strip(strip, 2u, tile_2);
-        store_strip(strip, 3u, tile_3);
+        store_strip(strip, 2u, channels, tile_2);
+        store_strip(strip, 3u, channels, tile_3);
     }
 }

@@ -148,14 +148,12 @@ fn store_channel(at: KernelRow, slice: u32, channel: u32, taps: vec4<f32>, fifth
 }
 
 fn store_sums(at: KernelRow, slice: u32, local_index: u32, tile: RegisterTile, fifth: FifthTap, bias_sum: f32) {
-    store_channel(at, slice, 0u, tile.row_0, fifth.low.x);
-    store_channel(at, slice, 1u, tile.row_1, fifth.low.y);
-    store_channel(at, slice, 2u, tile.row_2, fifth.low.z);
-    store_channel(at, slice, 3u, tile.row_3, fifth.low.w);
-    store_channel(at, slice, 4u, tile.row_4, fifth.high.x);
-    store_channel(at, slice, 5u, tile.row_5, fifth.high.y);
-    store_channel(at, slice, 6u, tile.row_6, fifth.high.z);
-    store_channel(at, slice, 7u, tile.row_7, fifth.high.w);
+    let real_channels = min(REAL_ROWS, params.out_channels / GROUPS - at.first_channel);
+    for (var channel = 0u; channel < real_channels; channel += 1u) {
+        let fifths = select(fifth.low, fifth.high, vec4<bool>(channel >= 4u));
+        let of_pair = select(fifths.xz, fifths.yw, vec2<bool>(channel % 2u == 1u));
+        store_channel(at, slice, channel, tile_row(tile, channel), select(of_pair.x, of_pair.y, channel % 4u >= 2u));
+    }
     // Each of the first eight threads has met all grad_output of its own channel.
     let channels = params.out_channels / GROUPS;
     let o = at.first_channel + local_index;
@@ -274,7 +272,7 @@ fn grad_pair(pair: RowPair, quad: u32, height: u32) -> GradPair {
     return GradPair(grad_output_vec4[upper * pair.quads + quad], select(vec4<f32>(), lower, vec4<bool>(pair.has_lower)));
 }
 
-// The quads of an input row that are under a strip; each is read once and moves on.
+// The quads of an input row that are under a strip. Each is read once: the last two move on to the next strip.
 struct InputQuads {
     first: vec4<f32>,
     second: vec4<f32>,
@@ -287,18 +285,20 @@ override SHIFT: u32 = PADDING_QUADS * 4u - PADDING_W;
 // How many quads beyond the first a window reaches into.
 override REACH: u32 = select(select(2u, 1u, SHIFT + TAPS < 6u), 0u, SHIFT + TAPS < 2u);
 
-fn first_quads(strip: Strip, quads: u32) -> InputQuads {
-    var under = InputQuads();
-    if REACH > 0u { under.second = input_quad(strip, quads, 0u - PADDING_QUADS); }
-    if REACH > 1u { under.third = input_quad(strip, quads, 1u - PADDING_QUADS); }
+// What the first strip of a row and the one left of it, which is not there, both need.
+fn first_quads(strip: Strip, quads: u32) -> RowWindow {
+    var under = RowWindow();
+    if REACH > 0u { under.low = input_quad(strip, quads, 0u - PADDING_QUADS); }
+    if REACH > 1u { under.high = input_quad(strip, quads, 1u - PADDING_QUADS); }
     return under;
 }
 
-fn next_quads(before: InputQuads, strip: Strip, quads: u32, quad: u32) -> InputQuads {
+// Given what the strip and the one left of it both need.
+fn next_quads(both: RowWindow, strip: Strip, quads: u32, quad: u32) -> InputQuads {
     let newest = input_quad(strip, quads, quad + REACH - PADDING_QUADS);
     if REACH == 0u { return InputQuads(newest, vec4<f32>(), vec4<f32>()); }
-    if REACH == 1u { return InputQuads(before.second, newest, vec4<f32>()); }
-    return InputQuads(before.second, before.third, newest);
+    if REACH == 1u { return InputQuads(both.low, newest, vec4<f32>()); }
+    return InputQuads(both.low, both.high, newest);
 }
 
 fn add_row(tile: ptr<function, RegisterTile>, fifth_sums: ptr<function, FifthTap>, under: InputQuads, grads: vec4<f32>, local_index: u32) {
@@ -328,12 +328,14 @@ fn slices_vec4(
     for (var row = first_row; row < last_row; row += 2u) {
         let lower = strip_row(at, lane, min(row + 1u, last_row - 1u));
         let pair = RowPair(strip_row(at, lane, row), lower, row + 1u < last_row, grad_quads);
-        var above = first_quads(pair.upper, input_quads);
-        var below = first_quads(pair.lower, input_quads);
+        var carried_above = carried(first_quads(pair.upper, input_quads));
+        var carried_below = carried(first_quads(pair.lower, input_quads));
         for (var quad = 0u; quad < grad_quads; quad += 1u) {
             let grads = grad_pair(pair, quad, height);
-            above = next_quads(above, pair.upper, input_quads, quad);
-            below = next_quads(below, pair.lower, input_quads, quad);
+            let above = next_quads(window_from(carried_above), pair.upper, input_quads, quad);
+            let below = next_quads(window_from(carried_below), pair.lower, input_quads, quad);
+            carried_above = carried(RowWindow(above.second, above.third));
+            carried_below = carried(RowWindow(below.second, below.third));
             bias_sum += grads.upper.x + grads.upper.y + grads.upper.z + grads.upper.w;
             add_row(&tile, &fifth_sums, above, grads.upper, local_index);
             bias_sum += grads.lower.x + grads.lower.y + grads.lower.z + grads.lower.w;

@@ -243,21 +243,16 @@ fn store_pair(strip: Strip, window_row: u32, offset: u32, upper: vec4<f32>, lowe
     let index = row * (params.out_w / 4u) + strip.x / 4u;
     let cell = 2u * y * params.out_w + strip.x;
     let cells = cell + vec2<u32>(0u, 2u) + places % 2u + (places / 2u) * params.out_w;
-    if strip.is_real & (channel < params.out_channels) & (y < params.out_h / 2u) {
+    if strip.is_real & (y < params.out_h / 2u) {
         out_vec2[index] = vec2<f32>(pick(left, places.x), pick(right, places.y));
         indices_vec2[index] = cells;
     }
 }
 
-fn store_tiles(strip: Strip, window_row: u32, upper: RegisterTile, lower: RegisterTile) {
-    store_pair(strip, window_row, 0u, upper.row_0, lower.row_0);
-    if REAL_ROWS > 1u { store_pair(strip, window_row, 1u, upper.row_1, lower.row_1); }
-    if REAL_ROWS > 2u { store_pair(strip, window_row, 2u, upper.row_2, lower.row_2); }
-    if REAL_ROWS > 3u { store_pair(strip, window_row, 3u, upper.row_3, lower.row_3); }
-    if REAL_ROWS > 4u { store_pair(strip, window_row, 4u, upper.row_4, lower.row_4); }
-    if REAL_ROWS > 5u { store_pair(strip, window_row, 5u, upper.row_5, lower.row_5); }
-    if REAL_ROWS > 6u { store_pair(strip, window_row, 6u, upper.row_6, lower.row_6); }
-    if REAL_ROWS > 7u { store_pair(strip, window_row, 7u, upper.row_7, lower.row_7); }
+fn store_tiles(strip: Strip, window_row: u32, channels: u32, upper: RegisterTile, lower: RegisterTile) {
+    for (var offset = 0u; offset < channels; offset += 1u) {
+        store_pair(strip, window_row, offset, tile_row(upper, offset), tile_row(lower, offset));
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -278,12 +273,18 @@ fn strips(
     var tile_3 = RegisterTile();
     for (var c = 0u; c < params.in_channels; c += 1u) {
         let plane = Plane((strip.image * params.in_channels + c) * params.in_h, params.in_h, params.in_w / 4u);
-        var under_0 = window_of(plane, y, quad);
-        var under_1 = RowWindow();
-        var under_2 = RowWindow();
-        if WINDOW_ROWS > 1u {
-            under_1 = window_of(plane, y + 1u, quad);
-            under_2 = window_of(plane, y + 2u, quad);
+        var under_0 = CarriedWindow();
+        var under_1 = CarriedWindow();
+        var under_2 = CarriedWindow();
+        // Where loops start at a variable, compilers do not write them out.
+        for (var above = y; above != y + 2u * WINDOW_ROWS - 1u; above += 1u) {
+            if WINDOW_ROWS > 1u {
+                under_0 = under_1;
+                under_1 = under_2;
+                under_2 = carried(window_of(plane, above, quad));
+            } else {
+                under_0 = carried(window_of(plane, above, quad));
+            }
         }
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             let newest = window_of(plane, y + 2u * WINDOW_ROWS - 1u + i, quad);
@@ -292,21 +293,22 @@ fn strips(
                 weight_at(row, 0u), weight_at(row, 1u), weight_at(row, 2u), weight_at(row, 3u), weight_at(row, 4u),
             );
             let taps = share_taps(own, local_index);
-            add_taps(&tile_0, taps, under_window(under_0));
+            add_taps(&tile_0, taps, under_window(window_from(under_0)));
             if WINDOW_ROWS > 1u {
-                add_taps(&tile_1, taps, under_window(under_1));
-                add_taps(&tile_2, taps, under_window(under_2));
+                add_taps(&tile_1, taps, under_window(window_from(under_1)));
+                add_taps(&tile_2, taps, under_window(window_from(under_2)));
                 add_taps(&tile_3, taps, under_window(newest));
                 under_0 = under_1;
                 under_1 = under_2;
-                under_2 = newest;
+                under_2 = carried(newest);
             } else {
                 add_taps(&tile_1, taps, under_window(newest));
-                under_0 = newest;
+                under_0 = carried(newest);
             }
         }
     }
     share(vec4<f32>(bias_at(source)), local_index);
-    store_tiles(strip, 0u, tile_0, tile_1);
-    if WINDOW_ROWS > 1u { store_tiles(strip, 1u, tile_2, tile_3); }
+    let channels = tile_channels(workgroup, grid);
+    store_tiles(strip, 0u, channels, tile_0, tile_1);
+    if WINDOW_ROWS > 1u { store_tiles(strip, 1u, channels, tile_2, tile_3); }
 }

@@ -63,6 +63,11 @@ fn rows_of(quad: u32, tile: RegisterTile, low: RegisterTile) -> FourRows {
     return selected(selected(rows, low_upper, quad == 2u), low_lower, quad == 3u);
 }
 
+// Fours of rows that are stored, out of so many rows. A compiler that knew their number would write the loop out.
+fn num_quads(at: TilePosition, rows: u32) -> u32 {
+    return (min(rows, params.m - at.m) + 3u) / 4u;
+}
+
 fn selected(no: FourRows, yes: FourRows, condition: bool) -> FourRows {
     return FourRows(
         select(no.r_0, yes.r_0, condition),
@@ -134,7 +139,7 @@ fn registers(
         add_outer_y(&tile, rows, b4_at(base_b, k + 1u, n));
     }
     let bias4 = bias4_or_none(n);
-    for (var quad = 0u; quad < 2u; quad += 1u) {
+    for (var quad = 0u; quad < num_quads(at, REGISTER_ROWS); quad += 1u) {
         let rows = rows_of(quad, tile, tile);
         let row = at.m + quad * 4u;
         store_row(at, row, n, rows.r_0 + bias4);
@@ -260,7 +265,7 @@ fn registers_vec4(
         b_index += b_step;
     }
     let bias4 = bias4_at(n);
-    for (var quad = 0u; quad < 2u + 2u * TALL; quad += 1u) {
+    for (var quad = 0u; quad < num_quads(at, REGISTER_ROWS * (1u + TALL)); quad += 1u) {
         let rows = rows_of(quad, tile, low);
         let m = at.m + quad * 4u;
         store_row_vec4(at, m, n, rows.r_0 + bias4);

@@ -20,6 +20,15 @@ struct Strip {
     is_real: bool,      // false in the last, partly filled workgroups
 }
 
+// Channels that a workgroup's tile has. Not from a Strip, so that validators see that it is the same in all threads: loops
+// that read what neighbours share run so often.
+fn tile_channels(workgroup: vec3<u32>, grid: vec3<u32>) -> u32 {
+    let group_channels = strip_extents().channels / GROUPS;
+    let tiles_per_group = (group_channels + CHANNELS - 1u) / CHANNELS;
+    let tile = (workgroup.x + workgroup.y * grid.x) % tiles_per_group;
+    return min(group_channels - tile * CHANNELS, CHANNELS);
+}
+
 fn strip_position(workgroup: vec3<u32>, grid: vec3<u32>, local_index: u32) -> Strip {
     let extents = strip_extents();
     let tiles_per_group = (extents.channels / GROUPS + CHANNELS - 1u) / CHANNELS;

@@ -15,6 +15,16 @@ struct RegisterTile {
 // Rows that anything is made of: of a tile of channels as many as there are. The others stay 0.
 override REAL_ROWS: u32 = 8u;
 
+// Row `row` of a tile, for loops that store: a software adapter makes each store a loop over the lanes, and takes as long to
+// compile those of eight rows as all the rest. How often such a loop runs depends on sizes, or a compiler would write it out.
+fn tile_row(tile: RegisterTile, row: u32) -> vec4<f32> {
+    let first = select(tile.row_0, tile.row_1, row == 1u);
+    let second = select(tile.row_2, tile.row_3, row == 3u);
+    let third = select(tile.row_4, tile.row_5, row == 5u);
+    let fourth = select(tile.row_6, tile.row_7, row == 7u);
+    return select(select(first, second, row >= 2u), select(third, fourth, row >= 6u), row >= 4u);
+}
+
 // Adds the outer product of a column (rows 0 to 3 in `low`, 4 to 7 in `high`) and a row.
 fn add_outer(tile: ptr<function, RegisterTile>, low: vec4<f32>, high: vec4<f32>, row: vec4<f32>) {
     (*tile).row_0 += low.x * row;

@@ -29,3 +29,29 @@ fn shifted_window(first: vec4<f32>, second: vec4<f32>, third: vec4<f32>, shift: 
         default: { return low; }
     }
 }
+
+// A window that a loop carries on. As eight numbers: wherever a component of a carried vec4 is used, Mesa's software adapter
+// writes out loads of all four, which then take longer to compile than the sums.
+struct CarriedWindow {
+    v_0: f32,
+    v_1: f32,
+    v_2: f32,
+    v_3: f32,
+    v_4: f32,
+    v_5: f32,
+    v_6: f32,
+    v_7: f32,
+}
+
+fn carried(window: RowWindow) -> CarriedWindow {
+    let low = window.low;
+    let high = window.high;
+    return CarriedWindow(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+}
+
+fn window_from(carried: CarriedWindow) -> RowWindow {
+    return RowWindow(
+        vec4<f32>(carried.v_0, carried.v_1, carried.v_2, carried.v_3),
+        vec4<f32>(carried.v_4, carried.v_5, carried.v_6, carried.v_7),
+    );
+}

@@ -72,7 +72,7 @@ pub static SHADERS: &[&Shader] =
 /// Neighbouring pixels that a thread computes.
 const STRIP: usize = 4;
 /// Channels that a thread computes.
-const CHANNELS: usize = 8;
+pub(in crate::ops::nn) const CHANNELS: usize = 8;
 /// The widest kernel whose row the vec4 kernels keep in registers.
 pub const MAX_VEC4_KERNEL: usize = 5;
 /// Threads of a workgroup, in strips. On a software adapter enough to amortise the cost of a workgroup; on a
@@ -241,7 +241,9 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
         (false, true) => ("strips_vec4", height, 0),
         (false, false) => ("strips", height, 0),
     };
-    let iterations = kernel_iterations(geometry, geometry.group_out());
+    // Pairs store in loops.
+    let of_pairs = 2 * pairs * (1 + CHANNELS);
+    let iterations = kernel_iterations(geometry, geometry.group_out()) + of_pairs;
     let work = strip_grid(geometry, [rows, width], geometry.group_in(), gpu).iterations(iterations);
     let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), gradient.chosen(), Binding::Input(0)];
     let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &Params::of(geometry), bindings, work)
@@ -297,7 +299,7 @@ pub(super) fn grad_weight_slices(
     gpu: GpuTraits,
 ) -> Dispatch {
     let slicing = Slicing::of(geometry, gpu);
-    let slice_iterations = slicing.rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP));
+    let slice_iterations = slicing.rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP)) + 1 + CHANNELS;
     let params = Params { rows_per_slice: to_u32(slicing.rows_per_slice), ..Params::of(geometry) };
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };
     let bindings = [Binding::Input(1), Binding::Input(0), partials, gradient.chosen(), Binding::Input(0)];

@@ -4,7 +4,8 @@ use crate::Result;
 use crate::ops::cpu::{CpuContext, Float, scratch};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, to_u32};
 use crate::ops::nn::conv2d::{
-    self, Conv2d, Geometry, MAX_VEC4_KERNEL, Params, pairs_per_thread, strips_per_group, with_constants, with_tile_rows,
+    self, CHANNELS, Conv2d, Geometry, MAX_VEC4_KERNEL, Params, pairs_per_thread, strips_per_group, with_constants,
+    with_tile_rows,
 };
 use crate::ops::nn::max_pool2d::MaxPool2d;
 use crate::tensor::{Shape, Tensor};
@@ -125,18 +126,21 @@ impl ConvPool {
         // Without a bias the weight is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 1 });
         let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0), Binding::Output(1)];
-        let iterations = geometry.in_channels * (1 + geometry.kernel[0] * (1 + geometry.kernel[1]));
         let dispatch = if ctx.gpu.is_software {
             let per_group = strips_per_group(ctx.gpu);
             let window_rows = pairs_per_thread(out_h / 2);
+            // Of each channel rows before the first kernel row, then those; and the rows that are stored.
+            let iterations =
+                geometry.in_channels * (2 + 2 * window_rows + geometry.kernel[0]) + window_rows * (1 + CHANNELS);
             let strips = geometry.batch * (out_h / 2).div_ceil(window_rows) * (out_w / (2 * STRIP_WINDOWS));
-            let groups = grid(strips.div_ceil(per_group as usize) * geometry.out_channels.div_ceil(8), 1);
+            let groups = grid(strips.div_ceil(per_group as usize) * geometry.out_channels.div_ceil(CHANNELS), 1);
             let shader = if ctx.gpu.has_shuffles { &BY_SUBGROUP } else { &BY_WORKGROUP };
             let dispatch = Dispatch::new(shader, "strips", &params, bindings, groups.iterations(iterations))
                 .constant("WORKGROUP", per_group)
                 .constant("WINDOW_ROWS", to_u32(window_rows));
             with_tile_rows(dispatch, geometry.out_channels, ctx.gpu)
         } else {
+            let iterations = geometry.in_channels * (1 + geometry.kernel[0] * (1 + geometry.kernel[1]));
             let tile = Self::tile(&geometry).expect("new() found one");
             let threads = tile.windows[0] * tile.windows[1] * tile.channels / tile.per_thread;
             let units = geometry.batch
