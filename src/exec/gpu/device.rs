@@ -25,6 +25,7 @@ pub struct GpuDevice {
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
     pub(super) info: DeviceInfo,
+    opened: (Adapter, Profile),
     traits: GpuTraits,
     pub(super) pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
     pub(super) layouts: Mutex<HashMap<Vec<BindingLayout>, wgpu::BindGroupLayout>>,
@@ -60,6 +61,7 @@ pub(super) struct BindingLayout {
 }
 
 /// An adapter that is not open yet.
+#[derive(Clone)]
 pub(crate) struct Adapter {
     adapter: wgpu::Adapter,
     /// What is known of it.
@@ -144,7 +146,9 @@ pub enum Kernels {
 
 impl GpuDevice {
     /// Opens an adapter.
-    pub(crate) fn open(Adapter { adapter, mut info }: Adapter, profile: Profile) -> Result<GpuDevice> {
+    pub(crate) fn open(adapter: Adapter, profile: Profile) -> Result<GpuDevice> {
+        let opened = (adapter.clone(), profile);
+        let Adapter { adapter, mut info } = adapter;
         let offered = adapter.limits();
         // WebGPU's defaults are what kernels are written for; only sizes of buffers are raised to what there is.
         let mut limits = wgpu::Limits { max_non_sampler_bindings: MAX_BINDINGS, ..wgpu::Limits::default() };
@@ -201,12 +205,19 @@ impl GpuDevice {
             queue,
             limits,
             info,
+            opened,
             traits,
             pipelines: Mutex::new(HashMap::new()),
             layouts: Mutex::new(HashMap::new()),
             num_objects: AtomicU64::new(0),
             fault,
         })
+    }
+
+    /// Opens the same adapter in the same way once more; outside of browsers, where an adapter is opened once.
+    pub(super) fn another(&self) -> Result<GpuDevice> {
+        let (adapter, profile) = &self.opened;
+        GpuDevice::open(adapter.clone(), *profile)
     }
 
     /// What is known of it.

@@ -1,11 +1,13 @@
 //! Pipelines: kernels compiled under a layout of their bindings, each once for a device.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use web_time::Instant;
 
 use super::device::{Access, BindingLayout, GpuDevice};
-use super::first_use::FirstUses;
+use super::first_use::Unused;
 use super::wait;
 use crate::ops::kernel::Kernel;
 use crate::{Error, Result};
@@ -22,7 +24,7 @@ pub(super) struct Wanted {
 /// When pipelines are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needed {
-    /// By the first step, in the order given: what a driver does at the first dispatch begins at once.
+    /// By the first step: what a driver does at the first dispatch is done at once.
     Now,
     /// After it: the first step comes before them in the driver's queue.
     Later,
@@ -39,19 +41,25 @@ impl GpuDevice {
                 distinct.push(wanted);
             }
         }
-        let (next, first_uses) = (AtomicUsize::new(0), FirstUses::new(self));
+        let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || -> Result<()> {
             while let Some(&wanted) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let started = Instant::now();
                 let pipeline = self.pipeline(wanted, num_models)?;
-                if needed == Needed::Now {
-                    first_uses.add(wanted, pipeline)?;
-                }
+                let unused = Unused { wanted, pipeline, took: started.elapsed() };
+                made.lock().map_err(|_| self.panicked())?.push(unused);
             }
             Ok(())
         };
-        on_threads(num_cores().min(distinct.len()), &work)
-            .unwrap_or_else(|| Err(self.lost("compiling kernels", "a thread panicked")))?;
-        first_uses.finish()
+        on_threads(num_cores().min(distinct.len()), &work).unwrap_or_else(|| Err(self.panicked()))?;
+        if needed == Needed::Now && self.info().is_software {
+            self.use_all_first(made.into_inner().map_err(|_| self.panicked())?, num_models)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn panicked(&self) -> Error {
+        self.lost("compiling kernels", "a thread panicked")
     }
 
     /// The pipeline of a kernel under a layout of its bindings, for so many models, created on first use.
