@@ -96,6 +96,53 @@ fn block_of(unit: u32) -> Block {
     return Block(unit % params.num_channels, first, min(first + BLOCK, num_values()));
 }
 
+// Where the eight values of an invocation are in x. Past the end of the block they are the last one's, and are not stored.
+struct Offsets {
+    low: vec4<u32>,
+    high: vec4<u32>,
+}
+
+fn offset_within(block: Block, index: u32) -> u32 {
+    return offset(block.channel, min(index, num_values() - 1u));
+}
+
+fn four_offsets(block: Block, index: u32) -> vec4<u32> {
+    return vec4<u32>(
+        offset_within(block, index), offset_within(block, index + WG),
+        offset_within(block, index + 2u * WG), offset_within(block, index + 3u * WG),
+    );
+}
+
+fn offsets_of(block: Block, lane: u32) -> Offsets {
+    return Offsets(four_offsets(block, block.first + lane), four_offsets(block, block.first + 4u * WG + lane));
+}
+
+fn four_of_x(at: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+}
+
+fn four_residuals(at: vec4<u32>) -> vec4<f32> {
+    if HAS_RESIDUAL == 0u {
+        return vec4<f32>();
+    }
+    return vec4<f32>(residual[at.x], residual[at.y], residual[at.z], residual[at.w]);
+}
+
+fn normalized(values: vec4<f32>, residuals: vec4<f32>, channel_mean: f32, factor: f32, shift: f32) -> vec4<f32> {
+    var result = (values - channel_mean) * factor + shift;
+    if HAS_RESIDUAL == 1u {
+        result += residuals;
+    }
+    return activate4(result);
+}
+
+fn store_four(block: Block, index: u32, at: vec4<u32>, values: vec4<f32>) {
+    if index < block.last { y[at.x] = values.x; }
+    if index + WG < block.last { y[at.y] = values.y; }
+    if index + 2u * WG < block.last { y[at.z] = values.z; }
+    if index + 3u * WG < block.last { y[at.w] = values.w; }
+}
+
 @compute @workgroup_size(WG)
 fn normalize(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -103,22 +150,24 @@ fn normalize(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let block = block_of(workgroup_index(group, groups));
+    // On their way while the slices are merged.
+    let at = offsets_of(block, lane);
+    let low = four_of_x(at.low);
+    let high = four_of_x(at.high);
+    let low_residuals = four_residuals(at.low);
+    let high_residuals = four_residuals(at.high);
+    let channel_weight = weight[block.channel];
+    let shift = bias[block.channel];
     let of_channel = channel_moments(lane, block.channel);
     let channel_invstd = inverseSqrt(of_channel.y / f32(num_values()) + params.eps);
-    let factor = channel_invstd * weight[block.channel];
-    let shift = bias[block.channel];
+    let factor = channel_invstd * channel_weight;
     if block.first == 0u && lane == 0u {
         mean[block.channel] = of_channel.x;
         invstd[block.channel] = channel_invstd;
     }
-    for (var index = block.first + lane; index < block.last; index += WG) {
-        let at = offset(block.channel, index);
-        var value = (x[at] - of_channel.x) * factor + shift;
-        if HAS_RESIDUAL == 1u {
-            value += residual[at];
-        }
-        y[at] = activate(value);
-    }
+    let first = block.first + lane;
+    store_four(block, first, at.low, normalized(low, low_residuals, of_channel.x, factor, shift));
+    store_four(block, first + 4u * WG, at.high, normalized(high, high_residuals, of_channel.x, factor, shift));
 }
 
 // Keeps the sums of a slice, and with a channel's first one what else its gradient needs; called by all, with `is_first` in
@@ -138,6 +187,17 @@ fn keep_sums(unit: u32, is_first: bool, of_slice: vec2<f32>) {
     }
 }
 
+fn four_grads(at: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(grad_at(at.x), grad_at(at.y), grad_at(at.z), grad_at(at.w));
+}
+
+fn store_four_grads(block: Block, index: u32, at: vec4<u32>, values: vec4<f32>) {
+    if index < block.last { grad_x[at.x] = values.x; }
+    if index + WG < block.last { grad_x[at.y] = values.y; }
+    if index + 2u * WG < block.last { grad_x[at.z] = values.z; }
+    if index + 3u * WG < block.last { grad_x[at.w] = values.w; }
+}
+
 @compute @workgroup_size(WG)
 fn grad_input(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -145,12 +205,18 @@ fn grad_input(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let block = block_of(workgroup_index(group, groups));
+    // On their way while the slices are added up.
+    let at = offsets_of(block, lane);
+    let low = four_of_x(at.low);
+    let high = four_of_x(at.high);
+    let low_grads = four_grads(at.low);
+    let high_grads = four_grads(at.high);
+    let of_channel = finished_sums[params.num_slices * params.num_channels + block.channel];
     var own = vec2(0.0);
     for (var slice = lane; slice < params.num_slices; slice += WG) {
         own += finished_sums[slice * params.num_channels + block.channel].xy;
     }
     let sum = tree(lane, own);
-    let of_channel = finished_sums[params.num_slices * params.num_channels + block.channel];
     let channel_invstd = of_channel.y;
     if block.first == 0u && lane == 0u {
         grad_bias[block.channel] = sum.x;
@@ -160,8 +226,8 @@ fn grad_input(
     let share = select(0.0, 1.0 / f32(num_values()), params.training == 1u);
     let by_mean = share * sum.x;
     let by_spread = share * channel_invstd * channel_invstd * sum.y;
-    for (var index = block.first + lane; index < block.last; index += WG) {
-        let at = offset(block.channel, index);
-        grad_x[at] = of_channel.z * channel_invstd * (grad_at(at) - by_mean - (x[at] - of_channel.x) * by_spread);
-    }
+    let scale_by = of_channel.z * channel_invstd;
+    let first = block.first + lane;
+    store_four_grads(block, first, at.low, scale_by * (low_grads - by_mean - (low - of_channel.x) * by_spread));
+    store_four_grads(block, first + 4u * WG, at.high, scale_by * (high_grads - by_mean - (high - of_channel.x) * by_spread));
 }

@@ -68,7 +68,7 @@ fn activated(code: u32, sum: f32) -> f32 {
 
 fn gradient(code: u32, grad: f32, y: f32) -> f32 {
     switch code {
-        case 1u: { return select(0.0, grad, y > 0.0 || is_nan(y)); }
+        case 1u: { return select(0.0, grad, (y > 0.0) | is_nan(y)); }
         case 2u: { return grad * (y * (1.0 - y)); }
         case 3u: { return grad * ((1.0 - y) * (1.0 + y)); }
         default: { return grad; }

@@ -76,7 +76,7 @@ fn accurate_log(x: f32) -> f32 {
     let result = f32(k) * LN_2_HIGH + (f - (log1p_correction(f) - f32(k) * LN_2_LOW));
     if bitcast<u32>(x) >= INFINITY_BITS {
         // +∞ and NaNs as they are, numbers below 0 are NaN, −0 is 0.
-        return select(select(not_a_number(), -infinity(), x == 0.0), x, bitcast<u32>(x) == INFINITY_BITS || is_nan(x));
+        return select(select(not_a_number(), -infinity(), x == 0.0), x, (bitcast<u32>(x) == INFINITY_BITS) | is_nan(x));
     }
     return select(result, -infinity(), x == 0.0);
 }

@@ -1,5 +1,6 @@
 // Not-a-number, tested by its bits: WGSL lets compilers assume that there is none, so that comparing a number with
 // itself, or `max` and `min` of the language, would not do. A NaN operand makes every result here a NaN, whichever it is.
+// `|` instead of `||`, which is a branch that loads after it wait for.
 
 const MAGNITUDE_BITS: u32 = 0x7fffffff;
 const INFINITY_BITS: u32 = 0x7f800000;
@@ -26,16 +27,16 @@ fn not_a_number() -> f32 {
 
 // The larger of two numbers.
 fn larger(a: f32, b: f32) -> f32 {
-    return select(select(b, a, a > b || is_nan(a)), b, is_nan(b));
+    return select(select(b, a, (a > b) | is_nan(a)), b, is_nan(b));
 }
 
 // The smaller of two numbers.
 fn smaller(a: f32, b: f32) -> f32 {
-    return select(select(b, a, a < b || is_nan(a)), b, is_nan(b));
+    return select(select(b, a, (a < b) | is_nan(a)), b, is_nan(b));
 }
 
 fn relu(x: f32) -> f32 {
-    return select(0.0, x, x > 0.0 || is_nan(x));
+    return select(0.0, x, (x > 0.0) | is_nan(x));
 }
 
 fn relu4(x: vec4<f32>) -> vec4<f32> {

@@ -83,66 +83,48 @@ fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 
 const BLOCK: u32 = 16u;
 
+struct EightSlices {
+    s_0: vec4<f32>,
+    s_1: vec4<f32>,
+    s_2: vec4<f32>,
+    s_3: vec4<f32>,
+    s_4: vec4<f32>,
+    s_5: vec4<f32>,
+    s_6: vec4<f32>,
+    s_7: vec4<f32>,
+}
+
+// The vec4 at `first` in the first slice, of the slice `slice` and seven more; past the last one that one's.
+fn eight_slices(first: u32, slice: u32, last: u32, stride: u32) -> EightSlices {
+    return EightSlices(
+        partials[first + min(slice, last) * stride], partials[first + min(slice + 1u, last) * stride],
+        partials[first + min(slice + 2u, last) * stride], partials[first + min(slice + 3u, last) * stride],
+        partials[first + min(slice + 4u, last) * stride], partials[first + min(slice + 5u, last) * stride],
+        partials[first + min(slice + 6u, last) * stride], partials[first + min(slice + 7u, last) * stride],
+    );
+}
+
+// Adds the first `count` of eight, in order.
+fn add_slices(sum: vec4<f32>, eight: EightSlices, count: u32) -> vec4<f32> {
+    var result = sum;
+    result = select(result, result + eight.s_0, count > 0u);
+    result = select(result, result + eight.s_1, count > 1u);
+    result = select(result, result + eight.s_2, count > 2u);
+    result = select(result, result + eight.s_3, count > 3u);
+    result = select(result, result + eight.s_4, count > 4u);
+    result = select(result, result + eight.s_5, count > 5u);
+    result = select(result, result + eight.s_6, count > 6u);
+    return select(result, result + eight.s_7, count > 7u);
+}
+
 // The sum over the slices of the vec4 at `first` in the first one. Sixteen loads are on their way before the first is added.
 fn sum_of_slices(first: u32, slices: u32, stride: u32) -> vec4<f32> {
     var sum = vec4<f32>();
-    var slice = 0u;
-    for (; slice + 16u <= slices; slice += 16u) {
-        let at = first + slice * stride;
-        let v_0 = partials[at];
-        let v_1 = partials[at + stride];
-        let v_2 = partials[at + 2u * stride];
-        let v_3 = partials[at + 3u * stride];
-        let v_4 = partials[at + 4u * stride];
-        let v_5 = partials[at + 5u * stride];
-        let v_6 = partials[at + 6u * stride];
-        let v_7 = partials[at + 7u * stride];
-        let v_8 = partials[at + 8u * stride];
-        let v_9 = partials[at + 9u * stride];
-        let v_10 = partials[at + 10u * stride];
-        let v_11 = partials[at + 11u * stride];
-        let v_12 = partials[at + 12u * stride];
-        let v_13 = partials[at + 13u * stride];
-        let v_14 = partials[at + 14u * stride];
-        let v_15 = partials[at + 15u * stride];
-        sum += v_0;
-        sum += v_1;
-        sum += v_2;
-        sum += v_3;
-        sum += v_4;
-        sum += v_5;
-        sum += v_6;
-        sum += v_7;
-        sum += v_8;
-        sum += v_9;
-        sum += v_10;
-        sum += v_11;
-        sum += v_12;
-        sum += v_13;
-        sum += v_14;
-        sum += v_15;
-    }
-    for (; slice + 8u <= slices; slice += 8u) {
-        let at = first + slice * stride;
-        let v_0 = partials[at];
-        let v_1 = partials[at + stride];
-        let v_2 = partials[at + 2u * stride];
-        let v_3 = partials[at + 3u * stride];
-        let v_4 = partials[at + 4u * stride];
-        let v_5 = partials[at + 5u * stride];
-        let v_6 = partials[at + 6u * stride];
-        let v_7 = partials[at + 7u * stride];
-        sum += v_0;
-        sum += v_1;
-        sum += v_2;
-        sum += v_3;
-        sum += v_4;
-        sum += v_5;
-        sum += v_6;
-        sum += v_7;
-    }
-    for (; slice < slices; slice += 1u) {
-        sum += partials[first + slice * stride];
+    for (var slice = 0u; slice < slices; slice += 16u) {
+        let low = eight_slices(first, slice, slices - 1u, stride);
+        let high = eight_slices(first, slice + 8u, slices - 1u, stride);
+        sum = add_slices(sum, low, slices - slice);
+        sum = add_slices(sum, high, max(slices - slice, 8u) - 8u);
     }
     return sum;
 }

@@ -17,7 +17,7 @@ struct Counts {
 fn counted(before: Counts, logit: f32, c: u32) -> Counts {
     var after = before;
     after.non_finite += select(0u, 1u, (bitcast<u32>(logit) & EXPONENT_BITS) == EXPONENT_BITS);
-    after.has_nan = before.has_nan || is_nan(logit);
+    after.has_nan = before.has_nan | is_nan(logit);
     if logit > before.largest {
         after.largest = logit;
         after.predicted = c;

@@ -1,5 +1,6 @@
 //! The checker of kernels: that it finds planted faults, computes what WGSL says, and what it finds in our own kernels.
 
+mod chains;
 mod counters;
 mod faults;
 mod language;
