@@ -155,6 +155,28 @@ mod few_avx512 {
     }
 }
 
+/// Elements that [`every_second`] takes its own from.
+pub(crate) const PAIRS: usize = 2 * TILE;
+
+/// Elements `first`, `first` + 2 and so on, of which those beyond the row are of no meaning.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
+pub(crate) fn every_second<S: Simd>(simd: S, row: &[f32; PAIRS], first: usize) -> [f32; TILE] {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
+        use std::arch::x86_64::__m512;
+        let [lower, upper]: [__m512; 2] = pulp::cast(*row);
+        let mut indices = [0u32; TILE];
+        unroll!(i in 0..16, up to 16 => { indices[i] = (2 * i + first) as u32; });
+        return pulp::cast(simd.avx512f._mm512_permutex2var_ps(lower, pulp::cast(indices), upper));
+    }
+    let mut elems = [0.0; TILE];
+    for (to, from) in elems.iter_mut().zip(row[first..].iter().step_by(2)) {
+        *to = *from;
+    }
+    elems
+}
+
 /// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
 #[inline(always)]
 pub(crate) fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {

@@ -251,6 +251,7 @@ impl<S: Simd, const C: usize> Tile<'_, S, C> {
     fn store<const V: usize>(&self, image: &[f32], out: &mut [f32], stride: usize) {
         let simd = self.simd;
         let mut sums = [[simd.splat_f32s(0.0); V]; C];
+        unroll!(c in 0..C, up to 8 => { sums[c] = [simd.splat_f32s(self.bias[c]); V]; });
         for (&offset, weights) in self.offsets.iter().zip(self.weights) {
             let (loaded, _) = S::as_simd_f32s(&image[offset as usize..][..V * S::F32_LANES]);
             let mut x = [simd.splat_f32s(0.0); V];
@@ -262,10 +263,8 @@ impl<S: Simd, const C: usize> Tile<'_, S, C> {
         }
         unroll!(c in 0..C, up to 8 => {
             let (out, _) = S::as_mut_simd_f32s(&mut out[c * stride..][..V * S::F32_LANES]);
-            let bias = simd.splat_f32s(self.bias[c]);
             unroll!(v in 0..V, up to 8 => {
-                let sum = simd.add_f32s(sums[c][v], bias);
-                out[v] = if self.relu { rectify(simd, sum) } else { sum };
+                out[v] = if self.relu { rectify(simd, sums[c][v]) } else { sums[c][v] };
             });
         });
     }

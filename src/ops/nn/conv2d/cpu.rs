@@ -54,8 +54,7 @@ pub fn forward_pooled<F: Float>(
     (maxima, indices): (&mut [F], &mut [u32]),
 ) -> Option<()> {
     let (layer, (inputs, finish)) = (direct_layer(geometry)?, direct(geometry, inputs, bias)?);
-    let maxima = F::as_f32_mut(maxima)?;
-    conv::is_pooled(&layer).then(|| conv::forward_pooled(&layer, inputs, finish, (maxima, indices)))
+    conv::forward_pooled(&layer, inputs, finish, (F::as_f32_mut(maxima)?, indices))
 }
 
 /// The gradient by the input.

@@ -3,6 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{Block, Weights, fits, with_weights};
+use crate::ops::cpu::conv::pool::largest;
 use crate::ops::cpu::conv::{Finish, Layer};
 use crate::ops::cpu::transpose::channels_first;
 use crate::ops::cpu::unroll::unroll;
@@ -117,16 +118,9 @@ impl Block<'_> {
         unroll!(window in 0..P / 2, up to 8 => {
             let first = y * width + x + 2 * window;
             let place = |offset: usize| simd.splat_f32s(f32::from_bits((first + offset) as u32));
-            let (mut max, mut index) = (sums[0][2 * window], place(0));
-            unroll!(next in 0..3, up to 4 => {
-                let cell = next + 1;
-                let (value, at) = (sums[cell / 2][2 * window + cell % 2], place(cell / 2 * width + cell % 2));
-                // The first maximum stays; a NaN wins over everything, as in PyTorch.
-                let (is_larger, is_number) = (simd.greater_than_f32s(value, max), simd.equal_f32s(value, value));
-                let take = |new, old| simd.select_f32s(is_number, simd.select_f32s(is_larger, new, old), new);
-                (max, index) = (take(value, max), take(at, index));
-            });
-            (maxima[window], indices[window]) = (max, index);
+            let values = [sums[0][2 * window], sums[0][2 * window + 1], sums[1][2 * window], sums[1][2 * window + 1]];
+            let places = [place(0), place(1), place(width), place(width + 1)];
+            (maxima[window], indices[window]) = largest(simd, values, places);
         });
     }
 }

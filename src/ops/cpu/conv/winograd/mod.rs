@@ -18,11 +18,13 @@ mod tests;
 mod transform;
 mod weight;
 
-pub(super) use forward::forward;
+pub(super) use forward::{forward, transform_weights};
+pub(super) use points::Points;
+pub(super) use transform::{Input, LARGE_KERNEL, Output, POINTS, PRODUCTS, Transform, both_axes};
 pub(super) use weight::grad_weight;
 
 use band::Band;
-use transform::{KERNEL, LARGE_KERNEL, POINTS, PRODUCTS};
+use transform::KERNEL;
 
 use super::Layer;
 use crate::ops::cpu::isa;

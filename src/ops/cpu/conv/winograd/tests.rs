@@ -1,41 +1,9 @@
 use super::*;
 use crate::ops::cpu::conv::Finish;
-
-/// Numbers of both signs without a pattern.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
+use crate::ops::cpu::conv::testing::{self, assert_close, for_products, numbers};
 
 fn layer(channels: [usize; 2], input: [usize; 2], padding: [usize; 2]) -> Layer {
-    with_kernel(3, channels, input, padding)
-}
-
-fn with_kernel(size: usize, [in_channels, out_channels]: [usize; 2], input: [usize; 2], padding: [usize; 2]) -> Layer {
-    let output = [0, 1].map(|axis| input[axis] + 2 * padding[axis] + 1 - size);
-    let [kernel, stride, dilation] = [[size; 2], [1, 1], [1, 1]];
-    Layer { in_channels, input, out_channels, output, kernel, stride, padding, end_padding: padding, dilation }
-}
-
-/// Calls `body(output, weight, input)` with the indices of all products of an image that are not with a zero around it.
-fn for_products(layer: &Layer, mut body: impl FnMut(usize, usize, usize)) {
-    let ([in_height, in_width], [height, width], size) = (layer.input, layer.output, layer.kernel[0]);
-    for out in 0..layer.out_channels * height * width {
-        let (channel, y, x) = (out / (height * width), out / width % height, out % width);
-        for tap in 0..layer.num_taps() {
-            let (in_channel, i, j) = (tap / (size * size), tap / size % size, tap % size);
-            let row = (y + i).checked_sub(layer.padding[0]).filter(|&row| row < in_height);
-            let column = (x + j).checked_sub(layer.padding[1]).filter(|&column| column < in_width);
-            if let (Some(row), Some(column)) = (row, column) {
-                let at = (in_channel * in_height + row) * in_width + column;
-                body(out, channel * layer.num_taps() + tap, at);
-            }
-        }
-    }
+    testing::layer(3, channels, input, padding)
 }
 
 /// Layers with channels and tiles left over, images smaller than a tile, and as much padding as reaches around them.
@@ -54,21 +22,12 @@ fn layers() -> Vec<Layer> {
 /// The same with 5×5 kernels.
 fn large_layers() -> Vec<Layer> {
     vec![
-        with_kernel(5, [6, 16], [12, 12], [0, 0]),
-        with_kernel(5, [17, 33], [7, 6], [2, 2]),
-        with_kernel(5, [1, 1], [1, 1], [2, 2]),
-        with_kernel(5, [18, 3], [5, 9], [4, 0]),
-        with_kernel(5, [8, 8], [5, 71], [1, 3]),
+        testing::layer(5, [6, 16], [12, 12], [0, 0]),
+        testing::layer(5, [17, 33], [7, 6], [2, 2]),
+        testing::layer(5, [1, 1], [1, 1], [2, 2]),
+        testing::layer(5, [18, 3], [5, 9], [4, 0]),
+        testing::layer(5, [8, 8], [5, 71], [1, 3]),
     ]
-}
-
-/// Both kernels' sums are off by some units in the last place of the sum of magnitudes, which this allows 16 of: the
-/// transforms multiply by up to 64 what they take from each other again.
-fn assert_close(got: &[f32], want: &[f64], magnitude: &[f64], what: &str) {
-    for (at, ((&got, want), magnitude)) in got.iter().zip(want).zip(magnitude).enumerate() {
-        let off = (f64::from(got) - want).abs();
-        assert!(off <= 16.0 * f64::from(f32::EPSILON) * (magnitude + 1.0), "{what}, element {at}: {got} for {want}");
-    }
 }
 
 #[test]
@@ -140,7 +99,7 @@ fn outputs_do_not_depend_on_how_images_are_shared_out() {
 #[test]
 fn sums_are_off_by_less_than_three_times_what_direct_ones_are() {
     for (size, padding) in [(3, 1), (5, 2)] {
-        let ratio = error_beside_direct(&with_kernel(size, [64, 16], [12, 12], [padding; 2]));
+        let ratio = error_beside_direct(&testing::layer(size, [64, 16], [12, 12], [padding; 2]));
         assert!(0.3 < ratio && ratio < 3.0, "{size}: {ratio}");
     }
 }

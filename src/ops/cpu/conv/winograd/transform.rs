@@ -10,18 +10,18 @@ use pulp::Simd;
 use crate::ops::cpu::unroll::unroll;
 
 /// Products along an axis.
-pub(super) const POINTS: usize = 6;
+pub(in super::super) const POINTS: usize = 6;
 /// Elements along an axis of a kernel, and outputs of its tiles.
 pub(super) const KERNEL: usize = 3;
 pub(super) const TILE: usize = POINTS + 1 - KERNEL;
 /// The same of a large kernel.
-pub(super) const LARGE_KERNEL: usize = 5;
+pub(in super::super) const LARGE_KERNEL: usize = 5;
 pub(super) const LARGE_TILE: usize = POINTS + 1 - LARGE_KERNEL;
 /// Products of a tile for each pair of channels.
-pub(super) const PRODUCTS: usize = POINTS * POINTS;
+pub(in super::super) const PRODUCTS: usize = POINTS * POINTS;
 
 /// A transform of N values into M. (A type and not a closure: only what is inlined is compiled for the instruction set.)
-pub(super) trait Transform<const N: usize, const M: usize>: Copy {
+pub(in super::super) trait Transform<const N: usize, const M: usize>: Copy {
     fn apply<S: Simd>(self, simd: S, values: [S::f32s; N]) -> [S::f32s; M];
 }
 
@@ -39,7 +39,7 @@ fn scale<S: Simd>(simd: S, factor: f32, x: S::f32s) -> S::f32s {
 
 /// Six inputs at the points.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Input;
+pub(in super::super) struct Input;
 
 impl Transform<POINTS, POINTS> for Input {
     #[inline(always)]
@@ -107,7 +107,7 @@ impl Transform<LARGE_KERNEL, POINTS> for Kernel {
 
 /// Four or two outputs from products at the points.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Output;
+pub(in super::super) struct Output;
 
 impl Transform<POINTS, TILE> for Output {
     #[inline(always)]
@@ -173,7 +173,7 @@ impl Transform<POINTS, KERNEL> for KernelGradient {
 /// A transform of each column of a matrix and then of each row of what that gives: `load(i, j)` reads an element,
 /// `store(i, row)` takes a row.
 #[inline(always)]
-pub(super) fn both_axes<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+pub(in super::super) fn both_axes<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
     simd: S,
     transform: T,
     load: impl Fn(usize, usize) -> S::f32s,
