@@ -6,6 +6,7 @@ mod blocks;
 mod columns;
 mod pool;
 pub(crate) mod pooled;
+mod rows;
 mod strided;
 mod taps;
 #[cfg(test)]
@@ -243,7 +244,12 @@ pub(crate) fn grad_input(layer: &Layer, groups: usize, [grad, weight]: [&[f32]; 
     if layer.stride != [1, 1] {
         return if groups == 1 { strided::grad_input(layer, grad, weight, out) } else { None };
     }
-    let (transposed, group_len) = (layer.transposed()?, layer.out_channels * layer.num_taps());
+    let (transposed, group_len) = (layer.transposed(), layer.out_channels * layer.num_taps());
+    if groups == 1 && takes_rows(layer, transposed.as_ref()) {
+        rows::input::grad_input(layer, grad, weight, out);
+        return Some(());
+    }
+    let transposed = transposed?;
     scratch::with(weight.len(), |flipped: &mut [f32]| {
         for (weight, flipped) in weight.chunks_exact(group_len).zip(flipped.chunks_exact_mut(group_len)) {
             flip_weights(layer, weight, flipped);
@@ -251,6 +257,12 @@ pub(crate) fn grad_input(layer: &Layer, groups: usize, [grad, weight]: [&[f32]; 
         forward(&transposed, groups, [grad, flipped], Finish::NONE, out);
     });
     Some(())
+}
+
+/// Whether an input gradient takes the kernel by rows, beside the one that it is under turned weights.
+fn takes_rows(layer: &Layer, transposed: Option<&Layer>) -> bool {
+    let by_rows = rows::input::cost(layer);
+    by_rows.is_some_and(|cost| transposed.is_none_or(|transposed| cost < kernel_and_cost(transposed).1))
 }
 
 /// Weights (O, C, KH, KW) as those of [`Layer::transposed`]: (C, O, KH, KW), each kernel turned around.

@@ -4,9 +4,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::layout::{ChannelsFirst, Rows};
-use super::{MOST_CELLS, Pooled, kernels};
+use super::{MOST_CELLS, Pooled};
 use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::rows::kernels;
+use crate::ops::cpu::conv::rows::layout::{ChannelsFirst, Rows};
 use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
@@ -30,7 +31,7 @@ pub(crate) fn grad_input(layer: &Layer, pooled: Pooled<'_>, weight: &[f32], out:
     scratch::with(2 * windows + num_masks, |table: &mut [u32]| {
         let (cells, table) = table.split_at_mut(windows);
         let (origins, masks) = table.split_at_mut(windows);
-        rows.write_origins(&pooled, cells, origins);
+        pooled.write_origins(&rows, cells, origins);
         let num_weights = kernels::num_elems(&rows);
         scratch::with(num_weights + 2 * rows.image_elems(), |memory: &mut [f32]| {
             let (weights, image) = memory.split_at_mut(num_weights);

@@ -4,7 +4,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::Pooled;
-use super::layout::Rows;
+use crate::ops::cpu::conv::rows::layout::Rows;
 use crate::ops::cpu::isa;
 use crate::ops::cpu::parallel::LANES;
 

@@ -7,8 +7,6 @@
 //! of 0 stands.
 
 mod input;
-mod kernels;
-mod layout;
 mod live;
 mod weight;
 
@@ -17,6 +15,7 @@ pub(crate) use live::MOST_CELLS_OF_PLANE;
 pub(crate) use weight::grad_weight;
 
 use super::Layer;
+use super::rows::layout::Rows;
 use crate::ops::cpu::parallel::{self, LANES};
 
 /// The most cells of a window.
@@ -41,6 +40,25 @@ impl Pooled<'_> {
     /// Windows of a plane.
     pub fn windows(&self) -> usize {
         self.output[0] * self.output[1]
+    }
+
+    /// Writes the first cell of each window in the plane, and where the image's elements begin that this cell meets.
+    /// Both may lie before the start, where windows begin in the padding, so they count modulo 2³².
+    fn write_origins(&self, rows: &Rows, cells: &mut [u32], places: &mut [u32]) {
+        let Pooled { output: [_, columns], stride, padding, .. } = *self;
+        let at = |row: usize, column: usize, row_elems: usize, elems: usize| {
+            let place = |axis: usize, index: usize, elems: usize| {
+                (index * stride[axis]).wrapping_sub(padding[axis]).wrapping_mul(elems)
+            };
+            place(0, row, row_elems).wrapping_add(place(1, column, elems)) as u32
+        };
+        let window_rows = cells.chunks_exact_mut(columns).zip(places.chunks_exact_mut(columns));
+        for (row, (cells, places)) in window_rows.enumerate() {
+            for (column, (cell, place)) in cells.iter_mut().zip(places).enumerate() {
+                *cell = at(row, column, rows.layer.output[1], 1);
+                *place = at(row, column, rows.row_elems, rows.layer.in_channels);
+            }
+        }
     }
 
     /// Whether windows are 2×2 side by side, all of them within the plane.

@@ -3,10 +3,11 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::layout::{ChannelsLast, Rows};
+use super::Pooled;
 use super::live::Live;
-use super::{Pooled, kernels};
 use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::rows::kernels;
+use crate::ops::cpu::conv::rows::layout::{ChannelsLast, Rows};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 

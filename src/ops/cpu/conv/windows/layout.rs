@@ -58,24 +58,17 @@ impl Split {
         channel * self.channel_elems() + (2 * j + i % 2) * self.half() + i / 2 * self.windows[1]
     }
 
-    /// Elements from one cell's places to the next cell's.
-    pub fn place_stride(&self) -> usize {
+    /// Elements of the places of windows.
+    pub fn num_places(&self) -> usize {
         self.num_windows() + SLACK
     }
 
-    pub fn num_places(&self) -> usize {
-        4 * self.place_stride()
-    }
-
-    /// Writes where each window's cells lie in the output's plane, as bits: (cells, windows).
+    /// Writes where each window's first cell lies in the output's plane, as bits.
     pub fn write_places(&self, places: &mut [f32]) {
-        let width = self.layer.output[1];
-        for (cell, places) in places.chunks_exact_mut(self.place_stride()).enumerate() {
-            for (row, places) in places.chunks_exact_mut(self.windows[1]).take(self.windows[0]).enumerate() {
-                for (column, place) in places.iter_mut().enumerate() {
-                    let at = (2 * row + cell / 2) * width + 2 * column + cell % 2;
-                    *place = f32::from_bits(at as u32);
-                }
+        for (row, places) in places.chunks_exact_mut(self.windows[1]).take(self.windows[0]).enumerate() {
+            let first = 2 * row * self.layer.output[1];
+            for (column, place) in places.iter_mut().enumerate() {
+                *place = f32::from_bits((first + 2 * column) as u32);
             }
         }
     }

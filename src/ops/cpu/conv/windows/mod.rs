@@ -107,12 +107,13 @@ impl Image<'_> {
     /// Where the cells of a vector of windows are.
     #[inline(always)]
     fn places<S: Simd>(&self, simd: S, position: usize) -> [S::f32s; 4] {
-        let mut places = [simd.splat_f32s(0.0); 4];
-        unroll!(cell in 0..4, up to 4 => {
-            let from = &self.places[cell * self.split.place_stride() + position..];
-            places[cell] = S::as_simd_f32s(&from[..S::F32_LANES]).0[0];
-        });
-        places
+        let first = S::as_simd_f32s(&self.places[position..][..S::F32_LANES]).0[0];
+        let width = self.split.layer.output[1];
+        let at = |offset: usize| {
+            let place = simd.add_u32s(pulp::cast(first), simd.splat_u32s(offset as u32));
+            pulp::cast(place)
+        };
+        [first, at(1), at(width), at(width + 1)]
     }
 
     /// Stores the largest of each of a vector of windows, whose cells' sums these are, and where it is.

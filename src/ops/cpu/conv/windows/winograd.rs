@@ -12,9 +12,14 @@ use crate::ops::cpu::conv::winograd::{
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 
-/// Output channels that are taken together: at a column of points they take 24 accumulators, or 12 of 16 registers.
+/// Output channels that are taken together: at a column of points they take 24 accumulators, or 12 of 16 registers. They lie
+/// in one block of channels.
 fn group() -> usize {
-    if isa::has_32_registers() { 4 } else { 2 }
+    match (isa::has_32_registers(), isa::lanes()) {
+        (_, 1) => 1,
+        (true, _) => 4,
+        (false, _) => 2,
+    }
 }
 
 /// What it takes, in products of one lane; `None` where no window is a tile.
@@ -29,39 +34,18 @@ pub(super) fn cost(layer: &Layer) -> Option<usize> {
     Some(windows * (products + products / 10 + 310 * layer.in_channels + 20 * outputs))
 }
 
+fn points(layer: &Layer) -> Points {
+    Points::tiles(layer.out_channels, layer.in_channels)
+}
+
 /// Floats of the weights at the points.
 pub(super) fn num_weights(layer: &Layer) -> usize {
-    layer.out_channels.next_multiple_of(group()) * layer.in_channels * PRODUCTS
+    points(layer).num_elems()
 }
 
-/// Weights (O, C, 5, 5) at the points: (groups of O, columns of points, C, rows of points, O of a group).
+/// Weights (O, C, 5, 5) at the points: of C and blocks of O.
 pub(super) fn pack(layer: &Layer, weight: &[f32], packed: &mut [f32]) {
-    let points = Points::tiles(layer.out_channels, layer.in_channels);
-    scratch::with(points.num_elems(), |transformed: &mut [f32]| {
-        transform_weights(layer, weight, (points, transformed));
-        match (group(), isa::lanes()) {
-            (4, _) => pack_groups::<4>(layer, points, transformed, packed),
-            (_, 1) => pack_groups::<1>(layer, points, transformed, packed),
-            _ => pack_groups::<2>(layer, points, transformed, packed),
-        }
-    });
-}
-
-/// Packs by runs of N channels, which lie in one vector.
-fn pack_groups<const N: usize>(layer: &Layer, points: Points, from: &[f32], packed: &mut [f32]) {
-    let (lanes, group) = (isa::lanes(), group());
-    for first in (0..layer.out_channels).step_by(N) {
-        let packed = &mut packed[first / group * group * PRODUCTS * layer.in_channels + first % group..];
-        let from = &from[first / lanes * points.rows * lanes + first % lanes..];
-        for j in 0..POINTS {
-            for channel in 0..layer.in_channels {
-                for i in 0..POINTS {
-                    let from = &from[((i * POINTS + j) * points.stride() + channel) * lanes..][..N];
-                    packed[((j * layer.in_channels + channel) * POINTS + i) * group..][..N].copy_from_slice(from);
-                }
-            }
-        }
-    }
+    transform_weights(layer, weight, (points(layer), packed));
 }
 
 pub(super) fn run(image: Image<'_>) {
@@ -96,6 +80,7 @@ impl WithSimd for Run<'_> {
             let (image, columns) = (&mut image, &mut *columns);
             match group() {
                 4 => simd.vectorize(Channels::<4> { image, position, values, columns }),
+                1 => simd.vectorize(Channels::<1> { image, position, values, columns }),
                 _ => simd.vectorize(Channels::<2> { image, position, values, columns }),
             }
         }
@@ -156,15 +141,21 @@ impl<const O: usize> WithSimd for Channels<'_, '_, O> {
         let columns = S::as_mut_simd_f32s(columns).0.as_chunks_mut::<POINTS>().0.as_chunks_mut::<2>().0;
         let columns = &mut columns[..O];
         let layer = image.split.layer;
-        let (weights, places) = (image.weights, image.places(simd, position));
-        for (group, weights) in weights.chunks_exact(O * PRODUCTS * layer.in_channels).enumerate() {
-            for (j, weights) in weights.chunks_exact(O * POINTS * layer.in_channels).enumerate() {
+        let (points, places) = (points(&layer), image.places(simd, position));
+        for first in (0..layer.out_channels).step_by(O) {
+            let block = first / S::F32_LANES * points.rows * S::F32_LANES + first % S::F32_LANES;
+            for j in 0..POINTS {
+                let mut weights: [&[f32]; POINTS] = [&[]; POINTS];
+                unroll!(i in 0..POINTS, up to 8 => {
+                    let start = (i * POINTS + j) * points.stride() * S::F32_LANES + block;
+                    weights[i] = &image.weights[start..][..(layer.in_channels - 1) * S::F32_LANES + O];
+                });
                 let mut sums = [[zero; POINTS]; O];
-                for (values, weights) in values.iter().zip(weights.as_chunks::<O>().0.as_chunks::<POINTS>().0) {
+                for (channel, values) in values.iter().enumerate() {
                     unroll!(i in 0..POINTS, up to 8 => {
-                        let value = values[i * POINTS + j];
+                        let (value, weights) = (values[i * POINTS + j], &weights[i][channel * S::F32_LANES..][..O]);
                         unroll!(o in 0..O, up to 4 => {
-                            sums[o][i] = simd.mul_add_e_f32s(simd.splat_f32s(weights[i][o]), value, sums[o][i]);
+                            sums[o][i] = simd.mul_add_e_f32s(simd.splat_f32s(weights[o]), value, sums[o][i]);
                         });
                     });
                 }
@@ -173,7 +164,7 @@ impl<const O: usize> WithSimd for Channels<'_, '_, O> {
                     (columns[o][0][j], columns[o][1][j]) = (column[0], column[1]);
                 });
             }
-            for (channel, columns) in (group * O..layer.out_channels).zip(&*columns) {
+            for (channel, columns) in (first..layer.out_channels).zip(&*columns) {
                 let upper: [S::f32s; 2] = Output.apply(simd, columns[0]);
                 let lower: [S::f32s; 2] = Output.apply(simd, columns[1]);
                 let bias = simd.splat_f32s(image.finish.bias(channel));

@@ -1,8 +1,7 @@
-//! How images, kernels and windows lie in memory for the gradients of a pooled convolution.
+//! How images and kernels lie in memory where channels are last.
 
 use pulp::{Simd, WithSimd};
 
-use super::Pooled;
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::transpose::{FEW, TILE, few_to_first, few_to_last, transpose_tile};
 use crate::ops::cpu::unroll::unroll;
@@ -10,7 +9,7 @@ use crate::ops::cpu::unroll::unroll;
 /// A layer with images whose channels lie last. A kernel is computed with in passes: of some rows at a time, and of so
 /// many vectors side by side in each.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(in super::super) struct Rows {
     pub layer: Layer,
     /// Elements of a row of the padded image.
     pub row_elems: usize,
@@ -49,25 +48,6 @@ impl Rows {
         self.layer.padded()[0] * self.row_elems + (self.width * self.lanes).max(TILE * FEW)
     }
 
-    /// Writes the first cell of each window in the plane, and where the image's elements begin that this cell meets.
-    /// Both may lie before the start, where windows begin in the padding, so they count modulo 2³².
-    pub fn write_origins(&self, pooled: &Pooled<'_>, cells: &mut [u32], places: &mut [u32]) {
-        let Pooled { output: [_, columns], stride, padding, .. } = *pooled;
-        let at = |row: usize, column: usize, row_elems: usize, elems: usize| {
-            let place = |axis: usize, index: usize, elems: usize| {
-                (index * stride[axis]).wrapping_sub(padding[axis]).wrapping_mul(elems)
-            };
-            place(0, row, row_elems).wrapping_add(place(1, column, elems)) as u32
-        };
-        let rows = cells.chunks_exact_mut(columns).zip(places.chunks_exact_mut(columns));
-        for (row, (cells, places)) in rows.enumerate() {
-            for (column, (cell, place)) in cells.iter_mut().zip(places).enumerate() {
-                *cell = at(row, column, self.layer.output[1], 1);
-                *place = at(row, column, self.row_elems, self.layer.in_channels);
-            }
-        }
-    }
-
     /// Rows of pixels that are contiguous in the padded image, and their pixels.
     fn strips(&self) -> [usize; 2] {
         if self.layer.padding == [0, 0] { [1, self.layer.in_pixels()] } else { self.layer.input }
@@ -75,7 +55,7 @@ impl Rows {
 }
 
 /// Lays an image out with its channels last, inside its padding.
-pub(super) struct ChannelsLast<'a> {
+pub(in super::super) struct ChannelsLast<'a> {
     pub rows: Rows,
     pub planes: &'a [f32],
     pub image: &'a mut [f32],
@@ -166,7 +146,7 @@ impl ChannelsLast<'_> {
 }
 
 /// Lays an image whose channels are last out plane by plane, without its padding.
-pub(super) struct ChannelsFirst<'a> {
+pub(in super::super) struct ChannelsFirst<'a> {
     pub rows: Rows,
     pub image: &'a [f32],
     pub out: &'a mut [f32],

@@ -11,12 +11,12 @@ use crate::ops::cpu::{isa, scratch};
 const SLACK: usize = FEW;
 
 /// Elements of the vectors of all kernels.
-pub(super) fn num_elems(rows: &Rows) -> usize {
+pub(in super::super) fn num_elems(rows: &Rows) -> usize {
     rows.layer.out_channels * rows.kernel_elems() + SLACK
 }
 
 /// Writes weights (O, C, KH, KW) to vectors, with zeros where there is none.
-pub(super) fn to_vectors(rows: &Rows, weights: &[f32], vectors: &mut [f32]) {
+pub(in super::super) fn to_vectors(rows: &Rows, weights: &[f32], vectors: &mut [f32]) {
     vectors.fill(0.0);
     if rows.num_passes == 1 && rows.layer.in_channels <= FEW {
         return with_places(rows, |places| isa::dispatch(FewToVectors { rows, places, weights, vectors }));
@@ -30,7 +30,7 @@ pub(super) fn to_vectors(rows: &Rows, weights: &[f32], vectors: &mut [f32]) {
 }
 
 /// Adds what lies in vectors to weights (O, C, KH, KW).
-pub(super) fn add_vectors(rows: &Rows, vectors: &[f32], weights: &mut [f32]) {
+pub(in super::super) fn add_vectors(rows: &Rows, vectors: &[f32], weights: &mut [f32]) {
     if rows.num_passes == 1 && rows.layer.in_channels <= FEW {
         return with_places(rows, |places| isa::dispatch(AddFew { rows, places, vectors, weights }));
     }
