@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::ops::cpu::transpose::turn;
+use crate::ops::cpu::transpose::{TILE, turn};
 use crate::ops::cpu::{isa, scratch};
 
 /// The shape of a band. Its values are (blocks of channels, rows, width, lanes).
@@ -33,34 +33,40 @@ impl Band {
     /// Fills `band` with rows `index · step` and those after of the padded image (C, H, W). But for the first band, the
     /// one before is to be there, whose last rows are used again.
     pub fn fill(&self, index: usize, image: &[f32], band: &mut [f32]) {
-        let (lanes, [height, width], [top, _]) = (isa::lanes(), self.image, self.padding);
+        let (lanes, [height, width], [top, left]) = (isa::lanes(), self.image, self.padding);
         let kept = if index == 0 { 0 } else { self.rows - self.step };
         // Rows of the image, of those that are new.
         let first = index * self.step;
         let start = (first + kept).clamp(top, top + height) - top;
         let end = (first + self.rows).clamp(top, top + height) - top;
-        scratch::with((end - start) * width * lanes, |turned: &mut [f32]| {
+        // Where rows are whole tiles, each is turned to its place.
+        let is_in_place = lanes != TILE || width % TILE == 0;
+        scratch::with(if is_in_place { 0 } else { (end - start) * width * lanes }, |turned: &mut [f32]| {
             let planes = image.chunks(lanes * height * width);
             for (planes, block) in planes.zip(band.chunks_exact_mut(self.block_len() * lanes)) {
                 block.copy_within(self.step * self.width * lanes..(self.step + kept) * self.width * lanes, 0);
-                let shape = [planes.len() / (height * width), turned.len() / lanes];
-                isa::dispatch(Turn { planes: &planes[start * width..], stride: height * width, shape, turned });
+                let (channels, stride) = (planes.len() / (height * width), height * width);
+                if !is_in_place {
+                    let shape = [channels, turned.len() / lanes];
+                    isa::dispatch(Turn { planes: &planes[start * width..], stride, shape, turned });
+                }
                 for (row, to) in block.chunks_exact_mut(self.width * lanes).enumerate().skip(kept) {
-                    let inside = (first + row).checked_sub(top).filter(|row| (start..end).contains(row));
-                    let from = inside.map(|row| &turned[(row - start) * width * lanes..][..width * lanes]);
-                    self.fill_row(from, lanes, to);
+                    let Some(row) = (first + row).checked_sub(top).filter(|row| (start..end).contains(row)) else {
+                        to.fill(0.0);
+                        continue;
+                    };
+                    to[..left * lanes].fill(0.0);
+                    to[(left + width) * lanes..].fill(0.0);
+                    let to = &mut to[left * lanes..(left + width) * lanes];
+                    if is_in_place {
+                        let shape = [channels, width];
+                        isa::dispatch(Turn { planes: &planes[row * width..], stride, shape, turned: to });
+                    } else {
+                        to.copy_from_slice(&turned[(row - start) * width * lanes..][..width * lanes]);
+                    }
                 }
             }
         });
-    }
-
-    /// A row of the band from one of the image, or none.
-    fn fill_row(&self, from: Option<&[f32]>, lanes: usize, to: &mut [f32]) {
-        let Some(from) = from else { return to.fill(0.0) };
-        let left = self.padding[1] * lanes;
-        to[..left].fill(0.0);
-        to[left..left + from.len()].copy_from_slice(from);
-        to[left + from.len()..].fill(0.0);
     }
 }
 
