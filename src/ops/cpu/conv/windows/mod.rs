@@ -14,7 +14,6 @@ use pulp::Simd;
 
 use super::pool::largest;
 use super::{Finish, Layer, rectify};
-use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
 
