@@ -1,6 +1,8 @@
 //! Threads of the CPU kernels: a small pool that hands over work in about a microsecond, where waking a sleeping thread
 //! takes ten to sixty. After a task its workers watch for the next one for [`SPIN`], then park, so that an idle program
-//! costs nothing. Tasks are numbered; which thread takes which is left to chance, and no result may depend on it.
+//! costs nothing. Tasks are numbered. A thread begins with its own share of them, so that from one run to the next it finds
+//! what it works on in its core's cache, and then helps with the others', so that no result may depend on which thread
+//! takes which.
 //!
 //! The number of threads is `WGRAD_THREADS`, else `RAYON_NUM_THREADS`, else the number of cores this process may use.
 //! A pool with more threads than cores never spins. A task that asks for more tasks runs them itself, and so does a
@@ -21,9 +23,12 @@ const SPIN: Duration = Duration::from_micros(60);
 /// Polls of the ticket between two reads of the clock.
 const LOOKS: usize = 64;
 
-/// Bits of a ticket for the next task and for the number of tasks; the rest counts jobs.
+/// Bits of a ticket for the next task and for the end of a share; the rest counts jobs.
 const INDEX_BITS: u32 = 24;
 const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+/// The most shares of a job: with more threads several begin with one, since each looks at all shares in the end.
+const MOST_SHARES: usize = 16;
 
 /// The most tasks of one job. Callers cut work into pieces of thousands of operations, so this is never reached; a
 /// larger job is run in parts.
@@ -41,9 +46,8 @@ struct Pool {
 }
 
 struct Shared {
-    /// The number of the job, the number of its tasks and the next task that nobody has taken, in one word, so that a
-    /// worker that takes a task knows which job it is of.
-    ticket: AtomicU64,
+    /// Of the job under way, or of the last one. The first is published last, and tells that there is a new job.
+    shares: Box<[Share]>,
     /// The job's closure, and the function that calls it with the number of a task.
     data: AtomicPtr<()>,
     call: AtomicPtr<()>,
@@ -52,6 +56,15 @@ struct Shared {
     is_closed: AtomicBool,
     spins: bool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// A part of a job's tasks, one after the other; on lines of the cache of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Share {
+    /// The number of the job, the end of the share and the next task that nobody has taken, in one word, so that a worker
+    /// that takes a task knows which job it is of.
+    ticket: AtomicU64,
 }
 
 thread_local! {
@@ -65,7 +78,7 @@ impl Threads {
     pub fn new(num_threads: usize) -> Threads {
         let num_workers = num_threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            ticket: AtomicU64::new(0),
+            shares: (0..num_threads.clamp(1, MOST_SHARES)).map(|_| Share::default()).collect(),
             data: AtomicPtr::default(),
             call: AtomicPtr::default(),
             num_done: AtomicUsize::new(0),
@@ -78,7 +91,7 @@ impl Threads {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("wgrad-{}", index + 1));
             // A system that has no more threads to give computes with those there are.
-            builder.spawn(move || shared.work()).ok()
+            builder.spawn(move || shared.work(index + 1)).ok()
         };
         let workers = (0..num_workers).map_while(start).collect();
         Threads(Arc::new(Pool { shared, submitting: Mutex::new(()), workers }))
@@ -169,14 +182,11 @@ impl Pool {
         shared.data.store(std::ptr::from_ref(task).cast_mut().cast(), Ordering::Relaxed);
         shared.call.store(call as *mut (), Ordering::Relaxed);
         shared.num_done.store(0, Ordering::Relaxed);
-        let job = (shared.ticket.load(Ordering::Relaxed) >> (2 * INDEX_BITS)).wrapping_add(1);
-        // At most MAX_TASKS, which leaves room for every worker to find that nothing is left.
-        let ticket = (job << (2 * INDEX_BITS)) | ((num_tasks as u64) << INDEX_BITS);
-        shared.ticket.store(ticket, Ordering::SeqCst);
+        shared.publish(num_tasks);
         if shared.num_parked.load(Ordering::SeqCst) > 0 {
             self.workers.iter().take(num_tasks - 1).for_each(|worker| wake(worker.thread()));
         }
-        shared.take_tasks();
+        shared.take_tasks(0);
         let mut checks = 0;
         while shared.num_done.load(Ordering::Acquire) < num_tasks {
             checks += 1;
@@ -205,21 +215,31 @@ unsafe fn call_task<T: Fn(usize) + Sync>(data: *const (), index: usize) {
 }
 
 impl Shared {
+    /// Hands out the tasks of a new job.
+    fn publish(&self, num_tasks: usize) {
+        let job = (self.shares[0].ticket.load(Ordering::Relaxed) >> (2 * INDEX_BITS)).wrapping_add(1);
+        for (index, share) in self.shares.iter().enumerate().rev() {
+            // At most MAX_TASKS, which leaves room for every worker to find that nothing is left.
+            let [next, end] = [index, index + 1].map(|index| (index * num_tasks / self.shares.len()) as u64);
+            share.ticket.store((job << (2 * INDEX_BITS)) | (end << INDEX_BITS) | next, Ordering::SeqCst);
+        }
+    }
+
     /// A worker's life.
-    fn work(&self) {
+    fn work(&self, own_share: usize) {
         let mut seen = 0;
         loop {
             seen = self.wait_for_job(seen);
             if self.is_closed.load(Ordering::Acquire) {
                 return;
             }
-            self.take_tasks();
+            self.take_tasks(own_share);
         }
     }
 
     /// Waits for a job other than `seen`, spinning for a while and then parked.
     fn wait_for_job(&self, seen: u64) -> u64 {
-        let job = || self.ticket.load(Ordering::SeqCst) >> (2 * INDEX_BITS);
+        let job = || self.shares[0].ticket.load(Ordering::SeqCst) >> (2 * INDEX_BITS);
         let is_over = || job() != seen || self.is_closed.load(Ordering::Acquire);
         if self.spins {
             let started = Instant::now();
@@ -242,30 +262,45 @@ impl Shared {
         job()
     }
 
-    /// Takes tasks of the job under way until none is left.
-    fn take_tasks(&self) {
-        loop {
-            let ticket = self.ticket.fetch_add(1, Ordering::AcqRel);
-            let (num_tasks, index) = ((ticket >> INDEX_BITS) & INDEX_MASK, ticket & INDEX_MASK);
-            if index >= num_tasks {
-                return;
+    /// Takes tasks of the job under way until none is left, those of its own share first.
+    fn take_tasks(&self, own_share: usize) {
+        let count = self.shares.len();
+        for share in (0..count).map(|offset| &self.shares[(own_share + offset) % count]) {
+            while let Some(index) = share.take() {
+                self.run_task(index);
             }
-            let (data, call) = (self.data.load(Ordering::Relaxed), self.call.load(Ordering::Relaxed));
-            IN_TASK.set(true);
-            #[expect(unsafe_code, reason = "a job's closure is known to the workers by address only")]
-            // SAFETY: the ticket says that task `index` of the job under way was not taken, so its submitter is still
-            // in `Pool::run`, waiting for it to be counted below: `data` and `call` are of that job (they were stored
-            // before the ticket, which was read with acquire), the closure lives, and `call` was made from a `Call`
-            // there.
-            let result = catch_unwind(AssertUnwindSafe(|| unsafe {
-                std::mem::transmute::<*mut (), Call>(call)(data, index as usize);
-            }));
-            IN_TASK.set(false);
-            if let Err(panic) = result {
-                self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(panic);
-            }
-            self.num_done.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Runs a task that a share has handed out.
+    fn run_task(&self, index: usize) {
+        let (data, call) = (self.data.load(Ordering::Relaxed), self.call.load(Ordering::Relaxed));
+        IN_TASK.set(true);
+        #[expect(unsafe_code, reason = "a job's closure is known to the workers by address only")]
+        // SAFETY: the share's ticket said that task `index` of the job under way was not taken, so its submitter is still
+        // in `Pool::run`, waiting for it to be counted below: `data` and `call` are of that job (they were stored before
+        // the ticket, which was read with acquire), the closure lives, and `call` was made from a `Call` there.
+        let result = catch_unwind(AssertUnwindSafe(|| unsafe {
+            std::mem::transmute::<*mut (), Call>(call)(data, index);
+        }));
+        IN_TASK.set(false);
+        if let Err(panic) = result {
+            self.panic.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(panic);
+        }
+        self.num_done.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Share {
+    /// The next task that nobody has taken.
+    fn take(&self) -> Option<usize> {
+        let left = |ticket: u64| {
+            let (end, next) = ((ticket >> INDEX_BITS) & INDEX_MASK, ticket & INDEX_MASK);
+            (next < end).then_some(next as usize)
+        };
+        // Looked at first: to count up takes the line from the other cores.
+        left(self.ticket.load(Ordering::Relaxed))?;
+        left(self.ticket.fetch_add(1, Ordering::AcqRel))
     }
 }
 
@@ -308,6 +343,24 @@ mod tests {
             threads.install(|| run(5, |index| _ = total.fetch_add(index, Ordering::Relaxed)));
         }
         assert_eq!(total.load(Ordering::Relaxed), 2000 * 10);
+    }
+
+    #[test]
+    fn a_thread_begins_with_its_own_share() {
+        let (threads, caller) = (Threads::new(2), std::thread::current().id());
+        let barrier = std::sync::Barrier::new(2);
+        for _ in 0..100 {
+            let is_callers: Vec<AtomicBool> = (0..4).map(|_| AtomicBool::new(false)).collect();
+            threads.install(|| {
+                run(4, |index| {
+                    is_callers[index].store(std::thread::current().id() == caller, Ordering::Relaxed);
+                    // Neither thread is through with its own before the other is.
+                    barrier.wait();
+                });
+            });
+            let is_callers: Vec<bool> = is_callers.iter().map(|is_caller| is_caller.load(Ordering::Relaxed)).collect();
+            assert_eq!(is_callers, [true, true, false, false]);
+        }
     }
 
     #[test]
