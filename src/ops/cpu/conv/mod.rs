@@ -207,7 +207,7 @@ fn pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
     (cost < apart + POOL * layer.out_channels * layer.out_pixels()).then_some(kernel)
 }
 
-/// The forward kernels.
+/// The kernels that there are without pooling, `Blocks` being `taps` for weight gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     Winograd,
@@ -231,10 +231,14 @@ fn kernel_and_cost(layer: &Layer) -> (Kernel, usize) {
 
 /// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.
 pub(crate) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mut [f32]) {
-    if winograd::grad_weight_cost(layer).is_some_and(|cost| cost < taps::cost(layer)) {
-        winograd::grad_weight(layer, grad, input, total);
-    } else {
-        taps::grad_weight(layer, grad, input, total);
+    let columns = columns::grad_weight_cost(layer).map(|cost| (Kernel::Columns, cost));
+    let winograd = winograd::grad_weight_cost(layer).map(|cost| (Kernel::Winograd, cost));
+    let blocks = Some((Kernel::Blocks, taps::cost(layer)));
+    let kernels = blocks.into_iter().chain(columns).chain(winograd);
+    match kernels.min_by_key(|(_, cost)| *cost) {
+        Some((Kernel::Winograd, _)) => winograd::grad_weight(layer, grad, input, total),
+        Some((Kernel::Columns, _)) => columns::grad_weight(layer, grad, input, total),
+        _ => taps::grad_weight(layer, grad, input, total),
     }
 }
 

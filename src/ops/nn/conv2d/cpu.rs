@@ -79,7 +79,8 @@ pub fn grad_weight<F: Float>(
     if let Some(grad_bias) = grad_bias {
         sum_bias(geometry, grad, grad_bias);
     }
-    let layer = direct_layer(geometry).filter(|layer| 2 * layer.out_channels > isa::lanes());
+    // A stride takes the kernel with output channels in the lanes.
+    let layer = direct_layer(geometry).filter(|layer| layer.stride == [1, 1] || 2 * layer.out_channels > isa::lanes());
     if let (Some(layer), Some(grad), Some(input)) = (layer, F::as_f32(grad), F::as_f32(input)) {
         let total = F::as_f32_mut(grad_weight).expect("all operands are of one type");
         let image_in = geometry.in_channels * geometry.in_pixels();

@@ -4,6 +4,12 @@
 //! The image is first laid out once for each column of the kernel, moved by that column's place and as wide as the output:
 //! then what a tap meets is as contiguous as the output itself, rows and all, and no vector reaches beyond a row.
 
+#[cfg(test)]
+mod tests;
+mod weight;
+
+pub(super) use weight::{cost as grad_weight_cost, grad_weight};
+
 use pulp::{Simd, WithSimd};
 
 use super::{Finish, Layer, rectify};
@@ -125,7 +131,7 @@ impl WithSimd for Image<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        self.lay_out();
+        lay_out(self.layer, self.padded, self.image);
         let (mut first, pixels) = (0, self.layer.out_pixels());
         while first < self.layer.out_channels {
             let image = &mut self;
@@ -147,26 +153,24 @@ impl WithSimd for Image<'_> {
     }
 }
 
-impl Image<'_> {
-    /// Lays the image out for each column of the kernel.
-    #[inline(always)]
-    fn lay_out(&mut self) {
-        let Layer { kernel, dilation, output: [_, width], .. } = *self.layer;
-        let [height, padded_width] = self.layer.padded();
-        let mut to = 0;
-        for channel in 0..self.layer.in_channels {
-            for j in 0..kernel[1] {
-                let from = &self.padded[channel * height * padded_width + j * dilation[1]..];
-                let rows = Rows { from, step: padded_width, height, width, to: &mut self.image[to..] };
-                match width.div_ceil(PIECE) {
-                    1 => rows.copy::<1>(),
-                    2 => rows.copy::<2>(),
-                    3 => rows.copy::<3>(),
-                    4 => rows.copy::<4>(),
-                    _ => rows.copy_long(),
-                }
-                to += height * width;
+/// Lays a padded image out for each column of the kernel.
+#[inline(always)]
+fn lay_out(layer: &Layer, padded: &[f32], image: &mut [f32]) {
+    let Layer { kernel, dilation, output: [_, width], .. } = *layer;
+    let [height, padded_width] = layer.padded();
+    let mut to = 0;
+    for channel in 0..layer.in_channels {
+        for j in 0..kernel[1] {
+            let from = &padded[channel * height * padded_width + j * dilation[1]..];
+            let rows = Rows { from, step: padded_width, height, width, to: &mut image[to..] };
+            match width.div_ceil(PIECE) {
+                1 => rows.copy::<1>(),
+                2 => rows.copy::<2>(),
+                3 => rows.copy::<3>(),
+                4 => rows.copy::<4>(),
+                _ => rows.copy_long(),
             }
+            to += height * width;
         }
     }
 }
