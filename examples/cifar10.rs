@@ -35,10 +35,10 @@ struct Args {
     batch_size: usize,
     #[arg(long, default_value_t = 0.001)]
     lr: f64,
-    /// Uses the first so many training images.
+    /// Use only the first N training images
     #[arg(long)]
     train_limit: Option<usize>,
-    /// Uses the first so many test images.
+    /// Use only the first N test images
     #[arg(long)]
     test_limit: Option<usize>,
 }

@@ -22,7 +22,7 @@ struct Args {
     /// Folder with a subfolder of images for each class.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Where the folder goes that is made without one.
+    /// Where sample images are put if --data is not given
     #[arg(long, default_value = "runs/examples")]
     out: PathBuf,
     /// Height and width that images are scaled to.

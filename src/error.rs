@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong through no fault of the library's own.
-#[derive(Debug, thiserror::Error)]
+/// Everything that can go wrong through no fault of the library's own. Its [`Debug`](std::fmt::Debug) is the message, since
+/// that is what a program whose `main` returns a [`Result`] ends with.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An operation was given operands it cannot take: shapes, axes, data types or attributes.
@@ -210,6 +211,12 @@ pub enum Error {
         /// The checkpoint to resume from.
         saved: Option<PathBuf>,
     },
+}
+
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl Error {

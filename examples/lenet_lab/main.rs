@@ -25,19 +25,19 @@ use wgrad::{Device, Result};
 /// The FashionMNIST exercise, from inspecting the data to hyperparameter search.
 #[derive(Parser)]
 struct Args {
-    /// Folder with FashionMNIST's four files; without one the bundled part or what is installed.
+    /// Folder with FashionMNIST's four files [default: installed ones, or the bundled subset]
     #[arg(long)]
     data: Option<PathBuf>,
     /// Folder for the runs and the page.
     #[arg(long, default_value = "runs/lenet_lab")]
     out: PathBuf,
-    /// The most epochs of a run.
+    /// Maximum number of epochs of a run
     #[arg(long, default_value_t = 100)]
     epochs: u64,
-    /// Uses the first so many training images.
+    /// Use only the first N training images
     #[arg(long, default_value_t = 10_000)]
     train_limit: usize,
-    /// Uses the first so many test images, and validation images.
+    /// Use only the first N test images and the first N validation images
     #[arg(long, default_value_t = 2000)]
     test_limit: usize,
     /// The learning rate after the lesson about 0.1.

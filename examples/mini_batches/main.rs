@@ -24,12 +24,13 @@ struct Args {
     /// Folder for pictures.
     #[arg(long, default_value = "runs/examples")]
     out: PathBuf,
-    /// Trains once, for so many epochs, in place of the lessons; so do the options below.
+    /// Train once, for this many epochs, instead of the lessons; so do the options below
     #[arg(long)]
     epochs: Option<u64>,
     /// Points in a batch; all of them by default.
     #[arg(long)]
     batch_size: Option<u32>,
+    /// The learning rate
     #[arg(long)]
     lr: Option<f64>,
     /// sgd, momentum (0.9) or adam.

@@ -37,10 +37,10 @@ struct Args {
     lr: f64,
     #[arg(long, default_value_t = 0.0)]
     momentum: f64,
-    /// Uses the first so many training images.
+    /// Use only the first N training images
     #[arg(long)]
     train_limit: Option<usize>,
-    /// Uses the first so many test images.
+    /// Use only the first N test images
     #[arg(long)]
     test_limit: Option<usize>,
     /// Folder for the picture.

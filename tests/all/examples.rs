@@ -362,6 +362,8 @@ fn an_example_without_its_data_says_what_to_do() {
     assert!(!out.status.success());
     let stderr = String::from_utf8_lossy(&out.stderr);
     assert!(stderr.contains("data_batch_1.bin"), "{stderr}");
+    // The message itself, though `main` returns the error.
+    assert!(stderr.starts_with("Error: ") && stderr.contains(": expected ") && !stderr.contains(" { "), "{stderr}");
 }
 
 #[test]
