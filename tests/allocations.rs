@@ -59,9 +59,12 @@ fn a_training_step_allocates_nothing() -> Result<()> {
         session.program().run("train", &table)?;
         Ok(ALLOCATIONS.load(Ordering::Relaxed) - before)
     };
-    // Working memory of kernels is made in the first steps.
+    // Working memory of kernels is made in the first steps of a thread, which may come late on a busy machine, where another
+    // takes what is its share. So the fewest of several runs count: all would have what each step allocates.
     run(8)?;
-    let (few, many) = (run(8)?, run(72)?);
+    let mut fewest =
+        |steps: usize| -> Result<usize> { (0..20).try_fold(usize::MAX, |count, _| Ok(count.min(run(steps)?))) };
+    let (few, many) = (fewest(8)?, fewest(72)?);
     // The table of scalars is copied for each run, whatever its length.
     assert_eq!(few, many, "64 more steps");
     Ok(())
