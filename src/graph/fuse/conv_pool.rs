@@ -113,7 +113,7 @@ mod tests {
             graph.output("maxima", maxima)?;
             graph.output("indices", indices)?;
             let (plain, fused) = (Plan::unfused(&graph)?, Plan::new(&graph)?);
-            assert!(is_fused(&fused), "{fused}");
+            assert!(is_fused(&fused) || isa::lanes() < 16, "{fused}");
             let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32(shape), 3).expect("drawn");
             let ([maxima, indices], [want_maxima, want_indices]) = (run(&fused, &x)?, run(&plain, &x)?);
             // Sums of 25 or 150 products of at most a half in another order; no two cells are as close as they are off.

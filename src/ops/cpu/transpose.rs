@@ -177,6 +177,26 @@ pub(crate) fn every_second<S: Simd>(simd: S, row: &[f32; PAIRS], first: usize) -
     elems
 }
 
+/// Elements `first`, `first` + 2, + 4 and + 6 of each of four rows.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
+pub(crate) fn every_second_of_four<S: Simd>(simd: S, rows: [&[f32; TILE]; 4], first: usize) -> [f32; TILE] {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
+        use std::arch::x86_64::__m512;
+        let mut indices = [0u32; TILE];
+        unroll!(i in 0..8, up to 8 => { indices[i] = (i / 4 * TILE + 2 * (i % 4) + first) as u32; });
+        let row = |index: usize| pulp::cast::<_, __m512>(*rows[index]);
+        let pick = |a, b| simd.avx512f._mm512_permutex2var_ps(a, pulp::cast(indices), b);
+        return pulp::cast(simd.avx512f._mm512_shuffle_f32x4::<0x44>(pick(row(0), row(1)), pick(row(2), row(3))));
+    }
+    let mut elems = [0.0; TILE];
+    for (to, row) in elems.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+        to.iter_mut().zip(row[first..].iter().step_by(2)).for_each(|(to, from)| *to = *from);
+    }
+    elems
+}
+
 /// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
 #[inline(always)]
 pub(crate) fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::{Block, Weights, fits, with_weights};
-use crate::ops::cpu::conv::pool::largest;
+use crate::ops::cpu::conv::largest::largest;
 use crate::ops::cpu::conv::{Finish, Layer};
 use crate::ops::cpu::transpose::channels_first;
 use crate::ops::cpu::unroll::unroll;

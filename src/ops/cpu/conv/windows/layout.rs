@@ -6,7 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::parallel::LANES;
-use crate::ops::cpu::transpose::{PAIRS, every_second};
+use crate::ops::cpu::transpose::{PAIRS, TILE, every_second, every_second_of_four};
+use crate::ops::cpu::unroll::unroll;
 
 /// The sizes of a layer's windows and of its image laid out for them.
 #[derive(Clone, Copy, Debug)]
@@ -98,12 +99,47 @@ impl Split {
     #[inline(always)]
     pub fn lay_out<S: Simd>(&self, simd: S, padded: &[f32], channel: usize, to: &mut [f32]) {
         let plane = &padded[channel * self.layer.plane_elems()..];
-        // A row of windows is one piece, or several.
+        // A row of windows is one piece, or several, and a short one a quarter of one.
         match self.windows[1] {
+            4 if self.laid_out_rows()[1] >= 4 => self.by_four_rows(simd, plane, to),
             ..=4 => self.by_pieces::<S, 4>(simd, plane, to),
             9..=12 => self.by_pieces::<S, 12>(simd, plane, to),
             13..=14 if self.layer.kernel[1] <= PAIRS - 27 => self.by_pieces::<S, 16>(simd, plane, to),
             _ => self.by_pieces::<S, 8>(simd, plane, to),
+        }
+    }
+
+    /// Rows of a plane that windows meet, even ones and odd ones.
+    #[inline(always)]
+    fn laid_out_rows(&self) -> [usize; 2] {
+        let height = self.layer.padded()[0].min(2 * self.rows);
+        [height.div_ceil(2), height / 2]
+    }
+
+    /// Four rows of four windows at a time; the last four end with the plane.
+    #[inline(always)]
+    fn by_four_rows<S: Simd>(&self, simd: S, plane: &[f32], to: &mut [f32]) {
+        let (width, step) = (self.layer.padded()[1], self.offset(0, 0, 1));
+        for (parity, count) in self.laid_out_rows().into_iter().enumerate() {
+            for first in (0..count).step_by(4) {
+                let first = first.min(count - 4);
+                let row = |index: usize| &plane[(2 * (first + index) + parity) * width..];
+                // The end of an image.
+                let mut tails = [[0.0; TILE]; 4];
+                unroll!(index in 0..4, up to 4 => {
+                    if row(index).len() < TILE {
+                        tails[index][..row(index).len()].copy_from_slice(row(index));
+                    }
+                });
+                let mut rows = tails.each_ref();
+                unroll!(index in 0..4, up to 4 => {
+                    rows[index] = row(index).first_chunk().unwrap_or(rows[index]);
+                });
+                let to = &mut to[self.offset(0, parity, 0) + 4 * first..];
+                for j in 0..self.layer.kernel[1] + 1 {
+                    to[j * step..][..TILE].copy_from_slice(&every_second_of_four(simd, rows, j));
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ mod winograd;
 
 use pulp::Simd;
 
-use super::pool::largest;
+use super::largest::largest;
 use super::{Finish, Layer, rectify};
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
