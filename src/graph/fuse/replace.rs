@@ -31,7 +31,11 @@ pub(super) fn replace(graph: &Graph, replacements: &[Replacement]) -> Option<Gra
         let types = parts.output_types();
         let op = Fused { kernel: replacement.kernel.clone(), parts };
         let like = graph.nodes[like].clone();
-        Node { kind: NodeKind::Op(op.into()), inputs: replacement.inputs.clone(), types, ..like }
+        // The layer whose convolution is fused with a pooling that belongs to none.
+        let scopes = replacement.nodes.iter().map(|&node| &graph.nodes[node].scope);
+        let scope = std::iter::once(&like.scope).chain(scopes).find(|scope| !scope.is_empty());
+        let scope = scope.cloned().unwrap_or_default();
+        Node { kind: NodeKind::Op(op.into()), inputs: replacement.inputs.clone(), types, scope, ..like }
     };
     let gone: HashSet<usize> = replacements.iter().flat_map(|replacement| replacement.nodes.iter().copied()).collect();
     let mut first: HashMap<usize, &Replacement> = HashMap::new();
