@@ -109,9 +109,9 @@ fn a_run_tells_of_cuts_of_the_rate_and_of_the_weights_it_restores() {
     assert_eq!(half.to_string(), "learning rate reduced to 0.05 after epoch 3");
 }
 
-/// Epochs end between steps; the plateau is active from the epoch on whose last step lies behind the warm-up.
+/// An epoch may end in the middle of the warm-up; the plateau takes over in the first one whose last step comes after it.
 #[test]
-fn a_plateau_behind_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
+fn a_plateau_after_a_warm_up_in_batches_sees_the_epochs_that_end_after_it() {
     let (train, test) = images(100, 60);
     let model = Classifier::new(LeNet5::default(), 10);
     let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();

@@ -42,7 +42,7 @@ impl Golden {
         self.tensor("losses_f64")
     }
 
-    /// A tensor by its key behind the prefix.
+    /// A tensor by its key without the prefix.
     fn tensor(&self, key: &str) -> Vec<f64> {
         let file = SafeTensors::deserialize(&self.bytes).unwrap();
         let view = file.tensor(&format!("{}{key}", self.prefix)).unwrap();

@@ -198,8 +198,8 @@ enum PooledKernel {
 /// with AVX-512.
 const POOL: usize = 8;
 
-/// Whether vectors are those that the kernels of few channels and those with pooling were made and measured for. On shorter
-/// ones images are laid out and turned more slowly: there these kernels took 1.2 to 6 times what the others take.
+/// Whether vectors are those that the kernels with pooling and the input gradient by rows were made for. On shorter ones
+/// images are laid out and turned more slowly, and these kernels take longer than the others.
 fn has_long_vectors() -> bool {
     isa::lanes() == LANES
 }

@@ -30,7 +30,7 @@ pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Fini
     scratch::with(taps, |offsets: &mut [u32]| {
         write_offsets(layer, offsets);
         scratch::with(layer.out_channels * taps, |packed: &mut [f32]| {
-            pack(layer.out_channels, weight, packed);
+            pack(layer.out_channels, group, weight, packed);
             let (offsets, weight) = (&*offsets, &*packed);
             parallel::for_chunks(out, image_out, taps, |index, out| {
                 layer.with_padded(&input[index * image_in..][..image_in], LANES, |padded| {
@@ -100,8 +100,8 @@ fn vectors(channels: usize, pixels: usize) -> usize {
     if computed(wide) <= computed(narrow) { wide } else { narrow }
 }
 
-/// Weights (O, taps) as (taps, C) for each group of C channels.
-fn pack(channels: usize, weight: &[f32], packed: &mut [f32]) {
+/// Weights (O, taps) as (taps, C) for each group of C channels: as many as `group` takes of those that are left.
+pub(super) fn pack(channels: usize, group: impl Fn(usize) -> usize, weight: &[f32], packed: &mut [f32]) {
     let (mut first, taps) = (0, weight.len() / channels);
     while first < channels {
         let count = group(channels - first);

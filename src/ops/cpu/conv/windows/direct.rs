@@ -8,7 +8,7 @@ use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 
 /// Channels that are taken together, of those that are left: their cells take 24 accumulators, or 8 of 16 registers.
-fn group(left: usize) -> usize {
+pub(super) fn group(left: usize) -> usize {
     match (left, isa::has_32_registers()) {
         (6.., true) => 6,
         (4.., true) => 4,
@@ -23,19 +23,6 @@ pub(super) fn cost(layer: &Layer) -> usize {
     let cells = 4 * windows.next_multiple_of(isa::lanes());
     let products = cells * layer.out_channels * layer.num_taps();
     products + products / 12 + 2 * layer.out_channels * cells
-}
-
-/// Weights (O, taps) as (taps, C) for each group of C channels.
-pub(super) fn pack(channels: usize, weight: &[f32], packed: &mut [f32]) {
-    let (mut first, taps) = (0, weight.len() / channels);
-    while first < channels {
-        let count = group(channels - first);
-        let (weight, packed) = (&weight[first * taps..], &mut packed[first * taps..][..count * taps]);
-        for (tap, packed) in packed.chunks_exact_mut(count).enumerate() {
-            packed.iter_mut().enumerate().for_each(|(channel, packed)| *packed = weight[channel * taps + tap]);
-        }
-        first += count;
-    }
 }
 
 pub(super) fn run(windows: Image<'_>) {

@@ -13,7 +13,7 @@ mod winograd;
 use pulp::Simd;
 
 use super::largest::largest;
-use super::{Finish, Layer, rectify};
+use super::{Finish, Layer, columns, rectify};
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
 
@@ -61,7 +61,7 @@ pub(super) fn forward_pooled(
         let (weights, places) = memory.split_at_mut(weights_len);
         split.write_places(places);
         match kernel {
-            Kernel::Direct => direct::pack(layer.out_channels, weight, weights),
+            Kernel::Direct => columns::pack(layer.out_channels, direct::group, weight, weights),
             Kernel::Winograd => winograd::pack(layer, weight, weights),
         }
         let (weights, places) = (&*weights, &*places);
@@ -83,7 +83,7 @@ pub(super) fn forward_pooled(
 struct Image<'a> {
     split: Split,
     padded: &'a [f32],
-    /// Packed by the kernel.
+    /// As [`columns::pack`] arranges them, or at the points.
     weights: &'a [f32],
     /// As [`Split::write_places`] writes them.
     places: &'a [f32],
