@@ -116,7 +116,7 @@ pub fn for_blocks<F: Float>(row: &[F], fill: F, mut body: impl FnMut([F; LANES])
 
 /// Fewer elements than a block, filled up.
 #[inline(always)]
-fn padded<F: Float>(rest: &[F], fill: F) -> [F; LANES] {
+pub fn padded<F: Float>(rest: &[F], fill: F) -> [F; LANES] {
     let mut block = [fill; LANES];
     block.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
     block
@@ -145,10 +145,39 @@ fn map_block<F: Float>(mut block: [F; LANES], value: &impl Fn(F) -> F) -> [F; LA
 /// The largest element that is a number; −∞ of none.
 #[inline(always)]
 pub fn max_of<F: Float>(row: &[F]) -> F {
-    let larger = |a: F, b: F| if a > b { a } else { b };
+    let (blocks, rest) = row.as_chunks();
+    max_of_lanes(blocks, padded(rest, -F::INFINITY))
+}
+
+/// The largest number in blocks, of which there is at least one.
+#[inline(always)]
+pub fn max_of_lanes<F: Float>(blocks: &[[F; LANES]], last: [F; LANES]) -> F {
     let mut lanes = [-F::INFINITY; LANES];
-    for_blocks(row, -F::INFINITY, |block| lanes.iter_mut().zip(block).for_each(|(max, x)| *max = larger(x, *max)));
+    keep_larger(&mut lanes, &last);
+    // Two at a time, so that one does not wait for the other.
+    let (pairs, single) = blocks.as_chunks::<2>();
+    if !pairs.is_empty() {
+        let mut others = [-F::INFINITY; LANES];
+        for [a, b] in pairs {
+            keep_larger(&mut lanes, a);
+            keep_larger(&mut others, b);
+        }
+        keep_larger(&mut lanes, &others);
+    }
+    single.iter().for_each(|block| keep_larger(&mut lanes, block));
     reduce_lanes(lanes, larger)
+}
+
+/// The larger number of each lane.
+#[inline(always)]
+pub fn keep_larger<F: Float>(lanes: &mut [F; LANES], block: &[F; LANES]) {
+    lanes.iter_mut().zip(block).for_each(|(max, &x)| *max = larger(x, *max));
+}
+
+/// The second where the first is not a number.
+#[inline(always)]
+fn larger<F: Float>(a: F, b: F) -> F {
+    if a > b { a } else { b }
 }
 
 /// The sum of lanes, in pairs: a sum of one after the other would wait for each addition.
@@ -157,15 +186,18 @@ pub fn sum_lanes<F: Float>(lanes: [F; LANES]) -> F {
     reduce_lanes(lanes, |a, b| a + b)
 }
 
-/// Combines lanes in pairs.
+/// Combines lanes in pairs. Written out: over a list of lengths the compiler makes scalar code with a branch for each lane.
 #[inline(always)]
-fn reduce_lanes<F: Float>(mut lanes: [F; LANES], combine: impl Fn(F, F) -> F) -> F {
-    for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            lanes[lane] = combine(lanes[lane], lanes[lane + half]);
-        }
+fn reduce_lanes<F: Float>(lanes: [F; LANES], combine: impl Fn(F, F) -> F) -> F {
+    let mut eight = [F::ZERO; 8];
+    for i in 0..8 {
+        eight[i] = combine(lanes[i], lanes[i + 8]);
     }
-    lanes[0]
+    let mut four = [F::ZERO; 4];
+    for i in 0..4 {
+        four[i] = combine(eight[i], eight[i + 4]);
+    }
+    combine(combine(four[0], four[2]), combine(four[1], four[3]))
 }
 
 /// The sum of `term` of what lies at each place of N rows of one length, in a fixed order: [`LANES`] partial sums side by

@@ -4,7 +4,7 @@
 
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
-use crate::ops::cpu::exp::{exp_row, exp_sum};
+use crate::ops::cpu::exp::{RowScale, exp_sum, softmax_rows};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Shader, grid, params, to_u32};
 use crate::ops::{Operation, check};
@@ -45,8 +45,8 @@ const MAX_VEC4_ELEMS: usize = 32_768;
 /// Fewer rows than this leave cores of a software adapter idle.
 const MIN_VEC4_ROWS: usize = 16;
 
-/// Elements of a piece of work on the CPU, rounded up to whole rows.
-const CPU_CHUNK_ELEMS: usize = 2048;
+/// Elements of a piece of work on the CPU, rounded up to whole rows: an eighth of all within these bounds.
+const CPU_CHUNK_ELEMS: [usize; 2] = [2048, 16 * 1024];
 
 /// Rows that lie side by side (`inner` above 1) and are computed together on the CPU.
 const CPU_BLOCK: usize = 64;
@@ -127,21 +127,22 @@ impl Rows {
         Rows { outer, axis_len: dims[axis], inner }
     }
 
-    /// Calls `body(start, rows)` for runs of rows of `out`, in parallel where they are long enough: `rows` holds whole
-    /// (axis, inner) slabs and begins at element `start`.
+    /// Elements of a slab, (axis, inner).
+    fn slab(self) -> usize {
+        (self.axis_len * self.inner).max(1)
+    }
+
+    /// Calls `body(start, slabs)` for runs of whole slabs of `out`, in parallel where they are long enough; the first
+    /// begins at element `start`.
     fn for_slabs<F: Float>(self, out: &mut [F], body: impl Fn(usize, &mut [F]) + Send + Sync) {
-        let slab = (self.axis_len * self.inner).max(1);
-        let slabs_per_chunk = CPU_CHUNK_ELEMS.div_ceil(slab);
+        let [least, most] = CPU_CHUNK_ELEMS;
+        let chunk_len = (out.len() / 8).clamp(least, most).next_multiple_of(self.slab());
         parallel::for_chunks(
             out,
-            slab * slabs_per_chunk,
+            chunk_len,
             EXP_COST,
             #[inline(always)]
-            |index, chunk| {
-                for (i, out) in chunk.chunks_exact_mut(slab).enumerate() {
-                    body((index * slabs_per_chunk + i) * slab, out);
-                }
-            },
+            |index, slabs| body(index * chunk_len, slabs),
         );
     }
 
@@ -185,17 +186,12 @@ impl Rows {
     }
 }
 
-/// One contiguous row.
+/// The logarithm of one contiguous row.
 #[inline(always)]
-fn forward_row<F: Float>(function: SoftmaxFunction, x: &[F], y: &mut [F]) {
-    let max = parallel::max_of(x);
-    if function == PlainSoftmax {
-        let inverse = F::ONE / exp_row(x, max, y);
-        y.iter_mut().for_each(|y| *y *= inverse);
-    } else {
-        let log_sum = exp_sum(x, max).ln();
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
-    }
+fn log_row<F: Float>(x: &[F], y: &mut [F]) {
+    let RowScale { max, sum } = exp_sum(x);
+    let log_sum = sum.ln();
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - max) - log_sum);
 }
 
 /// A slab of rows side by side: walks along `inner`, which is contiguous.
@@ -220,6 +216,18 @@ fn forward_slab<F: Float>(function: SoftmaxFunction, rows: Rows, x: &[F], y: &mu
             }
         }
     });
+}
+
+#[inline(always)]
+fn backward_row<F: Float>(function: SoftmaxFunction, grad: &[F], y: &[F], grad_input: &mut [F]) {
+    let sum = parallel::sum(
+        [grad, y],
+        #[inline(always)]
+        |[grad, y]| function.grad_term(grad, y),
+    );
+    for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
+        *grad_input = function.grad_value(grad, y, sum);
+    }
 }
 
 #[inline(always)]
@@ -266,7 +274,12 @@ impl Operation for Softmax {
             #[inline(always)]
             |start, y| {
                 let x = &x[start..start + y.len()];
-                if rows.inner == 1 { forward_row(function, x, y) } else { forward_slab(function, rows, x, y) }
+                if rows.inner == 1 && function == PlainSoftmax {
+                    return softmax_rows(rows.axis_len, x, y);
+                }
+                for (x, y) in x.chunks_exact(rows.slab()).zip(y.chunks_exact_mut(rows.slab())) {
+                    if rows.inner == 1 { log_row(x, y) } else { forward_slab(function, rows, x, y) }
+                }
             },
         );
     }
@@ -326,19 +339,15 @@ impl Operation for SoftmaxBackward {
             grad_input,
             #[inline(always)]
             |start, grad_input| {
-                let range = start..start + grad_input.len();
-                let (grad, y) = (&grad[range.clone()], &y[range]);
-                if rows.inner == 1 {
-                    let sum = parallel::sum(
-                        [grad, y],
-                        #[inline(always)]
-                        |[grad, y]| function.grad_term(grad, y),
-                    );
-                    for (grad_input, (&grad, &y)) in grad_input.iter_mut().zip(grad.iter().zip(y)) {
-                        *grad_input = function.grad_value(grad, y, sum);
+                for (index, grad_input) in grad_input.chunks_exact_mut(rows.slab()).enumerate() {
+                    let first = start + index * rows.slab();
+                    let range = first..first + rows.slab();
+                    let (grad, y) = (&grad[range.clone()], &y[range]);
+                    if rows.inner == 1 {
+                        backward_row(function, grad, y, grad_input);
+                    } else {
+                        backward_slab(function, rows, grad, y, grad_input);
                     }
-                } else {
-                    backward_slab(function, rows, grad, y, grad_input);
                 }
             },
         );

@@ -1,7 +1,7 @@
 //! The losses on the CPU, row by row. Sums are over fixed pieces, added in order, so threads never change a result.
 
 use super::{ClassLoss, Reduction, Scores};
-use crate::ops::cpu::exp::{exp_row, exp_sum};
+use crate::ops::cpu::exp::{RowScale, exp_row, exp_sum};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 
 /// Logits that a task on the CPU reads, rounded up to whole rows.
@@ -90,13 +90,6 @@ fn rows_per_chunk(num_classes: usize) -> usize {
     CPU_CHUNK_ELEMS.div_ceil(num_classes.max(1))
 }
 
-/// A row's logits s give log-probabilities `s − max − ln(sum)`.
-#[derive(Clone, Copy)]
-struct RowScale<F> {
-    max: F,
-    sum: F,
-}
-
 impl ClassLoss {
     /// The label as an index; `None` where the row does not count.
     #[inline(always)]
@@ -111,14 +104,12 @@ impl ClassLoss {
         (F::from_f64(1.0 - smoothing), F::from_f64(smoothing / num_classes as f64))
     }
 
+    /// A row's logits s give log-probabilities `s − max − ln(sum)`.
     #[inline(always)]
     fn row_scale<F: Float>(&self, row: &[F]) -> RowScale<F> {
         match self.scores {
             Scores::LogProbs => RowScale { max: F::ZERO, sum: F::ONE },
-            Scores::Logits => {
-                let max = parallel::max_of(row);
-                RowScale { max, sum: exp_sum(row, max) }
-            }
+            Scores::Logits => exp_sum(row),
         }
     }
 
@@ -151,7 +142,7 @@ impl ClassLoss {
                 return;
             }
             Scores::Logits => {
-                let sum = exp_row(row, parallel::max_of(row), out);
+                let sum = exp_row(row, out).sum;
                 let of_all = of_label + parallel::sum([weights], |[weight]| each * weight);
                 for (out, &weight) in out.iter_mut().zip(weights) {
                     *out = grad * (*out / sum * of_all - each * weight);
