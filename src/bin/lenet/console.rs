@@ -5,10 +5,12 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Instant;
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 use wgrad::train::{EpochReport, Event};
 use wgrad::{Error, Result};
+
+use crate::bars;
 
 /// Prints a line.
 ///
@@ -163,8 +165,7 @@ impl Console {
             "epoch {prefix}  {bar:24}  {human_pos} of {human_len} images  {rate} images/s  {eta} left",
         );
         let style = style.expect("the template is a constant that tests show").with_key("rate", rate);
-        let target = ProgressDrawTarget::stdout_with_hz(8);
-        let bar = ProgressBar::with_draw_target(Some(images as u64), target).with_style(style);
+        let bar = ProgressBar::with_draw_target(Some(images as u64), bars::target()).with_style(style);
         bar.with_prefix(format!("{} of {}", self.epoch, self.num_epochs))
     }
 }

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use wgrad::Result;
 use wgrad::data::fetch::{Event, fetch};
 use wgrad::data::{Choice, DataSource, Dataset, Place, Splits, load, places};
 use wgrad::report::grids::{ImageSample, sample_grid};
 
+use crate::bars;
 use crate::console::{self, Side, count};
 use crate::options::at_least_1;
 
@@ -173,7 +174,7 @@ fn new_bar() -> ProgressBar {
     }
     let template = "{bar:32}  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left";
     let style = ProgressStyle::with_template(template).expect("the template is a constant that is well-formed");
-    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stdout_with_hz(8)).with_style(style)
+    ProgressBar::with_draw_target(Some(0), bars::target()).with_style(style)
 }
 
 fn show(options: ShowOptions) -> Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! `lenet`: the command line of wgrad. Each subcommand is one file that parses options and prints results; the library
 //! does the work.
 
+mod bars;
 mod compare;
 mod console;
 mod data;

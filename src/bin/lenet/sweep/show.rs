@@ -8,6 +8,7 @@ use wgrad::Result;
 use wgrad::sweep::{Metric, Sweep, SweepObserver, TrialRecord, ranking};
 use wgrad::train::EpochReport;
 
+use crate::bars;
 use crate::console::{self, Detail};
 
 /// One line per trial, and on a terminal the progress of the running trials below.
@@ -38,7 +39,7 @@ impl Show {
             columns.push((name.to_owned(), name.len().max(8)));
         }
         let live = detail == Detail::Full && io::stdout().is_terminal();
-        let target = if live { ProgressDrawTarget::stdout_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let target = if live { bars::target() } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
         let style = ProgressStyle::with_template("sweep    {bar:24}  {pos} of {len} trials  {elapsed}{msg}");
         let overall = ProgressBar::new(sweep.num_own_trials() as u64);
