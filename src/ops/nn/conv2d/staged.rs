@@ -1,5 +1,5 @@
-//! Convolution and its gradient by the input on real GPUs, for the shapes that networks mostly have: tiles of the source and
-//! the filters in workgroup memory.
+//! Convolution and its gradient by the input on real GPUs, for the shapes that networks mostly have, strides among them: tiles
+//! of the source and the filters in workgroup memory.
 
 use super::Geometry;
 use super::gpu::{Params, with_constants};
@@ -14,6 +14,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/activation.wgsl"),
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/row_window.wgsl"),
+        include_str!("../../../../shaders/lib/patch.wgsl"),
         include_str!("../../../../shaders/conv2d_staged.wgsl")
     ),
     params: Params::FIELDS,
@@ -27,6 +28,8 @@ const CHANNELS: usize = 8;
 const MAX_KERNEL: usize = 5;
 /// The vec4s of workgroup memory that every device has.
 const WORKGROUP_QUADS: usize = 1024;
+/// Quads that a thread holds of the next chunk, of what lies under the tile and of the filters.
+const MAX_ROUNDS: [usize; 2] = [8, 12];
 /// Strips of a workgroup across, and in all.
 const MAX_ACROSS: usize = 8;
 const MAX_STRIPS: usize = 64;
@@ -48,6 +51,8 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
     direction: Direction,
+    /// Whether rows of the result end within a strip.
+    is_ragged: bool,
     strips: usize,
     rows: usize,
     /// Times eight channels.
@@ -67,22 +72,27 @@ impl Staged {
             Direction::Transposed => (geometry.input, geometry.in_channels, geometry.out_channels),
         };
         let [height, width] = result;
-        let is_plain = conv.groups == 1 && conv.stride == [1, 1] && conv.dilation == [1, 1];
-        if gpu.is_software || !is_plain || geometry.kernel[1] > MAX_KERNEL || !width.is_multiple_of(STRIP) {
+        // From a row or column of outputs to the next in what lies under them.
+        let step = if direction == Direction::Transposed { [1, 1] } else { conv.stride };
+        let is_plain = conv.groups == 1 && conv.dilation == [1, 1];
+        if gpu.is_software || !is_plain || geometry.kernel[1] > MAX_KERNEL {
             return None;
         }
-        let strips = (width / STRIP).min(MAX_ACROSS);
+        let strips = width.div_ceil(STRIP).min(MAX_ACROSS);
         let rows = height.min(MAX_STRIPS / strips);
-        let tiles = geometry.batch * height.div_ceil(rows) * (width / STRIP).div_ceil(strips);
+        let tiles = geometry.batch * height.div_ceil(rows) * width.div_ceil(STRIP * strips);
         let units = |eights: usize| tiles * result_channels.div_ceil(CHANNELS * eights);
         let mut eights = (MAX_THREADS / (strips * rows)).clamp(1, result_channels.div_ceil(CHANNELS));
         while units(eights) < MANY_WORKGROUPS && eights > 1 && strips * rows * (eights / 2) >= MIN_THREADS {
             eights /= 2;
         }
-        let patch = (rows + geometry.kernel[0] - 1) * (strips + 1);
+        let patch = ((rows - 1) * step[0] + geometry.kernel[0]) * step[1].min(geometry.kernel[1]) * (strips + 1);
         let filters = geometry.kernel[0] * geometry.kernel[1] * 2 * eights;
-        let chunk = (WORKGROUP_QUADS / (patch + filters)).min(source_channels);
-        (chunk > 0).then_some(Staged { direction, strips, rows, eights, chunk, units: units(eights) })
+        let held = MAX_ROUNDS.map(|rounds| rounds * strips * rows * eights);
+        let chunk = [WORKGROUP_QUADS / (patch + filters), held[0] / patch, held[1] / filters, source_channels];
+        let chunk = chunk.into_iter().min().filter(|&chunk| chunk > 0)?;
+        let is_ragged = !width.is_multiple_of(STRIP);
+        Some(Staged { direction, is_ragged, strips, rows, eights, chunk, units: units(eights) })
     }
 
     pub fn dispatches(&self, geometry: &Geometry) -> Dispatches {
@@ -91,13 +101,14 @@ impl Staged {
             Direction::Transposed => (geometry.out_channels, 0, false),
         };
         let threads = self.strips * self.rows * self.eights;
-        // Each chunk is staged in two loops; then every channel of it has its rows of the kernel.
-        let staging = source_channels.div_ceil(self.chunk) * (4 + 2 * WORKGROUP_QUADS.div_ceil(threads));
-        let work = grid(self.units, 1).iterations(staging + source_channels * (2 + geometry.kernel[0]));
+        // Every channel of a chunk has its rows of the kernel.
+        let chunks = 1 + source_channels.div_ceil(self.chunk);
+        let work = grid(self.units, 1).iterations(2 * chunks + source_channels * (2 + geometry.kernel[0]));
         // Without a bias the weight is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 1 });
         let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
-        let dispatch = Dispatch::new(&SHADER, "staged", &Params::of(geometry), bindings, work)
+        let entry_point = if self.is_ragged { "staged_ragged" } else { "staged" };
+        let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
             .constant("ACTIVATION", activation)
             .constant("TRANSPOSED", u32::from(self.direction == Direction::Transposed))
