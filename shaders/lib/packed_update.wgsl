@@ -82,6 +82,7 @@ fn step(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 @group(0) @binding(13) var<storage, read> sources: array<vec4<u32>>;
 
 const BLOCK: u32 = 16u;
+const SLICES_AHEAD: u32 = 32u;
 
 struct EightSlices {
     s_0: vec4<f32>,
@@ -117,14 +118,21 @@ fn add_slices(sum: vec4<f32>, eight: EightSlices, count: u32) -> vec4<f32> {
     return select(result, result + eight.s_7, count > 7u);
 }
 
-// The sum over the slices of the vec4 at `first` in the first one. Sixteen loads are on their way before the first is added.
+// The sum over the slices of the vec4 at `first` in the first one. SLICES_AHEAD loads are on their way before the first is
+// added: what this takes is the waiting.
 fn sum_of_slices(first: u32, slices: u32, stride: u32) -> vec4<f32> {
+    let last = slices - 1u;
     var sum = vec4<f32>();
-    for (var slice = 0u; slice < slices; slice += 16u) {
-        let low = eight_slices(first, slice, slices - 1u, stride);
-        let high = eight_slices(first, slice + 8u, slices - 1u, stride);
-        sum = add_slices(sum, low, slices - slice);
-        sum = add_slices(sum, high, max(slices - slice, 8u) - 8u);
+    for (var slice = 0u; slice < slices; slice += SLICES_AHEAD) {
+        let s_0 = eight_slices(first, slice, last, stride);
+        let s_1 = eight_slices(first, slice + 8u, last, stride);
+        let s_2 = eight_slices(first, slice + 16u, last, stride);
+        let s_3 = eight_slices(first, slice + 24u, last, stride);
+        let left = slices - slice;
+        sum = add_slices(sum, s_0, left);
+        sum = add_slices(sum, s_1, max(left, 8u) - 8u);
+        sum = add_slices(sum, s_2, max(left, 16u) - 16u);
+        sum = add_slices(sum, s_3, max(left, 24u) - 24u);
     }
     return sum;
 }
@@ -135,17 +143,18 @@ fn step_from_partials(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num
     if index >= params.num_vec4 {
         return;
     }
+    // On their way together with where the gradient is.
+    var element = load(index, vec4<f32>());
     let source = sources[index / BLOCK];
     let place = index % BLOCK;
     // Between the members of a pack is nothing.
     if place >= source.w {
         return;
     }
-    var gradient: vec4<f32>;
     if source.y == 0u {
-        gradient = grad[source.x + place];
+        element.grad = grad[source.x + place];
     } else {
-        gradient = sum_of_slices(source.x + place, source.y, source.z);
+        element.grad = sum_of_slices(source.x + place, source.y, source.z);
     }
-    store(index, update(load(index, gradient)));
+    store(index, update(element));
 }

@@ -35,6 +35,8 @@ pub(crate) struct PartialUpdate {
 const BLOCK: usize = 64;
 /// vec4s of a block.
 const BLOCK_VEC4: usize = BLOCK / 4;
+/// Slices that a thread loads at a time.
+const SLICES_AHEAD: usize = 32;
 
 impl PartialUpdate {
     /// The indices among the inputs of parameters, whole gradients, states and partial gradients.
@@ -145,7 +147,7 @@ impl Operation for PartialUpdate {
         bindings.resize(5 + MAX_SCALARS, Binding::Unused);
         bindings.extend([Binding::Pack(partials), Binding::Input(ranges[partials].end)]);
         let slices = ctx.inputs[ranges[partials].clone()].iter().map(|ty| ty.shape[0]).max().unwrap_or(0);
-        let work = grid(num_vec4 as usize, WORKGROUP_SIZE).iterations(slices.div_ceil(16));
+        let work = grid(num_vec4 as usize, WORKGROUP_SIZE).iterations(slices.div_ceil(SLICES_AHEAD));
         let has_state = |state: usize| u32::from(rule.has_state[state]);
         let mut dispatch = Dispatch::new(rule.shader, "step_from_partials", &(), bindings, work)
             .constant("WG", WORKGROUP_SIZE)
