@@ -1,8 +1,9 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load. What `staged.rs` takes is left to it.
+//! channels; eight threads share the filters that they load. What `staged.rs` and `staged_weight.rs` take is left to them.
 
 use super::Geometry;
 use super::staged::{Direction, SHADER as STAGED, Staged};
+use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
@@ -66,8 +67,16 @@ static GRAD_WEIGHT: [Shader; 2] = shader_pair!(
     "conv2d_grad_weight",
     ["../../../../shaders/lib/tap_sums.wgsl", "../../../../shaders/conv2d_grad_weight.wgsl"]
 );
-pub static SHADERS: &[&Shader] =
-    &[&FORWARD[0], &FORWARD[1], &GRAD_INPUT[0], &GRAD_INPUT[1], &GRAD_WEIGHT[0], &GRAD_WEIGHT[1], &STAGED];
+pub static SHADERS: &[&Shader] = &[
+    &FORWARD[0],
+    &FORWARD[1],
+    &GRAD_INPUT[0],
+    &GRAD_INPUT[1],
+    &GRAD_WEIGHT[0],
+    &GRAD_WEIGHT[1],
+    &STAGED,
+    &STAGED_WEIGHT,
+];
 
 /// Neighbouring pixels that a thread computes.
 const STRIP: usize = 4;
@@ -91,7 +100,9 @@ const SUM_THREADS: u32 = 64;
 /// second pass stays short.
 const TARGET_GROUPS_SOFTWARE: usize = 64;
 const TARGET_GROUPS_GPU: usize = 512;
-const MAX_SLICES_GPU: usize = 256;
+const MAX_SLICES_GPU: usize = 224;
+/// The most floats of partial sums that are worth a dispatch less: the optimizer adds them up.
+pub(super) const MAX_PARTIALS: usize = 1 << 20;
 /// Iterations of a slice's loops: well below llvmpipe's limit.
 const MAX_SLICE_ITERATIONS: usize = 32_768;
 
@@ -256,14 +267,17 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
 /// How the rows of a batch are cut into slices, each summed by workgroups of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slicing {
-    threads: usize,
-    groups_per_slice: usize,
+    pub threads: usize,
+    pub groups_per_slice: usize,
     pub rows_per_slice: usize,
     pub num_slices: usize,
 }
 
 impl Slicing {
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Slicing {
+        if let Some(staged) = StagedWeight::of(geometry, gpu) {
+            return staged.slicing(geometry, TARGET_GROUPS_GPU, MAX_SLICES_GPU);
+        }
         let [kernel_h, kernel_w] = geometry.kernel;
         let taps = if kernel_w <= MAX_VEC4_KERNEL { kernel_w } else { STRIP };
         let kernel_rows = geometry.group_in() * kernel_h * kernel_w.div_ceil(taps);
@@ -299,6 +313,10 @@ pub(super) fn grad_weight_slices(
     gpu: GpuTraits,
 ) -> Dispatch {
     let slicing = Slicing::of(geometry, gpu);
+    // Those that it takes are never pooled: only software adapters take them so.
+    if let (Gradient::Whole, Some(staged)) = (gradient, StagedWeight::of(geometry, gpu)) {
+        return staged.dispatch(geometry, slicing, partials);
+    }
     let slice_iterations = slicing.rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP)) + 1 + CHANNELS;
     let params = Params { rows_per_slice: to_u32(slicing.rows_per_slice), ..Params::of(geometry) };
     let entry_point = if is_vec4(geometry) { "slices_vec4" } else { "slices" };

@@ -6,6 +6,7 @@ mod gpu;
 mod pooled;
 mod slices;
 mod staged;
+mod staged_weight;
 
 pub(super) use cpu::{forward, forward_pooled, is_pooled as is_pooled_on_cpu};
 pub(crate) use gpu::SHADERS;

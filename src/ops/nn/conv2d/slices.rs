@@ -2,7 +2,7 @@
 //! as it reads them ([`PartialUpdate`](crate::ops::update::partial_update::PartialUpdate)): the first of the two passes of
 //! [`Conv2dGradWeight`](super::Conv2dGradWeight) on a GPU. `graph/fuse/gpu` makes it; the CPU's kernel is the reference.
 
-use super::gpu::{self, Gradient, Slicing, slice_elems};
+use super::gpu::{self, Gradient, MAX_PARTIALS, Slicing, slice_elems};
 use super::{Conv2d, Geometry, check_grad};
 use crate::Result;
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -19,9 +19,6 @@ pub(crate) struct Conv2dGradSlices {
     /// Rows of the output, counted over all images.
     pub rows_per_slice: usize,
 }
-
-/// The most floats of partial sums that are worth a dispatch less.
-const MAX_PARTIALS: usize = 1 << 20;
 
 impl Conv2dGradSlices {
     /// The op in place of a convolution's gradient by the weight, on a GPU of this kind, if what it gives can be read by

@@ -1,0 +1,297 @@
+// The first pass of the gradients of a 2-D convolution with respect to its weight and bias on real GPUs: what
+// conv2d_grad_weight.wgsl has in `slices`, where dilations are 1, there are no groups and KERNEL_W <= 5.
+//
+//   partials[s, o, c, i, j] = sum over rows (n, y) of slice s, over x, of grad_output[n, o, y, x] *
+//       input[n, c, y * STRIDE_H + i - PADDING_H, x * STRIDE_W + j - PADDING_W]
+//   partials[s, num_weights + o] = sum over rows (n, y) of slice s, over x, of grad_output[n, o, y, x]
+//
+// input        f32 (batch, in_channels, in_h, in_w)
+// grad_output  f32 (batch, out_channels, out_h, out_w)
+// partials     f32 (num_slices, num_weights + out_channels)
+//
+// A workgroup has TILE_IN input and TILE_EIGHTS times eight output channels of a slice, and in workgroup memory ROWS rows of
+// an image at a time: grad_output and the input under it. Those of the next rows are on their way, in registers, while these
+// are computed: a thread waits for loads once for ROWS rows. It owns a kernel row (c, i) for eight output channels, in
+// ROW_THREADS, of which those past the last kernel row have nothing to store. Workgroups are numbered input tile fastest, then
+// output tile, then slice.
+//
+// A chunk is at most 8 quads of the input and 8 of grad_output for each thread.
+//
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl, lib/tap_sums.wgsl and
+// lib/patch.wgsl.
+
+@group(0) @binding(1) var<storage, read> input: array<f32>;
+@group(0) @binding(2) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(3) var<storage, read_write> partials: array<f32>;
+
+override TILE_IN: u32 = 1u;
+override TILE_EIGHTS: u32 = 1u;
+override ROWS: u32 = 1u;
+override OUT_QUADS: u32 = 1u; // of a row of grad_output
+override ROW_THREADS: u32 = 8u; // at least TILE_IN * KERNEL_H and 8
+override THREADS: u32 = 8u; // TILE_EIGHTS * ROW_THREADS
+
+override X_STEP: u32 = STRIDE_W;
+override PATCH_ROWS: u32 = (ROWS - 1u) * STRIDE_H + KERNEL_H;
+// As far as the widest kernel reaches, and odd, so that neighbouring rows are in different banks.
+override PATCH_QUADS: u32 = OUT_QUADS + 1u + OUT_QUADS % 2u;
+override ROW_QUADS: u32 = PHASES * PATCH_QUADS;
+override PATCH: u32 = TILE_IN * PATCH_ROWS * ROW_QUADS;
+override GRAD_PLANE: u32 = ROWS * OUT_QUADS;
+override GRADS: u32 = 8u * TILE_EIGHTS * GRAD_PLANE;
+// Of the slots THREADS apart, how many a thread copies.
+override PATCH_ROUNDS: u32 = (PATCH + THREADS - 1u) / THREADS;
+override GRAD_ROUNDS: u32 = (GRADS + THREADS - 1u) / THREADS;
+
+var<workgroup> under: array<vec4<f32>, PATCH>;
+var<workgroup> grads: array<vec4<f32>, GRADS>;
+
+// Where the strip of grad_output that is added is among `grads`, of the first of eight channels.
+var<private> own_strip: u32;
+
+// That of channel `row`: shared_rows.wgsl asks for it.
+fn shared_from(row: u32) -> vec4<f32> {
+    return grads[own_strip + row * GRAD_PLANE];
+}
+
+// What a workgroup works on.
+struct Tile {
+    slice: u32,
+    out_channel: u32,
+    in_channel: u32,
+}
+
+fn tile_position(unit: u32) -> Tile {
+    let in_tiles = (params.in_channels + TILE_IN - 1u) / TILE_IN;
+    let out_tiles = (params.out_channels + 8u * TILE_EIGHTS - 1u) / (8u * TILE_EIGHTS);
+    return Tile(unit / in_tiles / out_tiles, unit / in_tiles % out_tiles * 8u * TILE_EIGHTS, unit % in_tiles * TILE_IN);
+}
+
+// Rows of one image, from y on.
+struct Chunk {
+    image: u32,
+    y: u32,
+    count: u32,
+}
+
+// Those from row `first` on, counted over all images: up to `last`, or to the end of the image.
+fn chunk_of(first: u32, last: u32) -> Chunk {
+    let y = first % params.out_h;
+    return Chunk(first / params.out_h, y, min(min(ROWS, last - first), params.out_h - y));
+}
+
+fn input_at(row: u32, x: u32, is_inside: bool) -> f32 {
+    // Left of the image x has wrapped around and is large.
+    let is_there = is_inside & (x < params.in_w);
+    return select(0.0, input[select(0u, row + x, is_there)], is_there);
+}
+
+fn patch_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
+    let c = tile.in_channel + slot / (PATCH_ROWS * ROW_QUADS);
+    // Above and left of the image these wrap around and are large.
+    let y = chunk.y * STRIDE_H + slot / ROW_QUADS % PATCH_ROWS - PADDING_H;
+    let x = slot % PATCH_QUADS * 4u * X_STEP + slot / PATCH_QUADS % PHASES - PADDING_W;
+    let is_inside = (slot < PATCH) & (c < params.in_channels) & (y < params.in_h);
+    let row = ((chunk.image * params.in_channels + c) * params.in_h + y) * params.in_w;
+    return vec4<f32>(
+        input_at(row, x, is_inside),
+        input_at(row, x + X_STEP, is_inside),
+        input_at(row, x + 2u * X_STEP, is_inside),
+        input_at(row, x + 3u * X_STEP, is_inside),
+    );
+}
+
+fn grad_at(row: u32, x: u32, is_inside: bool) -> f32 {
+    let is_there = is_inside & (x < params.out_w);
+    return select(0.0, grad_output[select(0u, row + x, is_there)], is_there);
+}
+
+fn grads_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
+    let o = tile.out_channel + slot / GRAD_PLANE;
+    let y = slot / OUT_QUADS % ROWS;
+    let x = slot % OUT_QUADS * 4u;
+    let is_inside = (o < params.out_channels) & (y < chunk.count);
+    let row = ((chunk.image * params.out_channels + o) * params.out_h + chunk.y + y) * params.out_w;
+    return vec4<f32>(
+        grad_at(row, x, is_inside),
+        grad_at(row, x + 1u, is_inside),
+        grad_at(row, x + 2u, is_inside),
+        grad_at(row, x + 3u, is_inside),
+    );
+}
+
+// What a thread copies of a chunk.
+struct Staging {
+    p_0: vec4<f32>,
+    p_1: vec4<f32>,
+    p_2: vec4<f32>,
+    p_3: vec4<f32>,
+    p_4: vec4<f32>,
+    p_5: vec4<f32>,
+    p_6: vec4<f32>,
+    p_7: vec4<f32>,
+    g_0: vec4<f32>,
+    g_1: vec4<f32>,
+    g_2: vec4<f32>,
+    g_3: vec4<f32>,
+    g_4: vec4<f32>,
+    g_5: vec4<f32>,
+    g_6: vec4<f32>,
+    g_7: vec4<f32>,
+}
+
+// Loads in one straight line: none waits for another.
+fn staging_of(tile: Tile, chunk: Chunk, lane: u32) -> Staging {
+    var all = Staging();
+    all.p_0 = patch_at(tile, chunk, lane);
+    if PATCH_ROUNDS > 1u { all.p_1 = patch_at(tile, chunk, lane + 1u * THREADS); }
+    if PATCH_ROUNDS > 2u { all.p_2 = patch_at(tile, chunk, lane + 2u * THREADS); }
+    if PATCH_ROUNDS > 3u { all.p_3 = patch_at(tile, chunk, lane + 3u * THREADS); }
+    if PATCH_ROUNDS > 4u { all.p_4 = patch_at(tile, chunk, lane + 4u * THREADS); }
+    if PATCH_ROUNDS > 5u { all.p_5 = patch_at(tile, chunk, lane + 5u * THREADS); }
+    if PATCH_ROUNDS > 6u { all.p_6 = patch_at(tile, chunk, lane + 6u * THREADS); }
+    if PATCH_ROUNDS > 7u { all.p_7 = patch_at(tile, chunk, lane + 7u * THREADS); }
+    all.g_0 = grads_at(tile, chunk, lane);
+    if GRAD_ROUNDS > 1u { all.g_1 = grads_at(tile, chunk, lane + 1u * THREADS); }
+    if GRAD_ROUNDS > 2u { all.g_2 = grads_at(tile, chunk, lane + 2u * THREADS); }
+    if GRAD_ROUNDS > 3u { all.g_3 = grads_at(tile, chunk, lane + 3u * THREADS); }
+    if GRAD_ROUNDS > 4u { all.g_4 = grads_at(tile, chunk, lane + 4u * THREADS); }
+    if GRAD_ROUNDS > 5u { all.g_5 = grads_at(tile, chunk, lane + 5u * THREADS); }
+    if GRAD_ROUNDS > 6u { all.g_6 = grads_at(tile, chunk, lane + 6u * THREADS); }
+    if GRAD_ROUNDS > 7u { all.g_7 = grads_at(tile, chunk, lane + 7u * THREADS); }
+    return all;
+}
+
+fn put_patch(slot: u32, quad: vec4<f32>) {
+    if slot < PATCH {
+        under[slot] = quad;
+    }
+}
+
+fn put_grads(slot: u32, quad: vec4<f32>) {
+    if slot < GRADS {
+        grads[slot] = quad;
+    }
+}
+
+fn put(all: Staging, lane: u32) {
+    put_patch(lane, all.p_0);
+    if PATCH_ROUNDS > 1u { put_patch(lane + 1u * THREADS, all.p_1); }
+    if PATCH_ROUNDS > 2u { put_patch(lane + 2u * THREADS, all.p_2); }
+    if PATCH_ROUNDS > 3u { put_patch(lane + 3u * THREADS, all.p_3); }
+    if PATCH_ROUNDS > 4u { put_patch(lane + 4u * THREADS, all.p_4); }
+    if PATCH_ROUNDS > 5u { put_patch(lane + 5u * THREADS, all.p_5); }
+    if PATCH_ROUNDS > 6u { put_patch(lane + 6u * THREADS, all.p_6); }
+    if PATCH_ROUNDS > 7u { put_patch(lane + 7u * THREADS, all.p_7); }
+    put_grads(lane, all.g_0);
+    if GRAD_ROUNDS > 1u { put_grads(lane + 1u * THREADS, all.g_1); }
+    if GRAD_ROUNDS > 2u { put_grads(lane + 2u * THREADS, all.g_2); }
+    if GRAD_ROUNDS > 3u { put_grads(lane + 3u * THREADS, all.g_3); }
+    if GRAD_ROUNDS > 4u { put_grads(lane + 4u * THREADS, all.g_4); }
+    if GRAD_ROUNDS > 5u { put_grads(lane + 5u * THREADS, all.g_5); }
+    if GRAD_ROUNDS > 6u { put_grads(lane + 6u * THREADS, all.g_6); }
+    if GRAD_ROUNDS > 7u { put_grads(lane + 7u * THREADS, all.g_7); }
+}
+
+// A thread's kernel row, which of eight output channels, and its place among those that share these.
+struct Place {
+    c: u32,
+    i: u32,
+    eight: u32,
+    index: u32,
+}
+
+fn place_of(lane: u32) -> Place {
+    let index = lane % ROW_THREADS;
+    // Threads past the last kernel row repeat it.
+    let row = min(index, TILE_IN * KERNEL_H - 1u);
+    return Place(row / KERNEL_H, row % KERNEL_H, lane / ROW_THREADS, index);
+}
+
+// The inputs under the taps, position by position.
+fn positions(taps: UnderTaps) -> Positions {
+    return Positions(
+        vec4<f32>(taps.v_0.x, taps.v_1.x, taps.v_2.x, taps.v_3.x),
+        vec4<f32>(taps.v_0.y, taps.v_1.y, taps.v_2.y, taps.v_3.y),
+        vec4<f32>(taps.v_0.z, taps.v_1.z, taps.v_2.z, taps.v_3.z),
+        vec4<f32>(taps.v_0.w, taps.v_1.w, taps.v_2.w, taps.v_3.w),
+        taps.v_4,
+    );
+}
+
+fn num_weights() -> u32 {
+    return params.out_channels * params.in_channels * KERNEL_H * KERNEL_W;
+}
+
+fn num_slices() -> u32 {
+    return (params.batch * params.out_h + params.rows_per_slice - 1u) / params.rows_per_slice;
+}
+
+fn store(tile: Tile, place: Place, channel: u32, taps: vec4<f32>, fifth: f32) {
+    let o = tile.out_channel + 8u * place.eight + channel;
+    let c = tile.in_channel + place.c;
+    let is_own = (place.index < TILE_IN * KERNEL_H) & (c < params.in_channels);
+    if is_own && o < params.out_channels && tile.slice < num_slices() {
+        let row = (o * params.in_channels + c) * KERNEL_H + place.i;
+        let at = tile.slice * (num_weights() + params.out_channels) + row * KERNEL_W;
+        partials[at] = taps.x;
+        if KERNEL_W > 1u { partials[at + 1u] = taps.y; }
+        if KERNEL_W > 2u { partials[at + 2u] = taps.z; }
+        if KERNEL_W > 3u { partials[at + 3u] = taps.w; }
+        if KERNEL_W > 4u { partials[at + 4u] = fifth; }
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn staged(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let place = place_of(lane);
+    let num_rows = params.batch * params.out_h;
+    // A grid folded to two dimensions can have a few workgroups too many; they have no rows.
+    let last = min((tile.slice + 1u) * params.rows_per_slice, num_rows);
+    var next = min(tile.slice * params.rows_per_slice, num_rows);
+    var count = 0u; // rows that are in workgroup memory
+    var sums = RegisterTile();
+    var fifth = FifthTap();
+    var bias_sum = 0.0;
+    while next < last || count > 0u {
+        let chunk = chunk_of(next, last);
+        var staging = Staging();
+        if chunk.count > 0u {
+            staging = staging_of(tile, chunk, lane);
+        }
+        for (var y = 0u; y < count; y += 1u) {
+            let row = (place.c * PATCH_ROWS + y * STRIDE_H + place.i) * ROW_QUADS;
+            for (var quad = 0u; quad < OUT_QUADS; quad += 1u) {
+                own_strip = (8u * place.eight * ROWS + y) * OUT_QUADS + quad;
+                let own = shared_from(place.index % 8u);
+                bias_sum += own.x + own.y + own.z + own.w;
+                add_strip(&sums, &fifth, positions(under_taps(row + quad)));
+            }
+        }
+        workgroupBarrier();
+        if chunk.count > 0u {
+            put(staging, lane);
+        }
+        workgroupBarrier();
+        count = chunk.count;
+        next += count;
+    }
+    store(tile, place, 0u, sums.row_0, fifth.low.x);
+    store(tile, place, 1u, sums.row_1, fifth.low.y);
+    store(tile, place, 2u, sums.row_2, fifth.low.z);
+    store(tile, place, 3u, sums.row_3, fifth.low.w);
+    store(tile, place, 4u, sums.row_4, fifth.high.x);
+    store(tile, place, 5u, sums.row_5, fifth.high.y);
+    store(tile, place, 6u, sums.row_6, fifth.high.z);
+    store(tile, place, 7u, sums.row_7, fifth.high.w);
+    let o = tile.out_channel + 8u * place.eight + place.index;
+    let is_own = (place.index < 8u) & (tile.in_channel == 0u) & (o < params.out_channels);
+    if is_own && tile.slice < num_slices() {
+        partials[tile.slice * (num_weights() + params.out_channels) + num_weights() + o] = bias_sum;
+    }
+}
