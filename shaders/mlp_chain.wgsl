@@ -13,11 +13,12 @@
 // grad_x        f32, as x; not written when HAS_GRAD_X = 0, any buffer may then be bound
 //
 // A workgroup computes a row, and what the row has stays in workgroup memory. Weights are read once forward and once
-// backward, by the vec4, with 16 of them on their way: what a row takes is the latency of its loads. Forward, `lanes` threads
-// share an output and take every lanes-th vec4 of its weights; backward, a thread takes four inputs and one of `splits` parts
-// of the outputs. Their sums are added up in order. With one lane and one split the order is that of matmul.wgsl.
+// backward, by the vec4, with 16 or 32 of them on their way: what a row takes is the latency of its loads. Forward, `lanes`
+// threads share two or four outputs and take every lanes-th vec4 of their weights; backward, a thread takes four inputs and one
+// of `splits` parts of the outputs. Their sums are added up in order. With one lane and one split the order is that of
+// matmul.wgsl.
 //
-// Needs lib/nan.wgsl and lib/math.wgsl.
+// Needs lib/nan.wgsl, lib/math.wgsl and lib/layer_products.wgsl.
 
 struct Params {
     widths: array<vec4<u32>, 2>,
@@ -44,7 +45,6 @@ struct Params {
 override WG: u32 = 256;
 override TOTAL: u32 = 1u; // sum of all widths
 override CLASSES: u32 = 1u;
-override ALIGNED: u32 = 0u; // 1 where the widths of all layers but the last are multiples of 4
 override HAS_GRAD_X: u32 = 0u;
 override IS_MEAN: u32 = 1u;
 
@@ -77,140 +77,6 @@ fn gradient(code: u32, grad: f32, y: f32) -> f32 {
 
 fn is_counted(label: u32, num_classes: u32) -> bool {
     return label < num_classes && label != params.ignore_index;
-}
-
-fn parameter(index: u32) -> f32 {
-    return parameters[index / 4u][index % 4u];
-}
-
-fn weight_at(first: u32, k: u32, width: u32) -> f32 {
-    return select(0.0, parameter(first + min(k, width - 1u)), k < width);
-}
-
-// Weights 4 * quad to 4 * quad + 3 of the row of `width` at `first`; 0 beyond it.
-fn weights_of(first: u32, quad: u32, width: u32) -> vec4<f32> {
-    let k = 4u * quad;
-    if ALIGNED == 1u {
-        return select(vec4<f32>(), parameters[first / 4u + min(quad, width / 4u - 1u)], k < width);
-    }
-    return vec4<f32>(
-        weight_at(first, k, width), weight_at(first, k + 1u, width), weight_at(first, k + 2u, width), weight_at(first, k + 3u, width));
-}
-
-fn value_at(start: u32, k: u32, width: u32) -> f32 {
-    return select(0.0, values[start + min(k, width - 1u)], k < width);
-}
-
-fn values_of(start: u32, quad: u32, width: u32) -> vec4<f32> {
-    let k = 4u * quad;
-    return vec4<f32>(
-        value_at(start, k, width), value_at(start, k + 1u, width), value_at(start, k + 2u, width), value_at(start, k + 3u, width));
-}
-
-// Eight vec4s of weights on their way.
-struct Eight {
-    q_0: vec4<f32>,
-    q_1: vec4<f32>,
-    q_2: vec4<f32>,
-    q_3: vec4<f32>,
-    q_4: vec4<f32>,
-    q_5: vec4<f32>,
-    q_6: vec4<f32>,
-    q_7: vec4<f32>,
-}
-
-// Those of a row of `width` at `first`: `quad`, and seven more `lanes` apart.
-fn eight_of_row(first: u32, quad: u32, lanes: u32, width: u32) -> Eight {
-    return Eight(
-        weights_of(first, quad, width),
-        weights_of(first, quad + lanes, width),
-        weights_of(first, quad + 2u * lanes, width),
-        weights_of(first, quad + 3u * lanes, width),
-        weights_of(first, quad + 4u * lanes, width),
-        weights_of(first, quad + 5u * lanes, width),
-        weights_of(first, quad + 6u * lanes, width),
-        weights_of(first, quad + 7u * lanes, width),
-    );
-}
-
-fn add_products(sum: f32, w: vec4<f32>, v: vec4<f32>) -> f32 {
-    var result = sum;
-    result += w.x * v.x;
-    result += w.y * v.y;
-    result += w.z * v.z;
-    result += w.w * v.w;
-    return result;
-}
-
-// The sums of two outputs.
-fn add_rows(sums: vec2<f32>, w_0: vec4<f32>, w_1: vec4<f32>, v: vec4<f32>) -> vec2<f32> {
-    return vec2<f32>(add_products(sums.x, w_0, v), add_products(sums.y, w_1, v));
-}
-
-// What a lane adds to W[n] · h for the outputs at `rows`.
-fn forward_sums(weights: u32, rows: vec2<u32>, within: u32, lanes: u32, start: u32, inputs: u32) -> vec2<f32> {
-    let first = weights + rows * inputs;
-    var sums = vec2<f32>();
-    for (var quad = within; 4u * quad < inputs; quad += 8u * lanes) {
-        let w_0 = eight_of_row(first.x, quad, lanes, inputs);
-        let w_1 = eight_of_row(first.y, quad, lanes, inputs);
-        sums = add_rows(sums, w_0.q_0, w_1.q_0, values_of(start, quad, inputs));
-        sums = add_rows(sums, w_0.q_1, w_1.q_1, values_of(start, quad + lanes, inputs));
-        sums = add_rows(sums, w_0.q_2, w_1.q_2, values_of(start, quad + 2u * lanes, inputs));
-        sums = add_rows(sums, w_0.q_3, w_1.q_3, values_of(start, quad + 3u * lanes, inputs));
-        sums = add_rows(sums, w_0.q_4, w_1.q_4, values_of(start, quad + 4u * lanes, inputs));
-        sums = add_rows(sums, w_0.q_5, w_1.q_5, values_of(start, quad + 5u * lanes, inputs));
-        sums = add_rows(sums, w_0.q_6, w_1.q_6, values_of(start, quad + 6u * lanes, inputs));
-        sums = add_rows(sums, w_0.q_7, w_1.q_7, values_of(start, quad + 7u * lanes, inputs));
-    }
-    return sums;
-}
-
-// Four columns of W from `quad` on, of the row `o` and seven after it; 0 from `end` on.
-fn eight_of_columns(weights: u32, o: u32, end: u32, quad: u32, inputs: u32) -> Eight {
-    return Eight(
-        column_of(weights, o, end, quad, inputs),
-        column_of(weights, o + 1u, end, quad, inputs),
-        column_of(weights, o + 2u, end, quad, inputs),
-        column_of(weights, o + 3u, end, quad, inputs),
-        column_of(weights, o + 4u, end, quad, inputs),
-        column_of(weights, o + 5u, end, quad, inputs),
-        column_of(weights, o + 6u, end, quad, inputs),
-        column_of(weights, o + 7u, end, quad, inputs),
-    );
-}
-
-fn column_of(weights: u32, o: u32, end: u32, quad: u32, inputs: u32) -> vec4<f32> {
-    return select(vec4<f32>(), weights_of(weights + min(o, end - 1u) * inputs, quad, inputs), o < end);
-}
-
-fn grad_at(start: u32, o: u32, end: u32) -> f32 {
-    return select(0.0, grads[start + min(o, end - 1u)], o < end);
-}
-
-fn add_columns(sums: vec4<f32>, w: Eight, start: u32, o: u32, end: u32) -> vec4<f32> {
-    var result = sums;
-    result += grad_at(start, o, end) * w.q_0;
-    result += grad_at(start, o + 1u, end) * w.q_1;
-    result += grad_at(start, o + 2u, end) * w.q_2;
-    result += grad_at(start, o + 3u, end) * w.q_3;
-    result += grad_at(start, o + 4u, end) * w.q_4;
-    result += grad_at(start, o + 5u, end) * w.q_5;
-    result += grad_at(start, o + 6u, end) * w.q_6;
-    result += grad_at(start, o + 7u, end) * w.q_7;
-    return result;
-}
-
-// What the outputs from `first` to before `end` add to transpose(W) · d for four inputs.
-fn backward_sums(weights: u32, first: u32, end: u32, quad: u32, inputs: u32, start: u32) -> vec4<f32> {
-    var sums = vec4<f32>();
-    for (var o = first; o < end; o += 16u) {
-        let w_0 = eight_of_columns(weights, o, end, quad, inputs);
-        let w_1 = eight_of_columns(weights, o + 8u, end, quad, inputs);
-        sums = add_columns(sums, w_0, start, o, end);
-        sums = add_columns(sums, w_1, start, o + 8u, end);
-    }
-    return sums;
 }
 
 // The sum of the weights of all rows, as cross_entropy.whole adds them up; in weight_sums[0] after the last barrier, which is
@@ -267,6 +133,11 @@ fn width(layer: u32) -> u32 {
     return params.widths[layer / 4u][layer % 4u];
 }
 
+// Past the end of the row its last value.
+fn input_at(row: u32, k: u32) -> f32 {
+    return x[row * width(0u) + min(k, width(0u) - 1u)];
+}
+
 @compute @workgroup_size(WG)
 fn rows(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -282,11 +153,22 @@ fn rows(
     let chain_row = row * (2u * hidden + num_classes);
     let label = labels[row];
     let first_label = labels[min(lane, params.batch - 1u)];
-    for (var c = lane; c < num_classes; c += WG) {
-        weights_of_classes[c] = class_weights[c];
+    let first_weight = class_weights[min(lane, num_classes - 1u)];
+    for (var k = lane; k < width(0u); k += 4u * WG) {
+        let x_0 = input_at(row, k);
+        let x_1 = input_at(row, k + WG);
+        let x_2 = input_at(row, k + 2u * WG);
+        let x_3 = input_at(row, k + 3u * WG);
+        values[k] = x_0;
+        if k + WG < width(0u) { values[k + WG] = x_1; }
+        if k + 2u * WG < width(0u) { values[k + 2u * WG] = x_2; }
+        if k + 3u * WG < width(0u) { values[k + 3u * WG] = x_3; }
     }
-    for (var k = lane; k < width(0u); k += WG) {
-        values[k] = x[row * width(0u) + k];
+    if lane < num_classes {
+        weights_of_classes[lane] = first_weight;
+    }
+    for (var c = lane + WG; c < num_classes; c += WG) {
+        weights_of_classes[c] = class_weights[c];
     }
     workgroupBarrier();
     if IS_MEAN == 1u {
@@ -302,16 +184,18 @@ fn rows(
         let code = params.activations[layer / 4u][layer % 4u];
         let lanes = params.lanes[layer / 4u][layer % 4u];
         let at_once = WG / lanes;
-        for (var first = 0u; first < outputs; first += 2u * at_once) {
-            let own = first + lane / lanes + at_once * vec2<u32>(0u, 1u);
-            let rows = min(own, vec2<u32>(outputs - 1u));
+        let are_four = outputs > 2u * at_once;
+        let of_all = select(2u, 4u, are_four) * at_once;
+        for (var first = 0u; first < outputs; first += of_all) {
+            let own = first + lane / lanes + at_once * vec4<u32>(0u, 1u, 2u, 3u);
+            let rows = min(own, vec4<u32>(outputs - 1u));
             // Of the outputs that this thread finishes, on their way together with the weights.
-            let last = min(2u * at_once, outputs - first);
+            let last = min(of_all, outputs - first);
             var bias = 0.0;
             if biases != NONE && lane < last {
                 bias = parameter(biases + first + lane);
             }
-            partials[lane] = vec4<f32>(forward_sums(weights, rows, lane % lanes, lanes, start, inputs), 0.0, 0.0);
+            partials[lane] = forward_sums(weights, rows, are_four, Share(lane % lanes, lanes, start, inputs));
             workgroupBarrier();
             for (var n = lane; n < last; n += WG) {
                 let place = n / at_once;

@@ -27,6 +27,7 @@ static CHAIN: Shader = Shader {
     source: concat!(
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/layer_products.wgsl"),
         include_str!("../../../../shaders/mlp_chain.wgsl"),
     ),
     params: Params::FIELDS,
@@ -41,7 +42,7 @@ const MAX_ROWS: usize = 256;
 /// Floats of workgroup memory that every device has, and those that do not depend on the widths.
 const WORKGROUP_FLOATS: usize = 4096;
 const FIXED_FLOATS: usize = 4 * THREADS as usize + 64;
-/// vec4s of a row of weights that a thread takes at a time, of two rows, and rows of a column.
+/// vec4s of a row of weights that a thread takes at a time, of two rows or four, and rows of a column.
 const QUADS_AT_ONCE: usize = 8;
 const ROWS_AT_ONCE: usize = 16;
 /// The most threads that share an output: one of them adds up.
@@ -160,6 +161,7 @@ fn splits(inputs: usize, outputs: usize) -> usize {
 /// Iterations of the loops over a layer, forward and back, in one thread.
 fn iterations(inputs: usize, outputs: usize) -> usize {
     let (lanes, splits, threads) = (lanes(inputs), splits(inputs, outputs), THREADS as usize);
+    // With four rows at a time there are half as many steps, of as much as twice the parts.
     let forward = outputs.div_ceil(2 * threads / lanes) * (inputs.div_ceil(32 * lanes) + 2 * (2 + lanes) + 4);
     let backward = inputs.div_ceil(4 * threads / splits)
         * (outputs.div_ceil(ROWS_AT_ONCE * splits) + 4usize.div_ceil(splits) * (2 + splits) + 4);
