@@ -131,6 +131,70 @@ fn merge(@builtin(local_invocation_index) lane: u32) {
     }
 }
 
+// The weights of the class `c` and seven after it; beyond the last class the last one's.
+fn eight_class_weights(c: u32) -> Eight {
+    return Eight(
+        vec4<f32>(weight_of(c), weight_of(c + 1u), weight_of(c + 2u), weight_of(c + 3u)),
+        vec4<f32>(weight_of(c + 4u), weight_of(c + 5u), weight_of(c + 6u), weight_of(c + 7u)),
+    );
+}
+
+fn weight_of(c: u32) -> f32 {
+    return class_weights[min(c, params.num_classes - 1u)];
+}
+
+// The sum over classes of q, given what the label and each class have in it.
+fn sum_of_targets(of_label: f32, share: f32) -> f32 {
+    var sum = of_label;
+    var c = 0u;
+    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
+        let weights = eight_class_weights(c);
+        let left = params.num_classes - c;
+        sum = add_shares(sum, share, weights.low, left);
+        sum = add_shares(sum, share, weights.high, max(left, 4u) - 4u);
+    }
+    for (; c < params.num_classes; c += 1u) {
+        sum += share * class_weights[c];
+    }
+    return sum;
+}
+
+// Adds those of the first `count` of four classes, in order.
+fn add_shares(sum: f32, share: f32, weights: vec4<f32>, count: u32) -> f32 {
+    var result = sum;
+    result = select(result, result + share * weights.x, count > 0u);
+    result = select(result, result + share * weights.y, count > 1u);
+    result = select(result, result + share * weights.z, count > 2u);
+    return select(result, result + share * weights.w, count > 3u);
+}
+
+// What the gradients of a row have in common.
+struct RowTerms {
+    row_grad: f32,
+    of_label: f32,
+    share: f32,
+    of_all: f32,
+    scale: vec2<f32>,
+    label: u32,
+}
+
+fn class_gradient(terms: RowTerms, c: u32, logit: f32, weight: f32) -> f32 {
+    let q = select(0.0, terms.of_label, c == terms.label) + terms.share * weight;
+    if LOG_PROBS == 1u {
+        // Selected, not multiplied: the other classes have no part in the loss. There is no smoothing here.
+        return select(0.0, -terms.row_grad * q, c == terms.label);
+    }
+    return terms.row_grad * (accurate_exp(logit - terms.scale.x) / terms.scale.y * terms.of_all - q);
+}
+
+// Those of four classes, as many as there are.
+fn store_four(base: u32, c: u32, terms: RowTerms, logits: vec4<f32>, weights: vec4<f32>) {
+    if c < params.num_classes { grad_x[base + c] = class_gradient(terms, c, logits.x, weights.x); }
+    if c + 1u < params.num_classes { grad_x[base + c + 1u] = class_gradient(terms, c + 1u, logits.y, weights.y); }
+    if c + 2u < params.num_classes { grad_x[base + c + 2u] = class_gradient(terms, c + 2u, logits.z, weights.z); }
+    if c + 3u < params.num_classes { grad_x[base + c + 3u] = class_gradient(terms, c + 3u, logits.w, weights.w); }
+}
+
 @compute @workgroup_size(WG)
 fn backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let row = flat_index(id, groups.x * WG);
@@ -152,17 +216,15 @@ fn backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroup
     let of_label = (1.0 - params.label_smoothing) * class_weights[label];
     let share = params.label_smoothing / f32(params.num_classes);
     let scale = row_scale(base);
-    var of_all = of_label;
-    for (var c = 0u; c < params.num_classes; c += 1u) {
-        of_all += share * class_weights[c];
+    let terms = RowTerms(row_grad, of_label, share, sum_of_targets(of_label, share), scale, label);
+    var c = 0u;
+    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
+        let logits = eight_logits(base, c);
+        let weights = eight_class_weights(c);
+        store_four(base, c, terms, logits.low, weights.low);
+        store_four(base, c + 4u, terms, logits.high, weights.high);
     }
-    for (var c = 0u; c < params.num_classes; c += 1u) {
-        let q = select(0.0, of_label, c == label) + share * class_weights[c];
-        if LOG_PROBS == 1u {
-            // Selected, not multiplied: the other classes have no part in the loss. There is no smoothing here.
-            grad_x[base + c] = select(0.0, -row_grad * q, c == label);
-        } else {
-            grad_x[base + c] = row_grad * (accurate_exp(x[base + c] - scale.x) / scale.y * of_all - q);
-        }
+    for (; c < params.num_classes; c += 1u) {
+        grad_x[base + c] = class_gradient(terms, c, x[base + c], class_weights[c]);
     }
 }

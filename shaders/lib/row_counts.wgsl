@@ -35,6 +35,10 @@ fn counted_four(before: Counts, logits: vec4<f32>, c: u32) -> Counts {
     return after;
 }
 
+fn counted_eight(before: Counts, logits: Eight, c: u32) -> Counts {
+    return counted_four(counted_four(before, logits.low, c), logits.high, c + 4u);
+}
+
 // 1 if the row's largest logit is its label's, else 0, and the number of logits that are infinite or not a number. The
 // first of equal logits counts as the largest; a row with a NaN predicts nothing and is never correct.
 fn row_counts(row: u32) -> vec2<u32> {
@@ -42,9 +46,13 @@ fn row_counts(row: u32) -> vec2<u32> {
     let label = labels[row];
     var counts = Counts(x[base], 0u, 0u, false);
     var c = 0u;
-    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
-        let logits = eight_logits(base, c);
-        counts = counted_four(counted_four(counts, logits.low, c), logits.high, c + 4u);
+    for (; AHEAD == 1u && c < params.num_classes; c += 32u) {
+        let logits = logits_ahead(base, c);
+        let left = params.num_classes - c;
+        counts = counted_eight(counts, logits.e_0, c);
+        if left > 8u { counts = counted_eight(counts, logits.e_1, c + 8u); }
+        if left > 16u { counts = counted_eight(counts, logits.e_2, c + 16u); }
+        if left > 24u { counts = counted_eight(counts, logits.e_3, c + 24u); }
     }
     for (; c < params.num_classes; c += 1u) {
         counts = counted(counts, x[base + c], c);

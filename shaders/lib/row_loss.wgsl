@@ -14,19 +14,26 @@ fn row_scale(base: u32) -> vec2<f32> {
     }
     var largest = -infinity();
     var c = 0u;
-    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
-        let logits = eight_logits(base, c);
-        largest = larger_of_four(larger_of_four(largest, logits.low), logits.high);
+    for (; AHEAD == 1u && c < params.num_classes; c += 32u) {
+        let logits = logits_ahead(base, c);
+        let left = params.num_classes - c;
+        largest = larger_of_eight(largest, logits.e_0);
+        if left > 8u { largest = larger_of_eight(largest, logits.e_1); }
+        if left > 16u { largest = larger_of_eight(largest, logits.e_2); }
+        if left > 24u { largest = larger_of_eight(largest, logits.e_3); }
     }
     for (; c < params.num_classes; c += 1u) {
         largest = larger(largest, x[base + c]);
     }
     var sum = 0.0;
     c = 0u;
-    for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
-        let logits = eight_logits(base, c);
-        sum = add_exponentials(sum, logits.low - largest, params.num_classes - c);
-        sum = add_exponentials(sum, logits.high - largest, max(params.num_classes - c, 4u) - 4u);
+    for (; AHEAD == 1u && c < params.num_classes; c += 32u) {
+        let logits = logits_ahead(base, c);
+        let left = params.num_classes - c;
+        sum = add_eight(sum, logits.e_0, largest, left);
+        if left > 8u { sum = add_eight(sum, logits.e_1, largest, left - 8u); }
+        if left > 16u { sum = add_eight(sum, logits.e_2, largest, left - 16u); }
+        if left > 24u { sum = add_eight(sum, logits.e_3, largest, left - 24u); }
     }
     for (; c < params.num_classes; c += 1u) {
         sum += accurate_exp(x[base + c] - largest);
@@ -36,6 +43,15 @@ fn row_scale(base: u32) -> vec2<f32> {
 
 fn larger_of_four(largest: f32, x: vec4<f32>) -> f32 {
     return larger(larger(larger(larger(largest, x.x), x.y), x.z), x.w);
+}
+
+fn larger_of_eight(largest: f32, x: Eight) -> f32 {
+    return larger_of_four(larger_of_four(largest, x.low), x.high);
+}
+
+// Adds the exponentials of the first `count` of eight above the largest, in order.
+fn add_eight(sum: f32, x: Eight, largest: f32, count: u32) -> f32 {
+    return add_exponentials(add_exponentials(sum, x.low - largest, count), x.high - largest, max(count, 4u) - 4u);
 }
 
 // Adds the exponentials of the first `count` of four, in order.
