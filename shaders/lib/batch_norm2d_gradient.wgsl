@@ -60,6 +60,13 @@ fn grad_slices(
     sum_slice(workgroup_index(group, groups), lane);
 }
 
+fn store_through(channel: u32, index: u32, grads: vec4<f32>) {
+    grad_through[offset(channel, index)] = grads.x;
+    grad_through[offset(channel, index + WG)] = grads.y;
+    grad_through[offset(channel, index + 2u * WG)] = grads.z;
+    grad_through[offset(channel, index + 3u * WG)] = grads.w;
+}
+
 @compute @workgroup_size(WG)
 fn grad_slices_through(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -67,24 +74,26 @@ fn grad_slices_through(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let unit = workgroup_index(group, groups);
+    let channel = unit % params.num_channels;
     let first = (unit / params.num_channels) * params.slice_elems;
     let last = min(first + params.slice_elems, num_values());
-    let channel = unit % params.num_channels;
+    let channel_mean = center[channel];
+    var own = vec2(0.0);
     var index = first + lane;
+    // As in sum_slice, which must not name grad_through: it would be bound for nothing.
     for (; has_eight(index, last); index += 8u * WG) {
         let grads = eight_grads(channel, index);
-        grad_through[offset(channel, index)] = grads.low.x;
-        grad_through[offset(channel, index + WG)] = grads.low.y;
-        grad_through[offset(channel, index + 2u * WG)] = grads.low.z;
-        grad_through[offset(channel, index + 3u * WG)] = grads.low.w;
-        grad_through[offset(channel, index + 4u * WG)] = grads.high.x;
-        grad_through[offset(channel, index + 5u * WG)] = grads.high.y;
-        grad_through[offset(channel, index + 6u * WG)] = grads.high.z;
-        grad_through[offset(channel, index + 7u * WG)] = grads.high.w;
+        let values = eight_values(channel, index);
+        own = add_sums(own, grads.low, values.low - channel_mean);
+        own = add_sums(own, grads.high, values.high - channel_mean);
+        store_through(channel, index, grads.low);
+        store_through(channel, index + 4u * WG, grads.high);
     }
     for (; index < last; index += WG) {
         let at = offset(channel, index);
-        grad_through[at] = grad_at(at);
+        let through = grad_at(at);
+        own += through * vec2(1.0, x[at] - channel_mean);
+        grad_through[at] = through;
     }
-    sum_slice(unit, lane);
+    keep_sums(unit, lane == 0u, tree(lane, own));
 }
