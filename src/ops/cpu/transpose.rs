@@ -158,43 +158,66 @@ mod few_avx512 {
 /// Elements that [`every_second`] takes its own from.
 pub(crate) const PAIRS: usize = 2 * TILE;
 
-/// Elements `first`, `first` + 2 and so on, of which those beyond the row are of no meaning.
+/// Calls `store(first, …)` for each `first` in `0..count` with the elements `first`, `first` + 2 and so on, of which those
+/// beyond the row are of no meaning.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
-pub(crate) fn every_second<S: Simd>(simd: S, row: &[f32; PAIRS], first: usize) -> [f32; TILE] {
+pub(crate) fn every_second<S: Simd>(
+    simd: S,
+    row: &[f32; PAIRS],
+    count: usize,
+    mut store: impl FnMut(usize, &[f32; TILE]),
+) {
     #[cfg(target_arch = "x86_64")]
     if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
         use std::arch::x86_64::__m512;
         let [lower, upper]: [__m512; 2] = pulp::cast(*row);
         let mut indices = [0u32; TILE];
-        unroll!(i in 0..16, up to 16 => { indices[i] = (2 * i + first) as u32; });
-        return pulp::cast(simd.avx512f._mm512_permutex2var_ps(lower, pulp::cast(indices), upper));
+        for first in 0..count {
+            unroll!(i in 0..16, up to 16 => { indices[i] = (2 * i + first) as u32; });
+            store(first, &pulp::cast(simd.avx512f._mm512_permutex2var_ps(lower, pulp::cast(indices), upper)));
+        }
+        return;
     }
-    let mut elems = [0.0; TILE];
-    for (to, from) in elems.iter_mut().zip(row[first..].iter().step_by(2)) {
-        *to = *from;
+    for first in 0..count {
+        let mut elems = [0.0; TILE];
+        for (to, from) in elems.iter_mut().zip(row[first..].iter().step_by(2)) {
+            *to = *from;
+        }
+        store(first, &elems);
     }
-    elems
 }
 
-/// Elements `first`, `first` + 2, + 4 and + 6 of each of four rows.
+/// [`every_second`] with four elements of each of four rows.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
-pub(crate) fn every_second_of_four<S: Simd>(simd: S, rows: [&[f32; TILE]; 4], first: usize) -> [f32; TILE] {
+pub(crate) fn every_second_of_four<S: Simd>(
+    simd: S,
+    rows: [&[f32; TILE]; 4],
+    count: usize,
+    mut store: impl FnMut(usize, &[f32; TILE]),
+) {
     #[cfg(target_arch = "x86_64")]
     if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
         use std::arch::x86_64::__m512;
+        let [a, b, c, d]: [__m512; 4] =
+            [pulp::cast(*rows[0]), pulp::cast(*rows[1]), pulp::cast(*rows[2]), pulp::cast(*rows[3])];
         let mut indices = [0u32; TILE];
-        unroll!(i in 0..8, up to 8 => { indices[i] = (i / 4 * TILE + 2 * (i % 4) + first) as u32; });
-        let row = |index: usize| pulp::cast::<_, __m512>(*rows[index]);
-        let pick = |a, b| simd.avx512f._mm512_permutex2var_ps(a, pulp::cast(indices), b);
-        return pulp::cast(simd.avx512f._mm512_shuffle_f32x4::<0x44>(pick(row(0), row(1)), pick(row(2), row(3))));
+        for first in 0..count {
+            unroll!(i in 0..8, up to 8 => { indices[i] = (i / 4 * TILE + 2 * (i % 4) + first) as u32; });
+            let indices = pulp::cast(indices);
+            let pick = |a, b| simd.avx512f._mm512_permutex2var_ps(a, indices, b);
+            store(first, &pulp::cast(simd.avx512f._mm512_shuffle_f32x4::<0x44>(pick(a, b), pick(c, d))));
+        }
+        return;
     }
-    let mut elems = [0.0; TILE];
-    for (to, row) in elems.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
-        to.iter_mut().zip(row[first..].iter().step_by(2)).for_each(|(to, from)| *to = *from);
+    for first in 0..count {
+        let mut elems = [0.0; TILE];
+        for (to, row) in elems.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+            to.iter_mut().zip(row[first..].iter().step_by(2)).for_each(|(to, from)| *to = *from);
+        }
+        store(first, &elems);
     }
-    elems
 }
 
 /// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.

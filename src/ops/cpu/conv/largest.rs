@@ -11,9 +11,9 @@ pub(super) fn largest<S: Simd>(simd: S, values: [S::f32s; 4], places: [S::f32s; 
     let (mut max, mut place) = (values[0], places[0]);
     unroll!(next in 0..3, up to 4 => {
         let (value, at) = (values[next + 1], places[next + 1]);
-        let (is_larger, is_number) = (simd.greater_than_f32s(value, max), simd.equal_f32s(value, value));
-        let take = |new, old| simd.select_f32s(is_number, simd.select_f32s(is_larger, new, old), new);
-        (max, place) = (take(value, max), take(at, place));
+        let is_none = simd.not_m32s(simd.equal_f32s(value, value));
+        let is_taken = simd.or_m32s(simd.greater_than_f32s(value, max), is_none);
+        (max, place) = (simd.select_f32s(is_taken, value, max), simd.select_f32s(is_taken, at, place));
     });
     (max, place)
 }

@@ -105,28 +105,28 @@ impl Layer {
         })
     }
 
-    /// Calls `body` with the image between zeros, and `slack` elements of no meaning after it.
+    /// Calls `body` with each of the images between zeros, and `slack` elements of no meaning after them.
     #[inline(always)]
-    fn with_padded<R>(&self, image: &[f32], slack: usize, body: impl FnOnce(&[f32]) -> R) -> R {
+    fn with_padded<R>(&self, images: &[f32], slack: usize, body: impl FnOnce(&[f32]) -> R) -> R {
         if self.padded() == self.input && slack == 0 {
-            return body(image);
+            return body(images);
         }
-        scratch::with(self.in_channels * self.plane_elems() + slack, |padded: &mut [f32]| {
-            self.pad(image, padded);
+        scratch::with(images.len() / self.in_pixels() * self.plane_elems() + slack, |padded: &mut [f32]| {
+            self.pad(images, padded);
             body(padded)
         })
     }
 
-    /// Copies an image between zeros.
+    /// Copies images between zeros.
     #[inline(always)]
-    fn pad(&self, image: &[f32], padded: &mut [f32]) {
+    fn pad(&self, images: &[f32], padded: &mut [f32]) {
         let [height, width] = self.padded();
         let ([in_height, in_width], [top, left]) = (self.input, self.padding);
         if self.padded() == self.input {
-            padded[..image.len()].copy_from_slice(image);
+            padded[..images.len()].copy_from_slice(images);
             return;
         }
-        for (plane, padded) in image.chunks_exact(in_height * in_width).zip(padded.chunks_exact_mut(height * width)) {
+        for (plane, padded) in images.chunks_exact(in_height * in_width).zip(padded.chunks_exact_mut(height * width)) {
             padded[..top * width].fill(0.0);
             padded[(top + in_height) * width..].fill(0.0);
             let rows = padded[top * width..][..in_height * width].chunks_exact_mut(width);
@@ -210,8 +210,8 @@ fn pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
         return None;
     }
     let (_, apart) = kernel_and_cost(layer);
-    let windows = [windows::Kernel::Direct, windows::Kernel::Winograd]
-        .map(|kernel| kernel.cost(layer).map(|cost| (cost, PooledKernel::Windows(kernel))));
+    let windows =
+        windows::Kernel::ALL.map(|kernel| kernel.cost(layer).map(|cost| (cost, PooledKernel::Windows(kernel))));
     let blocks = blocks::is_pooled(layer).then(|| (blocks::cost(layer), PooledKernel::Blocks));
     let (cost, kernel) = windows.into_iter().chain([blocks]).flatten().min_by_key(|(cost, _)| *cost)?;
     (cost < apart + POOL * layer.out_channels * layer.out_pixels()).then_some(kernel)
@@ -310,11 +310,16 @@ impl Finish<'_> {
 /// max(x, 0), where not-a-number stays.
 #[inline(always)]
 fn rectify<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
+    at_least(simd, simd.splat_f32s(0.0), x)
+}
+
+/// max(x, least), where not-a-number in `x` stays.
+#[inline(always)]
+fn at_least<S: Simd>(simd: S, least: S::f32s, x: S::f32s) -> S::f32s {
     if S::F32_LANES == 1 {
         // One lane's maximum is the number where the other is none.
-        return simd.select_f32s(simd.less_than_or_equal_f32s(x, zero), zero, x);
+        return simd.select_f32s(simd.less_than_or_equal_f32s(x, least), least, x);
     }
     // The vector instructions of x86 give their second operand where either is no number, and NEON's keep it.
-    simd.max_f32s(zero, x)
+    simd.max_f32s(least, x)
 }

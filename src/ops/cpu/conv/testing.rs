@@ -41,11 +41,16 @@ pub(super) fn for_products(layer: &Layer, mut body: impl FnMut(usize, usize, usi
     }
 }
 
-/// Both kernels' sums are off by some units in the last place of the sum of magnitudes, which this allows 16 of: the
-/// transforms multiply by up to 64 what they take from each other again.
+/// Kernels' sums are off by some units in the last place of the sum of magnitudes, which this allows 16 of: the transforms
+/// multiply by up to 64 what they take from each other again.
 pub(super) fn assert_close(got: &[f32], want: &[f64], magnitude: &[f64], what: &str) {
+    assert_within(16.0, got, want, magnitude, what);
+}
+
+/// [`assert_close`] within so many units.
+pub(super) fn assert_within(units: f64, got: &[f32], want: &[f64], magnitude: &[f64], what: &str) {
     for (at, ((&got, want), magnitude)) in got.iter().zip(want).zip(magnitude).enumerate() {
         let off = (f64::from(got) - want).abs();
-        assert!(off <= 16.0 * f64::from(f32::EPSILON) * (magnitude + 1.0), "{what}, element {at}: {got} for {want}");
+        assert!(off <= units * f64::from(f32::EPSILON) * (magnitude + 1.0), "{what}, element {at}: {got} for {want}");
     }
 }

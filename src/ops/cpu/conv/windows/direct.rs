@@ -2,10 +2,14 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Image, layout};
+use super::layout;
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
+
+/// A window is a tile.
+pub(super) type Split = layout::Split<2>;
+type Images<'a> = super::Images<'a, 2>;
 
 /// Channels that are taken together, of those that are left: their cells take 24 accumulators, or 8 of 16 registers.
 pub(super) fn group(left: usize) -> usize {
@@ -25,7 +29,7 @@ pub(super) fn cost(layer: &Layer) -> usize {
     products + products / 12 + 2 * layer.out_channels * cells
 }
 
-pub(super) fn run(windows: Image<'_>) {
+pub(super) fn run(windows: Images<'_>) {
     let split = windows.split;
     scratch::with(split.num_elems(split.layer.in_channels), |image: &mut [f32]| {
         isa::dispatch(layout::LayOut { split, padded: windows.padded, image });
@@ -34,7 +38,7 @@ pub(super) fn run(windows: Image<'_>) {
 }
 
 struct Run<'a> {
-    windows: Image<'a>,
+    windows: Images<'a>,
     /// Laid out.
     image: &'a [f32],
 }
@@ -69,17 +73,17 @@ impl<const C: usize> WithSimd for Channels<'_, '_, C> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> usize {
         let Channels { image, first } = self;
-        for position in image.windows.positions(S::F32_LANES) {
+        for position in image.windows.split.positions(S::F32_LANES) {
             let mut sums = [[simd.splat_f32s(0.0); 4]; C];
             add_taps::<S, C>(simd, image, [first, position], &mut sums);
-            let places = image.windows.places(simd, position);
-            unroll!(c in 0..C, up to 8 => { image.windows.store(simd, [first + c, position], sums[c], places) });
+            let places = image.windows.places(simd, position, 0);
+            unroll!(c in 0..C, up to 8 => { image.windows.store(simd, [first + c, position], sums[c], places); });
         }
         C
     }
 }
 
-/// The sums of C channels' cells of a vector of windows, from the bias on.
+/// Adds the products of C channels' cells of a vector of windows.
 #[inline(always)]
 fn add_taps<S: Simd, const C: usize>(
     simd: S,
@@ -90,7 +94,6 @@ fn add_taps<S: Simd, const C: usize>(
     let (split, layer) = (&image.windows.split, &image.windows.split.layer);
     let ([kernel_h, kernel_w], taps) = (layer.kernel, layer.num_taps());
     let mut weights = image.windows.weights[first * taps..][..C * taps].as_chunks::<C>().0.iter();
-    unroll!(c in 0..C, up to 8 => { sums[c] = [simd.splat_f32s(image.windows.finish.bias(first + c)); 4]; });
     let step = split.offset(0, 0, 1);
     let load = |row: &[f32]| S::as_simd_f32s(&row[..S::F32_LANES]).0[0];
     for channel in 0..layer.in_channels {
@@ -108,6 +111,24 @@ fn add_taps<S: Simd, const C: usize>(
                 });
                 (x[0], x[2]) = (x[1], x[3]);
             }
+        }
+    }
+}
+
+impl Images<'_> {
+    /// Stores the largest of each of a vector of windows, whose cells' sums these are, and where it is.
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, simd: S, [channel, position]: [usize; 2], sums: [S::f32s; 4], places: [S::f32s; 4]) {
+        let num_windows = self.split.num_tiles();
+        let bias = simd.splat_f32s(self.finish.bias(channel));
+        let (max, place) = self.largest(simd, bias, sums, places);
+        let start = channel * num_windows + position;
+        if num_windows >= S::F32_LANES {
+            S::as_mut_simd_f32s(&mut self.maxima[start..][..S::F32_LANES]).0[0] = max;
+            S::as_mut_simd_f32s(&mut self.indices[start..][..S::F32_LANES]).0[0] = place;
+        } else {
+            simd.partial_store_f32s(&mut self.maxima[start..][..num_windows], max);
+            simd.partial_store_f32s(&mut self.indices[start..][..num_windows], place);
         }
     }
 }

@@ -2,18 +2,18 @@
 //! as it has lanes, a vector holds one cell. All four cells of a window are in registers once their sums are there, so the
 //! largest is found where they are, and the result of full size is never stored.
 //!
-//! The image is laid out so that what a tap meets in the same cell of all windows is contiguous ([`layout`]).
+//! Images are laid out so that what a tap meets in the same cell of all windows is contiguous ([`layout`]).
 
 mod direct;
 mod layout;
 #[cfg(test)]
 mod tests;
-mod winograd;
+mod tiles;
 
 use pulp::Simd;
 
 use super::largest::largest;
-use super::{Finish, Layer, columns, rectify};
+use super::{Finish, Layer, at_least, columns};
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
 
@@ -21,10 +21,13 @@ use layout::Split;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     Direct,
-    Winograd,
+    Tiles(tiles::Rows),
 }
 
 impl Kernel {
+    pub const ALL: [Kernel; 3] =
+        [Kernel::Direct, Kernel::Tiles(tiles::Rows::Direct), Kernel::Tiles(tiles::Rows::Winograd)];
+
     /// What it takes for an image, in products of one lane; `None` where it does not serve a layer.
     pub fn cost(self, layer: &Layer) -> Option<usize> {
         let has_windows = layer.output.iter().all(|&extent| extent >= 2);
@@ -34,10 +37,23 @@ impl Kernel {
         }
         let cost = match self {
             Kernel::Direct => direct::cost(layer),
-            Kernel::Winograd => winograd::cost(layer)?,
+            Kernel::Tiles(rows) => tiles::cost(layer, rows)?,
         };
-        // Laying the image out, fitted to times on a Zen 4 core with AVX-512 as all costs.
-        Some(cost + 8 * Split::new(layer).num_elems(layer.in_channels))
+        let images = self.images(layer);
+        let laid_out = match self {
+            Kernel::Direct => direct::Split::new(layer, images).num_elems(layer.in_channels),
+            Kernel::Tiles(_) => tiles::Split::new(layer, images).num_elems(layer.in_channels),
+        };
+        // Fitted to times on a Zen 4 core with AVX-512 as all costs.
+        Some(cost + 8 * laid_out / images)
+    }
+
+    /// Images that are worked on together.
+    fn images(self, layer: &Layer) -> usize {
+        match self {
+            Kernel::Direct => 1,
+            Kernel::Tiles(_) => tiles::images(layer),
+        }
     }
 }
 
@@ -49,94 +65,95 @@ pub(super) fn forward_pooled(
     finish: Finish<'_>,
     (maxima, indices): (&mut [f32], &mut [u32]),
 ) {
-    let (split, weights_len) = (
-        Split::new(layer),
-        match kernel {
-            Kernel::Direct => weight.len(),
-            Kernel::Winograd => winograd::num_weights(layer),
-        },
-    );
-    let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * split.num_windows());
-    scratch::with(weights_len + split.num_places(), |memory: &mut [f32]| {
-        let (weights, places) = memory.split_at_mut(weights_len);
-        split.write_places(places);
+    let weights_len = match kernel {
+        Kernel::Direct => weight.len(),
+        Kernel::Tiles(rows) => tiles::num_weights(layer, rows),
+    };
+    scratch::with(weights_len, |weights: &mut [f32]| {
         match kernel {
             Kernel::Direct => columns::pack(layer.out_channels, direct::group, weight, weights),
-            Kernel::Winograd => winograd::pack(layer, weight, weights),
+            Kernel::Tiles(rows) => tiles::pack(layer, rows, weight, weights),
         }
-        let (weights, places) = (&*weights, &*places);
-        let cost = 4 * layer.num_taps();
-        parallel::for_chunk_pairs((maxima, image_out), (indices, image_out), cost, |index, maxima, indices| {
-            let indices = bytemuck::cast_slice_mut(indices);
-            layer.with_padded(&input[index * image_in..][..image_in], 0, |padded| {
-                let image = Image { split, padded, weights, places, finish, maxima, indices };
-                match kernel {
-                    Kernel::Direct => direct::run(image),
-                    Kernel::Winograd => winograd::run(image),
+        let (together, windows) = (kernel.images(layer), layer.output[0] / 2 * (layer.output[1] / 2));
+        let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
+        let (weights, cost, chunk) = (&*weights, 4 * layer.num_taps(), together * image_out);
+        parallel::for_chunk_pairs((maxima, chunk), (indices, chunk), cost, |index, maxima, indices| {
+            let images = maxima.len() / image_out;
+            let input = &input[index * together * image_in..][..images * image_in];
+            let outputs = (maxima, bytemuck::cast_slice_mut(indices));
+            match kernel {
+                Kernel::Direct => {
+                    run(direct::Split::new(layer, images), [input, weights], finish, outputs, direct::run)
                 }
-            });
+                Kernel::Tiles(rows) => {
+                    run(tiles::Split::new(layer, images), [input, weights], finish, outputs, |images| {
+                        tiles::run(images, rows);
+                    });
+                }
+            }
         });
     });
 }
 
-/// One image's windows.
-struct Image<'a> {
-    split: Split,
+/// Calls `body` with the padded images and where their windows are.
+#[inline(always)]
+fn run<const HEIGHT: usize>(
+    split: Split<HEIGHT>,
+    [input, weights]: [&[f32]; 2],
+    finish: Finish<'_>,
+    (maxima, indices): (&mut [f32], &mut [f32]),
+    body: impl FnOnce(Images<'_, HEIGHT>),
+) {
+    split.layer.with_padded(input, 0, |padded| {
+        scratch::with(split.num_places(), |places: &mut [f32]| {
+            split.write_places(places);
+            body(Images { split, padded, weights, places, finish, maxima, indices });
+        });
+    });
+}
+
+/// The windows of images that are worked on together.
+struct Images<'a, const HEIGHT: usize> {
+    split: Split<HEIGHT>,
     padded: &'a [f32],
     /// As [`columns::pack`] arranges them, or at the points.
     weights: &'a [f32],
     /// As [`Split::write_places`] writes them.
     places: &'a [f32],
     finish: Finish<'a>,
-    /// (O, windows).
+    /// (images, O, windows).
     maxima: &'a mut [f32],
     /// The bits of the places of the maxima.
     indices: &'a mut [f32],
 }
 
-impl Image<'_> {
-    /// Where vectors of so many windows begin: one after the other, the last moved back to end with the windows, unless
-    /// there are fewer windows than it has lanes.
+impl<const HEIGHT: usize> Images<'_, HEIGHT> {
+    /// Where the cells are of the windows in a row of those of a vector of tiles.
     #[inline(always)]
-    fn positions(&self, step: usize) -> impl Iterator<Item = usize> + use<> {
-        let num_windows = self.split.num_windows();
-        (0..num_windows).step_by(step).map(move |position| position.min(num_windows.saturating_sub(step)))
-    }
-
-    /// Where the cells of a vector of windows are.
-    #[inline(always)]
-    fn places<S: Simd>(&self, simd: S, position: usize) -> [S::f32s; 4] {
-        let first = S::as_simd_f32s(&self.places[position..][..S::F32_LANES]).0[0];
-        let width = self.split.layer.output[1];
+    fn places<S: Simd>(&self, simd: S, position: usize, row: usize) -> [S::f32s; 4] {
+        let (first, width) =
+            (S::as_simd_f32s(&self.places[position..][..S::F32_LANES]).0[0], self.split.layer.output[1]);
         let at = |offset: usize| {
-            let place = simd.add_u32s(pulp::cast(first), simd.splat_u32s(offset as u32));
+            let place = simd.add_u32s(pulp::cast(first), simd.splat_u32s((2 * row * width + offset) as u32));
             pulp::cast(place)
         };
-        [first, at(1), at(width), at(width + 1)]
+        [at(0), at(1), at(width), at(width + 1)]
     }
 
-    /// Stores the largest of each of a vector of windows, whose cells' sums these are, and where it is.
+    /// The largest of each of a vector of windows of a channel, whose cells' sums before the bias these are, and where it is.
     #[inline(always)]
-    fn store<S: Simd>(
-        &mut self,
+    fn largest<S: Simd>(
+        &self,
         simd: S,
-        [channel, position]: [usize; 2],
+        bias: S::f32s,
         mut sums: [S::f32s; 4],
         places: [S::f32s; 4],
-    ) {
-        let num_windows = self.split.num_windows();
+    ) -> (S::f32s, S::f32s) {
         if self.finish.relu {
             // The others count only if they are larger than this.
-            sums[0] = rectify(simd, sums[0]);
+            sums[0] = at_least(simd, simd.neg_f32s(bias), sums[0]);
         }
         let (max, place) = largest(simd, sums, places);
-        let start = channel * num_windows + position;
-        if num_windows >= S::F32_LANES {
-            S::as_mut_simd_f32s(&mut self.maxima[start..][..S::F32_LANES]).0[0] = max;
-            S::as_mut_simd_f32s(&mut self.indices[start..][..S::F32_LANES]).0[0] = place;
-        } else {
-            simd.partial_store_f32s(&mut self.maxima[start..][..num_windows], max);
-            simd.partial_store_f32s(&mut self.indices[start..][..num_windows], place);
-        }
+        (simd.add_f32s(max, bias), place)
     }
 }

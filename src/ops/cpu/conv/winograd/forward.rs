@@ -60,7 +60,7 @@ pub(crate) fn forward(layer: &Layer, input: &[f32], weight: &[f32], finish: Fini
 }
 
 /// Weights (O, C, K, K) at the points: of C and blocks of O.
-pub(in super::super) fn transform_weights(layer: &Layer, weight: &[f32], (points, to): (Points, &mut [f32])) {
+fn transform_weights(layer: &Layer, weight: &[f32], (points, to): (Points, &mut [f32])) {
     let (lanes, taps) = (isa::lanes(), layer.num_taps());
     scratch::with(taps * lanes, |turned: &mut [f32]| {
         for (block, rows) in weight.chunks(lanes * taps).enumerate() {

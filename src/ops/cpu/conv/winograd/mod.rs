@@ -18,13 +18,12 @@ mod tests;
 mod transform;
 mod weight;
 
-pub(super) use forward::{forward, transform_weights};
-pub(super) use points::Points;
-pub(super) use transform::{Input, LARGE_KERNEL, Output, POINTS, PRODUCTS, Transform, both_axes};
+pub(super) use forward::forward;
+pub(super) use transform::{Input, Kernel, LARGE_KERNEL, Output, POINTS, Transform, add_product, scale};
 pub(super) use weight::grad_weight;
 
 use band::Band;
-use transform::KERNEL;
+use transform::{KERNEL, PRODUCTS};
 
 use super::Layer;
 use crate::ops::cpu::isa;

@@ -9,7 +9,7 @@ use crate::ops::cpu::isa;
 /// The shape of values at the points: (points, blocks of channels, rows, lanes), where rows are tiles or, of weights, the
 /// other channels.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Points {
+pub(super) struct Points {
     pub blocks: usize,
     pub rows: usize,
 }

@@ -18,7 +18,7 @@ pub(super) const TILE: usize = POINTS + 1 - KERNEL;
 pub(in super::super) const LARGE_KERNEL: usize = 5;
 pub(super) const LARGE_TILE: usize = POINTS + 1 - LARGE_KERNEL;
 /// Products of a tile for each pair of channels.
-pub(in super::super) const PRODUCTS: usize = POINTS * POINTS;
+pub(super) const PRODUCTS: usize = POINTS * POINTS;
 
 /// A transform of N values into M. (A type and not a closure: only what is inlined is compiled for the instruction set.)
 pub(in super::super) trait Transform<const N: usize, const M: usize>: Copy {
@@ -27,13 +27,13 @@ pub(in super::super) trait Transform<const N: usize, const M: usize>: Copy {
 
 /// `factor · x + sum`.
 #[inline(always)]
-fn add_product<S: Simd>(simd: S, factor: f32, x: S::f32s, sum: S::f32s) -> S::f32s {
+pub(in super::super) fn add_product<S: Simd>(simd: S, factor: f32, x: S::f32s, sum: S::f32s) -> S::f32s {
     simd.mul_add_e_f32s(simd.splat_f32s(factor), x, sum)
 }
 
 /// `factor · x`.
 #[inline(always)]
-fn scale<S: Simd>(simd: S, factor: f32, x: S::f32s) -> S::f32s {
+pub(in super::super) fn scale<S: Simd>(simd: S, factor: f32, x: S::f32s) -> S::f32s {
     simd.mul_f32s(simd.splat_f32s(factor), x)
 }
 
@@ -60,7 +60,7 @@ impl Transform<POINTS, POINTS> for Input {
 
 /// Three or five elements of a kernel at the points.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kernel;
+pub(in super::super) struct Kernel;
 
 impl Transform<KERNEL, POINTS> for Kernel {
     #[inline(always)]
@@ -173,7 +173,7 @@ impl Transform<POINTS, KERNEL> for KernelGradient {
 /// A transform of each column of a matrix and then of each row of what that gives: `load(i, j)` reads an element,
 /// `store(i, row)` takes a row.
 #[inline(always)]
-pub(in super::super) fn both_axes<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
+pub(super) fn both_axes<S: Simd, T: Transform<N, M>, const N: usize, const M: usize>(
     simd: S,
     transform: T,
     load: impl Fn(usize, usize) -> S::f32s,

@@ -1,0 +1,207 @@
+//! 5×5 kernels by tiles of 4×2 cells, which are two windows, one above the other. Along columns, Winograd's F(4, 5) takes
+//! 8 products instead of 20 for each row of the kernel. Along rows, F(2, 5) takes 6 of those instead of 10, unless there
+//! are too few channels for its transforms to pay.
+//!
+//! A vector holds the same value of as many tiles as it has lanes, so no lane is idle where channels are few.
+
+mod products;
+mod transform;
+mod weights;
+
+use pulp::{Simd, WithSimd};
+
+use super::layout;
+use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::winograd::{self, Transform};
+use crate::ops::cpu::parallel::LANES;
+use crate::ops::cpu::unroll::unroll;
+use crate::ops::cpu::{isa, scratch};
+use products::Products;
+pub(super) use weights::{num_weights, pack};
+
+/// Rows and columns of cells of a tile.
+const TILE: [usize; 2] = [transform::TILE, 2];
+
+pub(super) type Split = layout::Split<{ TILE[0] }>;
+type Images<'a> = super::Images<'a, { TILE[0] }>;
+
+/// Rows and columns of elements that a tile's cells meet.
+const MET: [usize; 2] = [transform::POINTS, winograd::POINTS];
+
+/// Vectors of what a tile has for a channel.
+const VALUES: usize = MET[0] * MET[1];
+
+/// What is done along rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Rows {
+    /// Each cell's sum as it is defined.
+    Direct,
+    /// F(2, 5).
+    Winograd,
+}
+
+impl Rows {
+    /// Weights of each row of points for a pair of channels.
+    fn num_weights(self) -> usize {
+        match self {
+            Rows::Direct => transform::KERNEL,
+            Rows::Winograd => winograd::POINTS,
+        }
+    }
+}
+
+/// Images that are worked on together: their tiles fill vectors, and what there is to do once for images pays.
+pub(super) fn images(layer: &Layer) -> usize {
+    if Split::new(layer, 1).num_tiles() > 4 * isa::lanes() { 2 } else { 4 }
+}
+
+/// What it takes for an image beside laying it out, in products of one lane; `None` where no tile serves it.
+pub(super) fn cost(layer: &Layer, rows: Rows) -> Option<usize> {
+    if layer.kernel != [transform::KERNEL; 2] {
+        return None;
+    }
+    let split = Split::new(layer, images(layer));
+    let lanes = split.num_tiles().next_multiple_of(isa::lanes()) / split.images;
+    let (inputs, outputs) = (layer.in_channels, layer.out_channels);
+    Some(match rows {
+        Rows::Direct => lanes * (88 * inputs * outputs + 220 * inputs + 80 * outputs),
+        Rows::Winograd => lanes * (53 * inputs * outputs + 300 * inputs + 130 * outputs),
+    })
+}
+
+pub(super) fn run(images: Images<'_>, rows: Rows) {
+    let (split, lanes) = (images.split, isa::lanes());
+    let Layer { in_channels, out_channels, .. } = split.layer;
+    let row_len = split.num_tiles().next_multiple_of(lanes);
+    let lens = [
+        in_channels * VALUES * lanes,
+        split.num_elems(in_channels),
+        out_channels * 4 * row_len,
+        products::MOST_OUTPUTS * TILE[1] * MET[0] * lanes,
+    ];
+    scratch::with(lens.iter().sum(), |memory: &mut [f32]| {
+        let (values, memory) = memory.split_at_mut(lens[0]);
+        let (laid_out, memory) = memory.split_at_mut(lens[1]);
+        let (windows, sums) = memory.split_at_mut(lens[2]);
+        isa::dispatch(layout::LayOut { split, padded: images.padded, image: laid_out });
+        isa::dispatch(Run { images, rows, laid_out, values, windows, sums });
+    });
+}
+
+struct Run<'a> {
+    images: Images<'a>,
+    rows: Rows,
+    laid_out: &'a [f32],
+    /// Room for what a vector of tiles has: (C, row points, column points, lanes).
+    values: &'a mut [f32],
+    /// Room for the windows' maxima and their places: (O, upper and lower window, maxima and places, tiles).
+    windows: &'a mut [f32],
+    /// Room for sums at the row points: (O of a group, columns of cells, row points, lanes).
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Run<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Run { mut images, rows, laid_out, values, windows, sums } = self;
+        for position in images.split.positions(S::F32_LANES) {
+            let (split, values) = (images.split, &mut *values);
+            match rows {
+                Rows::Direct => simd.vectorize(TransformInput::<false> { split, position, laid_out, values }),
+                Rows::Winograd => simd.vectorize(TransformInput::<true> { split, position, laid_out, values }),
+            }
+            products::run(
+                simd,
+                rows,
+                Products { images: &images, position, values: &*values, windows: &mut *windows, sums: &mut *sums },
+            );
+        }
+        simd.vectorize(StoreWindows { images: &mut images, windows });
+    }
+}
+
+struct TransformInput<'a, const BOTH_AXES: bool> {
+    split: Split,
+    position: usize,
+    laid_out: &'a [f32],
+    values: &'a mut [f32],
+}
+
+impl<const BOTH_AXES: bool> WithSimd for TransformInput<'_, BOTH_AXES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let TransformInput { split, position, laid_out, values } = self;
+        let (values, zero) = (S::as_mut_simd_f32s(values).0.as_chunks_mut::<VALUES>().0, simd.splat_f32s(0.0));
+        for (channel, values) in values.iter_mut().enumerate() {
+            let laid_out = &laid_out[split.offset(channel, 0, 0) + position..];
+            for j in 0..MET[1] {
+                let mut column = [zero; MET[0]];
+                unroll!(i in 0..MET[0], up to 8 => {
+                    column[i] = S::as_simd_f32s(&laid_out[split.offset(0, i, j)..][..S::F32_LANES]).0[0];
+                });
+                let column = transform::Input.apply(simd, column);
+                unroll!(i in 0..MET[0], up to 8 => { values[i * MET[1] + j] = column[i]; });
+            }
+            if BOTH_AXES {
+                for row in values.as_chunks_mut::<{ MET[1] }>().0 {
+                    *row = winograd::Input.apply(simd, *row);
+                }
+            }
+        }
+    }
+}
+
+/// Copies the windows to where they belong.
+struct StoreWindows<'i, 'a> {
+    images: &'i mut Images<'a>,
+    windows: &'i [f32],
+}
+
+impl WithSimd for StoreWindows<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let StoreWindows { images, windows } = self;
+        match images.split.tiles[1] {
+            ..=4 => store_rows::<S, 4>(images, windows),
+            5..=8 => store_rows::<S, 8>(images, windows),
+            9..=12 => store_rows::<S, 12>(images, windows),
+            _ => store_rows::<S, LANES>(images, windows),
+        }
+    }
+}
+
+/// By pieces of N windows. What a piece writes beyond the end of a row is overwritten by the next one.
+#[inline(always)]
+fn store_rows<S: Simd, const N: usize>(images: &mut Images<'_>, windows: &[f32]) {
+    let (split, columns) = (images.split, images.split.tiles[1]);
+    let (row_len, rows) = (split.num_tiles().next_multiple_of(S::F32_LANES), split.layer.output[0] / 2);
+    let mut start = 0;
+    for image in 0..split.images {
+        for windows in windows.chunks_exact(4 * row_len) {
+            let (upper, lower) = windows.split_at(2 * row_len);
+            for row in 0..rows {
+                let from = if row % 2 == 0 { upper } else { lower };
+                let at = row / 2 * split.row() + image * columns;
+                copy_row::<N>(columns, &from[at..], &mut images.maxima[start..]);
+                copy_row::<N>(columns, &from[row_len + at..], &mut images.indices[start..]);
+                start += columns;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_row<const N: usize>(len: usize, from: &[f32], to: &mut [f32]) {
+    for at in (0..len).step_by(N) {
+        match (from[at..].first_chunk::<N>(), to[at..].first_chunk_mut()) {
+            (Some(from), Some(to)) => *to = *from,
+            _ => to[at..len].copy_from_slice(&from[at..len]),
+        }
+    }
+}
