@@ -220,6 +220,31 @@ pub(crate) fn every_second_of_four<S: Simd>(
     }
 }
 
+/// Stores elements of two vectors in turn.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "the instruction set only matters there"))]
+pub(crate) fn store_in_turn<S: Simd>(simd: S, [even, odd]: [S::f32s; 2], to: &mut [f32]) {
+    let [even, odd]: [&[f32]; 2] =
+        [bytemuck::cast_slice(std::slice::from_ref(&even)), bytemuck::cast_slice(std::slice::from_ref(&odd))];
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(&simd), Some(&even), Some(&odd)) = (
+        (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>(),
+        even.first_chunk::<TILE>(),
+        odd.first_chunk::<TILE>(),
+    ) {
+        const LOWER: [u32; TILE] = [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23];
+        const UPPER: [u32; TILE] = [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31];
+        let pick =
+            |indices| simd.avx512f._mm512_permutex2var_ps(pulp::cast(even), pulp::cast(indices), pulp::cast(odd));
+        let both: [f32; 2 * TILE] = pulp::cast([pick(LOWER), pick(UPPER)]);
+        to[..2 * TILE].copy_from_slice(&both);
+        return;
+    }
+    for (to, (&even, &odd)) in to.as_chunks_mut().0.iter_mut().zip(even.iter().zip(odd)) {
+        *to = [even, odd];
+    }
+}
+
 /// (rows, k) with a stride as (k, lanes); lanes beyond the rows are 0.
 #[inline(always)]
 pub(crate) fn turn<S: Simd>(simd: S, [rows, k]: [usize; 2], (from, stride): (&[f32], usize), to: &mut [f32]) {

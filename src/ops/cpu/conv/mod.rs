@@ -160,6 +160,7 @@ pub(crate) fn forward(layer: &Layer, groups: usize, [input, weight]: [&[f32]; 2]
 /// least.
 fn forward_group(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_>, out: &mut [f32]) {
     match kernel(layer) {
+        Kernel::Tiles(rows) => windows::forward(layer, rows, [input, weight], finish, out),
         Kernel::Winograd => winograd::forward(layer, input, weight, finish, out),
         Kernel::Columns => columns::forward(layer, input, weight, finish, out),
         Kernel::Blocks => blocks::forward(layer, input, weight, finish, out),
@@ -220,6 +221,8 @@ fn pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
 /// The kernels that there are without pooling, `Blocks` being `taps` for weight gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
+    /// Those of windows.
+    Tiles(windows::Rows),
     Winograd,
     Columns,
     Blocks,
@@ -234,9 +237,10 @@ fn kernel(layer: &Layer) -> Kernel {
 fn kernel_and_cost(layer: &Layer) -> (Kernel, usize) {
     let columns = (layer.stride == [1, 1]).then(|| (Kernel::Columns, columns::cost(layer)));
     let winograd = winograd::cost(layer).map(|cost| (Kernel::Winograd, cost));
+    let tiles = windows::cost(layer).filter(|_| has_long_vectors()).map(|(cost, rows)| (Kernel::Tiles(rows), cost));
     let blocks = (Kernel::Blocks, blocks::cost(layer));
     // The first of those that take as much.
-    columns.into_iter().chain([blocks]).chain(winograd).min_by_key(|(_, cost)| *cost).unwrap_or(blocks)
+    columns.into_iter().chain([blocks]).chain(winograd).chain(tiles).min_by_key(|(_, cost)| *cost).unwrap_or(blocks)
 }
 
 /// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.

@@ -124,10 +124,10 @@ impl Images<'_> {
         let (max, place) = self.largest(simd, bias, sums, places);
         let start = channel * num_windows + position;
         if num_windows >= S::F32_LANES {
-            S::as_mut_simd_f32s(&mut self.maxima[start..][..S::F32_LANES]).0[0] = max;
+            S::as_mut_simd_f32s(&mut self.values[start..][..S::F32_LANES]).0[0] = max;
             S::as_mut_simd_f32s(&mut self.indices[start..][..S::F32_LANES]).0[0] = place;
         } else {
-            simd.partial_store_f32s(&mut self.maxima[start..][..num_windows], max);
+            simd.partial_store_f32s(&mut self.values[start..][..num_windows], max);
             simd.partial_store_f32s(&mut self.indices[start..][..num_windows], place);
         }
     }

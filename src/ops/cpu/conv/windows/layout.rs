@@ -13,6 +13,8 @@ use crate::ops::cpu::transpose::{PAIRS, TILE, every_second, every_second_of_four
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Split<const HEIGHT: usize> {
     pub layer: Layer,
+    /// Whether tiles are of whole windows.
+    pub is_pooled: bool,
     /// Images that are laid out together.
     pub images: usize,
     /// Rows and columns of an image's tiles.
@@ -32,10 +34,20 @@ const PHASE_SLACK: usize = 16;
 
 impl<const HEIGHT: usize> Split<HEIGHT> {
     /// Tiles that have all cells of windows.
-    pub fn new(layer: &Layer, images: usize) -> Self {
-        let tiles = [(layer.output[0] / 2 * 2).div_ceil(HEIGHT), layer.output[1] / 2];
+    pub fn pooled(layer: &Layer, images: usize) -> Self {
+        Split::new(layer, true, images)
+    }
+
+    /// Tiles that have all cells of rows of even length.
+    pub fn whole(layer: &Layer, images: usize) -> Self {
+        Split::new(layer, false, images)
+    }
+
+    fn new(layer: &Layer, is_pooled: bool, images: usize) -> Self {
+        let height = if is_pooled { layer.output[0] / 2 * 2 } else { layer.output[0] };
+        let tiles = [height.div_ceil(HEIGHT), layer.output[1] / 2];
         let rows = tiles[0] + (HEIGHT + layer.kernel[0] - 2) / HEIGHT;
-        Split { layer: *layer, images, tiles, rows }
+        Split { layer: *layer, is_pooled, images, tiles, rows }
     }
 
     /// Tiles of all images.

@@ -2,7 +2,8 @@
 //! as it has lanes, a vector holds one cell. All four cells of a window are in registers once their sums are there, so the
 //! largest is found where they are, and the result of full size is never stored.
 //!
-//! Images are laid out so that what a tap meets in the same cell of all windows is contiguous ([`layout`]).
+//! Images are laid out so that what a tap meets in the same cell of all windows is contiguous ([`layout`]). The kernel whose
+//! tiles are of two windows also serves where nothing is pooled.
 
 mod direct;
 mod layout;
@@ -13,9 +14,13 @@ mod tiles;
 use pulp::Simd;
 
 use super::largest::largest;
-use super::{Finish, Layer, at_least, columns};
+use super::{Finish, Layer, at_least, columns, rectify};
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
+pub(super) use tiles::Rows;
+
+/// What laying out takes for an element, in products of one lane, fitted to times on a Zen 4 core with AVX-512 as all costs.
+const LAY_OUT: usize = 8;
 
 /// A kernel for windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +42,14 @@ impl Kernel {
         }
         let cost = match self {
             Kernel::Direct => direct::cost(layer),
-            Kernel::Tiles(rows) => tiles::cost(layer, rows)?,
+            Kernel::Tiles(rows) => tiles::cost(layer, rows, true)?,
         };
         let images = self.images(layer);
         let laid_out = match self {
-            Kernel::Direct => direct::Split::new(layer, images).num_elems(layer.in_channels),
-            Kernel::Tiles(_) => tiles::Split::new(layer, images).num_elems(layer.in_channels),
+            Kernel::Direct => direct::Split::pooled(layer, images).num_elems(layer.in_channels),
+            Kernel::Tiles(_) => tiles::Split::pooled(layer, images).num_elems(layer.in_channels),
         };
-        // Fitted to times on a Zen 4 core with AVX-512 as all costs.
-        Some(cost + 8 * laid_out / images)
+        Some(cost + LAY_OUT * laid_out / images)
     }
 
     /// Images that are worked on together.
@@ -83,10 +87,10 @@ pub(super) fn forward_pooled(
             let outputs = (maxima, bytemuck::cast_slice_mut(indices));
             match kernel {
                 Kernel::Direct => {
-                    run(direct::Split::new(layer, images), [input, weights], finish, outputs, direct::run)
+                    run(direct::Split::pooled(layer, images), [input, weights], finish, outputs, direct::run)
                 }
                 Kernel::Tiles(rows) => {
-                    run(tiles::Split::new(layer, images), [input, weights], finish, outputs, |images| {
+                    run(tiles::Split::pooled(layer, images), [input, weights], finish, outputs, |images| {
                         tiles::run(images, rows);
                     });
                 }
@@ -95,24 +99,60 @@ pub(super) fn forward_pooled(
     });
 }
 
-/// Calls `body` with the padded images and where their windows are.
+/// What [`forward`] takes for an image and the kernel that takes least, in products of one lane; `None` where none serves.
+pub(super) fn cost(layer: &Layer) -> Option<(usize, tiles::Rows)> {
+    // What lies beyond the end of a row must not reach cells.
+    let is_even = layer.output[1].is_multiple_of(2);
+    if !is_even || layer.stride != [1, 1] || layer.dilation != [1, 1] {
+        return None;
+    }
+    let images = tiles::images(layer);
+    let laid_out = tiles::Split::whole(layer, images).num_elems(layer.in_channels);
+    let costs = [tiles::Rows::Direct, tiles::Rows::Winograd]
+        .map(|rows| tiles::cost(layer, rows, false).map(|cost| (cost + LAY_OUT * laid_out / images, rows)));
+    costs.into_iter().flatten().min_by_key(|(cost, _)| *cost)
+}
+
+/// `out = finish(input ⋆ weight)` for images side by side.
+pub(super) fn forward(
+    layer: &Layer,
+    rows: tiles::Rows,
+    [input, weight]: [&[f32]; 2],
+    finish: Finish<'_>,
+    out: &mut [f32],
+) {
+    scratch::with(tiles::num_weights(layer, rows), |weights: &mut [f32]| {
+        tiles::pack(layer, rows, weight, weights);
+        let (weights, together) = (&*weights, tiles::images(layer));
+        let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+        parallel::for_chunks(out, together * image_out, layer.num_taps(), |index, out| {
+            let images = out.len() / image_out;
+            let input = &input[index * together * image_in..][..images * image_in];
+            run(tiles::Split::whole(layer, images), [input, weights], finish, (out, &mut []), |images| {
+                tiles::run(images, rows);
+            });
+        });
+    });
+}
+
+/// Calls `body` with the padded images and where their tiles are.
 #[inline(always)]
 fn run<const HEIGHT: usize>(
     split: Split<HEIGHT>,
     [input, weights]: [&[f32]; 2],
     finish: Finish<'_>,
-    (maxima, indices): (&mut [f32], &mut [f32]),
+    (values, indices): (&mut [f32], &mut [f32]),
     body: impl FnOnce(Images<'_, HEIGHT>),
 ) {
     split.layer.with_padded(input, 0, |padded| {
         scratch::with(split.num_places(), |places: &mut [f32]| {
             split.write_places(places);
-            body(Images { split, padded, weights, places, finish, maxima, indices });
+            body(Images { split, padded, weights, places, finish, values, indices });
         });
     });
 }
 
-/// The windows of images that are worked on together.
+/// Images that are worked on together.
 struct Images<'a, const HEIGHT: usize> {
     split: Split<HEIGHT>,
     padded: &'a [f32],
@@ -121,8 +161,8 @@ struct Images<'a, const HEIGHT: usize> {
     /// As [`Split::write_places`] writes them.
     places: &'a [f32],
     finish: Finish<'a>,
-    /// (images, O, windows).
-    maxima: &'a mut [f32],
+    /// The windows' maxima (images, O, windows), or all cells.
+    values: &'a mut [f32],
     /// The bits of the places of the maxima.
     indices: &'a mut [f32],
 }
@@ -155,5 +195,12 @@ impl<const HEIGHT: usize> Images<'_, HEIGHT> {
         }
         let (max, place) = largest(simd, sums, places);
         (simd.add_f32s(max, bias), place)
+    }
+
+    /// A vector of cells of a channel, whose sums before the bias these are.
+    #[inline(always)]
+    fn finished<S: Simd>(&self, simd: S, bias: S::f32s, sum: S::f32s) -> S::f32s {
+        let sum = simd.add_f32s(sum, bias);
+        if self.finish.relu { rectify(simd, sum) } else { sum }
     }
 }

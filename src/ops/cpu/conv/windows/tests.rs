@@ -86,6 +86,61 @@ fn maxima_are_those_of_direct_sums() {
 }
 
 #[test]
+fn cells_are_direct_sums() {
+    let layers = [
+        layer(5, [6, 16], [12, 12], [0, 0]),
+        layer(5, [1, 6], [13, 28], [0, 0]),
+        layer(5, [2, 3], [5, 6], [0, 0]),
+        layer(5, [3, 17], [6, 40], [2, 2]),
+        layer(5, [5, 5], [9, 10], [4, 4]),
+        layer(5, [1, 2], [15, 20], [0, 2]),
+    ];
+    for (layer, rows) in layers.iter().flat_map(|layer| [(layer, Rows::Direct), (layer, Rows::Winograd)]) {
+        assert!(cost(layer).is_some(), "{layer:?}");
+        let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+        let (input, weight) = (numbers(7 * image_in, 1), numbers(layer.out_channels * layer.num_taps(), 2));
+        let (bias, pixels) = (numbers(layer.out_channels, 3), layer.out_pixels());
+        for relu in [false, true] {
+            let mut out = vec![f32::NAN; 7 * image_out];
+            forward(layer, rows, [&input, &weight], Finish { bias: Some(&bias), relu }, &mut out);
+            for (input, out) in input.chunks(image_in).zip(out.chunks(image_out)) {
+                let mut want: Vec<f64> = (0..image_out).map(|at| f64::from(bias[at / pixels])).collect();
+                let mut magnitude = vec![0.0; image_out];
+                for_products(layer, |out, tap, at| {
+                    let product = f64::from(weight[tap]) * f64::from(input[at]);
+                    want[out] += product;
+                    magnitude[out] += product.abs();
+                });
+                if relu {
+                    want.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+                }
+                assert_within(32.0, out, &want, &magnitude, &format!("{rows:?} {layer:?}"));
+            }
+        }
+    }
+    assert!(cost(&layer(5, [1, 6], [12, 13], [0, 0])).is_none(), "a row of odd length has a cell beyond its end");
+}
+
+/// An image's outputs do not depend on those beside it.
+#[test]
+fn images_are_computed_alike_in_any_company() {
+    let layer = layer(5, [3, 4], [12, 12], [0, 0]);
+    let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
+    let (input, weight) = (numbers(7 * image_in, 1), numbers(layer.out_channels * layer.num_taps(), 2));
+    let finish = Finish { bias: None, relu: false };
+    let of_all = run(&layer, Kernel::Tiles(Rows::Winograd), [&input, &weight], finish).0;
+    let mut all = vec![f32::NAN; 7 * image_out];
+    forward(&layer, Rows::Winograd, [&input, &weight], finish, &mut all);
+    for (index, input) in input.chunks(image_in).enumerate() {
+        let maxima = run(&layer, Kernel::Tiles(Rows::Winograd), [input, &weight], finish).0;
+        assert_eq!(maxima, of_all[index * maxima.len()..][..maxima.len()], "image {index}");
+        let mut out = vec![f32::NAN; image_out];
+        forward(&layer, Rows::Winograd, [input, &weight], finish, &mut out);
+        assert_eq!(out, all[index * image_out..][..image_out], "image {index}");
+    }
+}
+
+#[test]
 fn the_first_of_equal_cells_is_chosen() {
     let layer = layer(5, [2, 5], [12, 11], [0, 0]);
     let input = numbers(2 * layer.in_pixels(), 1);

@@ -5,6 +5,7 @@
 //! A vector holds the same value of as many tiles as it has lanes, so no lane is idle where channels are few.
 
 mod products;
+mod store;
 mod transform;
 mod weights;
 
@@ -13,7 +14,6 @@ use pulp::{Simd, WithSimd};
 use super::layout;
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::conv::winograd::{self, Transform};
-use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 use products::Products;
@@ -52,21 +52,30 @@ impl Rows {
 
 /// Images that are worked on together: their tiles fill vectors, and what there is to do once for images pays.
 pub(super) fn images(layer: &Layer) -> usize {
-    if Split::new(layer, 1).num_tiles() > 4 * isa::lanes() { 2 } else { 4 }
+    if Split::pooled(layer, 1).num_tiles() > 4 * isa::lanes() { 2 } else { 4 }
 }
 
 /// What it takes for an image beside laying it out, in products of one lane; `None` where no tile serves it.
-pub(super) fn cost(layer: &Layer, rows: Rows) -> Option<usize> {
+pub(super) fn cost(layer: &Layer, rows: Rows, is_pooled: bool) -> Option<usize> {
     if layer.kernel != [transform::KERNEL; 2] {
         return None;
     }
-    let split = Split::new(layer, images(layer));
+    let images = images(layer);
+    let split = if is_pooled { Split::pooled(layer, images) } else { Split::whole(layer, images) };
     let lanes = split.num_tiles().next_multiple_of(isa::lanes()) / split.images;
     let (inputs, outputs) = (layer.in_channels, layer.out_channels);
-    Some(match rows {
-        Rows::Direct => lanes * (88 * inputs * outputs + 220 * inputs + 80 * outputs),
-        Rows::Winograd => lanes * (53 * inputs * outputs + 300 * inputs + 130 * outputs),
-    })
+    let tile = match rows {
+        Rows::Direct => 88 * inputs * outputs + 220 * inputs + 80 * outputs,
+        Rows::Winograd => 53 * inputs * outputs + 300 * inputs + 130 * outputs,
+    };
+    // All cells are to be stored, and not just maxima.
+    let stored = if is_pooled { 0 } else { 100 * outputs };
+    Some(lanes * (tile + stored))
+}
+
+/// What a tile gives for an output channel: maxima of two windows and their places, or cells.
+fn num_outputs(split: &Split) -> usize {
+    if split.is_pooled { 4 } else { TILE[0] * TILE[1] }
 }
 
 pub(super) fn run(images: Images<'_>, rows: Rows) {
@@ -76,15 +85,15 @@ pub(super) fn run(images: Images<'_>, rows: Rows) {
     let lens = [
         in_channels * VALUES * lanes,
         split.num_elems(in_channels),
-        out_channels * 4 * row_len,
+        out_channels * num_outputs(&split) * row_len,
         products::MOST_OUTPUTS * TILE[1] * MET[0] * lanes,
     ];
     scratch::with(lens.iter().sum(), |memory: &mut [f32]| {
         let (values, memory) = memory.split_at_mut(lens[0]);
         let (laid_out, memory) = memory.split_at_mut(lens[1]);
-        let (windows, sums) = memory.split_at_mut(lens[2]);
+        let (outputs, sums) = memory.split_at_mut(lens[2]);
         isa::dispatch(layout::LayOut { split, padded: images.padded, image: laid_out });
-        isa::dispatch(Run { images, rows, laid_out, values, windows, sums });
+        isa::dispatch(Run { images, rows, laid_out, values, outputs, sums });
     });
 }
 
@@ -94,8 +103,9 @@ struct Run<'a> {
     laid_out: &'a [f32],
     /// Room for what a vector of tiles has: (C, row points, column points, lanes).
     values: &'a mut [f32],
-    /// Room for the windows' maxima and their places: (O, upper and lower window, maxima and places, tiles).
-    windows: &'a mut [f32],
+    /// Room for what tiles give: (O, upper and lower window, maxima and places, tiles), or (O, rows of cells, tiles,
+    /// columns of cells).
+    outputs: &'a mut [f32],
     /// Room for sums at the row points: (O of a group, columns of cells, row points, lanes).
     sums: &'a mut [f32],
 }
@@ -105,7 +115,7 @@ impl WithSimd for Run<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Run { mut images, rows, laid_out, values, windows, sums } = self;
+        let Run { mut images, rows, laid_out, values, outputs, sums } = self;
         for position in images.split.positions(S::F32_LANES) {
             let (split, values) = (images.split, &mut *values);
             match rows {
@@ -115,10 +125,10 @@ impl WithSimd for Run<'_> {
             products::run(
                 simd,
                 rows,
-                Products { images: &images, position, values: &*values, windows: &mut *windows, sums: &mut *sums },
+                Products { images: &images, position, values: &*values, outputs: &mut *outputs, sums: &mut *sums },
             );
         }
-        simd.vectorize(StoreWindows { images: &mut images, windows });
+        simd.vectorize(store::Store { images: &mut images, outputs });
     }
 }
 
@@ -151,57 +161,6 @@ impl<const BOTH_AXES: bool> WithSimd for TransformInput<'_, BOTH_AXES> {
                     *row = winograd::Input.apply(simd, *row);
                 }
             }
-        }
-    }
-}
-
-/// Copies the windows to where they belong.
-struct StoreWindows<'i, 'a> {
-    images: &'i mut Images<'a>,
-    windows: &'i [f32],
-}
-
-impl WithSimd for StoreWindows<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
-        let StoreWindows { images, windows } = self;
-        match images.split.tiles[1] {
-            ..=4 => store_rows::<S, 4>(images, windows),
-            5..=8 => store_rows::<S, 8>(images, windows),
-            9..=12 => store_rows::<S, 12>(images, windows),
-            _ => store_rows::<S, LANES>(images, windows),
-        }
-    }
-}
-
-/// By pieces of N windows. What a piece writes beyond the end of a row is overwritten by the next one.
-#[inline(always)]
-fn store_rows<S: Simd, const N: usize>(images: &mut Images<'_>, windows: &[f32]) {
-    let (split, columns) = (images.split, images.split.tiles[1]);
-    let (row_len, rows) = (split.num_tiles().next_multiple_of(S::F32_LANES), split.layer.output[0] / 2);
-    let mut start = 0;
-    for image in 0..split.images {
-        for windows in windows.chunks_exact(4 * row_len) {
-            let (upper, lower) = windows.split_at(2 * row_len);
-            for row in 0..rows {
-                let from = if row % 2 == 0 { upper } else { lower };
-                let at = row / 2 * split.row() + image * columns;
-                copy_row::<N>(columns, &from[at..], &mut images.maxima[start..]);
-                copy_row::<N>(columns, &from[row_len + at..], &mut images.indices[start..]);
-                start += columns;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn copy_row<const N: usize>(len: usize, from: &[f32], to: &mut [f32]) {
-    for at in (0..len).step_by(N) {
-        match (from[at..].first_chunk::<N>(), to[at..].first_chunk_mut()) {
-            (Some(from), Some(to)) => *to = *from,
-            _ => to[at..len].copy_from_slice(&from[at..len]),
         }
     }
 }

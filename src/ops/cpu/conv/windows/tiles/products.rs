@@ -2,9 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Images, MET, Rows, VALUES, transform};
+use super::{Images, MET, Rows, TILE, VALUES, num_outputs, transform};
 use crate::ops::cpu::conv::winograd::{self, Transform};
 use crate::ops::cpu::isa;
+use crate::ops::cpu::transpose::store_in_turn;
 use crate::ops::cpu::unroll::unroll;
 
 /// The most output channels that are taken together.
@@ -27,7 +28,7 @@ pub(super) struct Products<'i, 'a> {
     pub position: usize,
     /// (C, row points, column points, lanes).
     pub values: &'i [f32],
-    pub windows: &'i mut [f32],
+    pub outputs: &'i mut [f32],
     pub sums: &'i mut [f32],
 }
 
@@ -134,27 +135,36 @@ fn weights<'a, S: Simd>(images: &Images<'a>, num: usize, row: usize, channel: us
     &images.weights[(row * channels + channel) * num * S::F32_LANES + first % S::F32_LANES..]
 }
 
-/// The windows of O channels from `first` on, whose sums at the row points these are; gives O.
+/// What tiles give for O channels from `first` on, whose sums at the row points these are; gives O.
 #[inline(always)]
 fn finish<S: Simd, const O: usize>(simd: S, tiles: &mut Products<'_, '_>, first: usize) -> usize {
-    let sums = S::as_simd_f32s(tiles.sums).0.as_chunks::<{ MET[0] }>().0.as_chunks::<2>().0;
-    let row_len = tiles.images.split.num_tiles().next_multiple_of(S::F32_LANES);
+    let (sums, split) =
+        (S::as_simd_f32s(tiles.sums).0.as_chunks::<{ MET[0] }>().0.as_chunks::<2>().0, tiles.images.split);
+    let (row_len, num_outputs) = (split.num_tiles().next_multiple_of(S::F32_LANES), num_outputs(&split));
     let upper = tiles.images.places(simd, tiles.position, 0);
     let lower = tiles.images.places(simd, tiles.position, 1);
     for o in 0..O {
         let bias = simd.splat_f32s(tiles.images.finish.bias(first + o));
         let left = transform::Output.apply(simd, sums[o][0]);
         let right = transform::Output.apply(simd, sums[o][1]);
-        let windows = &mut tiles.windows[(first + o) * 4 * row_len + tiles.position..];
-        let mut store = |index: usize, value: S::f32s| {
-            S::as_mut_simd_f32s(&mut windows[index * row_len..][..S::F32_LANES]).0[0] = value;
-        };
-        let (max, place) = tiles.images.largest(simd, bias, [left[0], right[0], left[1], right[1]], upper);
-        store(0, max);
-        store(1, place);
-        let (max, place) = tiles.images.largest(simd, bias, [left[2], right[2], left[3], right[3]], lower);
-        store(2, max);
-        store(3, place);
+        let outputs = &mut tiles.outputs[(first + o) * num_outputs * row_len..][..num_outputs * row_len];
+        if split.is_pooled {
+            let mut store = |index: usize, value: S::f32s| {
+                let to = &mut outputs[index * row_len + tiles.position..][..S::F32_LANES];
+                S::as_mut_simd_f32s(to).0[0] = value;
+            };
+            let (max, place) = tiles.images.largest(simd, bias, [left[0], right[0], left[1], right[1]], upper);
+            store(0, max);
+            store(1, place);
+            let (max, place) = tiles.images.largest(simd, bias, [left[2], right[2], left[3], right[3]], lower);
+            store(2, max);
+            store(3, place);
+        } else {
+            unroll!(i in 0..TILE[0], up to 4 => {
+                let cells = [tiles.images.finished(simd, bias, left[i]), tiles.images.finished(simd, bias, right[i])];
+                store_in_turn(simd, cells, &mut outputs[2 * (i * row_len + tiles.position)..]);
+            });
+        }
     }
     O
 }
