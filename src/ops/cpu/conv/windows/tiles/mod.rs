@@ -64,9 +64,11 @@ pub(super) fn cost(layer: &Layer, rows: Rows, is_pooled: bool) -> Option<usize> 
     let split = if is_pooled { Split::pooled(layer, images) } else { Split::whole(layer, images) };
     let lanes = split.num_tiles().next_multiple_of(isa::lanes()) / split.images;
     let (inputs, outputs) = (layer.in_channels, layer.out_channels);
+    // Values are loaded once for a group of outputs, which takes as long as the products of one.
+    let products = inputs * outputs.max(2);
     let tile = match rows {
-        Rows::Direct => 88 * inputs * outputs + 220 * inputs + 80 * outputs,
-        Rows::Winograd => 53 * inputs * outputs + 300 * inputs + 130 * outputs,
+        Rows::Direct => 88 * products + 220 * inputs + 80 * outputs,
+        Rows::Winograd => 53 * products + 300 * inputs + 130 * outputs,
     };
     // All cells are to be stored, and not just maxima.
     let stored = if is_pooled { 0 } else { 100 * outputs };

@@ -143,10 +143,10 @@ fn finish<S: Simd, const O: usize>(simd: S, tiles: &mut Products<'_, '_>, first:
     let (row_len, num_outputs) = (split.num_tiles().next_multiple_of(S::F32_LANES), num_outputs(&split));
     let upper = tiles.images.places(simd, tiles.position, 0);
     let lower = tiles.images.places(simd, tiles.position, 1);
-    for o in 0..O {
+    for (o, [left, right]) in sums[..O].iter().enumerate() {
         let bias = simd.splat_f32s(tiles.images.finish.bias(first + o));
-        let left = transform::Output.apply(simd, sums[o][0]);
-        let right = transform::Output.apply(simd, sums[o][1]);
+        let left = transform::Output.apply(simd, *left);
+        let right = transform::Output.apply(simd, *right);
         let outputs = &mut tiles.outputs[(first + o) * num_outputs * row_len..][..num_outputs * row_len];
         if split.is_pooled {
             let mut store = |index: usize, value: S::f32s| {
