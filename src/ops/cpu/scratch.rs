@@ -10,9 +10,13 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C, align(64))]
 pub(crate) struct Line([u64; 8]);
 
+impl Line {
+    pub const ZERO: Line = Line([0; 8]);
+}
+
 /// Zeros: enough lines for `len` elements of `T`.
 pub(crate) fn lines<T>(len: usize) -> Vec<Line> {
-    vec![Line([0; 8]); (len * size_of::<T>()).div_ceil(size_of::<Line>())]
+    vec![Line::ZERO; (len * size_of::<T>()).div_ceil(size_of::<Line>())]
 }
 
 thread_local! {
@@ -27,7 +31,7 @@ pub(crate) fn with<T: Pod, R>(len: usize, body: impl FnOnce(&mut [T]) -> R) -> R
     let mut lines = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
     let num_lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
     if lines.len() < num_lines {
-        lines.resize(num_lines, Line([0; 8]));
+        lines.resize(num_lines, Line::ZERO);
     }
     let result = body(&mut bytemuck::cast_slice_mut(&mut lines)[..len]);
     FREE.with_borrow_mut(|free| free.push(lines));

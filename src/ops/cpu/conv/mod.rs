@@ -14,6 +14,8 @@ mod testing;
 mod windows;
 mod winograd;
 
+use std::cell::RefCell;
+
 use pulp::Simd;
 
 use super::parallel::LANES;
@@ -205,11 +207,30 @@ fn has_long_vectors() -> bool {
     isa::lanes() == LANES
 }
 
+/// Layers whose kernels a thread remembers: to compare their costs takes as long as some rows of an image.
+const MOST_REMEMBERED: usize = 8;
+
+thread_local! {
+    static POOLED_KERNELS: RefCell<Vec<(Layer, Option<PooledKernel>)>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The kernel that computes least, if that is less than what convolution and pooling take by themselves.
 fn pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
     if !has_long_vectors() {
         return None;
     }
+    POOLED_KERNELS.with_borrow_mut(|known| {
+        if let Some((_, kernel)) = known.iter().find(|(of, _)| of == layer) {
+            return *kernel;
+        }
+        let kernel = cheapest_pooled_kernel(layer);
+        known.truncate(MOST_REMEMBERED - 1);
+        known.insert(0, (*layer, kernel));
+        kernel
+    })
+}
+
+fn cheapest_pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
     let (_, apart) = kernel_and_cost(layer);
     let windows =
         windows::Kernel::ALL.map(|kernel| kernel.cost(layer).map(|cost| (cost, PooledKernel::Windows(kernel))));

@@ -69,18 +69,10 @@ pub(super) fn forward_pooled(
     finish: Finish<'_>,
     (maxima, indices): (&mut [f32], &mut [u32]),
 ) {
-    let weights_len = match kernel {
-        Kernel::Direct => weight.len(),
-        Kernel::Tiles(rows) => tiles::num_weights(layer, rows),
-    };
-    scratch::with(weights_len, |weights: &mut [f32]| {
-        match kernel {
-            Kernel::Direct => columns::pack(layer.out_channels, direct::group, weight, weights),
-            Kernel::Tiles(rows) => tiles::pack(layer, rows, weight, weights),
-        }
-        let (together, windows) = (kernel.images(layer), layer.output[0] / 2 * (layer.output[1] / 2));
-        let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
-        let (weights, cost, chunk) = (&*weights, 4 * layer.num_taps(), together * image_out);
+    let (together, windows) = (kernel.images(layer), layer.output[0] / 2 * (layer.output[1] / 2));
+    let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * windows);
+    let (cost, chunk) = (4 * layer.num_taps(), together * image_out);
+    let mut body = |weights: &[f32]| {
         parallel::for_chunk_pairs((maxima, chunk), (indices, chunk), cost, |index, maxima, indices| {
             let images = maxima.len() / image_out;
             let input = &input[index * together * image_in..][..images * image_in];
@@ -96,7 +88,14 @@ pub(super) fn forward_pooled(
                 }
             }
         });
-    });
+    };
+    match kernel {
+        Kernel::Direct => scratch::with(weight.len(), |weights: &mut [f32]| {
+            columns::pack(layer.out_channels, direct::group, weight, weights);
+            body(weights);
+        }),
+        Kernel::Tiles(rows) => tiles::with_packed(layer, rows, weight, body),
+    }
 }
 
 /// What [`forward`] takes for an image and the kernel that takes least, in products of one lane; `None` where none serves.
@@ -121,9 +120,8 @@ pub(super) fn forward(
     finish: Finish<'_>,
     out: &mut [f32],
 ) {
-    scratch::with(tiles::num_weights(layer, rows), |weights: &mut [f32]| {
-        tiles::pack(layer, rows, weight, weights);
-        let (weights, together) = (&*weights, tiles::images(layer));
+    tiles::with_packed(layer, rows, weight, |weights| {
+        let together = tiles::images(layer);
         let (image_in, image_out) = (layer.in_channels * layer.in_pixels(), layer.out_channels * layer.out_pixels());
         parallel::for_chunks(out, together * image_out, layer.num_taps(), |index, out| {
             let images = out.len() / image_out;

@@ -140,6 +140,29 @@ fn images_are_computed_alike_in_any_company() {
     }
 }
 
+/// More layers than are kept, one of them again and again with other weights in the same place.
+#[test]
+fn weights_may_change_where_they_are() {
+    let extents = [10, 12, 14, 16, 18, 20, 22, 24, 26, 28];
+    let mut weight = numbers(3 * 25, 2);
+    for step in 0..20 {
+        weight[7 * step % 75] += 1.0;
+        for extent in [extents[step % 10], 12] {
+            let layer = layer(5, [1, 3], [extent, extent], [0, 0]);
+            let (input, elsewhere) = (numbers(layer.in_pixels(), 1), [&weight[..], &[0.0]].concat());
+            let finish = Finish { bias: None, relu: false };
+            let mut outs = [vec![f32::NAN; 3 * layer.out_pixels()], vec![f32::NAN; 3 * layer.out_pixels()]];
+            for (weight, out) in [&weight[..], &elsewhere[..75]].into_iter().zip(&mut outs) {
+                forward(&layer, Rows::Direct, [&input, weight], finish, out);
+            }
+            let mut want = vec![0.0; 3 * layer.out_pixels()];
+            for_products(&layer, |out, tap, at| want[out] += f64::from(weight[tap]) * f64::from(input[at]));
+            assert_within(32.0, &outs[0], &want, &vec![25.0; want.len()], &format!("step {step}, {extent}"));
+            assert_eq!(outs[0], outs[1], "step {step}, {extent}");
+        }
+    }
+}
+
 #[test]
 fn the_first_of_equal_cells_is_chosen() {
     let layer = layer(5, [2, 5], [12, 11], [0, 0]);

@@ -17,7 +17,7 @@ use crate::ops::cpu::conv::winograd::{self, Transform};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 use products::Products;
-pub(super) use weights::{num_weights, pack};
+pub(super) use weights::with_packed;
 
 /// Rows and columns of cells of a tile.
 const TILE: [usize; 2] = [transform::TILE, 2];

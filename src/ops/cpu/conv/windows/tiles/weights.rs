@@ -1,4 +1,7 @@
-//! Weights at the points.
+//! Weights at the points. A thread keeps what it made of the last few layers' weights: they are the same for all images of
+//! a step, and from call to call where nothing is trained, and to compare them takes far less than to transform them.
+
+use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 
@@ -9,13 +12,62 @@ use crate::ops::cpu::transpose::turn;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 
-/// Floats of the weights at the points.
-pub(in super::super) fn num_weights(layer: &Layer, rows: Rows) -> usize {
-    layer.out_channels.next_multiple_of(isa::lanes()) * layer.in_channels * MET[0] * rows.num_weights()
+/// Layers whose weights a thread keeps.
+const MOST_KEPT: usize = 8;
+
+/// Floats at the points that are kept; to transform more is little beside the products with them.
+const MOST_FLOATS: usize = 1 << 16;
+
+/// Weights, and what they are at the points.
+struct Kept {
+    layer: Layer,
+    rows: Rows,
+    /// Where they were; what was there is compared as well.
+    address: usize,
+    weight: Vec<f32>,
+    at_points: Vec<scratch::Line>,
 }
 
-/// Weights (O, C, 5, 5) at the points: (blocks of O, row points, C, column points or columns, lanes).
-pub(in super::super) fn pack(layer: &Layer, rows: Rows, weight: &[f32], packed: &mut [f32]) {
+thread_local! {
+    /// The last used is the last.
+    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `body` with weights (O, C, 5, 5) at the points: (blocks of O, row points, C, column points or columns, lanes).
+pub(in super::super) fn with_packed<R>(layer: &Layer, rows: Rows, weight: &[f32], body: impl FnOnce(&[f32]) -> R) -> R {
+    let outputs = layer.out_channels.next_multiple_of(isa::lanes());
+    let len = outputs * layer.in_channels * MET[0] * rows.num_weights();
+    if len > MOST_FLOATS {
+        return scratch::with(len, |packed: &mut [f32]| {
+            pack(layer, rows, weight, packed);
+            body(packed)
+        });
+    }
+    let address = weight.as_ptr() as usize;
+    let is_same = |kept: &Kept| (kept.layer, kept.rows, kept.address) == (*layer, rows, address);
+    let kept = KEPT.with_borrow_mut(|all| match all.iter().position(is_same) {
+        Some(index) => Some(all.remove(index)),
+        None if all.len() == MOST_KEPT => Some(all.remove(0)),
+        None => None,
+    });
+    let mut kept =
+        kept.unwrap_or_else(|| Kept { layer: *layer, rows, address, weight: Vec::new(), at_points: Vec::new() });
+    let bits = bytemuck::cast_slice::<f32, u32>;
+    if !is_same(&kept) || bits(&kept.weight) != bits(weight) {
+        (kept.layer, kept.rows, kept.address) = (*layer, rows, address);
+        kept.weight.clear();
+        kept.weight.extend_from_slice(weight);
+        let num_lines = (len * size_of::<f32>()).div_ceil(size_of::<scratch::Line>());
+        kept.at_points.resize(num_lines, scratch::Line::ZERO);
+        pack(layer, rows, weight, &mut bytemuck::cast_slice_mut(&mut kept.at_points)[..len]);
+    }
+    let result = body(&bytemuck::cast_slice(&kept.at_points)[..len]);
+    KEPT.with_borrow_mut(|all| all.push(kept));
+    result
+}
+
+/// Weights at the points.
+fn pack(layer: &Layer, rows: Rows, weight: &[f32], packed: &mut [f32]) {
     let (lanes, taps) = (isa::lanes(), layer.num_taps());
     let packed = packed.chunks_exact_mut(lanes * layer.in_channels * MET[0] * rows.num_weights());
     scratch::with(taps * lanes, |turned: &mut [f32]| {
