@@ -99,6 +99,25 @@ pub(crate) fn dispatch_narrow<K: WithSimd>(kernel: K) -> K::Output {
     }
 }
 
+/// [`dispatch`] with vectors of half the length where there is AVX-512, and all of its registers: for work that has no more
+/// than half a vector.
+#[inline(always)]
+pub(crate) fn dispatch_half<K: WithSimd>(kernel: K) -> K::Output {
+    struct Half<K>(K);
+    impl<K: WithSimd> WithSimd for Half<K> {
+        type Output = K::Output;
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) -> K::Output {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V4>() {
+                return self.0.with_simd(*simd);
+            }
+            self.0.with_simd(simd)
+        }
+    }
+    dispatch(Half(kernel))
+}
+
 /// The f32 lanes of a vector under [`dispatch_narrow`].
 #[inline]
 pub(crate) fn narrow_lanes() -> usize {

@@ -14,6 +14,7 @@ use pulp::{Simd, WithSimd};
 use super::layout;
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::conv::winograd::{self, Transform};
+use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 use products::Products;
@@ -81,7 +82,10 @@ fn num_outputs(split: &Split) -> usize {
 }
 
 pub(super) fn run(images: Images<'_>, rows: Rows) {
-    let (split, lanes) = (images.split, isa::lanes());
+    let split = images.split;
+    // Products of half a vector take half as long.
+    let is_half = isa::lanes() == LANES && split.num_tiles() <= LANES / 2;
+    let lanes = if is_half { LANES / 2 } else { isa::lanes() };
     let Layer { in_channels, out_channels, .. } = split.layer;
     let row_len = split.num_tiles().next_multiple_of(lanes);
     let lens = [
@@ -95,7 +99,8 @@ pub(super) fn run(images: Images<'_>, rows: Rows) {
         let (laid_out, memory) = memory.split_at_mut(lens[1]);
         let (outputs, sums) = memory.split_at_mut(lens[2]);
         isa::dispatch(layout::LayOut { split, padded: images.padded, image: laid_out });
-        isa::dispatch(Run { images, rows, laid_out, values, outputs, sums });
+        let run = Run { images, rows, laid_out, values, outputs, sums };
+        if is_half { isa::dispatch_half(run) } else { isa::dispatch(run) }
     });
 }
 
@@ -121,8 +126,8 @@ impl WithSimd for Run<'_> {
         for position in images.split.positions(S::F32_LANES) {
             let (split, values) = (images.split, &mut *values);
             match rows {
-                Rows::Direct => simd.vectorize(TransformInput::<false> { split, position, laid_out, values }),
-                Rows::Winograd => simd.vectorize(TransformInput::<true> { split, position, laid_out, values }),
+                Rows::Direct => TransformInput::<false> { split, position, laid_out, values }.with_simd(simd),
+                Rows::Winograd => TransformInput::<true> { split, position, laid_out, values }.with_simd(simd),
             }
             products::run(
                 simd,
@@ -130,7 +135,7 @@ impl WithSimd for Run<'_> {
                 Products { images: &images, position, values: &*values, outputs: &mut *outputs, sums: &mut *sums },
             );
         }
-        simd.vectorize(store::Store { images: &mut images, outputs });
+        store::Store { images: &mut images, outputs }.with_simd(simd);
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const MOST_OUTPUTS: usize = 6;
 
 /// Output channels that are taken together, of those that are left of a block: at a row of points they take 12 accumulators
 /// or 24, or 8 or 12 of 16 registers.
-fn group(rows: Rows, left: usize) -> usize {
+pub(super) fn group(rows: Rows, left: usize) -> usize {
     match (rows, left, isa::has_32_registers()) {
         (Rows::Direct, 6.., true) => 6,
         (_, 4.., true) | (Rows::Direct, 4.., _) => 4,
@@ -37,16 +37,16 @@ pub(super) struct Products<'i, 'a> {
 pub(super) fn run<S: Simd>(simd: S, rows: Rows, mut tiles: Products<'_, '_>) {
     let (mut first, channels) = (0, tiles.images.split.layer.out_channels);
     while first < channels {
-        let left = (channels - first).min(S::F32_LANES - first % S::F32_LANES);
+        let left = (channels - first).min(isa::lanes() - first % isa::lanes());
         let tiles = &mut tiles;
         first += match (rows, group(rows, left)) {
-            (Rows::Direct, 6) => simd.vectorize(Direct::<6> { tiles, first }),
-            (Rows::Direct, 4) => simd.vectorize(Direct::<4> { tiles, first }),
-            (Rows::Direct, 2) => simd.vectorize(Direct::<2> { tiles, first }),
-            (Rows::Direct, _) => simd.vectorize(Direct::<1> { tiles, first }),
-            (Rows::Winograd, 4) => simd.vectorize(Winograd::<4> { tiles, first }),
-            (Rows::Winograd, 2) => simd.vectorize(Winograd::<2> { tiles, first }),
-            (Rows::Winograd, _) => simd.vectorize(Winograd::<1> { tiles, first }),
+            (Rows::Direct, 6) => Direct::<6> { tiles, first }.with_simd(simd),
+            (Rows::Direct, 4) => Direct::<4> { tiles, first }.with_simd(simd),
+            (Rows::Direct, 2) => Direct::<2> { tiles, first }.with_simd(simd),
+            (Rows::Direct, _) => Direct::<1> { tiles, first }.with_simd(simd),
+            (Rows::Winograd, 4) => Winograd::<4> { tiles, first }.with_simd(simd),
+            (Rows::Winograd, 2) => Winograd::<2> { tiles, first }.with_simd(simd),
+            (Rows::Winograd, _) => Winograd::<1> { tiles, first }.with_simd(simd),
         };
     }
 }
@@ -71,11 +71,10 @@ impl<const O: usize> WithSimd for Direct<'_, '_, '_, O> {
             let mut sums = [[simd.splat_f32s(0.0); 2]; O];
             for (channel, values) in values.iter().enumerate() {
                 let values = &values[i * MET[1]..][..MET[1]];
-                let weights = weights::<S>(tiles.images, K, i, channel, first);
-                let weights = &weights[..(K - 1) * S::F32_LANES + O];
+                let weights = weights::<O, K>(tiles.images, [i, channel], first);
                 unroll!(j in 0..K, up to 8 => {
                     unroll!(o in 0..O, up to 8 => {
-                        let weight = simd.splat_f32s(weights[j * S::F32_LANES + o]);
+                        let weight = simd.splat_f32s(weights[j][o]);
                         sums[o][0] = simd.mul_add_e_f32s(weight, values[j], sums[o][0]);
                         sums[o][1] = simd.mul_add_e_f32s(weight, values[j + 1], sums[o][1]);
                     });
@@ -109,11 +108,10 @@ impl<const O: usize> WithSimd for Winograd<'_, '_, '_, O> {
             let mut sums = [[simd.splat_f32s(0.0); POINTS]; O];
             for (channel, values) in values.iter().enumerate() {
                 let values = &values[i * POINTS..][..POINTS];
-                let weights = weights::<S>(tiles.images, POINTS, i, channel, first);
-                let weights = &weights[..(POINTS - 1) * S::F32_LANES + O];
+                let weights = weights::<O, POINTS>(tiles.images, [i, channel], first);
                 unroll!(j in 0..POINTS, up to 8 => {
                     unroll!(o in 0..O, up to 4 => {
-                        let weight = simd.splat_f32s(weights[j * S::F32_LANES + o]);
+                        let weight = simd.splat_f32s(weights[j][o]);
                         sums[o][j] = simd.mul_add_e_f32s(weight, values[j], sums[o][j]);
                     });
                 });
@@ -127,12 +125,16 @@ impl<const O: usize> WithSimd for Winograd<'_, '_, '_, O> {
     }
 }
 
-/// What an input channel's values at a row of points are multiplied with, from an output channel on.
+/// What an input channel's values at a row of points are multiplied with, for a group of outputs.
 #[inline(always)]
-fn weights<'a, S: Simd>(images: &Images<'a>, num: usize, row: usize, channel: usize, first: usize) -> &'a [f32] {
+fn weights<'a, const O: usize, const N: usize>(
+    images: &Images<'a>,
+    [row, channel]: [usize; 2],
+    first: usize,
+) -> &'a [[f32; O]; N] {
     let channels = images.split.layer.in_channels;
-    let row = first / S::F32_LANES * MET[0] + row;
-    &images.weights[(row * channels + channel) * num * S::F32_LANES + first % S::F32_LANES..]
+    let start = (first * MET[0] * channels + (row * channels + channel) * O) * N;
+    images.weights[start..].as_chunks::<O>().0.first_chunk().expect("all groups are packed")
 }
 
 /// What tiles give for O channels from `first` on, whose sums at the row points these are; gives O.

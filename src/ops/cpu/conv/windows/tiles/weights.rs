@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 
-use super::{MET, Rows, transform};
+use super::{MET, Rows, products, transform};
 use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::conv::winograd::{self, Transform};
 use crate::ops::cpu::transpose::turn;
@@ -33,10 +33,9 @@ thread_local! {
     static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `body` with weights (O, C, 5, 5) at the points: (blocks of O, row points, C, column points or columns, lanes).
+/// Calls `body` with weights (O, C, 5, 5) at the points: (groups of O, row points, C, column points or columns, O).
 pub(in super::super) fn with_packed<R>(layer: &Layer, rows: Rows, weight: &[f32], body: impl FnOnce(&[f32]) -> R) -> R {
-    let outputs = layer.out_channels.next_multiple_of(isa::lanes());
-    let len = outputs * layer.in_channels * MET[0] * rows.num_weights();
+    let len = layer.out_channels * num_weights(layer, rows);
     if len > MOST_FLOATS {
         return scratch::with(len, |packed: &mut [f32]| {
             pack(layer, rows, weight, packed);
@@ -66,13 +65,18 @@ pub(in super::super) fn with_packed<R>(layer: &Layer, rows: Rows, weight: &[f32]
     result
 }
 
+/// Floats at the points for an output channel.
+pub(super) fn num_weights(layer: &Layer, rows: Rows) -> usize {
+    layer.in_channels * MET[0] * rows.num_weights()
+}
+
 /// Weights at the points.
 fn pack(layer: &Layer, rows: Rows, weight: &[f32], packed: &mut [f32]) {
-    let (lanes, taps) = (isa::lanes(), layer.num_taps());
-    let packed = packed.chunks_exact_mut(lanes * layer.in_channels * MET[0] * rows.num_weights());
-    scratch::with(taps * lanes, |turned: &mut [f32]| {
-        for (weight, packed) in weight.chunks(lanes * taps).zip(packed) {
-            isa::dispatch(Pack { channels: layer.in_channels, rows, weight, turned, packed });
+    let (lanes, taps, num_weights) = (isa::lanes(), layer.num_taps(), num_weights(layer, rows));
+    scratch::with((taps + num_weights) * lanes, |memory: &mut [f32]| {
+        let (turned, block) = memory.split_at_mut(taps * lanes);
+        for (weight, packed) in weight.chunks(lanes * taps).zip(packed.chunks_mut(lanes * num_weights)) {
+            isa::dispatch(Pack { channels: layer.in_channels, rows, weight, turned, block, packed });
         }
     });
 }
@@ -85,6 +89,8 @@ struct Pack<'a> {
     weight: &'a [f32],
     /// Room for (taps, lanes).
     turned: &'a mut [f32],
+    /// Room for (row points, C, column points or columns, lanes).
+    block: &'a mut [f32],
     packed: &'a mut [f32],
 }
 
@@ -94,10 +100,11 @@ impl WithSimd for Pack<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         const K: usize = transform::KERNEL;
-        let Pack { channels, rows, weight, turned, packed } = self;
+        let Pack { channels, rows, weight, turned, block, packed } = self;
         let taps = channels * K * K;
-        turn(simd, [weight.len() / taps, taps], (weight, taps), turned);
-        let ((kernels, _), (packed, _)) = (S::as_simd_f32s(turned), S::as_mut_simd_f32s(packed));
+        let outputs = weight.len() / taps;
+        turn(simd, [outputs, taps], (weight, taps), turned);
+        let ((kernels, _), (points, _)) = (S::as_simd_f32s(turned), S::as_mut_simd_f32s(block));
         let (num_weights, zero) = (rows.num_weights(), simd.splat_f32s(0.0));
         for (channel, kernel) in kernels.as_chunks::<{ K * K }>().0.iter().enumerate() {
             let mut at_points = [[zero; K]; MET[0]];
@@ -108,7 +115,7 @@ impl WithSimd for Pack<'_> {
                 unroll!(i in 0..MET[0], up to 8 => { at_points[i][j] = column[i]; });
             }
             for (i, row) in at_points.into_iter().enumerate() {
-                let to = &mut packed[(i * channels + channel) * num_weights..][..num_weights];
+                let to = &mut points[(i * channels + channel) * num_weights..][..num_weights];
                 match rows {
                     Rows::Direct => to.copy_from_slice(&row),
                     Rows::Winograd => {
@@ -118,5 +125,26 @@ impl WithSimd for Pack<'_> {
                 }
             }
         }
+        let (mut first, len) = (0, packed.len() / outputs);
+        while first < outputs {
+            let group = products::group(rows, outputs - first);
+            let to = &mut packed[first * len..][..group * len];
+            match group {
+                6 => copy_group::<S, 6>(block, first, to),
+                4 => copy_group::<S, 4>(block, first, to),
+                2 => copy_group::<S, 2>(block, first, to),
+                _ => copy_group::<S, 1>(block, first, to),
+            }
+            first += group;
+        }
+    }
+}
+
+/// The lanes of a group of O channels.
+#[inline(always)]
+fn copy_group<S: Simd, const O: usize>(block: &[f32], first: usize, to: &mut [f32]) {
+    for (to, lanes) in to.as_chunks_mut::<O>().0.iter_mut().zip(block.chunks_exact(S::F32_LANES)) {
+        let lanes = &lanes[first..][..O];
+        unroll!(o in 0..O, up to 8 => { to[o] = lanes[o]; });
     }
 }
