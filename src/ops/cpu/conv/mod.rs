@@ -335,16 +335,11 @@ impl Finish<'_> {
 /// max(x, 0), where not-a-number stays.
 #[inline(always)]
 fn rectify<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    at_least(simd, simd.splat_f32s(0.0), x)
-}
-
-/// max(x, least), where not-a-number in `x` stays.
-#[inline(always)]
-fn at_least<S: Simd>(simd: S, least: S::f32s, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
     if S::F32_LANES == 1 {
         // One lane's maximum is the number where the other is none.
-        return simd.select_f32s(simd.less_than_or_equal_f32s(x, least), least, x);
+        return simd.select_f32s(simd.less_than_or_equal_f32s(x, zero), zero, x);
     }
     // The vector instructions of x86 give their second operand where either is no number, and NEON's keep it.
-    simd.max_f32s(least, x)
+    simd.max_f32s(zero, x)
 }

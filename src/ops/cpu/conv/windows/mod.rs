@@ -14,7 +14,8 @@ mod tiles;
 use pulp::Simd;
 
 use super::largest::largest;
-use super::{Finish, Layer, at_least, columns, rectify};
+use super::{Finish, Layer, columns, rectify};
+use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
 pub(super) use tiles::Rows;
@@ -179,6 +180,7 @@ impl<const HEIGHT: usize> Images<'_, HEIGHT> {
     }
 
     /// The largest of each of a vector of windows of a channel, whose cells' sums before the bias these are, and where it is.
+    /// (The bias is added to each: to the largest it would not do where it is infinite.)
     #[inline(always)]
     fn largest<S: Simd>(
         &self,
@@ -187,12 +189,12 @@ impl<const HEIGHT: usize> Images<'_, HEIGHT> {
         mut sums: [S::f32s; 4],
         places: [S::f32s; 4],
     ) -> (S::f32s, S::f32s) {
+        unroll!(cell in 0..4, up to 4 => { sums[cell] = simd.add_f32s(sums[cell], bias); });
         if self.finish.relu {
             // The others count only if they are larger than this.
-            sums[0] = at_least(simd, simd.neg_f32s(bias), sums[0]);
+            sums[0] = rectify(simd, sums[0]);
         }
-        let (max, place) = largest(simd, sums, places);
-        (simd.add_f32s(max, bias), place)
+        largest(simd, sums, places)
     }
 
     /// A vector of cells of a channel, whose sums before the bias these are.
