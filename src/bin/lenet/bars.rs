@@ -1,6 +1,6 @@
 //! Where progress bars are drawn. `indicatif` fills a bar's last line with spaces, so that the `^C` by which a terminal
-//! answers Ctrl-C comes on the line below; what is then taken away is that line, and the bar stays. Here the cursor is
-//! left behind the bar.
+//! answers Ctrl-C comes on the line below; what is then taken away is that line, and the bar stays. Here the cursor stays
+//! where the bar's text ends.
 
 use std::io::Result;
 use std::sync::atomic::{AtomicUsize, Ordering};
