@@ -52,6 +52,13 @@ pub(crate) trait Executor: Send {
     fn run(&mut self, entry: usize, table: &StepTable, progress: Progress<'_>) -> Result<usize>;
     /// Runs one op of an entry under the first row of scalars.
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()>;
+    /// What one op of an entry takes under the first row of scalars. A device to which work is submitted runs it more than
+    /// once, and leaves out what submitting costs.
+    fn time_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<web_time::Duration> {
+        let started = web_time::Instant::now();
+        self.run_op(entry, step, table)?;
+        Ok(started.elapsed())
+    }
     /// Runs an entry once under the first row of scalars and tells how long each stage of it took. `None` where the
     /// device does not run in stages.
     fn time_stages(&mut self, _entry: usize, _table: &StepTable) -> Option<Vec<StageTime>> {

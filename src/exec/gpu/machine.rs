@@ -32,6 +32,15 @@ const MAX_STEPS_PER_SUBMISSION: usize = TABLE_ROWS;
 /// Submissions in flight before the host waits: one runs while the next is recorded. More only adds latency.
 const MAX_IN_FLIGHT: usize = 2;
 
+/// The first submission of a run has so small a part of a whole one, and each after it twice as many steps as the one
+/// before: the device is not to wait until a whole one is recorded.
+const FIRST_PART: usize = 64;
+
+/// How often an op is repeated in one submission, to be timed without what submitting costs; and how long an op takes, if
+/// it is not repeated, since that costs little beside it.
+const OP_REPEATS: u32 = 16;
+const LONG_OP: Duration = Duration::from_millis(5);
+
 /// How many models lie side by side, and what they share.
 #[derive(Clone, Copy)]
 pub(super) struct Models {
@@ -194,13 +203,15 @@ impl Machine {
         let mut last_done = Instant::now();
         let (mut submitted, mut done) = (0, 0);
         let mut wanted = count;
+        let mut most = if self.is_fixed { usize::MAX } else { (self.steps_per_submission / FIRST_PART).max(1) };
         while done < wanted {
             if submitted < wanted && in_flight.len() < MAX_IN_FLIGHT {
                 let row = submitted % TABLE_ROWS;
                 if row == 0 {
                     self.memory.write_table(&self.gpu, entry, rows, submitted);
                 }
-                let count = self.steps_per_submission.min(wanted - submitted).min(TABLE_ROWS - row);
+                let count = self.steps_per_submission.min(most).min(wanted - submitted).min(TABLE_ROWS - row);
+                most = most.saturating_mul(2);
                 let encoder = self.encode(entry, rows, submitted, count);
                 in_flight.push_back((self.gpu.submit(encoder), count));
                 submitted += count;
@@ -211,7 +222,9 @@ impl Machine {
             }
             let (submission, count) = in_flight.pop_front().expect("steps that are not done are in flight");
             self.gpu.wait(submission, &self.entries[entry].plan.name)?;
-            self.adapt(count, last_done.elapsed());
+            if count == self.steps_per_submission {
+                self.adapt(count, last_done.elapsed());
+            }
             last_done = Instant::now();
             done += count;
             if progress(done).is_break() {
@@ -224,6 +237,21 @@ impl Machine {
 
     /// Runs one op of an entry under a model's first row.
     pub fn run_op(&mut self, entry: usize, step: usize, rows: &Rows<'_>) -> Result<()> {
+        self.repeat_op(entry, step, rows, 1).map(|_| ())
+    }
+
+    /// What one op of an entry takes under a model's first row, between others: without what submitting it costs.
+    pub fn time_op(&mut self, entry: usize, step: usize, rows: &Rows<'_>) -> Result<Duration> {
+        let once = self.repeat_op(entry, step, rows, 1)?;
+        if once > LONG_OP {
+            return Ok(once);
+        }
+        Ok(self.repeat_op(entry, step, rows, 1 + OP_REPEATS)?.saturating_sub(once) / OP_REPEATS)
+    }
+
+    /// Runs one op of an entry several times under a model's first row, and tells how long that took from the submission
+    /// on.
+    fn repeat_op(&mut self, entry: usize, step: usize, rows: &Rows<'_>, count: u32) -> Result<Duration> {
         self.make_ready(entry)?;
         let rows = std::slice::from_ref(rows);
         self.set_members(rows);
@@ -231,10 +259,14 @@ impl Machine {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         let row = Row { entry, number: 0, num_models: 1 };
-        self.record(&mut pass, &row, &self.entries[entry].steps[step]);
+        for _ in 0..count {
+            self.record(&mut pass, &row, &self.entries[entry].steps[step]);
+        }
         drop(pass);
+        let started = Instant::now();
         let submission = self.gpu.submit(encoder);
-        self.gpu.wait(submission, &self.entries[entry].plan.steps[step].label())
+        self.gpu.wait(submission, &self.entries[entry].plan.steps[step].label())?;
+        Ok(started.elapsed())
     }
 
     /// Records the commands of the first rows, at most as many as the table holds, and tells how long a step took.

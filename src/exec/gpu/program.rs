@@ -38,6 +38,10 @@ impl Executor for GpuExecutor {
         self.machine.run_op(entry, step, &rows(table))
     }
 
+    fn time_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<Duration> {
+        self.machine.time_op(entry, step, &rows(table))
+    }
+
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()> {
         self.machine.write(entry, operand, 0, tensor);
         Ok(())

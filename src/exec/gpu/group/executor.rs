@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use web_time::Duration;
+
 use super::run::Ask;
 use super::{Place, Seat};
 use crate::Result;
@@ -47,6 +49,11 @@ impl Executor for PlaceExecutor {
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
         let Place { group, index } = &*self.place;
         group.with_machine(|machine| machine.run_op(entry, step, &Rows { model: *index, table, first: 0 }))
+    }
+
+    fn time_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<Duration> {
+        let Place { group, index } = &*self.place;
+        group.with_machine(|machine| machine.time_op(entry, step, &Rows { model: *index, table, first: 0 }))
     }
 
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()> {
