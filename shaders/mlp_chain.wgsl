@@ -79,18 +79,30 @@ fn is_counted(label: u32, num_classes: u32) -> bool {
     return label < num_classes && label != params.ignore_index;
 }
 
+// What a row adds to the sum of weights.
+fn counted_weight(row: u32, label: u32, num_classes: u32) -> f32 {
+    let is_real = (row < params.batch) & is_counted(label, num_classes);
+    return select(0.0, weights_of_classes[select(0u, label, is_real)], is_real);
+}
+
+fn label_of(row: u32) -> u32 {
+    return labels[min(row, params.batch - 1u)];
+}
+
 // The sum of the weights of all rows, as cross_entropy.whole adds them up; in weight_sums[0] after the last barrier, which is
-// the caller's. `first_label` is that of the row `lane`.
+// the caller's. `first_label` is that of the row `lane`. Four labels are on their way at a time.
 fn add_weights(lane: u32, first_label: u32, num_classes: u32) {
     if lane < TREE {
-        var sum = 0.0;
-        for (var row = lane; row < params.batch; row += TREE) {
-            var label = first_label;
-            if row >= TREE {
-                label = labels[row];
-            }
-            let is_real = is_counted(label, num_classes);
-            sum += select(0.0, weights_of_classes[select(0u, label, is_real)], is_real);
+        var sum = counted_weight(lane, first_label, num_classes);
+        for (var row = lane + TREE; row < params.batch; row += 4u * TREE) {
+            let label_0 = label_of(row);
+            let label_1 = label_of(row + TREE);
+            let label_2 = label_of(row + 2u * TREE);
+            let label_3 = label_of(row + 3u * TREE);
+            sum += counted_weight(row, label_0, num_classes);
+            sum += counted_weight(row + TREE, label_1, num_classes);
+            sum += counted_weight(row + 2u * TREE, label_2, num_classes);
+            sum += counted_weight(row + 3u * TREE, label_3, num_classes);
         }
         weight_sums[lane] = sum;
     }

@@ -110,6 +110,13 @@ pub fn steps() -> Vec<Step> {
             let x = linear(graph, x, &Linear::new("f2", 7), Relu)?;
             Linear::new("f3", CLASSES).forward(graph, x)
         }),
+        // So many images that threads have two channels each, and rows that labels are read for in rounds.
+        step(recipe("many images", [530, 1, 10, 10], all), |graph, x| {
+            let x = conv(graph, x, &Conv2d::new("c1", 3, 3), Relu)?;
+            let x = conv(graph, x, &Conv2d::new("c2", 4, 3).padding(1), Relu)?;
+            let x = graph.flatten(x, 1)?;
+            Linear::new("f", CLASSES).forward(graph, x)
+        }),
         // Activations that saturate.
         step(recipe("saturating", [5, 2, 12, 12], all), |graph, x| {
             let x = conv(graph, x, &Conv2d::new("c1", 6, 3), Tanh)?;

@@ -11,6 +11,7 @@ static GRAD_INPUT: Shader = Shader {
     name: "conv2d_pool_grad_input",
     source: concat!(
         include_str!("../../../../shaders/lib/conv2d.wgsl"),
+        include_str!("../../../../shaders/lib/row_window.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
         include_str!("../../../../shaders/conv2d_pool_grad_input.wgsl"),
@@ -35,6 +36,9 @@ const WORKGROUP_FLOATS: usize = 4096;
 const MAX_THREADS: usize = 128;
 /// The most slices, which one thread of the update adds up.
 const MAX_SLICES: usize = 64;
+/// The most pixels in a row, by fours, and channels, by twos, of a workgroup of the gradient by the input.
+const MAX_QUADS: usize = 8;
+const MAX_PAIRS: usize = 4;
 /// Workgroups that fill a GPU.
 const MANY_WORKGROUPS: usize = 512;
 /// The most floats of partial sums that are worth a dispatch less.
@@ -65,44 +69,79 @@ impl ConvPoolGradInput {
         found.then(|| ConvPoolGradInput { conv, input: input.clone(), activation })
     }
 
-    /// Height and width of a workgroup's pixels, channels of a thread, output channels at a time.
-    fn tile(geometry: &Geometry) -> Option<([usize; 2], usize, usize)> {
+    /// How a workgroup goes about it, if its memory has room for one output channel.
+    fn tile(geometry: &Geometry) -> Option<InputTile> {
         let [in_h, in_w] = geometry.input;
-        let width = if in_w <= 16 { in_w } else { 16 };
-        let height = (64usize.div_ceil(width)).min(in_h);
-        let tiles = geometry.batch * in_h.div_ceil(height) * in_w.div_ceil(width);
-        let channels = [4, 2, 1]
-            .into_iter()
-            .find(|&channels| tiles * geometry.in_channels.div_ceil(channels) >= MANY_WORKGROUPS || channels == 1)?;
-        let channels = channels.min(geometry.in_channels);
         let [kernel_h, kernel_w] = geometry.kernel;
-        let floats = (height + kernel_h - 1) * (width + kernel_w - 1) + channels * kernel_h * kernel_w;
-        let chunk = (WORKGROUP_FLOATS / floats).min(geometry.out_channels);
-        (chunk > 0 && height * width <= 256).then_some(([height, width], channels, chunk))
+        let quads = in_w.div_ceil(4).min(MAX_QUADS);
+        let pairs = geometry.in_channels.div_ceil(2).min(MAX_PAIRS);
+        let tiles = |height: usize| {
+            let of_image = in_h.div_ceil(height) * in_w.div_ceil(4 * quads) * geometry.in_channels.div_ceil(2 * pairs);
+            geometry.batch * of_image
+        };
+        // As many rows as there are threads for, and all workgroups of an image with about as many.
+        let rows = |sharers: usize| {
+            let most = (MAX_THREADS / (quads * pairs * sharers)).clamp(1, in_h);
+            in_h.div_ceil(in_h.div_ceil(most))
+        };
+        let is_shared = tiles(rows(1)) < MANY_WORKGROUPS;
+        let height = rows(1 + usize::from(is_shared));
+        let around = [height + kernel_h - 1, 4 * (quads + 1)];
+        let windows = [0, 1].map(|axis| (around[axis] / 2 + 1).min(geometry.output[axis] / 2));
+        let weights = 2 * pairs * kernel_h * kernel_w;
+        let floats = around.iter().product::<usize>() + 2 * windows.iter().product::<usize>() + weights;
+        let most = (WORKGROUP_FLOATS / floats).min(geometry.out_channels);
+        let fits = most > 0 && kernel_w <= MAX_VEC4_KERNEL;
+        fits.then(|| {
+            let chunk = geometry.out_channels.div_ceil(geometry.out_channels.div_ceil(most));
+            InputTile { height, quads, pairs, is_shared, windows, chunk }
+        })
     }
 
     pub fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.conv.geometry(&self.input, &ctx.inputs[2].shape)?;
-        let ([height, width], channels, chunk) = Self::tile(&geometry).expect("new() found one");
+        let tile = Self::tile(&geometry).expect("new() found one");
+        let InputTile { height, quads, pairs, is_shared, windows: [windows_h, windows_w], chunk } = tile;
         let units = geometry.batch
             * geometry.input[0].div_ceil(height)
-            * geometry.input[1].div_ceil(width)
-            * geometry.in_channels.div_ceil(channels);
-        let chunks = geometry.out_channels.div_ceil(chunk);
-        let sums = geometry.out_channels * (1 + geometry.kernel[0] * (1 + geometry.kernel[1]));
-        let work = grid(units, 1).iterations(sums + chunks * (3 + WORKGROUP_FLOATS / (height * width)));
+            * geometry.input[1].div_ceil(4 * quads)
+            * geometry.in_channels.div_ceil(2 * pairs);
+        let threads = height * quads * pairs * (1 + usize::from(is_shared));
+        // Each chunk fills the memory, or less, and is walked over by rows of the kernel.
+        let staged = 3 + 2 * WORKGROUP_FLOATS / threads;
+        let work = grid(units, 1).iterations(
+            geometry.out_channels * (1 + geometry.kernel[0]) + geometry.out_channels.div_ceil(chunk) * staged,
+        );
         // Without an activation the weight is bound instead, and not read.
         let activated = Binding::Input(if self.activation == Activation::None { 2 } else { 3 });
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Input(2), activated, Binding::Output(0)];
         let dispatch = Dispatch::new(&GRAD_INPUT, "staged", &Params::of(&geometry), bindings, work)
             .constant("TILE_H", to_u32(height))
-            .constant("TILE_W", to_u32(width))
-            .constant("THREADS", to_u32(height * width))
-            .constant("PER_THREAD", to_u32(channels))
+            .constant("TILE_QUADS", to_u32(quads))
+            .constant("PAIRS", to_u32(pairs))
+            .constant("SHARED", u32::from(is_shared))
+            .constant("THREADS", to_u32(threads))
+            .constant("WINDOWS_H", to_u32(windows_h))
+            .constant("WINDOWS_W", to_u32(windows_w))
             .constant("CHUNK", to_u32(chunk))
             .constant("GRADIENT_OF", self.activation.code());
         Ok(with_constants(dispatch, &geometry).into())
     }
+}
+
+/// The pixels and channels of a workgroup of the gradient by the input.
+struct InputTile {
+    height: usize,
+    /// Four pixels in a row each.
+    quads: usize,
+    /// Two channels each.
+    pairs: usize,
+    /// Whether a thread takes one of a pair.
+    is_shared: bool,
+    /// Rows and columns of windows that are read.
+    windows: [usize; 2],
+    /// Output channels at a time.
+    chunk: usize,
 }
 
 /// The gradients by weight and bias, one sum for each slice of images: shape (slices, weights and biases, each padded to

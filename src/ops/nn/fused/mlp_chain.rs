@@ -37,8 +37,9 @@ static CHAIN: Shader = Shader {
 const THREADS: u32 = 256;
 /// Layers and the input, as many as `Params` has room for.
 pub(crate) const MAX_LAYERS: usize = 7;
-/// The most rows: with more, products that share their weights among rows do less.
-const MAX_ROWS: usize = 256;
+/// The most rows: with more, products that share their weights among rows do less. Measured on an H200, a step of LeNet-5
+/// with 1,024 rows: 364 µs by the chain (and another kernel before it), 764 µs by products.
+const MAX_ROWS: usize = 2048;
 /// Floats of workgroup memory that every device has, and those that do not depend on the widths.
 const WORKGROUP_FLOATS: usize = 4096;
 const FIXED_FLOATS: usize = 4 * THREADS as usize + 64;
