@@ -70,6 +70,15 @@ fn reduced_offset(index: u32) -> u32 {
     return offset;
 }
 
+// Of four elements from `index` on. Dividing by extents takes longer than the loads: along one axis there is nothing to divide.
+fn four_offsets(index: u32) -> vec4<u32> {
+    if params.reduced_rank == 1u {
+        return (index + vec4<u32>(0u, 1u, 2u, 3u)) * params.reduced_strides[0].x;
+    }
+    return vec4<u32>(
+        reduced_offset(index), reduced_offset(index + 1u), reduced_offset(index + 2u), reduced_offset(index + 3u));
+}
+
 @compute @workgroup_size(WG)
 fn whole(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let output = flat_index(id, groups.x * WG);
@@ -81,14 +90,16 @@ fn whole(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) 
     var index = 0u;
     // Eight on their way at a time, combined in order.
     for (; AHEAD == 1u && index + 8u <= params.num_reduced; index += 8u) {
-        let x_0 = x[base + reduced_offset(index)];
-        let x_1 = x[base + reduced_offset(index + 1u)];
-        let x_2 = x[base + reduced_offset(index + 2u)];
-        let x_3 = x[base + reduced_offset(index + 3u)];
-        let x_4 = x[base + reduced_offset(index + 4u)];
-        let x_5 = x[base + reduced_offset(index + 5u)];
-        let x_6 = x[base + reduced_offset(index + 6u)];
-        let x_7 = x[base + reduced_offset(index + 7u)];
+        let near = base + four_offsets(index);
+        let far = base + four_offsets(index + 4u);
+        let x_0 = x[near.x];
+        let x_1 = x[near.y];
+        let x_2 = x[near.z];
+        let x_3 = x[near.w];
+        let x_4 = x[far.x];
+        let x_5 = x[far.y];
+        let x_6 = x[far.z];
+        let x_7 = x[far.w];
         result = combine(combine(combine(combine(result, x_0), x_1), x_2), x_3);
         result = combine(combine(combine(combine(result, x_4), x_5), x_6), x_7);
     }
