@@ -7,6 +7,7 @@ most multiply-adds: its instructions for 64 of them.
 
     benches/gpu/registers.py --lenet target/release/lenet [-- --network resnet --dataset cifar10]
     WGRAD_PIN=1 cargo test --test all shaders::registers     # writes tests/golden/registers.md, which that test compares
+    benches/gpu/registers.py --installed --modules FOLDER    # the driver of the card that is there, all that it says
 
 Needs Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers, libvulkan1) and, for `--lenet`, naga (`cargo install naga-cli`).
 With `--modules` it takes SPIR-V from a folder: `index.json` lists [name, file, entry point, [numbers of uniforms]]. Ends with
@@ -28,6 +29,8 @@ import tempfile
 FAMILY = "navi21"
 POINTER, HANDLE = ctypes.c_void_p, ctypes.c_uint64
 COLUMNS = ("VGPRs", "Spilled VGPRs", "Spilled SGPRs", "LDS size", "Instructions", "Branches", "Subgroups per SIMD")
+# NVIDIA's compiler also spills into workgroup memory: where a kernel has more of it than it declares.
+COLUMNS_OF_NVIDIA = ("Register Count", "Stack Size", "Shared Memory Size", "Binary Size")
 MISSING = 77
 
 
@@ -63,11 +66,12 @@ UNIFORM_BUFFER, STORAGE_BUFFER, COMPUTE_STAGE = 6, 7, 0x20
 
 
 class Compiler:
-    """RADV's null device."""
+    """RADV's null device, or the first card that is installed."""
 
-    def __init__(self):
-        os.environ.setdefault("RADV_FORCE_FAMILY", FAMILY)
-        if "VK_DRIVER_FILES" not in os.environ and "VK_ICD_FILENAMES" not in os.environ:
+    def __init__(self, is_installed):
+        if not is_installed:
+            os.environ.setdefault("RADV_FORCE_FAMILY", FAMILY)
+        if not is_installed and "VK_DRIVER_FILES" not in os.environ and "VK_ICD_FILENAMES" not in os.environ:
             found = glob.glob("/usr/share/vulkan/icd.d/radeon_icd*.json") or ["radeon_icd.json"]
             os.environ["VK_DRIVER_FILES"] = os.environ["VK_ICD_FILENAMES"] = found[0]
         try:
@@ -96,11 +100,13 @@ class Compiler:
         self.name = self.device_name(POINTER(devices[0]))
 
     def device_name(self, device):
-        """As "AMD RADV NAVI21, Mesa 22.3.6"."""
+        """As "AMD RADV NAVI21, Mesa 22.3.6", or "NVIDIA H200, driver 580.159.4"."""
         properties = ctypes.create_string_buffer(1024)
         self.vulkan.vkGetPhysicalDeviceProperties(device, properties)
         version = u32.from_buffer(properties, 4).value
         name = properties.raw[20:276].split(b"\0")[0].decode()
+        if "NVIDIA" in name:
+            return f"{name}, driver {version >> 22}.{version >> 14 & 0xFF}.{version >> 6 & 0xFF}"
         return f"{name}, Mesa {version >> 22}.{version >> 12 & 0x3FF}.{version & 0xFFF}"
 
     def call(self, name, *arguments):
@@ -162,7 +168,7 @@ def loop_cost(assembly):
 
 
 def missing(reason):
-    print(f"Mesa's RADV is not installed, or compiles without a card no more: {reason}", file=sys.stderr)
+    print(f"no compiler that tells (Mesa's RADV, or with --installed that of a card): {reason}", file=sys.stderr)
     sys.exit(MISSING)
 
 
@@ -207,18 +213,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lenet", default="target/release/lenet", help="the program")
     parser.add_argument("--modules", type=pathlib.Path, help="a folder of SPIR-V modules, instead of the program's")
+    parser.add_argument("--installed", action="store_true", help="ask the driver of the first card that is there")
     parser.add_argument("step", nargs="*", help="options of `lenet plan`, after --")
     options = parser.parse_args()
-    compiler = Compiler()
+    compiler = Compiler(options.installed)
     print(f"Compiled for {compiler.name}.\n")
-    print("| kernel | " + " | ".join(COLUMNS) + " | Loop / 64 FMA |\n|" + " --- |" * (len(COLUMNS) + 2))
+    columns = COLUMNS_OF_NVIDIA if options.installed and "NVIDIA" in compiler.name else COLUMNS
+    print("| kernel | " + " | ".join(columns) + " | Loop / 64 FMA |\n|" + " --- |" * (len(COLUMNS) + 2))
     spilling = []
     kernels = from_folder(options.modules) if options.modules else from_program(options)
     # The driver compiles outside of Python's lock.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         all_found = list(pool.map(lambda kernel: compiler.statistics(*kernel[1:]), kernels))
     for (name, *_), found in zip(kernels, all_found):
-        print(f"| {name} | " + " | ".join(str(found.get(column, "-")) for column in (*COLUMNS, "loop")) + " |")
+        print(f"| {name} | " + " | ".join(str(found.get(column, "-")) for column in (*columns, "loop")) + " |")
         if found.get("Spilled VGPRs", 0) > 0:
             spilling.append(name)
     if spilling:
