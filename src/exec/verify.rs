@@ -2,6 +2,8 @@
 //! op the reference takes over the device's values, so that a difference is caused by the op that reports it and not by
 //! an earlier one.
 
+mod sums;
+
 use std::fmt;
 
 use super::{Device, Program, StateDict, StepTable, step_count};
@@ -88,7 +90,16 @@ pub(crate) enum Comparing {
 }
 
 /// The largest difference as a share of what is allowed, or the first element beyond it and its tolerance.
-type Compare = fn(&Step, f64, &Tensor, &Tensor) -> std::result::Result<f64, (usize, f64)>;
+type Compare = fn(&Step, Allowed<'_>, &Tensor, &Tensor) -> std::result::Result<f64, (usize, f64)>;
+
+/// What else rounding errors may be, besides what follows from the size of the results.
+#[derive(Clone, Copy)]
+struct Allowed<'a> {
+    /// The size of the terms that are summed.
+    term_size: f64,
+    /// More for each element, or nothing.
+    slack: &'a [f64],
+}
 
 fn verify_by(
     compare: Compare,
@@ -139,10 +150,12 @@ fn verify_programs(
             candidate.executor.poison(0, output)?;
         }
         let term_size = step.op.term_size(&largest_magnitudes(&mut reference, step)?);
+        let slack = sums::slack(&mut reference, index, step, &table)?;
         candidate.executor.run_op(0, index, &table)?;
         reference.executor.run_op(0, index, &table)?;
         let mut worst = 0.0;
-        for (result, operand) in results(plan, step) {
+        for (place, (result, operand)) in results(plan, step).into_iter().enumerate() {
+            let allowed = Allowed { term_size, slack: slack.get(place).map_or(&[], Vec::as_slice) };
             let difference = |index, got, want, tolerance| Difference {
                 step: report.ops.len(),
                 label: step.label(),
@@ -153,7 +166,7 @@ fn verify_programs(
                 tolerance,
             };
             let (got, want) = (candidate.executor.read(0, operand)?, reference.executor.read(0, operand)?);
-            match compare(step, term_size, &got, &want) {
+            match compare(step, allowed, &got, &want) {
                 Ok(share) => worst = share.max(worst),
                 Err(_) if is_tie(&mut reference, step, operand, [&got, &want])? => {}
                 Err((at, tolerance)) => {
@@ -192,16 +205,19 @@ fn results<'a>(plan: &'a Plan, step: &'a Step) -> Vec<(String, &'a Operand)> {
 /// Rounding errors of a sum of K terms grow like √K as long as they do not conspire, each an epsilon of a term's size.
 /// That size is at most about the largest magnitude in the result, but where terms cancel, as in the gradient of a
 /// bias before a batch normalisation, the op has to say it. The bound is `ulps · ε · √K · (|want| + size)` with
-/// ε = 2⁻²⁴, and `ulps` from the op. Integers must be equal.
-fn compare(step: &Step, term_size: f64, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
+/// ε = 2⁻²⁴, and `ulps` from the op, with the slack of what the op sums before it computes anything else. Integers must be
+/// equal.
+fn compare(step: &Step, allowed: Allowed<'_>, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
     let exact = got.dtype() != DType::F32;
     let (got, want) = (got.to_f64_vec(), want.to_f64_vec());
-    let scale = largest_magnitude(&want).max(term_size);
+    let scale = largest_magnitude(&want).max(allowed.term_size);
     let num_terms = step.op.num_terms(&step.input_types());
     let relative = step.op.ulps() * f64::from(f32::EPSILON) / 2.0 * (num_terms as f64).sqrt();
     let mut worst: f64 = 0.0;
     for (index, (&got, &want)) in got.iter().zip(&want).enumerate() {
-        let tolerance = if exact { 0.0 } else { relative * (want.abs() + scale) + f64::from(f32::MIN_POSITIVE) };
+        let slack = allowed.slack.get(index).copied().filter(|slack| slack.is_finite()).unwrap_or(0.0);
+        let rounding = relative * (want.abs() + scale) + f64::from(f32::MIN_POSITIVE);
+        let tolerance = if exact { 0.0 } else { rounding + slack };
         // A value beyond f32's range is infinite on the device, and a NaN stands where the reference has one.
         let overflows = want.abs() > f64::from(f32::MAX) && got.is_infinite() && got.signum() == want.signum();
         let same = got == want || (got.is_nan() && want.is_nan()) || overflows;
@@ -241,7 +257,7 @@ fn is_tie(reference: &mut Program, step: &Step, operand: &Operand, [got, want]: 
     Ok(true)
 }
 
-fn compare_kinds(step: &Step, _: f64, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
+fn compare_kinds(step: &Step, _: Allowed<'_>, got: &Tensor, want: &Tensor) -> std::result::Result<f64, (usize, f64)> {
     let exact = got.dtype() != DType::F32;
     let may_spread = matches!(
         step.op,

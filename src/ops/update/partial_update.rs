@@ -76,6 +76,11 @@ impl PartialUpdate {
         Tensor::u32([rows.len() / 4, 4], rows)
     }
 
+    /// The indices among the inputs of the partial gradients.
+    pub fn partials(&self) -> Range<usize> {
+        self.ranges().pop().expect("partial gradients come last")
+    }
+
     /// The role of each state among the packs.
     fn state_roles(&self) -> impl Iterator<Item = Option<usize>> + '_ {
         let mut roles = 2..;
@@ -104,7 +109,7 @@ impl Operation for PartialUpdate {
             std::array::from_fn(|index| if index < rule.num_scalars { ctx.float(index)[0] } else { F::ZERO });
         let (walk, roles): (_, Vec<Option<usize>>) = (rule.walk::<F>().clone(), self.state_roles().collect());
         let ranges = self.ranges();
-        let partials = ranges.last().expect("partial gradients come last").start;
+        let partials = self.partials().start;
         let mut whole = ranges[1].clone();
         for (index, source) in self.sources.iter().enumerate() {
             let param = ctx.updated(ranges[0].start + index);
@@ -163,11 +168,6 @@ impl Operation for PartialUpdate {
         let ranges = self.ranges();
         let partials = packed::num_elems(&inputs[ranges[ranges.len() - 1].clone()]);
         (packed::num_elems(&inputs[ranges[0].clone()]) * self.update.rule.flops + partials) as u64
-    }
-
-    fn num_terms(&self, inputs: &[TensorType]) -> usize {
-        let ranges = self.ranges();
-        inputs[ranges[ranges.len() - 1].clone()].iter().map(|ty| ty.shape[0]).max().unwrap_or(1)
     }
 
     fn ulps(&self) -> f64 {

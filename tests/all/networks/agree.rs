@@ -10,7 +10,7 @@ use wgrad::train::{EvalOptions, evaluate};
 use wgrad::{Device, Error, Plan, Program, Result, StateDict, StepTable, Tensor};
 
 use super::{classifier, compile, evaluation, images, labels, output_gradients, small, training};
-use crate::harness::gpu;
+use crate::harness::{gpu, portable};
 
 /// Half the distance of the two points of a central difference, as in `gradcheck`.
 const STEP: f64 = 1e-6;
@@ -66,12 +66,36 @@ fn a_training_step_is_the_references_on_every_device() -> Result<()> {
         let narrow = images(shape);
         let narrow = Tensor::f32(narrow.shape(), narrow.to_f32_vec())?;
         let states = StateDict::from([("images".to_owned(), narrow), ("labels".to_owned(), labels())]);
-        for device in [gpu(), &Device::Cpu] {
+        for device in [gpu(), portable()[0], &Device::Cpu] {
             let report = verify(device, &plan, &states, &optimizer.step(3, 0.1), 7)?;
             assert!(report.difference.is_none(), "{} on {device}: {}", network.title(), report.difference.unwrap());
             let program = Program::compile(device, vec![plan.clone()], 7)?;
             assert_eq!(report.ops.len(), program.plans()[0].to_string().lines().count() - 3, "all ops of its plan");
         }
+    }
+    Ok(())
+}
+
+/// On a real GPU optimizers add up gradients that come in slices. Those of a bias before a batch normalization cancel to
+/// nothing but rounding.
+#[test]
+fn every_optimizer_adds_up_gradients_in_slices() -> Result<()> {
+    let (network, shape) = small().swap_remove(2);
+    assert_eq!(network.name(), "vgg");
+    let images = Tensor::f32(images(shape).shape(), images(shape).to_f32_vec())?;
+    let states = StateDict::from([("images".to_owned(), images), ("labels".to_owned(), labels())]);
+    for entry in Optimizer::ENTRIES {
+        let (mut graph, loss) = training(&classifier(&network), shape)?;
+        let optimizer = Optimizer::named(entry.name)?;
+        optimizer.minimize(&mut graph, loss)?;
+        let plan = Plan::new(&graph)?;
+        for device in [gpu(), portable()[0]] {
+            let report = verify(device, &plan, &states, &optimizer.step(3, 0.1), 7)?;
+            assert!(report.difference.is_none(), "{} on {device}: {}", entry.name, report.difference.unwrap());
+        }
+        let program = Program::compile(portable()[0], vec![plan], 7)?;
+        let plan = program.plans()[0].to_string();
+        assert!(plan.contains("gradients in slices"), "{plan}");
     }
     Ok(())
 }
