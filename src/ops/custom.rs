@@ -114,7 +114,8 @@ pub struct ArrayMut<'a> {
 /// One dispatch of a user-defined kernel.
 #[derive(Clone, Debug)]
 pub struct CustomKernel {
-    /// A whole WGSL module.
+    /// A whole WGSL module. WGSL lets a compiler assume that neither infinities nor NaN occur and rearrange sums and
+    /// products, so what these become is only certain where the kernel tests the bits of a number.
     pub source: Cow<'static, str>,
     /// The function in it that runs.
     pub entry_point: Cow<'static, str>,

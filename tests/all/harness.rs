@@ -144,7 +144,7 @@ const MAX_SPECIAL_ELEMS: usize = 20_000;
 
 /// Whether a case is run with special values.
 pub fn takes_special_values(case: &Case) -> bool {
-    case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs()
+    case.takes_special_values && case.num_elems() <= MAX_SPECIAL_ELEMS && !case.has_large_inputs()
 }
 
 /// The inputs of a case by name, but for those that nothing reads, which are not in the plan.

@@ -140,6 +140,8 @@ pub struct Case {
     pub build: Build,
     /// Whether finite differences apply: the function is smooth at the inputs, and small enough to try each element.
     pub check_gradient: bool,
+    /// Whether it is run with NaN and infinities, too.
+    pub takes_special_values: bool,
 }
 
 impl Case {
@@ -149,7 +151,7 @@ impl Case {
         inputs: Vec<Input>,
         build: impl Fn(&mut Graph, &[Value]) -> Result<Vec<Value>> + Send + Sync + 'static,
     ) -> Case {
-        Case { name: name.into(), inputs, build: Box::new(build), check_gradient: true }
+        Case { name: name.into(), inputs, build: Box::new(build), check_gradient: true, takes_special_values: true }
     }
 
     /// A case with one output.
@@ -164,6 +166,12 @@ impl Case {
     /// The same case without the gradient check: it sits on kinks, or has too many elements.
     pub fn without_gradient_check(mut self) -> Case {
         self.check_gradient = false;
+        self
+    }
+
+    /// The same case for finite operands alone.
+    pub fn without_special_values(mut self) -> Case {
+        self.takes_special_values = false;
         self
     }
 

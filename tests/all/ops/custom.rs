@@ -224,6 +224,9 @@ fn hand_written_kernels_run() {
             let outputs = graph.custom(Powers { scale }, values)?;
             Ok(take.iter().map(|&output| outputs[output]).collect())
         })
+        // WGSL lets a compiler assume that there are neither infinities nor NaN, and a user's kernel says nothing of them:
+        // NVIDIA's takes the x of a·x + b·x·x out, so that −∞ gives b·∞ where the sum as written is ∞ − ∞.
+        .without_special_values()
     };
     // With only one output in use, the gradient of the other is zero.
     check(vec![case("powers", 1.0, &[0, 1]), case("square", 0.5, &[0]), case("cube", 2.0, &[1])]);
