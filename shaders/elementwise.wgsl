@@ -153,7 +153,7 @@ fn unary_gradient(grad: f32, v: f32) -> f32 {
     switch FUNCTION {
         case 0u: { return -grad; }
         case 1u: { return grad * v; }
-        case 2u: { return grad / v; }
+        case 2u: { return quotient(grad, v); }
         case 3u: { return grad / (2.0 * v); }
         case 4u: { return grad * sign_of(v); }
         case 5u: { return grad * (2.0 * v); }
@@ -191,7 +191,7 @@ fn binary_value(x: f32, y: f32) -> f32 {
         case 0u: { return x + y; }
         case 1u: { return x - y; }
         case 2u: { return x * y; }
-        case 3u: { return x / y; }
+        case 3u: { return quotient(x, y); }
         case 4u: { return power(x, y); }
         case 5u: { return smaller(x, y); }
         case 6u: { return larger(x, y); }
@@ -216,9 +216,9 @@ fn binary_gradient(grad: f32, x: f32, y: f32) -> f32 {
         case 2u: { return grad * select(y, x, by_second); }
         case 3u: {
             if by_second {
-                return -grad * ((x / y) / y);
+                return -grad * quotient(quotient(x, y), y);
             }
-            return grad / y;
+            return quotient(grad, y);
         }
         case 4u: {
             if by_second {

@@ -22,6 +22,17 @@ fn power_of_two(n: vec4<i32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(n + EXPONENT_BIAS) << vec4(MANTISSA_BITS));
 }
 
+const LARGEST_DIVISOR: f32 = 8.507059e37; // 2^126
+const TWO_TO_MINUS_32: f32 = 2.3283064e-10;
+
+// x / y. WGSL bounds the error of its own only for |y| from 2^−126 to 2^126: a device may multiply by 1/y, which beyond is
+// subnormal and flushed to 0. So both are scaled down; an x that vanishes gives a quotient that would, too. Below 2^−126 y
+// itself is subnormal. For divisors that can be that large: sums, roots and counts are not.
+fn quotient(x: f32, y: f32) -> f32 {
+    let scale = select(1.0, TWO_TO_MINUS_32, abs(y) > LARGEST_DIVISOR);
+    return (x * scale) / (y * scale);
+}
+
 // Beyond these, e^x is 0 and infinite.
 const EXP_LEAST: f32 = -104.0;
 const EXP_MOST: f32 = 89.0;

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
 mod accuracy;
+mod division;
 mod fused;
 mod golden;
 
