@@ -10,8 +10,10 @@
 //   rows_vec4, rows_vec4_backward
 //                            the same four elements at a time, for long rows on software adapters, where a barrier costs
 //                            more than what it shares: needs inner = 1 and axis_len a multiple of 4
+//   held, held_backward      one workgroup computes one row of at most 16 WG elements, which its invocations keep in registers:
+//                            on GPUs, where inner = 1 and axis_len is a multiple of 4
 //   groups, groups_backward  one workgroup computes one row: each invocation every WG-th element, then a tree; for
-//                            long rows
+//                            all other long rows
 //
 // Needs lib/nan.wgsl and lib/math.wgsl.
 
@@ -238,5 +240,98 @@ fn groups_backward(
     for (var i = lane; i < len; i += WG) {
         let at = base + i * params.inner;
         grad_input[at] = grad_value(grad_output[at], output[at], sum);
+    }
+}
+
+// Up to four vec4s of a row that an invocation has: those at `lane`, and each WG further on.
+struct Held {
+    q_0: vec4<f32>,
+    q_1: vec4<f32>,
+    q_2: vec4<f32>,
+    q_3: vec4<f32>,
+}
+
+@compute @workgroup_size(WG)
+fn held(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) num_groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = workgroup_index(group, num_groups);
+    let quads = params.axis_len / 4u;
+    // A grid folded to two dimensions can have a few workgroups too many; they compute the last row and store nothing.
+    let base = min(row, params.num_rows - 1u) * quads;
+    let own = select(0u, quads, row < params.num_rows);
+    let x = Held(x_or_least(base, lane), x_or_least(base, lane + WG), x_or_least(base, lane + 2u * WG), x_or_least(base, lane + 3u * WG));
+    let largest_4 = larger4(larger4(x.q_0, x.q_1), larger4(x.q_2, x.q_3));
+    let largest = tree_max(lane, larger(larger(largest_4.x, largest_4.y), larger(largest_4.z, largest_4.w)));
+    let e = Held(
+        accurate_exp4(x.q_0 - largest), accurate_exp4(x.q_1 - largest),
+        accurate_exp4(x.q_2 - largest), accurate_exp4(x.q_3 - largest));
+    let sum = tree_sum(lane, sum_of((e.q_0 + e.q_1) + (e.q_2 + e.q_3)));
+    let log_sum = accurate_log(sum);
+    store_value(base, lane, own, x.q_0 - largest, e.q_0, sum, log_sum);
+    store_value(base, lane + WG, own, x.q_1 - largest, e.q_1, sum, log_sum);
+    store_value(base, lane + 2u * WG, own, x.q_2 - largest, e.q_2, sum, log_sum);
+    store_value(base, lane + 3u * WG, own, x.q_3 - largest, e.q_3, sum, log_sum);
+}
+
+// What lies beyond the end of a row is less than all that is in it, and its exponential 0.
+fn x_or_least(base: u32, quad: u32) -> vec4<f32> {
+    let quads = params.axis_len / 4u;
+    return select(vec4<f32>(-infinity()), x_vec4[base + min(quad, quads - 1u)], quad < quads);
+}
+
+fn store_value(base: u32, quad: u32, own: u32, shifted: vec4<f32>, exponential: vec4<f32>, sum: f32, log_sum: f32) {
+    if quad < own {
+        y_vec4[base + quad] = select(exponential / sum, shifted - log_sum, LOG == 1u);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn held_backward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) num_groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = workgroup_index(group, num_groups);
+    let quads = params.axis_len / 4u;
+    let base = min(row, params.num_rows - 1u) * quads;
+    let own = select(0u, quads, row < params.num_rows);
+    let grad = Held(
+        grad_or_0(base, lane), grad_or_0(base, lane + WG), grad_or_0(base, lane + 2u * WG), grad_or_0(base, lane + 3u * WG));
+    let y = Held(
+        output_or_0(base, lane), output_or_0(base, lane + WG),
+        output_or_0(base, lane + 2u * WG), output_or_0(base, lane + 3u * WG));
+    let terms = (grad_terms(grad.q_0, y.q_0) + grad_terms(grad.q_1, y.q_1))
+        + (grad_terms(grad.q_2, y.q_2) + grad_terms(grad.q_3, y.q_3));
+    let sum = tree_sum(lane, sum_of(terms));
+    store_grad(base, lane, own, grad.q_0, y.q_0, sum);
+    store_grad(base, lane + WG, own, grad.q_1, y.q_1, sum);
+    store_grad(base, lane + 2u * WG, own, grad.q_2, y.q_2, sum);
+    store_grad(base, lane + 3u * WG, own, grad.q_3, y.q_3, sum);
+}
+
+fn grad_or_0(base: u32, quad: u32) -> vec4<f32> {
+    let quads = params.axis_len / 4u;
+    return select(vec4<f32>(), grad_output_vec4[base + min(quad, quads - 1u)], quad < quads);
+}
+
+fn output_or_0(base: u32, quad: u32) -> vec4<f32> {
+    let quads = params.axis_len / 4u;
+    return select(vec4<f32>(), output_vec4[base + min(quad, quads - 1u)], quad < quads);
+}
+
+fn grad_terms(grad: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return select(grad * y, grad, LOG == 1u);
+}
+
+fn store_grad(base: u32, quad: u32, own: u32, grad: vec4<f32>, y: vec4<f32>, sum: f32) {
+    if quad < own {
+        if LOG == 1u {
+            grad_input_vec4[base + quad] = grad - accurate_exp4(y) * sum;
+        } else {
+            grad_input_vec4[base + quad] = y * (grad - sum);
+        }
     }
 }

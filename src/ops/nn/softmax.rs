@@ -39,6 +39,13 @@ const MAX_THREAD_ELEMS: usize = 256;
 /// Invocations in a workgroup of the vec4 kernels: a subgroup of llvmpipe, so that few rows still make many workgroups.
 const VEC4_WORKGROUP_SIZE: u32 = 8;
 
+/// Elements of a row that an invocation of a GPU keeps in registers, the rows that are computed so, and the fewest invocations
+/// of a workgroup: a subgroup.
+const HELD_ELEMS: usize = 16;
+const MIN_HELD_ELEMS: usize = 64;
+const MAX_HELD_ELEMS: usize = 256 * HELD_ELEMS;
+const MIN_HELD_WORKGROUP_SIZE: u32 = 32;
+
 /// The most elements of a row that one invocation of a vec4 kernel computes: far below llvmpipe's limit of iterations.
 const MAX_VEC4_ELEMS: usize = 32_768;
 
@@ -159,10 +166,16 @@ impl Rows {
         gpu.is_software && self.inner == 1 && self.axis_len.is_multiple_of(4) && is_long && self.outer >= MIN_VEC4_ROWS
     }
 
+    /// Whether a workgroup of a GPU keeps a row in registers, which is then read once. Shorter rows are too little for one.
+    fn is_held(self, gpu: GpuTraits) -> bool {
+        let is_fitting = (MIN_HELD_ELEMS..=MAX_HELD_ELEMS).contains(&self.axis_len);
+        !gpu.is_software && self.inner == 1 && self.axis_len.is_multiple_of(4) && is_fitting
+    }
+
     fn dispatch(
         self,
         function: SoftmaxFunction,
-        [rows, rows_vec4, groups]: [&'static str; 3],
+        [rows, rows_vec4, held, groups]: [&'static str; 4],
         bindings: &[Binding],
         gpu: GpuTraits,
     ) -> Dispatch {
@@ -173,13 +186,17 @@ impl Rows {
         let (entry_point, workgroups, elems) = if self.is_vec4(gpu) {
             workgroup_size = VEC4_WORKGROUP_SIZE;
             (rows_vec4, grid(num_rows, workgroup_size), self.axis_len / 4)
+        } else if self.is_held(gpu) {
+            workgroup_size =
+                to_u32(self.axis_len.div_ceil(HELD_ELEMS).next_power_of_two()).max(MIN_HELD_WORKGROUP_SIZE);
+            (held, grid(num_rows, 1), HELD_ELEMS / 4)
         } else if self.axis_len <= MAX_THREAD_ELEMS {
             (rows, grid(num_rows, WORKGROUP_SIZE), self.axis_len)
         } else {
             (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
         };
         // Maximum, sum, result; and two trees of a few iterations.
-        let work = workgroups.iterations(3 * elems + 2 * WORKGROUP_SIZE as usize);
+        let work = workgroups.iterations(3 * elems + 2 * WORKGROUP_SIZE.max(workgroup_size) as usize);
         Dispatch::new(&SHADER, entry_point, &params, bindings, work)
             .constant("WG", workgroup_size)
             .constant("LOG", u32::from(function == LogSoftmax))
@@ -290,7 +307,8 @@ impl Operation for Softmax {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[0].shape, self.axis);
-        let (entry_points, bindings) = (["rows", "rows_vec4", "groups"], [Binding::Input(0), Binding::Output(0)]);
+        let (entry_points, bindings) =
+            (["rows", "rows_vec4", "held", "groups"], [Binding::Input(0), Binding::Output(0)]);
         Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 
@@ -360,7 +378,7 @@ impl Operation for SoftmaxBackward {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[1].shape, self.axis);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        let entry_points = ["rows_backward", "rows_vec4_backward", "groups_backward"];
+        let entry_points = ["rows_backward", "rows_vec4_backward", "held_backward", "groups_backward"];
         Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 

@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
         (vec![2, 2, 2, 5], 3),
         (vec![3, 2, 67], 1),
     ];
-    let large: [(Vec<usize>, usize); 11] = [
+    let large: [(Vec<usize>, usize); 14] = [
         (vec![63, 10], 1),
         (vec![65, 17], 1),
         (vec![2, 256], 1),
@@ -33,6 +33,9 @@ pub fn cases() -> Vec<Case> {
         (vec![4, 10, 1031], 1),
         (vec![17, 260], 1),
         (vec![33, 64], 1),
+        (vec![3, 1028], 1),
+        (vec![2, 4096], 1),
+        (vec![2, 4100], 1),
     ];
     let mut cases = Vec::new();
     for (name, f) in FUNCTIONS {
