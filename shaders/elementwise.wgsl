@@ -11,7 +11,7 @@
 // src/ops/tensor/elementwise/functions.rs. Conventions at kinks and for values that are not finite are PyTorch's:
 // relu'(0) = 0, |x|'(0) = 0, clamp' is 0 at its bounds, a tie of min or max gives each operand half the gradient.
 //
-// Needs lib/nan.wgsl and lib/math.wgsl.
+// Needs lib/nan.wgsl, lib/math.wgsl and lib/power.wgsl.
 
 struct Params {
     shape: array<vec4<u32>, 2>,
@@ -51,60 +51,6 @@ const GELU_CUBIC: f32 = 0.044715;
 // (1 + tanh u)/2 as sigmoid(2u), which keeps its digits where tanh has rounded to -1.
 fn gelu_tanh_share(x: f32) -> f32 {
     return sigmoid(2.0 * SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x));
-}
-
-// WGSL's pow is undefined for negative bases; whole exponents are defined here as everywhere else, and a negative base
-// under a fractional exponent gives NaN. What is infinite follows C's pow.
-fn power(x: f32, exponent: f32) -> f32 {
-    if exponent == 0.0 || x == 1.0 {
-        return 1.0;
-    }
-    if exponent == 1.0 {
-        return x;
-    }
-    if is_nan(x) || is_nan(exponent) {
-        return not_a_number();
-    }
-    let magnitude = power_of_magnitude(abs(x), exponent);
-    let is_whole = exponent == floor(exponent);
-    let is_odd = is_whole && floor(exponent * 0.5) * 2.0 != exponent;
-    // The sign bit and not the sign: −0 is a base as well.
-    let is_negative = (bitcast<u32>(x) & SIGN_BIT) != 0u;
-    if !is_negative {
-        return magnitude;
-    }
-    let is_special = x == 0.0 || abs(x) == infinity();
-    return select(not_a_number(), select(magnitude, -magnitude, is_odd), is_whole || is_special);
-}
-
-const SIGN_BIT: u32 = 0x80000000;
-
-fn power_of_magnitude(x: f32, exponent: f32) -> f32 {
-    let grows = exponent > 0.0;
-    if x == 0.0 {
-        return select(infinity(), 0.0, grows);
-    }
-    if x == infinity() {
-        return select(0.0, infinity(), grows);
-    }
-    if x == 1.0 {
-        return 1.0;
-    }
-    if abs(exponent) == infinity() {
-        return select(0.0, infinity(), (x > 1.0) == grows);
-    }
-    return pow(x, exponent);
-}
-
-// By products and roots where PyTorch has it so: exact where pow is not.
-fn power_by_scalar(x: f32, exponent: f32) -> f32 {
-    if exponent == 0.5 { return sqrt(x); }
-    if exponent == -0.5 { return 1.0 / sqrt(x); }
-    if exponent == -1.0 { return 1.0 / x; }
-    if exponent == 2.0 { return x * x; }
-    if exponent == -2.0 { return 1.0 / (x * x); }
-    if exponent == 3.0 { return x * x * x; }
-    return power(x, exponent);
 }
 
 // max(x, 0) − x·y + ln(1 + e^−|x|) with the first two in one, so that nothing cancels for targets in [0, 1]. Infinite

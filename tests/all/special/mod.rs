@@ -62,7 +62,7 @@ fn run(
     Results { outputs, gradients: (0..num_gradients).map(|index| read(&format!("grad {index}"))).collect() }
 }
 
-/// Relative tolerance: these tests are of what is special; `accuracy` is of rounding. Powers are `exp(y·log x)` on a GPU.
+/// Relative tolerance: these tests are of what is special; `accuracy` is of rounding.
 const TOLERANCE: f64 = 1e-4;
 
 /// Absolute tolerance: a factor of a result may have been flushed to 0, times an operand of up to a hundred.

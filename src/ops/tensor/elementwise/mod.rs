@@ -31,6 +31,7 @@ pub(crate) static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/index.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/power.wgsl"),
         include_str!("../../../../shaders/elementwise.wgsl")
     ),
     params: Params::FIELDS,
