@@ -2,13 +2,11 @@
 // thread keeps 8 x 8 outputs in registers. What is computed, and its operands: lib/matmul.wgsl. Sums run over rising k, as
 // in every kernel of matmul.wgsl.
 //
-//   guarded     64 x 64 outputs a workgroup of 64 threads, 16 of K at a time: any shape, a test for every scalar
-//   staged      4 QUADS x 4 QUADS outputs a workgroup of THREADS = QUADS * QUADS / 4 threads, 8 of K at a time: the next 8
-//               are on their way while these are multiplied, and go into the other half of workgroup memory, so that they
-//               cost one barrier. No test in the loop: K has to be a multiple of 8; N, the batch strides (and M when
-//               TRANS_A = 1) of 4. SLICED = 1: the products of a slice of K, without bias and activation, to out f32 (slice,
-//               batch, M, N); tiles of a slice are numbered one after the other
-//   add_slices  one vec4 a thread: adds the at most 8 slices in `a` in order, then bias and activation
+//   staged    4 QUADS x 4 QUADS outputs a workgroup of THREADS = QUADS * QUADS / 4 threads, 8 of K at a time: the next 8
+//             are on their way while these are multiplied, and go into the other half of workgroup memory, so that they
+//             cost one barrier. No test in the loop: K has to be a multiple of 8; N, the batch strides (and M when
+//             TRANS_A = 1) of 4. Where K is summed in slices, out f32 (slice, batch, M, N), without bias and activation,
+//             for matmul_slices.wgsl; tiles of a slice are numbered one after the other
 //
 // A thread owns rows 4 * ty to 4 * ty + 3 and as many from the middle of the tile on, and columns likewise: neighbours then
 // read neighbouring quads of workgroup memory. benches/gpu/registers.py shows what a compiler makes of the loop: it is to
@@ -18,7 +16,6 @@
 
 override QUADS: u32 = 16u; // 16 or 32
 override THREADS: u32 = 64u;
-override SLICED: u32 = 0u;
 override STAGED: u32 = 16u * QUADS; // two stages
 override SECOND: u32 = 8u * QUADS - THREADS; // 0 where a thread brings one vec4 of an operand
 
@@ -26,84 +23,6 @@ const STAGE_K: u32 = 8u;
 
 var<workgroup> staged_a: array<vec4<f32>, STAGED>;
 var<workgroup> staged_b: array<vec4<f32>, STAGED>;
-
-// ---- guarded
-
-const TILE: u32 = 64u;
-const TILE_K: u32 = 16u;
-const TILE_QUADS: u32 = 16u; // TILE / 4
-const TILED_THREADS: u32 = 64u;
-const STAGED_QUADS: u32 = 256u; // TILE_K x TILE_QUADS
-
-fn stage(at: TilePosition, first_k: u32, local_index: u32) {
-    let base_a = at.batch * params.a_batch_stride;
-    let base_b = at.batch * params.b_batch_stride;
-    for (var slot = local_index; slot < STAGED_QUADS; slot += TILED_THREADS) {
-        // Neighbouring threads walk the direction that is contiguous in memory.
-        var k = slot / TILE_QUADS;
-        var quad = slot % TILE_QUADS;
-        if TRANS_A == 0u {
-            k = slot % TILE_K;
-            quad = slot / TILE_K;
-        }
-        let m = at.m + quad * 4u;
-        let row = first_k + k;
-        staged_a[k * TILE_QUADS + quad] = vec4<f32>(
-            load_a(base_a, m, row), load_a(base_a, m + 1u, row), load_a(base_a, m + 2u, row), load_a(base_a, m + 3u, row));
-    }
-    for (var slot = local_index; slot < STAGED_QUADS; slot += TILED_THREADS) {
-        var k = slot / TILE_QUADS;
-        var quad = slot % TILE_QUADS;
-        if TRANS_B == 1u {
-            k = slot % TILE_K;
-            quad = slot / TILE_K;
-        }
-        staged_b[k * TILE_QUADS + quad] = load_b_row(base_b, first_k + k, at.n + quad * 4u);
-    }
-}
-
-@compute @workgroup_size(TILED_THREADS)
-fn guarded(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) local_index: u32,
-) {
-    let at = tile_position(workgroup.x + workgroup.y * grid.x, TILE, TILE);
-    let tx = local_index % 8u;
-    let ty = local_index / 8u;
-    var left = RegisterTile();
-    var right = RegisterTile();
-    for (var first_k = 0u; first_k < params.k; first_k += TILE_K) {
-        stage(at, first_k, local_index);
-        workgroupBarrier();
-        for (var k = 0u; k < TILE_K; k += 1u) {
-            let row = k * TILE_QUADS;
-            let low = staged_a[row + ty];
-            let high = staged_a[row + TILE_QUADS / 2u + ty];
-            add_outer(&left, low, high, staged_b[row + tx]);
-            add_outer(&right, low, high, staged_b[row + TILE_QUADS / 2u + tx]);
-        }
-        workgroupBarrier();
-    }
-    store_half(at, ty, at.n + tx * 4u, left);
-    store_half(at, ty, at.n + TILE / 2u + tx * 4u, right);
-}
-
-fn store_half(at: TilePosition, ty: u32, n: u32, tile: RegisterTile) {
-    let upper = at.m + ty * 4u;
-    let lower = upper + TILE / 2u;
-    let bias4 = bias4_at(n);
-    store_row(at, upper, n, tile.row_0 + bias4);
-    store_row(at, upper + 1u, n, tile.row_1 + bias4);
-    store_row(at, upper + 2u, n, tile.row_2 + bias4);
-    store_row(at, upper + 3u, n, tile.row_3 + bias4);
-    store_row(at, lower, n, tile.row_4 + bias4);
-    store_row(at, lower + 1u, n, tile.row_5 + bias4);
-    store_row(at, lower + 2u, n, tile.row_6 + bias4);
-    store_row(at, lower + 3u, n, tile.row_7 + bias4);
-}
-
-// ---- staged
 
 // Workgroup memory holds vec4s as they lie in memory, four times QUADS of them for each four of k: vec4 i * QUADS + quad is
 // that of row (or column) quad at k = i, or where k is the direction that is contiguous, of four of k in row 4 * quad + i.
@@ -171,32 +90,24 @@ fn add_four(left: ptr<function, RegisterTile>, right: ptr<function, RegisterTile
     add_outer(right, low[3], high[3], right_b[3]);
 }
 
-fn store_quad(at: TilePosition, slice: u32, m: u32, n: u32, sums: vec4<f32>) {
+fn store_quad(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
     if at.is_real && m < params.m && n < params.n {
-        if SLICED == 1u {
-            out_vec4[(((slice * params.batch + at.batch) * params.m + m) * params.n + n) / 4u] = sums;
-        } else {
-            out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums);
-        }
+        out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums);
     }
 }
 
-fn store_quads(at: TilePosition, slice: u32, ty: u32, n: u32, tile: RegisterTile) {
+fn store_quads(at: TilePosition, ty: u32, n: u32, tile: RegisterTile) {
     let upper = at.m + ty * 4u;
     let lower = upper + 2u * QUADS;
-    // Of a slice there is none: only the sum has it.
-    var bias4 = vec4<f32>();
-    if SLICED == 0u {
-        bias4 = bias4_at(n);
-    }
-    store_quad(at, slice, upper, n, tile.row_0 + bias4);
-    store_quad(at, slice, upper + 1u, n, tile.row_1 + bias4);
-    store_quad(at, slice, upper + 2u, n, tile.row_2 + bias4);
-    store_quad(at, slice, upper + 3u, n, tile.row_3 + bias4);
-    store_quad(at, slice, lower, n, tile.row_4 + bias4);
-    store_quad(at, slice, lower + 1u, n, tile.row_5 + bias4);
-    store_quad(at, slice, lower + 2u, n, tile.row_6 + bias4);
-    store_quad(at, slice, lower + 3u, n, tile.row_7 + bias4);
+    let bias4 = bias4_at(n);
+    store_quad(at, upper, n, tile.row_0 + bias4);
+    store_quad(at, upper + 1u, n, tile.row_1 + bias4);
+    store_quad(at, upper + 2u, n, tile.row_2 + bias4);
+    store_quad(at, upper + 3u, n, tile.row_3 + bias4);
+    store_quad(at, lower, n, tile.row_4 + bias4);
+    store_quad(at, lower + 1u, n, tile.row_5 + bias4);
+    store_quad(at, lower + 2u, n, tile.row_6 + bias4);
+    store_quad(at, lower + 3u, n, tile.row_7 + bias4);
 }
 
 @compute @workgroup_size(THREADS)
@@ -207,16 +118,10 @@ fn staged(
 ) {
     let edge = 4u * QUADS;
     let tiles = params.batch * ((params.m + edge - 1u) / edge) * ((params.n + edge - 1u) / edge);
-    var tile = workgroup.x + workgroup.y * grid.x;
-    var slice = 0u;
-    var end = params.k;
-    if SLICED == 1u {
-        // Surplus workgroups of a folded grid take the last slice again and store nothing.
-        slice = min(tile / tiles, params.num_slices - 1u);
-        tile -= slice * tiles;
-        end = min(params.k, (slice + 1u) * params.slice_k);
-    }
-    let at = tile_position(tile, edge, edge);
+    let index = workgroup.x + workgroup.y * grid.x;
+    // Surplus workgroups of a folded grid take the last slice again and store nothing.
+    let slice = min(index / tiles, params.num_slices - 1u);
+    var at = tile_position(index - slice * tiles, edge, edge);
     let tx = local_index % (QUADS / 2u);
     let ty = local_index / (QUADS / 2u);
     let base_a = at.batch * params.a_batch_stride;
@@ -229,6 +134,7 @@ fn staged(
     var left = RegisterTile();
     var right = RegisterTile();
     var k = slice * params.slice_k;
+    let end = min(params.k, k + params.slice_k);
     var half = 0u;
     staged_a[a_0.staged] = a_vec4[place_of(a_0, k, TRANS_A == 0u)];
     staged_b[b_0.staged] = b_vec4[place_of(b_0, k, TRANS_B == 1u)];
@@ -253,40 +159,8 @@ fn staged(
         }
         workgroupBarrier();
     }
-    store_quads(at, slice, ty, at.n + tx * 4u, left);
-    store_quads(at, slice, ty, at.n + 2u * QUADS + tx * 4u, right);
-}
-
-// ---- add_slices
-
-const ADD_THREADS: u32 = 64u;
-
-@compute @workgroup_size(ADD_THREADS)
-fn add_slices(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) local_index: u32,
-) {
-    let index = (workgroup.x + workgroup.y * grid.x) * ADD_THREADS + local_index;
-    let num_quads = params.batch * params.m * params.n / 4u;
-    if index < num_quads {
-        // All on their way before the first is added.
-        let last = params.num_slices - 1u;
-        let s_1 = a_vec4[index + min(1u, last) * num_quads];
-        let s_2 = a_vec4[index + min(2u, last) * num_quads];
-        let s_3 = a_vec4[index + min(3u, last) * num_quads];
-        let s_4 = a_vec4[index + min(4u, last) * num_quads];
-        let s_5 = a_vec4[index + min(5u, last) * num_quads];
-        let s_6 = a_vec4[index + min(6u, last) * num_quads];
-        let s_7 = a_vec4[index + min(7u, last) * num_quads];
-        var sum = a_vec4[index];
-        sum = select(sum, sum + s_1, last >= 1u);
-        sum = select(sum, sum + s_2, last >= 2u);
-        sum = select(sum, sum + s_3, last >= 3u);
-        sum = select(sum, sum + s_4, last >= 4u);
-        sum = select(sum, sum + s_5, last >= 5u);
-        sum = select(sum, sum + s_6, last >= 6u);
-        sum = select(sum, sum + s_7, last >= 7u);
-        out_vec4[index] = activate4(sum + bias4_at(index * 4u % params.n));
-    }
+    // A slice lies where a batch of its own would.
+    at.batch += slice * params.batch;
+    store_quads(at, ty, at.n + tx * 4u, left);
+    store_quads(at, ty, at.n + 2u * QUADS + tx * 4u, right);
 }

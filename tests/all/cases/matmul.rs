@@ -43,13 +43,15 @@ pub fn cases() -> Vec<Case> {
     for trans in [[false, false], [true, true]] {
         cases.push(product([68, 516, 256], trans).without_gradient_check());
     }
-    // On GPUs: enough tiles to be large ones, the last of them ragged; few tiles and so much of K that it is summed in slices,
-    // the last of which is shorter, with and without bias.
+    // On GPUs: enough tiles to be large ones, the last of them ragged; few tiles and so much of K that it is summed in
+    // slices, more than are on their way at once, the last of which is shorter, with and without bias.
     for trans in [[false, false], [false, true], [true, false]] {
-        cases.push(product([1020, 900, 8], trans).without_gradient_check());
+        cases.push(product([1500, 1380, 8], trans).without_gradient_check());
         cases.push(product([36, 68, 1000], trans).without_gradient_check());
+        cases.push(product([10, 66, 1030], trans).without_gradient_check());
     }
     cases.push(dense(&[33], [520, 12], true).without_gradient_check());
+    cases.push(dense(&[33], [516, 10], true).without_gradient_check());
     cases.extend(batches());
     cases.extend(fused());
     cases.extend(linear());

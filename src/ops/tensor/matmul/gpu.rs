@@ -43,16 +43,23 @@ static BY_WORKGROUP: Shader =
     shader!("matmul", false, "lib/shared_rows.wgsl", "lib/share_workgroup.wgsl", "matmul.wgsl");
 static BY_SUBGROUP: Shader = shader!("matmul", true, "lib/shared_rows.wgsl", "lib/share_subgroup.wgsl", "matmul.wgsl");
 static TILED: Shader = shader!("matmul_tiled", false, "matmul_tiled.wgsl");
-pub(crate) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP, &TILED];
+static GUARDED: Shader = shader!("matmul_guarded", false, "matmul_guarded.wgsl");
+static SLICES: Shader = shader!("matmul_slices", false, "matmul_slices.wgsl");
+pub(crate) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP, &TILED, &GUARDED, &SLICES];
 
 /// Rows and columns of the result that a workgroup of the register kernels computes.
 const REGISTER_TILE: [usize; 2] = [8, 32];
-/// Rows and columns of the result that a workgroup of the guarded kernel computes.
-const GUARDED_TILE: [usize; 2] = [64, 64];
+/// Rows, and columns, of the result that a workgroup of the guarded kernel computes.
+const GUARDED_EDGE: usize = 64;
+/// Of K, what the vec4 kernel of real GPUs stages at a time, and the guarded one.
+const STAGED_K: usize = 8;
+const GUARDED_K: usize = 16;
 /// Threads of the plain kernel, each of one element of the result.
 const PLAIN_THREADS: u32 = 64;
-/// Threads of the kernel that adds slices, each of four elements of the result.
+/// Threads of the kernel that adds slices, each of one element of the result, and those of them that are on
+/// their way at once.
 const ADD_THREADS: u32 = 64;
+const ADDED: usize = 8;
 /// Tiles below which taller ones would leave threads of a software adapter idle.
 const MIN_TALL_TILES: usize = 8;
 /// Elements of the second operand from which on it is packed, and rows of the first.
@@ -60,14 +67,15 @@ const MIN_PACKED_ELEMS: usize = 128 * 1024;
 const MIN_PACKED_ROWS: usize = 64;
 /// Below this many multiplications a product is not worth a tile.
 const MIN_TILED: usize = 512;
-/// Large tiles from which on a GPU is full of them, and what is left over at the end costs little.
-const MIN_LARGE_TILES: usize = 64;
-/// Small tiles below which a GPU stands half empty, so that K is worth dividing, if there is as much of it.
-const MAX_SLICED_TILES: usize = 64;
-const MIN_SLICED_K: usize = 512;
-/// The least of K in a slice, and the most slices, which one thread adds up with all of them on their way at once.
-const MIN_SLICE_K: usize = 128;
-const MAX_SLICES: usize = 8;
+/// Large tiles from which on a GPU is full of them. WebGPU does not tell how many workgroups it has room for; this, and what
+/// follows, is for the largest GPUs, of some 132 multiprocessors. Smaller ones lose little by smaller tiles and more slices.
+const MIN_LARGE_TILES: usize = 128;
+/// Small tiles that fill such a GPU, four on a multiprocessor; where there is not half as many, K is divided to have them.
+const FULL_TILES: usize = 512;
+/// The K from which on that pays for the second dispatch, the least of it in a slice, and the most slices.
+const MIN_SLICED_K: usize = 256;
+const MIN_SLICE_K: usize = 32;
+const MAX_SLICES: usize = 32;
 
 /// The kernels, by the shape of the product and the kind of device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +87,34 @@ enum Variant {
     /// The same with vec4 loads; see [`Blocking`].
     RegistersVec4(Blocking),
     /// Tiles in workgroup memory, any shape: for real GPUs.
-    Guarded,
+    Guarded(Slices),
     /// The same with vec4 loads and without tests in the loop; see [`Staging`].
     Staged(Staging),
+}
+
+/// Parts of K that are summed apart, where the result has too few tiles to fill a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slices {
+    num: usize,
+    /// Of K in a slice; the last may have less.
+    k: usize,
+}
+
+impl Slices {
+    /// All of it at once.
+    fn one(k: usize) -> Slices {
+        Slices { num: 1, k }
+    }
+
+    /// As many as fill a GPU with workgroups, each long enough to be worth the sum.
+    fn of(k: usize, tiles: usize) -> Slices {
+        if k < MIN_SLICED_K || tiles >= FULL_TILES / 2 {
+            return Slices::one(k);
+        }
+        let wanted = (FULL_TILES / tiles).min(k / MIN_SLICE_K).min(MAX_SLICES);
+        let slice_k = k.div_ceil(wanted).next_multiple_of(GUARDED_K);
+        Slices { num: k.div_ceil(slice_k), k: slice_k }
+    }
 }
 
 /// How the vec4 kernel of real GPUs goes about a product.
@@ -89,26 +122,17 @@ enum Variant {
 struct Staging {
     /// A quarter of a tile's rows and columns.
     quads: usize,
-    /// Parts of K that are summed apart: where the result has few tiles, and K is long.
-    num_slices: usize,
-    /// Of K in a slice; the last may have less.
-    slice_k: usize,
+    slices: Slices,
 }
 
 impl Staging {
-    /// | tiles of 128 × 128 | of 64 × 64 | K | |
-    /// | --- | --- | --- | --- |
-    /// | 64 and more | | | 128 × 128, 256 threads |
-    /// | fewer | 64 and more | | 64 × 64, 64 threads |
-    /// | fewer | fewer | below 512 | 64 × 64, 64 threads |
-    /// | fewer | fewer | 512 and more | 64 × 64, in up to 8 slices of at least 128 |
+    /// Tiles of 128 × 128 where there are many; else of 64 × 64, in slices where these are few too.
     fn of(sizes: &Sizes) -> Staging {
-        let tiles = |edge| sizes.batch * sizes.m.div_ceil(edge) * sizes.n.div_ceil(edge);
-        let quads = if tiles(128) >= MIN_LARGE_TILES { 32 } else { 16 };
-        let is_sliced = tiles(64) < MAX_SLICED_TILES && sizes.k >= MIN_SLICED_K;
-        let wanted = if is_sliced { (sizes.k / MIN_SLICE_K).min(MAX_SLICES) } else { 1 };
-        let slice_k = sizes.k.div_ceil(wanted).next_multiple_of(8);
-        Staging { quads, num_slices: sizes.k.div_ceil(slice_k), slice_k }
+        let (large, small) = (tiles(sizes, [128; 2]), tiles(sizes, [64; 2]));
+        match large >= MIN_LARGE_TILES {
+            true => Staging { quads: 32, slices: Slices::one(sizes.k) },
+            false => Staging { quads: 16, slices: Slices::of(sizes.k, small) },
+        }
     }
 
     fn threads(self) -> usize {
@@ -146,28 +170,32 @@ impl Variant {
             (true, _) => Variant::Plain,
             (false, true) if aligned => Variant::RegistersVec4(Blocking::of(sizes)),
             (false, true) => Variant::Registers,
-            (false, false) if aligned && sizes.k.is_multiple_of(8) => Variant::Staged(Staging::of(sizes)),
-            (false, false) => Variant::Guarded,
+            (false, false) if aligned && sizes.k.is_multiple_of(STAGED_K) => Variant::Staged(Staging::of(sizes)),
+            (false, false) => Variant::Guarded(Slices::of(sizes.k, tiles(sizes, [GUARDED_EDGE; 2]))),
         }
     }
+}
+
+/// Tiles of so many rows and columns that the result has.
+fn tiles(sizes: &Sizes, [rows, columns]: [usize; 2]) -> usize {
+    sizes.batch * sizes.m.div_ceil(rows) * sizes.n.div_ceil(columns)
 }
 
 /// The product, and around it what packs its second operand or adds its slices.
 pub fn dispatches(matmul: Matmul, sizes: &Sizes, has_bias: bool, gpu: GpuTraits) -> Dispatches {
     let product = Product { matmul, sizes, has_bias, gpu };
-    let tiles = |[rows, columns]: [usize; 2]| sizes.batch * sizes.m.div_ceil(rows) * sizes.n.div_ceil(columns);
     match Variant::of(matmul, sizes, gpu) {
         Variant::Plain => {
             let work = grid(sizes.batch * sizes.m * sizes.n, PLAIN_THREADS).iterations(sizes.k);
             product.dispatch("plain", Binding::Input(1), work).into()
         }
         Variant::Registers => {
-            let work = grid(tiles(REGISTER_TILE), 1).iterations(sizes.k.div_ceil(2) + REGISTER_TILE[0] / 4);
+            let work = grid(tiles(sizes, REGISTER_TILE), 1).iterations(sizes.k.div_ceil(2) + REGISTER_TILE[0] / 4);
             product.in_registers_of_any_shape(work).into()
         }
         Variant::RegistersVec4(blocking) => product.in_registers(blocking),
-        Variant::Guarded => product.guarded(tiles(GUARDED_TILE)).into(),
-        Variant::Staged(staging) => product.staged(staging, tiles([4 * staging.quads; 2])),
+        Variant::Guarded(slices) => product.guarded(slices),
+        Variant::Staged(staging) => product.staged(staging),
     }
 }
 
@@ -179,7 +207,7 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    fn params(&self, slice_k: usize, num_slices: usize) -> Params {
+    fn params(&self, slices: Slices) -> Params {
         let sizes = self.sizes;
         let strides = |is_transposed: bool, rows: usize, columns: usize| match is_transposed {
             false => [to_u32(columns), 1],
@@ -194,8 +222,8 @@ impl Product<'_> {
             k: to_u32(sizes.k),
             a_batch_stride: to_u32(sizes.a_stride),
             b_batch_stride: to_u32(sizes.b_stride),
-            slice_k: to_u32(slice_k),
-            num_slices: to_u32(num_slices),
+            slice_k: to_u32(slices.k),
+            num_slices: to_u32(slices.num),
             a_row,
             a_column,
             b_row,
@@ -213,30 +241,31 @@ impl Product<'_> {
         Binding::Input(if self.has_bias { 2 } else { 0 })
     }
 
-    fn constants(&self, dispatch: Dispatch) -> Dispatch {
-        dispatch
-            .constant("TRANS_A", u32::from(self.matmul.trans_a))
-            .constant("TRANS_B", u32::from(self.matmul.trans_b))
-            .constant("HAS_BIAS", u32::from(self.has_bias))
-            .constant("ACTIVATION", self.matmul.activation.code())
+    fn transposes(&self, dispatch: Dispatch) -> Dispatch {
+        dispatch.constant("TRANS_A", u32::from(self.matmul.trans_a)).constant("TRANS_B", u32::from(self.matmul.trans_b))
+    }
+
+    fn epilogue(&self, dispatch: Dispatch) -> Dispatch {
+        dispatch.constant("HAS_BIAS", u32::from(self.has_bias)).constant("ACTIVATION", self.matmul.activation.code())
     }
 
     fn dispatch(&self, entry_point: &'static str, b: Binding, work: Work) -> Dispatch {
         let bindings = [Binding::Input(0), b, self.bias(), Binding::Output(0)];
-        self.constants(Dispatch::new(self.shader(), entry_point, &self.params(self.sizes.k, 1), bindings, work))
+        let params = self.params(Slices::one(self.sizes.k));
+        self.epilogue(self.transposes(Dispatch::new(self.shader(), entry_point, &params, bindings, work)))
     }
 
     /// One kernel for all operands, transposed or not, with a bias or not: what each takes to compile is more than what a
     /// software adapter computes with it in many steps.
     fn in_registers_of_any_shape(&self, work: Work) -> Dispatch {
         let bindings = [Binding::Input(0), Binding::Input(1), self.bias(), Binding::Output(0)];
-        Dispatch::new(self.shader(), "registers", &self.params(self.sizes.k, 1), bindings, work)
+        Dispatch::new(self.shader(), "registers", &self.params(Slices::one(self.sizes.k)), bindings, work)
             .constant("ACTIVATION", self.matmul.activation.code())
     }
 
     fn in_registers(&self, blocking: Blocking) -> Dispatches {
-        let Sizes { batch, m, n, k, b_stride, .. } = *self.sizes;
-        let tiles = batch * m.div_ceil(blocking.rows()) * n.div_ceil(REGISTER_TILE[1]);
+        let Sizes { batch, n, k, b_stride, .. } = *self.sizes;
+        let tiles = tiles(self.sizes, [blocking.rows(), REGISTER_TILE[1]]);
         let b = if blocking.is_packed { Binding::Scratch(0) } else { Binding::Input(1) };
         let product = self
             // Along K, and over the rows that are stored four at a time.
@@ -250,39 +279,43 @@ impl Product<'_> {
         let num_vec4 = num_matrices * n.div_ceil(REGISTER_TILE[1]) * k * REGISTER_TILE[1] / 4;
         let bindings = [Binding::Unused, Binding::Input(1), Binding::Unused, Binding::ScratchMut(0)];
         let work = grid(num_vec4, PLAIN_THREADS).short_loops();
-        let pack = Dispatch::new(self.shader(), "pack_b", &self.params(k, 1), bindings, work)
+        let pack = Dispatch::new(self.shader(), "pack_b", &self.params(Slices::one(k)), bindings, work)
             .constant("TRANS_B", u32::from(self.matmul.trans_b));
         Dispatches { list: vec![pack, product], scratch_elems: vec![4 * num_vec4] }
     }
 
-    fn guarded(&self, tiles: usize) -> Dispatch {
-        let bindings = [Binding::Input(0), Binding::Input(1), self.bias(), Binding::Output(0)];
-        // 16 of K are staged with twice four loads a thread, then walked over.
-        let work = grid(tiles, 1).iterations(self.sizes.k.div_ceil(16) * (1 + 4 + 4 + 16));
-        self.constants(Dispatch::new(&TILED, "guarded", &self.params(self.sizes.k, 1), bindings, work))
+    fn guarded(&self, slices: Slices) -> Dispatches {
+        // A stage takes a turn of its own, and one for each of K.
+        let iterations = slices.k.div_ceil(GUARDED_K) * (2 + GUARDED_K);
+        let work = grid(slices.num * tiles(self.sizes, [GUARDED_EDGE; 2]), 1).iterations(iterations);
+        self.in_slices(slices, |params, bindings| Dispatch::new(&GUARDED, "guarded", params, bindings, work))
     }
 
-    fn staged(&self, staging: Staging, tiles: usize) -> Dispatches {
-        let Staging { quads, num_slices, slice_k } = staging;
-        let is_sliced = num_slices > 1;
-        let params = self.params(slice_k, num_slices);
+    fn staged(&self, staging: Staging) -> Dispatches {
+        let Staging { quads, slices } = staging;
+        let work = grid(slices.num * tiles(self.sizes, [4 * quads; 2]), 1).iterations(slices.k / STAGED_K);
+        self.in_slices(slices, |params, bindings| {
+            Dispatch::new(&TILED, "staged", params, bindings, work)
+                .constant("QUADS", to_u32(quads))
+                .constant("THREADS", to_u32(staging.threads()))
+        })
+    }
+
+    /// The product by a kernel of real GPUs; where that sums slices of K, which have neither bias nor activation, their sum.
+    fn in_slices(&self, slices: Slices, make: impl FnOnce(&Params, [Binding; 4]) -> Dispatch) -> Dispatches {
+        let params = self.params(slices);
+        let is_sliced = slices.num > 1;
         let out = if is_sliced { Binding::ScratchMut(0) } else { Binding::Output(0) };
-        let bindings = [Binding::Input(0), Binding::Input(1), self.bias(), out];
-        let work = grid(num_slices * tiles, 1).iterations(slice_k / 8);
-        let product = self
-            .constants(Dispatch::new(&TILED, "staged", &params, bindings, work))
-            .constant("QUADS", to_u32(quads))
-            .constant("THREADS", to_u32(staging.threads()))
-            .constant("SLICED", u32::from(is_sliced));
+        let product = self.transposes(make(&params, [Binding::Input(0), Binding::Input(1), self.bias(), out]));
         if !is_sliced {
-            return product.into();
+            return self.epilogue(product).into();
         }
         let num_elems = self.sizes.batch * self.sizes.m * self.sizes.n;
         // Without a bias the slices are bound in its place.
         let bias = if self.has_bias { Binding::Input(2) } else { Binding::Scratch(0) };
         let bindings = [Binding::Scratch(0), Binding::Unused, bias, Binding::Output(0)];
-        let work = grid(num_elems / 4, ADD_THREADS).short_loops();
-        let add = self.constants(Dispatch::new(&TILED, "add_slices", &params, bindings, work));
-        Dispatches { list: vec![product, add], scratch_elems: vec![num_slices * num_elems] }
+        let work = grid(num_elems, ADD_THREADS).iterations(slices.num.div_ceil(ADDED));
+        let add = self.epilogue(Dispatch::new(&SLICES, "add_slices", &params, bindings, work));
+        Dispatches { list: vec![product, add], scratch_elems: vec![slices.num * num_elems] }
     }
 }
