@@ -12,7 +12,7 @@
 // read neighbouring quads of workgroup memory. benches/gpu/registers.py shows what a compiler makes of the loop: it is to
 // stay within 75 instructions for 64 multiply-adds.
 //
-// Needs lib/activation.wgsl, lib/matmul.wgsl and lib/register_tile.wgsl.
+// Needs lib/activation.wgsl, lib/register_tile.wgsl, lib/matmul.wgsl and lib/matmul_quads.wgsl.
 
 override QUADS: u32 = 16u; // 16 or 32
 override THREADS: u32 = 64u;
@@ -90,26 +90,6 @@ fn add_four(left: ptr<function, RegisterTile>, right: ptr<function, RegisterTile
     add_outer(right, low[3], high[3], right_b[3]);
 }
 
-fn store_quad(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
-    if at.is_real && m < params.m && n < params.n {
-        out_vec4[((at.batch * params.m + m) * params.n + n) / 4u] = activate4(sums);
-    }
-}
-
-fn store_quads(at: TilePosition, ty: u32, n: u32, tile: RegisterTile) {
-    let upper = at.m + ty * 4u;
-    let lower = upper + 2u * QUADS;
-    let bias4 = bias4_at(n);
-    store_quad(at, upper, n, tile.row_0 + bias4);
-    store_quad(at, upper + 1u, n, tile.row_1 + bias4);
-    store_quad(at, upper + 2u, n, tile.row_2 + bias4);
-    store_quad(at, upper + 3u, n, tile.row_3 + bias4);
-    store_quad(at, lower, n, tile.row_4 + bias4);
-    store_quad(at, lower + 1u, n, tile.row_5 + bias4);
-    store_quad(at, lower + 2u, n, tile.row_6 + bias4);
-    store_quad(at, lower + 3u, n, tile.row_7 + bias4);
-}
-
 @compute @workgroup_size(THREADS)
 fn staged(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -161,6 +141,7 @@ fn staged(
     }
     // A slice lies where a batch of its own would.
     at.batch += slice * params.batch;
-    store_quads(at, ty, at.n + tx * 4u, left);
-    store_quads(at, ty, at.n + 2u * QUADS + tx * 4u, right);
+    let upper = at.m + ty * 4u;
+    store_quads(at, upper, upper + 2u * QUADS, at.n + tx * 4u, left);
+    store_quads(at, upper, upper + 2u * QUADS, at.n + 2u * QUADS + tx * 4u, right);
 }

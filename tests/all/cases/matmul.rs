@@ -43,10 +43,14 @@ pub fn cases() -> Vec<Case> {
     for trans in [[false, false], [true, true]] {
         cases.push(product([68, 516, 256], trans).without_gradient_check());
     }
-    // On GPUs: enough tiles to be large ones, the last of them ragged; few tiles and so much of K that it is summed in
-    // slices, more than are on their way at once, the last of which is shorter, with and without bias.
+    // On GPUs: enough tiles to be large ones, the last of them ragged, with operands as they should be stored, with both turned
+    // around first, and with too few columns for that.
+    cases.push(product([1412, 1284, 24], [true, false]).without_gradient_check());
+    cases.push(in_batches([&[2], &[]], [1028, 1028, 8], [false, true]).without_gradient_check());
+    cases.push(product([5636, 264, 8], [false, false]).without_gradient_check());
+    // There as well: few tiles and so much of K that it is summed in slices, more than are on their way at once, the last of
+    // which is shorter, with and without bias.
     for trans in [[false, false], [false, true], [true, false]] {
-        cases.push(product([1500, 1380, 8], trans).without_gradient_check());
         cases.push(product([36, 68, 1000], trans).without_gradient_check());
         cases.push(product([10, 66, 1030], trans).without_gradient_check());
     }
@@ -71,6 +75,14 @@ fn product(size: [usize; 3], trans: [bool; 2]) -> Case {
     Case::one(format!("matmul {size:?} trans {trans:?}"), inputs, move |g, v| g.matmul_with(v[0], v[1], None, matmul))
 }
 
+fn in_batches([a_batch, b_batch]: [&[usize]; 2], size: [usize; 3], trans: [bool; 2]) -> Case {
+    let [a, b] = stored(size, trans);
+    let inputs = vec![input([a_batch, &a].concat(), Fill::Uniform), input([b_batch, &b].concat(), Fill::Uniform)];
+    let matmul = Matmul { trans_a: trans[0], trans_b: trans[1], ..Matmul::default() };
+    let name = format!("matmul {size:?} trans {trans:?} batches {a_batch:?} {b_batch:?}");
+    Case::one(name, inputs, move |g, v| g.matmul_with(v[0], v[1], None, matmul))
+}
+
 /// Batches of as many matrices on both sides, one for all, and such as need stretching in memory.
 fn batches() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -88,12 +100,7 @@ fn batches() -> Vec<Case> {
         for (trans, size, is_small) in
             [([false, false], [2, 3, 2], true), ([true, true], [12, 8, 16], false), ([false, true], [9, 10, 7], false)]
         {
-            let [a, b] = stored(size, trans);
-            let inputs =
-                vec![input([a_batch, &a].concat(), Fill::Uniform), input([b_batch, &b].concat(), Fill::Uniform)];
-            let matmul = Matmul { trans_a: trans[0], trans_b: trans[1], ..Matmul::default() };
-            let name = format!("matmul {size:?} trans {trans:?} batches {a_batch:?} {b_batch:?}");
-            let case = Case::one(name, inputs, move |g, v| g.matmul_with(v[0], v[1], None, matmul));
+            let case = in_batches([a_batch, b_batch], size, trans);
             cases.push(if is_small { case } else { case.without_gradient_check() });
         }
     }

@@ -42,16 +42,21 @@ macro_rules! shader {
 static BY_WORKGROUP: Shader =
     shader!("matmul", false, "lib/shared_rows.wgsl", "lib/share_workgroup.wgsl", "matmul.wgsl");
 static BY_SUBGROUP: Shader = shader!("matmul", true, "lib/shared_rows.wgsl", "lib/share_subgroup.wgsl", "matmul.wgsl");
-static TILED: Shader = shader!("matmul_tiled", false, "matmul_tiled.wgsl");
+static TILED: Shader = shader!("matmul_tiled", false, "lib/matmul_quads.wgsl", "matmul_tiled.wgsl");
+static LARGE: Shader = shader!("matmul_large", false, "lib/matmul_quads.wgsl", "matmul_large.wgsl");
 static GUARDED: Shader = shader!("matmul_guarded", false, "matmul_guarded.wgsl");
 static SLICES: Shader = shader!("matmul_slices", false, "matmul_slices.wgsl");
-pub(crate) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP, &TILED, &GUARDED, &SLICES];
+pub(crate) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP, &TILED, &LARGE, &GUARDED, &SLICES];
 
 /// Rows and columns of the result that a workgroup of the register kernels computes.
 const REGISTER_TILE: [usize; 2] = [8, 32];
 /// Rows, and columns, of the result that a workgroup of the guarded kernel computes.
 const GUARDED_EDGE: usize = 64;
-/// Of K, what the vec4 kernel of real GPUs stages at a time, and the guarded one.
+/// Rows, and columns, of the result that a workgroup of the kernel of large products computes, and of an operand that one
+/// turns around.
+const LARGE_EDGE: usize = 128;
+const TURN_EDGE: usize = 32;
+/// Of K, what the vec4 kernels of real GPUs stage at a time, and the guarded one.
 const STAGED_K: usize = 8;
 const GUARDED_K: usize = 16;
 /// Threads of the plain kernel, each of one element of the result.
@@ -70,6 +75,8 @@ const MIN_TILED: usize = 512;
 /// Large tiles from which on a GPU is full of them. WebGPU does not tell how many workgroups it has room for; this, and what
 /// follows, is for the largest GPUs, of some 132 multiprocessors. Smaller ones lose little by smaller tiles and more slices.
 const MIN_LARGE_TILES: usize = 128;
+/// Columns of the result from which on it costs little to turn the first operand around, and rows to turn the second.
+const MIN_TURNED: usize = 1024;
 /// Small tiles that fill such a GPU, four on a multiprocessor; where there is not half as many, K is divided to have them.
 const FULL_TILES: usize = 512;
 /// The K from which on that pays for the second dispatch, the least of it in a slice, and the most slices.
@@ -90,6 +97,8 @@ enum Variant {
     Guarded(Slices),
     /// The same with vec4 loads and without tests in the loop; see [`Staging`].
     Staged(Staging),
+    /// The same for operands that are stored with neighbours in k far apart, or are turned around to be so.
+    Large,
 }
 
 /// Parts of K that are summed apart, where the result has too few tiles to fill a GPU.
@@ -170,10 +179,20 @@ impl Variant {
             (true, _) => Variant::Plain,
             (false, true) if aligned => Variant::RegistersVec4(Blocking::of(sizes)),
             (false, true) => Variant::Registers,
+            (false, false) if aligned && is_large(matmul, sizes) => Variant::Large,
             (false, false) if aligned && sizes.k.is_multiple_of(STAGED_K) => Variant::Staged(Staging::of(sizes)),
             (false, false) => Variant::Guarded(Slices::of(sizes.k, tiles(sizes, [GUARDED_EDGE; 2]))),
         }
     }
+}
+
+/// Whether the product is one for [`Variant::Large`], given that rows of what is stored are whole vec4s.
+fn is_large(matmul: Matmul, sizes: &Sizes) -> bool {
+    sizes.m.is_multiple_of(4)
+        && sizes.k.is_multiple_of(STAGED_K)
+        && tiles(sizes, [LARGE_EDGE; 2]) >= MIN_LARGE_TILES
+        && (matmul.trans_a || sizes.n >= MIN_TURNED)
+        && (!matmul.trans_b || sizes.m >= MIN_TURNED)
 }
 
 /// Tiles of so many rows and columns that the result has.
@@ -196,6 +215,7 @@ pub fn dispatches(matmul: Matmul, sizes: &Sizes, has_bias: bool, gpu: GpuTraits)
         Variant::RegistersVec4(blocking) => product.in_registers(blocking),
         Variant::Guarded(slices) => product.guarded(slices),
         Variant::Staged(staging) => product.staged(staging),
+        Variant::Large => product.large(),
     }
 }
 
@@ -299,6 +319,31 @@ impl Product<'_> {
                 .constant("QUADS", to_u32(quads))
                 .constant("THREADS", to_u32(staging.threads()))
         })
+    }
+
+    fn large(&self) -> Dispatches {
+        let Sizes { m, n, k, a_stride, b_stride, .. } = *self.sizes;
+        let mut dispatches = Dispatches::default();
+        let a = if self.matmul.trans_a { Binding::Input(0) } else { self.turn(0, m, a_stride, &mut dispatches) };
+        let b = if self.matmul.trans_b { self.turn(1, n, b_stride, &mut dispatches) } else { Binding::Input(1) };
+        let work = grid(tiles(self.sizes, [LARGE_EDGE; 2]), 1).iterations(k / STAGED_K);
+        let bindings = [a, b, self.bias(), Binding::Output(0)];
+        let product = Dispatch::new(&LARGE, "large", &self.params(Slices::one(k)), bindings, work);
+        dispatches.list.push(self.epilogue(product));
+        dispatches
+    }
+
+    /// Turns an input, matrices of `rows` by K, around in scratch memory, in which it then is.
+    fn turn(&self, input: usize, rows: usize, stride: usize, dispatches: &mut Dispatches) -> Binding {
+        let k = self.sizes.k;
+        let batch = if stride == 0 { 1 } else { self.sizes.batch };
+        let scratch = dispatches.scratch_elems.len();
+        let params = Params { batch: to_u32(batch), m: to_u32(rows), ..self.params(Slices::one(k)) };
+        let bindings = [Binding::Input(input), Binding::Unused, Binding::Unused, Binding::ScratchMut(scratch)];
+        let work = grid(batch * rows.div_ceil(TURN_EDGE) * k.div_ceil(TURN_EDGE), 1).short_loops();
+        dispatches.list.push(Dispatch::new(&LARGE, "turn", &params, bindings, work));
+        dispatches.scratch_elems.push(batch * rows * k);
+        Binding::Scratch(scratch)
     }
 
     /// The product by a kernel of real GPUs; where that sums slices of K, which have neither bias nor activation, their sum.
