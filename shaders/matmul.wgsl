@@ -11,8 +11,8 @@
 //                  panel is read from one end to the other. Rows of b that are a power of two apart share the sets of a
 //                  CPU's caches
 //
-// Needs lib/activation.wgsl, lib/matmul.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl and one of
-// lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// Needs lib/activation.wgsl, lib/register_tile.wgsl, lib/matmul.wgsl, lib/matmul_scalars.wgsl, lib/matmul_quads.wgsl,
+// lib/shared_rows.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 override TALL: u32 = 0u;
 override PACKED: u32 = 0u;

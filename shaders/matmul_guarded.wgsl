@@ -4,13 +4,16 @@
 //
 //   guarded   64 x 64 outputs a workgroup of 256 threads, 4 x 4 of them a thread, 16 of K at a time: the next 16 are on their
 //             way while these are multiplied, and go into the other half of workgroup memory. Where K is summed in slices,
-//             out f32 (slice, batch, M, N), without bias and activation, for matmul_slices.wgsl; tiles of a slice are numbered
+//             out f32 (slice, batch, M, N), without bias and activation, for add_slices; tiles of a slice are numbered
 //             one after the other
+//   add_slices
+//             one output a thread: adds slices of this kernel or matmul_tiled.wgsl's, a f32 (slice, batch, M, N), in order,
+//             then bias and activation
 //
 // Shapes that come here are often so small that what counts is how soon the operands are there: a thread brings four numbers
 // of each, and a multiprocessor has many threads.
 //
-// Needs lib/activation.wgsl and lib/matmul.wgsl.
+// Needs lib/activation.wgsl, lib/matmul.wgsl and lib/matmul_scalars.wgsl.
 
 const TILE: u32 = 64u;
 const TILE_QUADS: u32 = 16u; // TILE / 4
@@ -103,4 +106,43 @@ fn guarded(
     store_row(at, m + 1u, n, row_1 + bias4);
     store_row(at, m + 2u, n, row_2 + bias4);
     store_row(at, m + 3u, n, row_3 + bias4);
+}
+
+// ---- add_slices
+
+const ADD_THREADS: u32 = 64u;
+// Slices that are on their way at once, before the first of them is added.
+const ADDED: u32 = 8u;
+
+@compute @workgroup_size(ADD_THREADS)
+fn add_slices(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) local_index: u32,
+) {
+    let index = (workgroup.x + workgroup.y * grid.x) * ADD_THREADS + local_index;
+    let num_elems = params.batch * params.m * params.n;
+    if index < num_elems {
+        let last = params.num_slices - 1u;
+        var sum = a[index];
+        for (var slice = 1u; slice <= last; slice += ADDED) {
+            let s_0 = a[index + slice * num_elems];
+            let s_1 = a[index + min(slice + 1u, last) * num_elems];
+            let s_2 = a[index + min(slice + 2u, last) * num_elems];
+            let s_3 = a[index + min(slice + 3u, last) * num_elems];
+            let s_4 = a[index + min(slice + 4u, last) * num_elems];
+            let s_5 = a[index + min(slice + 5u, last) * num_elems];
+            let s_6 = a[index + min(slice + 6u, last) * num_elems];
+            let s_7 = a[index + min(slice + 7u, last) * num_elems];
+            sum += s_0;
+            sum = select(sum, sum + s_1, slice + 1u <= last);
+            sum = select(sum, sum + s_2, slice + 2u <= last);
+            sum = select(sum, sum + s_3, slice + 3u <= last);
+            sum = select(sum, sum + s_4, slice + 4u <= last);
+            sum = select(sum, sum + s_5, slice + 5u <= last);
+            sum = select(sum, sum + s_6, slice + 6u <= last);
+            sum = select(sum, sum + s_7, slice + 7u <= last);
+        }
+        out[index] = activate(sum + bias_at(index % params.n));
+    }
 }

@@ -6,7 +6,7 @@
 //             are on their way while these are multiplied, and go into the other half of workgroup memory, so that they
 //             cost one barrier. No test in the loop: K has to be a multiple of 8; N, the batch strides (and M when
 //             TRANS_A = 1) of 4. Where K is summed in slices, out f32 (slice, batch, M, N), without bias and activation,
-//             for matmul_slices.wgsl; tiles of a slice are numbered one after the other
+//             for matmul_guarded.wgsl's add_slices; tiles of a slice are numbered one after the other
 //
 // A thread owns rows 4 * ty to 4 * ty + 3 and as many from the middle of the tile on, and columns likewise: neighbours then
 // read neighbouring quads of workgroup memory. benches/gpu/registers.py shows what a compiler makes of the loop: it is to

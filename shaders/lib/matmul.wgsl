@@ -9,6 +9,8 @@
 //
 // Tiles are numbered n fastest, then m, then batch; the grid is that count folded to two dimensions.
 //
+// a, b and out are declared in matmul_scalars.wgsl and, as vec4s, in matmul_quads.wgsl: a module has what it uses.
+//
 // Needs activation.wgsl.
 
 struct Params {
@@ -29,15 +31,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
-
-// The vec4 view of the same bindings, for operands whose rows are whole vec4s.
-@group(0) @binding(1) var<storage, read> a_vec4: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> b_vec4: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> out_vec4: array<vec4<f32>>;
 
 override TRANS_A: u32 = 0u;
 override TRANS_B: u32 = 0u;
@@ -52,39 +46,6 @@ fn bias_at(n: u32) -> f32 {
 
 fn bias4_at(n: u32) -> vec4<f32> {
     return vec4<f32>(bias_at(n), bias_at(n + 1u), bias_at(n + 2u), bias_at(n + 3u));
-}
-
-// Elements of op(a) and op(b). Beyond the end of k they are 0, so that ragged tiles add nothing; beyond the last row or
-// column they are those of the last, since what they add is never stored. Clamped and selected instead of branched
-// around: a tile loads twenty of these a step, and compilers of software adapters take minutes over as many branches.
-fn load_a(base: u32, m: u32, k: u32) -> f32 {
-    let row = min(m, params.m - 1u);
-    let column = min(k, params.k - 1u);
-    let offset = select(row * params.k + column, column * params.m + row, TRANS_A == 1u);
-    return select(0.0, a[base + offset], k < params.k);
-}
-
-fn load_b(base: u32, k: u32, n: u32) -> f32 {
-    let row = min(k, params.k - 1u);
-    let column = min(n, params.n - 1u);
-    let offset = select(row * params.n + column, column * params.k + row, TRANS_B == 1u);
-    return select(0.0, b[base + offset], k < params.k);
-}
-
-// Stores the four sums, with the bias, of row m from column n on.
-fn store_row(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
-    if at.is_real && m < params.m {
-        let value = activate4(sums);
-        let index = (at.batch * params.m + m) * params.n + n;
-        if n < params.n { out[index] = value.x; }
-        if n + 1u < params.n { out[index + 1u] = value.y; }
-        if n + 2u < params.n { out[index + 2u] = value.z; }
-        if n + 3u < params.n { out[index + 3u] = value.w; }
-    }
-}
-
-fn load_b_row(base: u32, k: u32, n: u32) -> vec4<f32> {
-    return vec4<f32>(load_b(base, k, n), load_b(base, k, n + 1u), load_b(base, k, n + 2u), load_b(base, k, n + 3u));
 }
 
 struct TilePosition {

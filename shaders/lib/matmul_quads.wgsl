@@ -1,5 +1,9 @@
-// How kernels of matrix products store the 8 x 4 sums of a RegisterTile where rows of the result are whole vec4s.
+// Operands and result of matrix products whose rows are whole vec4s, and how the 8 x 4 sums of a RegisterTile are stored.
 // Needs activation.wgsl, register_tile.wgsl and matmul.wgsl.
+
+@group(0) @binding(1) var<storage, read> a_vec4: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b_vec4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> out_vec4: array<vec4<f32>>;
 
 fn store_quad(at: TilePosition, m: u32, n: u32, sums: vec4<f32>) {
     if at.is_real && m < params.m && n < params.n {

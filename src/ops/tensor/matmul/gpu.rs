@@ -39,14 +39,28 @@ macro_rules! shader {
     };
 }
 
-static BY_WORKGROUP: Shader =
-    shader!("matmul", false, "lib/shared_rows.wgsl", "lib/share_workgroup.wgsl", "matmul.wgsl");
-static BY_SUBGROUP: Shader = shader!("matmul", true, "lib/shared_rows.wgsl", "lib/share_subgroup.wgsl", "matmul.wgsl");
+static BY_WORKGROUP: Shader = shader!(
+    "matmul",
+    false,
+    "lib/matmul_scalars.wgsl",
+    "lib/matmul_quads.wgsl",
+    "lib/shared_rows.wgsl",
+    "lib/share_workgroup.wgsl",
+    "matmul.wgsl"
+);
+static BY_SUBGROUP: Shader = shader!(
+    "matmul",
+    true,
+    "lib/matmul_scalars.wgsl",
+    "lib/matmul_quads.wgsl",
+    "lib/shared_rows.wgsl",
+    "lib/share_subgroup.wgsl",
+    "matmul.wgsl"
+);
+static GUARDED: Shader = shader!("matmul_guarded", false, "lib/matmul_scalars.wgsl", "matmul_guarded.wgsl");
 static TILED: Shader = shader!("matmul_tiled", false, "lib/matmul_quads.wgsl", "matmul_tiled.wgsl");
 static LARGE: Shader = shader!("matmul_large", false, "lib/matmul_quads.wgsl", "matmul_large.wgsl");
-static GUARDED: Shader = shader!("matmul_guarded", false, "matmul_guarded.wgsl");
-static SLICES: Shader = shader!("matmul_slices", false, "matmul_slices.wgsl");
-pub(crate) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP, &TILED, &LARGE, &GUARDED, &SLICES];
+pub(crate) static SHADERS: &[&Shader] = &[&BY_WORKGROUP, &BY_SUBGROUP, &TILED, &LARGE, &GUARDED];
 
 /// Rows and columns of the result that a workgroup of the register kernels computes.
 const REGISTER_TILE: [usize; 2] = [8, 32];
@@ -360,7 +374,7 @@ impl Product<'_> {
         let bias = if self.has_bias { Binding::Input(2) } else { Binding::Scratch(0) };
         let bindings = [Binding::Scratch(0), Binding::Unused, bias, Binding::Output(0)];
         let work = grid(num_elems, ADD_THREADS).iterations(slices.num.div_ceil(ADDED));
-        let add = self.epilogue(Dispatch::new(&SLICES, "add_slices", &params, bindings, work));
+        let add = self.epilogue(Dispatch::new(&GUARDED, "add_slices", &params, bindings, work));
         Dispatches { list: vec![product, add], scratch_elems: vec![slices.num * num_elems] }
     }
 }
