@@ -75,7 +75,7 @@ mod tests {
     /// is many times that.
     #[test]
     fn sums_that_cancel_are_within_what_rounding_allows_and_no_term_may_be_missing() {
-        let mut terms: Vec<f32> = (0..27_u16).map(|i| (f32::from(i * 7919 % 101) - 50.0) / 101.0 + 0.001).collect();
+        let mut terms: Vec<f32> = (0..27_u16).map(|i| (f32::from(i * 41 % 101) - 50.0) / 101.0 + 0.001).collect();
         let rest: f64 = terms.iter().map(|&term| f64::from(term)).sum();
         terms.push(-rest as f32);
         let exact: Vec<f64> = terms.iter().map(|&term| f64::from(term)).collect();
