@@ -65,7 +65,14 @@ def training(model, images, mode):
         optimizer.step()
 
     if mode == "compile":
-        return torch.compile(step, mode="reduce-overhead" if DEVICE == "cuda" else None)
+        compiled = torch.compile(step, mode="reduce-overhead" if DEVICE == "cuda" else None)
+
+        def marked():
+            # Its CUDA graphs lend out their memory until the next step begins.
+            torch.compiler.cudagraph_mark_step_begin()
+            compiled()
+
+        return marked
     if mode != "graph":
         return step
     side = torch.cuda.Stream()
