@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """PyTorch's side of benches/gpu/run: takes `work mode` on each line of its input and answers with seconds, as wgrad's side.
 
-Modes: eager; tf32, eager with TF32 in products and convolutions; compile, `torch.compile`; graph, a CUDA graph of the step.
+Modes: eager, as PyTorch comes: TF32 in convolutions, not in products; tf32, eager with TF32 in both; fp32, eager with it in
+neither; compile, `torch.compile`; graph, a CUDA graph of the step.
 """
 
 import statistics
