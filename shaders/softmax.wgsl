@@ -251,17 +251,26 @@ struct Held {
     q_3: vec4<f32>,
 }
 
+// Where the vec4s of a row begin, and how many of them are stored.
+struct HeldRow {
+    first: u32,
+    stored: u32,
+}
+
+// A grid folded to two dimensions can have a few workgroups too many; they compute the last row and store nothing.
+fn held_row(row: u32) -> HeldRow {
+    let quads = params.axis_len / 4u;
+    return HeldRow(min(row, params.num_rows - 1u) * quads, select(0u, quads, row < params.num_rows));
+}
+
 @compute @workgroup_size(WG)
 fn held(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) num_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = workgroup_index(group, num_groups);
-    let quads = params.axis_len / 4u;
-    // A grid folded to two dimensions can have a few workgroups too many; they compute the last row and store nothing.
-    let base = min(row, params.num_rows - 1u) * quads;
-    let own = select(0u, quads, row < params.num_rows);
+    let row = held_row(workgroup_index(group, num_groups));
+    let base = row.first;
     let x = Held(x_or_least(base, lane), x_or_least(base, lane + WG), x_or_least(base, lane + 2u * WG), x_or_least(base, lane + 3u * WG));
     let largest_4 = larger4(larger4(x.q_0, x.q_1), larger4(x.q_2, x.q_3));
     let largest = tree_max(lane, larger(larger(largest_4.x, largest_4.y), larger(largest_4.z, largest_4.w)));
@@ -270,10 +279,10 @@ fn held(
         accurate_exp4(x.q_2 - largest), accurate_exp4(x.q_3 - largest));
     let sum = tree_sum(lane, sum_of((e.q_0 + e.q_1) + (e.q_2 + e.q_3)));
     let log_sum = accurate_log(sum);
-    store_value(base, lane, own, x.q_0 - largest, e.q_0, sum, log_sum);
-    store_value(base, lane + WG, own, x.q_1 - largest, e.q_1, sum, log_sum);
-    store_value(base, lane + 2u * WG, own, x.q_2 - largest, e.q_2, sum, log_sum);
-    store_value(base, lane + 3u * WG, own, x.q_3 - largest, e.q_3, sum, log_sum);
+    store_value(base, lane, row.stored, x.q_0 - largest, e.q_0, sum, log_sum);
+    store_value(base, lane + WG, row.stored, x.q_1 - largest, e.q_1, sum, log_sum);
+    store_value(base, lane + 2u * WG, row.stored, x.q_2 - largest, e.q_2, sum, log_sum);
+    store_value(base, lane + 3u * WG, row.stored, x.q_3 - largest, e.q_3, sum, log_sum);
 }
 
 // What lies beyond the end of a row is less than all that is in it, and its exponential 0.
@@ -282,8 +291,8 @@ fn x_or_least(base: u32, quad: u32) -> vec4<f32> {
     return select(vec4<f32>(-infinity()), x_vec4[base + min(quad, quads - 1u)], quad < quads);
 }
 
-fn store_value(base: u32, quad: u32, own: u32, shifted: vec4<f32>, exponential: vec4<f32>, sum: f32, log_sum: f32) {
-    if quad < own {
+fn store_value(base: u32, quad: u32, stored: u32, shifted: vec4<f32>, exponential: vec4<f32>, sum: f32, log_sum: f32) {
+    if quad < stored {
         y_vec4[base + quad] = select(exponential / sum, shifted - log_sum, LOG == 1u);
     }
 }
@@ -294,10 +303,8 @@ fn held_backward(
     @builtin(num_workgroups) num_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = workgroup_index(group, num_groups);
-    let quads = params.axis_len / 4u;
-    let base = min(row, params.num_rows - 1u) * quads;
-    let own = select(0u, quads, row < params.num_rows);
+    let row = held_row(workgroup_index(group, num_groups));
+    let base = row.first;
     let grad = Held(
         grad_or_0(base, lane), grad_or_0(base, lane + WG), grad_or_0(base, lane + 2u * WG), grad_or_0(base, lane + 3u * WG));
     let y = Held(
@@ -306,10 +313,10 @@ fn held_backward(
     let terms = (grad_terms(grad.q_0, y.q_0) + grad_terms(grad.q_1, y.q_1))
         + (grad_terms(grad.q_2, y.q_2) + grad_terms(grad.q_3, y.q_3));
     let sum = tree_sum(lane, sum_of(terms));
-    store_grad(base, lane, own, grad.q_0, y.q_0, sum);
-    store_grad(base, lane + WG, own, grad.q_1, y.q_1, sum);
-    store_grad(base, lane + 2u * WG, own, grad.q_2, y.q_2, sum);
-    store_grad(base, lane + 3u * WG, own, grad.q_3, y.q_3, sum);
+    store_grad(base, lane, row.stored, grad.q_0, y.q_0, sum);
+    store_grad(base, lane + WG, row.stored, grad.q_1, y.q_1, sum);
+    store_grad(base, lane + 2u * WG, row.stored, grad.q_2, y.q_2, sum);
+    store_grad(base, lane + 3u * WG, row.stored, grad.q_3, y.q_3, sum);
 }
 
 fn grad_or_0(base: u32, quad: u32) -> vec4<f32> {
@@ -326,8 +333,8 @@ fn grad_terms(grad: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
     return select(grad * y, grad, LOG == 1u);
 }
 
-fn store_grad(base: u32, quad: u32, own: u32, grad: vec4<f32>, y: vec4<f32>, sum: f32) {
-    if quad < own {
+fn store_grad(base: u32, quad: u32, stored: u32, grad: vec4<f32>, y: vec4<f32>, sum: f32) {
+    if quad < stored {
         if LOG == 1u {
             grad_input_vec4[base + quad] = grad - accurate_exp4(y) * sum;
         } else {
