@@ -73,17 +73,28 @@ const LEAST_NORMAL: f32 = 1.17549435e-38;
 const TWO_TO_23: f32 = 8388608.0;
 const SQRT_2: f32 = 1.4142135;
 
-// ln x: x = 2^k·(1 + f) with 1 + f between √½ and √2.
-fn accurate_log(x: f32) -> f32 {
+// A number above 0 as 2^k·(1 + f), with 1 + f between √½ and √2.
+struct NearPower {
+    k: i32,
+    f: f32,
+}
+
+fn near_power(x: f32) -> NearPower {
     let is_subnormal = x < LEAST_NORMAL;
     let bits = bitcast<u32>(select(x, x * TWO_TO_23, is_subnormal));
-    var k = i32(bits >> MANTISSA_BITS) - EXPONENT_BIAS - select(0, i32(MANTISSA_BITS), is_subnormal);
-    var m = bitcast<f32>((bits & MANTISSA_MASK) | ONE_BITS);
+    let k = i32(bits >> MANTISSA_BITS) - EXPONENT_BIAS - select(0, i32(MANTISSA_BITS), is_subnormal);
+    let m = bitcast<f32>((bits & MANTISSA_MASK) | ONE_BITS);
     if m > SQRT_2 {
-        m *= 0.5;
-        k += 1;
+        return NearPower(k + 1, m * 0.5 - 1.0);
     }
-    let f = m - 1.0;
+    return NearPower(k, m - 1.0);
+}
+
+// ln x.
+fn accurate_log(x: f32) -> f32 {
+    let near = near_power(x);
+    let k = near.k;
+    let f = near.f;
     let result = f32(k) * LN_2_HIGH + (f - (log1p_correction(f) - f32(k) * LN_2_LOW));
     if bitcast<u32>(x) >= INFINITY_BITS {
         // +∞ and NaNs as they are, numbers below 0 are NaN, −0 is 0.

@@ -19,18 +19,12 @@ fn fixed(x: f32) -> f32 {
     return clamp(x, -1.0, 1.0);
 }
 
-// ln x as the sum of a number of 12 bits and a rest: x = 2^k·(1 + f), ln(1 + f) = 2·artanh s with
-// s = f/(2 + f), |s| ≤ 0.172, of which five terms suffice, and s = high + low.
+// ln x as the sum of a number of 12 bits and a rest: ln(1 + f) = 2·artanh s with s = f/(2 + f), |s| ≤ 0.172, of which five
+// terms suffice, and s = high + low.
 fn log_in_two(x: f32) -> vec2<f32> {
-    let is_subnormal = x < LEAST_NORMAL;
-    let bits = bitcast<u32>(select(x, x * TWO_TO_23, is_subnormal));
-    var k = i32(bits >> MANTISSA_BITS) - EXPONENT_BIAS - select(0, i32(MANTISSA_BITS), is_subnormal);
-    var m = bitcast<f32>((bits & MANTISSA_MASK) | ONE_BITS);
-    if m > SQRT_2 {
-        m *= 0.5;
-        k += 1;
-    }
-    let f = m - 1.0;
+    let near = near_power(x);
+    let k = near.k;
+    let f = near.f;
     let divisor = 2.0 + f;
     let divisor_high = upper(divisor);
     let divisor_low = f - (divisor_high - 2.0);
