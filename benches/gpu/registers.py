@@ -7,7 +7,7 @@ most multiply-adds: its instructions for 64 of them.
 
     benches/gpu/registers.py --lenet target/release/lenet [-- --network resnet --dataset cifar10]
     WGRAD_PIN=1 cargo test --test all shaders::registers     # writes tests/golden/registers.md, which that test compares
-    benches/gpu/registers.py --installed --modules FOLDER    # the driver of the card that is there, all that it says
+    benches/gpu/registers.py --installed --modules FOLDER    # the driver of the card that is there
 
 Needs Mesa's Vulkan drivers (Debian: mesa-vulkan-drivers, libvulkan1) and, for `--lenet`, naga (`cargo install naga-cli`).
 With `--modules` it takes SPIR-V from a folder: `index.json` lists [name, file, entry point, [numbers of uniforms]]. Ends with
@@ -219,7 +219,7 @@ def main():
     compiler = Compiler(options.installed)
     print(f"Compiled for {compiler.name}.\n")
     columns = COLUMNS_OF_NVIDIA if options.installed and "NVIDIA" in compiler.name else COLUMNS
-    print("| kernel | " + " | ".join(columns) + " | Loop / 64 FMA |\n|" + " --- |" * (len(COLUMNS) + 2))
+    print("| kernel | " + " | ".join(columns) + " | Loop / 64 FMA |\n|" + " --- |" * (len(columns) + 2))
     spilling = []
     kernels = from_folder(options.modules) if options.modules else from_program(options)
     # The driver compiles outside of Python's lock.

@@ -2,8 +2,8 @@
 //!
 //! A roofline with a floor under it: each dispatch takes as long as the slowest of its arithmetic, its traffic and its
 //! workgroup memory at the machine's rates, but no less than its chains of dependent instructions, and a fence to the
-//! next. Rates are published numbers; nothing here was fitted to a measurement. (A step of LeNet-5 at batch size 64 was
-//! estimated at 65 µs on an H100, and took 77 on an H200.) Expect times within a factor of two, an
+//! next. Rates are published numbers; nothing here was fitted to a measurement. `lenet profile --estimate h100` says
+//! 65 µs for a step of LeNet-5, which took an H200 77 (`benches/gpu/run`). Expect times within a factor of two, an
 //! order of variants that is mostly right, and a kernel that got worse (a load that no longer falls together with its
 //! neighbours', a bank conflict, a longer chain) always to show. What a driver does with registers, loops and
 //! dispatches that overlap is not known.
