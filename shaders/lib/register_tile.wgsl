@@ -36,3 +36,18 @@ fn add_outer(tile: ptr<function, RegisterTile>, low: vec4<f32>, high: vec4<f32>,
     if REAL_ROWS > 6u { (*tile).row_6 += high.z * row; }
     if REAL_ROWS > 7u { (*tile).row_7 += high.w * row; }
 }
+
+// The same for rows 0 to 3, and for rows 4 to 7.
+fn add_low(tile: ptr<function, RegisterTile>, column: vec4<f32>, row: vec4<f32>) {
+    (*tile).row_0 += column.x * row;
+    (*tile).row_1 += column.y * row;
+    (*tile).row_2 += column.z * row;
+    (*tile).row_3 += column.w * row;
+}
+
+fn add_high(tile: ptr<function, RegisterTile>, column: vec4<f32>, row: vec4<f32>) {
+    (*tile).row_4 += column.x * row;
+    (*tile).row_5 += column.y * row;
+    (*tile).row_6 += column.z * row;
+    (*tile).row_7 += column.w * row;
+}

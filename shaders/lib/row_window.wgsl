@@ -18,6 +18,17 @@ fn window_at_3(window: RowWindow) -> vec4<f32> {
     return vec4<f32>(window.low.w, window.high.xyz);
 }
 
+// The four values that tap `tap` multiplies.
+fn window_under(window: RowWindow, tap: u32) -> vec4<f32> {
+    switch tap {
+        case 0u: { return window.low; }
+        case 1u: { return window_at_1(window); }
+        case 2u: { return window_at_2(window); }
+        case 3u: { return window_at_3(window); }
+        default: { return window.high; }
+    }
+}
+
 // The window that starts `shift` (0 to 3) values into twelve consecutive ones.
 fn shifted_window(first: vec4<f32>, second: vec4<f32>, third: vec4<f32>, shift: u32) -> RowWindow {
     let low = RowWindow(first, second);

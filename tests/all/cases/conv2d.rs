@@ -162,6 +162,48 @@ pub fn direct() -> Vec<Case> {
     cases.into_iter().map(Case::without_gradient_check).collect()
 }
 
+/// Strides, whose input gradients fall into classes of pixels: kernels of 1 to 9 below, at and above the stride, padding
+/// beyond the kernel, rows that end anywhere, pixels at the end that no window sees, channels around a thread's four or eight.
+pub fn strided() -> Vec<Case> {
+    let conv = |stride: [usize; 2], padding: [usize; 2]| Conv2d { stride, padding, ..Conv2d::default() };
+    let grouped = |groups: usize, stride: [usize; 2]| Conv2d { groups, ..conv(stride, [1, 1]) };
+    let cases = [
+        (shape(2, [9, 5], [8, 8], [3, 3]), conv([2, 2], [1, 1])),
+        (shape(2, [9, 5], [7, 9], [3, 3]), conv([2, 2], [1, 1])),
+        (shape(2, [16, 33], [16, 20], [3, 3]), conv([2, 2], [1, 1])),
+        (shape(3, [17, 24], [8, 12], [1, 1]), conv([2, 2], [0, 0])),
+        (shape(2, [5, 7], [6, 7], [1, 1]), conv([2, 2], [1, 1])),
+        (shape(2, [3, 4], [9, 8], [2, 2]), conv([2, 2], [1, 0])),
+        (shape(2, [3, 4], [11, 12], [4, 4]), conv([2, 2], [2, 1])),
+        (shape(2, [3, 9], [12, 16], [5, 5]), conv([2, 2], [2, 2])),
+        (shape(1, [3, 9], [13, 17], [7, 7]), conv([2, 2], [3, 3])),
+        (shape(1, [2, 3], [15, 16], [9, 9]), conv([2, 2], [4, 4])),
+        // Wider than is written out.
+        (shape(1, [2, 3], [16, 16], [10, 10]), conv([2, 2], [4, 4])),
+        // Beyond the kernel.
+        (shape(2, [3, 4], [6, 8], [3, 3]), conv([2, 2], [4, 5])),
+        (shape(2, [2, 3], [5, 4], [1, 2]), conv([2, 2], [3, 4])),
+        (shape(2, [5, 6], [10, 11], [3, 3]), conv([3, 3], [1, 1])),
+        (shape(2, [9, 6], [12, 12], [5, 4]), conv([3, 3], [2, 0])),
+        (shape(2, [5, 6], [13, 14], [2, 2]), conv([3, 3], [0, 1])),
+        (shape(2, [5, 6], [13, 12], [7, 7]), conv([4, 4], [3, 3])),
+        (shape(1, [5, 3], [9, 16], [3, 3]), conv([4, 4], [1, 1])),
+        // Unlike along height and width; wider than a thread has room for.
+        (shape(2, [5, 6], [9, 10], [3, 3]), conv([2, 1], [1, 1])),
+        (shape(2, [5, 6], [9, 12], [3, 3]), conv([1, 2], [1, 1])),
+        (shape(2, [5, 6], [9, 12], [2, 3]), conv([5, 2], [1, 2])),
+        (shape(2, [5, 6], [9, 17], [3, 6]), conv([2, 5], [1, 2])),
+        // One row or column, more strips than a workgroup has, a pixel in all.
+        (shape(2, [3, 9], [1, 70], [1, 3]), conv([1, 2], [0, 1])),
+        (shape(1, [3, 2], [70, 1], [3, 1]), conv([2, 2], [1, 0])),
+        (shape(2, [3, 2], [1, 1], [3, 3]), conv([2, 2], [1, 1])),
+        (shape(2, [12, 18], [8, 8], [3, 3]), grouped(2, [2, 2])),
+        (shape(2, [6, 9], [7, 8], [3, 3]), grouped(3, [2, 2])),
+        (shape(2, [12, 6], [7, 8], [3, 3]), grouped(2, [3, 3])),
+    ];
+    cases.into_iter().map(|(shape, conv)| case(shape, conv, false).without_gradient_check()).collect()
+}
+
 /// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
 /// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
 pub fn pooled() -> Vec<Case> {

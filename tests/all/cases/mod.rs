@@ -40,6 +40,7 @@ pub fn all() -> Vec<Case> {
         conv2d::direct(),
         conv2d::lenet(),
         conv2d::pooled(),
+        conv2d::strided(),
         conv2d::sizes(),
         copy::cases(),
         cross_entropy::cases(),

@@ -73,6 +73,11 @@ fn conv2d_pooled() {
 }
 
 #[test]
+fn conv2d_strided() {
+    check_every_kernel(cases::conv2d::strided());
+}
+
+#[test]
 fn conv2d_sizes() {
     check_every_kernel(cases::conv2d::sizes());
 }

@@ -1,9 +1,11 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load. What `staged.rs` and `staged_weight.rs` take is left to them.
+//! channels; eight threads share the filters that they load. What `staged.rs`, `strided.rs` and
+//! `staged_weight.rs` take is left to them.
 
 use super::Geometry;
 use super::staged::{Direction, SHADER as STAGED, Staged};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
+use super::strided::{SHADER as STRIDED, Strided};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
@@ -76,6 +78,7 @@ pub static SHADERS: &[&Shader] = &[
     &GRAD_WEIGHT[1],
     &STAGED,
     &STAGED_WEIGHT,
+    &STRIDED,
 ];
 
 /// Neighbouring pixels that a thread computes.
@@ -239,8 +242,13 @@ fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
 }
 
 pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
-    if let (Gradient::Whole, Some(staged)) = (gradient, Staged::of(geometry, Direction::Transposed, gpu)) {
-        return staged.dispatches(geometry);
+    if gradient == Gradient::Whole {
+        if let Some(strided) = Strided::of(geometry, gpu) {
+            return strided.dispatches(geometry);
+        }
+        if let Some(staged) = Staged::of(geometry, Direction::Transposed, gpu) {
+            return staged.dispatches(geometry);
+        }
     }
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
     let [height, width] = geometry.input;

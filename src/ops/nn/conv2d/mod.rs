@@ -7,6 +7,7 @@ mod pooled;
 mod slices;
 mod staged;
 mod staged_weight;
+mod strided;
 
 pub(super) use cpu::{forward, forward_pooled, is_pooled as is_pooled_on_cpu};
 pub(crate) use gpu::SHADERS;

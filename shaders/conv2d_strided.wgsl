@@ -1,0 +1,386 @@
+// Gradient of a 2-D convolution with a stride with respect to its input, on real GPUs: what conv2d_grad_input.wgsl has, where
+// dilations are 1.
+//
+// Pixels that lie a stride apart meet the same taps, and their gradient is a convolution of stride 1 with these alone:
+//
+//   grad_input[n, c, q * STRIDE_H + r, p * STRIDE_W + s] = sum over o, i, j of
+//       grad_output[n, o, q + (r + PADDING_H - i) / STRIDE_H, p + (s + PADDING_W - j) / STRIDE_W] * weight[o, c, i, j]
+//
+// over those i and j for which the quotients are whole, in the order of conv2d_grad_input.wgsl: o, i, falling j. A residue r
+// is a workgroup's; a thread has all residues s, so that what it computes are neighbours.
+//
+//   strided         STRIDE_W is 2 and in_w a multiple of 4
+//   strided_ragged  any
+//
+// grad_output  f32 (batch, out_channels, out_h, out_w)
+// weight       f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
+// grad_input   f32 (batch, in_channels, in_h, in_w), of `strided` as vec4 of four neighbouring pixels
+//
+// A workgroup computes TILE_STRIPS strips in each of TILE_ROWS rows of a residue, for TILE_PARTS times PART channels of a
+// group of an image; a thread one strip for PART channels, where a strip is four pixels of each residue s. Workgroups are
+// numbered channel tile fastest, then x, y, image, residue; those with the most taps come first.
+//
+// grad_output and weights are in workgroup memory, CHUNK of the group's output channels at a time, and those of the next
+// chunk on their way, as in conv2d_staged.wgsl: at most 4 quads of the patch and 6 of the weights for each thread.
+//
+// STRIDE_W <= 4, KERNEL_W <= 9, and the columns that meet a pixel's taps are at most 5 apart: SPAN_W <= 4.
+//
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl and lib/row_window.wgsl.
+
+@group(0) @binding(1) var<storage, read> grad_output: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> grad_input: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> grad_pixels: array<f32>;
+
+override TILE_STRIPS: u32 = 8u;
+override TILE_ROWS: u32 = 8u;
+override TILE_PARTS: u32 = 1u;
+override CHUNK: u32 = 1u;
+override THREADS: u32 = 64u; // TILE_STRIPS * TILE_ROWS * TILE_PARTS
+
+// A thread's 16 vec4s are two residues of eight channels or four of four.
+override PART_QUADS: u32 = select(1u, 2u, STRIDE_W < 3u);
+override PART: u32 = 4u * PART_QUADS;
+override TILE_QUADS: u32 = PART_QUADS * TILE_PARTS;
+
+// Tap i meets row q + reach_h(i) - KERNEL_H of grad_output, and tap j the column of that kind.
+fn reach_h(i: u32) -> u32 {
+    return (PADDING_H + STRIDE_H * KERNEL_H + STRIDE_H - 1u - i) / STRIDE_H;
+}
+
+fn reach_w(j: u32) -> u32 {
+    return (PADDING_W + STRIDE_W * KERNEL_W + STRIDE_W - 1u - j) / STRIDE_W;
+}
+
+// That of the last tap, which reaches least.
+override LEAST_H: u32 = (PADDING_H + STRIDE_H * KERNEL_H + STRIDE_H - KERNEL_H) / STRIDE_H;
+override LEAST_W: u32 = (PADDING_W + STRIDE_W * KERNEL_W + STRIDE_W - KERNEL_W) / STRIDE_W;
+// How much further the first one does.
+override SPAN_H: u32 = (PADDING_H + STRIDE_H * KERNEL_H + STRIDE_H - 1u) / STRIDE_H - LEAST_H;
+override SPAN_W: u32 = (PADDING_W + STRIDE_W * KERNEL_W + STRIDE_W - 1u) / STRIDE_W - LEAST_W;
+
+// Rows of the kernel that a residue meets, at most.
+override KERNEL_ROWS: u32 = (KERNEL_H + STRIDE_H - 1u) / STRIDE_H;
+override PATCH_ROWS: u32 = TILE_ROWS + SPAN_H;
+override PATCH_QUADS: u32 = TILE_STRIPS + select(0u, 1u, SPAN_W > 0u);
+override PATCH: u32 = CHUNK * PATCH_ROWS * PATCH_QUADS;
+override FILTER_QUADS: u32 = CHUNK * KERNEL_ROWS * KERNEL_W * TILE_QUADS;
+// Of the slots THREADS apart, how many a thread copies.
+override PATCH_ROUNDS: u32 = (PATCH + THREADS - 1u) / THREADS;
+override FILTER_ROUNDS: u32 = (FILTER_QUADS + THREADS - 1u) / THREADS;
+
+var<workgroup> under: array<vec4<f32>, PATCH>;
+var<workgroup> filters: array<vec4<f32>, FILTER_QUADS>;
+
+// What a workgroup works on: of the residue whose first tap is row `first_row` of the kernel, rows and columns from (y, x) on.
+struct Tile {
+    first_row: u32,
+    image: u32,
+    y: u32,
+    x: u32,
+    group: u32,
+    channel: u32, // within the group
+}
+
+fn group_in() -> u32 {
+    return params.in_channels / GROUPS;
+}
+
+fn group_out() -> u32 {
+    return params.out_channels / GROUPS;
+}
+
+fn tile_position(unit: u32) -> Tile {
+    let group_tiles = (group_in() + PART * TILE_PARTS - 1u) / (PART * TILE_PARTS);
+    let channel_tiles = GROUPS * group_tiles;
+    // Pixels and rows of a residue, at most, and these in tiles.
+    let pixels = (params.in_w + STRIDE_W - 1u) / STRIDE_W;
+    let rows = (params.in_h + STRIDE_H - 1u) / STRIDE_H;
+    let tiles_x = (pixels + 4u * TILE_STRIPS - 1u) / (4u * TILE_STRIPS);
+    let tiles_y = (rows + TILE_ROWS - 1u) / TILE_ROWS;
+    let place = unit / channel_tiles;
+    let image = place / tiles_x / tiles_y;
+    return Tile(
+        image / params.batch,
+        image % params.batch,
+        place / tiles_x % tiles_y * TILE_ROWS,
+        place % tiles_x * TILE_STRIPS * 4u,
+        unit % channel_tiles / group_tiles,
+        unit % group_tiles * PART * TILE_PARTS,
+    );
+}
+
+fn grad_at(row: u32, x: u32, is_inside: bool) -> f32 {
+    // Left of the image x has wrapped around and is large.
+    let is_there = is_inside & (x < params.out_w);
+    return select(0.0, grad_output[select(0u, row + x, is_there)], is_there);
+}
+
+// Four values of grad_output: of the group's channel from `first` on, the row and the quad.
+fn patch_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
+    let o = first + slot / (PATCH_ROWS * PATCH_QUADS);
+    // Above and left of the image these wrap around and are large.
+    let v = tile.y + slot / PATCH_QUADS % PATCH_ROWS + LEAST_H - KERNEL_H;
+    let u = tile.x + slot % PATCH_QUADS * 4u + LEAST_W - KERNEL_W;
+    let is_inside = (o < group_out()) & (v < params.out_h);
+    let channel = tile.image * params.out_channels + tile.group * group_out() + o;
+    let row = (channel * params.out_h + v) * params.out_w;
+    return vec4<f32>(
+        grad_at(row, u, is_inside),
+        grad_at(row, u + 1u, is_inside),
+        grad_at(row, u + 2u, is_inside),
+        grad_at(row, u + 3u, is_inside),
+    );
+}
+
+// Four input channels' weights: slot counts quads of channels fastest, then j, rows of the kernel, output channel.
+fn filter_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
+    let c = tile.channel + slot % TILE_QUADS * 4u;
+    let tap = slot / TILE_QUADS;
+    let i = tile.first_row + tap / KERNEL_W % KERNEL_ROWS * STRIDE_H;
+    let o = first + tap / (KERNEL_W * KERNEL_ROWS);
+    let taps = KERNEL_H * KERNEL_W;
+    let at = ((tile.group * group_out() + o) * group_in() + c) * taps + i * KERNEL_W + tap % KERNEL_W;
+    let is_inside = (o < group_out()) & (i < KERNEL_H);
+    let is_there = vec4<bool>(is_inside) & (c + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(group_in()));
+    let index = select(vec4<u32>(), at + taps * vec4<u32>(0u, 1u, 2u, 3u), is_there);
+    let loaded = vec4<f32>(weight[index.x], weight[index.y], weight[index.z], weight[index.w]);
+    return select(vec4<f32>(), loaded, is_there);
+}
+
+// What a thread copies of a chunk.
+struct Staging {
+    p_0: vec4<f32>,
+    p_1: vec4<f32>,
+    p_2: vec4<f32>,
+    p_3: vec4<f32>,
+    f_0: vec4<f32>,
+    f_1: vec4<f32>,
+    f_2: vec4<f32>,
+    f_3: vec4<f32>,
+    f_4: vec4<f32>,
+    f_5: vec4<f32>,
+}
+
+// Loads in one straight line: none waits for another.
+fn staging_of(tile: Tile, first: u32, lane: u32) -> Staging {
+    var all = Staging();
+    all.p_0 = patch_at(tile, first, lane);
+    if PATCH_ROUNDS > 1u { all.p_1 = patch_at(tile, first, lane + 1u * THREADS); }
+    if PATCH_ROUNDS > 2u { all.p_2 = patch_at(tile, first, lane + 2u * THREADS); }
+    if PATCH_ROUNDS > 3u { all.p_3 = patch_at(tile, first, lane + 3u * THREADS); }
+    all.f_0 = filter_at(tile, first, lane);
+    if FILTER_ROUNDS > 1u { all.f_1 = filter_at(tile, first, lane + 1u * THREADS); }
+    if FILTER_ROUNDS > 2u { all.f_2 = filter_at(tile, first, lane + 2u * THREADS); }
+    if FILTER_ROUNDS > 3u { all.f_3 = filter_at(tile, first, lane + 3u * THREADS); }
+    if FILTER_ROUNDS > 4u { all.f_4 = filter_at(tile, first, lane + 4u * THREADS); }
+    if FILTER_ROUNDS > 5u { all.f_5 = filter_at(tile, first, lane + 5u * THREADS); }
+    return all;
+}
+
+fn put_patch(slot: u32, quad: vec4<f32>) {
+    if slot < PATCH {
+        under[slot] = quad;
+    }
+}
+
+fn put_filter(slot: u32, quad: vec4<f32>) {
+    if slot < FILTER_QUADS {
+        filters[slot] = quad;
+    }
+}
+
+fn put(all: Staging, lane: u32) {
+    put_patch(lane, all.p_0);
+    if PATCH_ROUNDS > 1u { put_patch(lane + 1u * THREADS, all.p_1); }
+    if PATCH_ROUNDS > 2u { put_patch(lane + 2u * THREADS, all.p_2); }
+    if PATCH_ROUNDS > 3u { put_patch(lane + 3u * THREADS, all.p_3); }
+    put_filter(lane, all.f_0);
+    if FILTER_ROUNDS > 1u { put_filter(lane + 1u * THREADS, all.f_1); }
+    if FILTER_ROUNDS > 2u { put_filter(lane + 2u * THREADS, all.f_2); }
+    if FILTER_ROUNDS > 3u { put_filter(lane + 3u * THREADS, all.f_3); }
+    if FILTER_ROUNDS > 4u { put_filter(lane + 4u * THREADS, all.f_4); }
+    if FILTER_ROUNDS > 5u { put_filter(lane + 5u * THREADS, all.f_5); }
+}
+
+// A thread's sums. Of PART = 8 `a` has residue 0 and `b` residue 1; of PART = 4 `a` has residues 0 and 1, a half each, and
+// `b` residues 2 and 3.
+struct Sums {
+    a: RegisterTile,
+    b: RegisterTile,
+}
+
+// The products of tap j of a row of the kernel, whose weights begin at `row`.
+fn add_tap(a: ptr<function, RegisterTile>, b: ptr<function, RegisterTile>, row: u32, j: u32, window: RowWindow) {
+    let values = window_under(window, reach_w(j) - LEAST_W);
+    let residue = (j + PADDING_W * (STRIDE_W - 1u)) % STRIDE_W;
+    let at = row + j * TILE_QUADS;
+    if PART_QUADS == 2u {
+        if residue == 0u {
+            add_outer(a, filters[at], filters[at + 1u], values);
+        } else {
+            add_outer(b, filters[at], filters[at + 1u], values);
+        }
+    } else {
+        switch residue {
+            case 0u: { add_low(a, filters[at], values); }
+            case 1u: { add_high(a, filters[at], values); }
+            case 2u: { add_low(b, filters[at], values); }
+            default: { add_high(b, filters[at], values); }
+        }
+    }
+}
+
+// A thread's strip within the tile, and its part of the channels.
+struct Place {
+    strip: u32,
+    y: u32,
+    part: u32,
+}
+
+fn place_of(lane: u32) -> Place {
+    return Place(lane % TILE_STRIPS, lane / TILE_STRIPS % TILE_ROWS, lane / (TILE_STRIPS * TILE_ROWS));
+}
+
+// The products with the first `channels` channels of what is in workgroup memory.
+fn add_chunk(
+    a: ptr<function, RegisterTile>,
+    b: ptr<function, RegisterTile>,
+    place: Place,
+    first_row: u32,
+    channels: u32,
+) {
+    for (var o = 0u; o < channels; o += 1u) {
+        var row = o * KERNEL_ROWS * KERNEL_W * TILE_QUADS + PART_QUADS * place.part;
+        for (var i = first_row; i < KERNEL_H; i += STRIDE_H) {
+            let at = (o * PATCH_ROWS + place.y + reach_h(i) - LEAST_H) * PATCH_QUADS + place.strip;
+            var window = RowWindow(under[at], vec4<f32>());
+            if SPAN_W > 0u { window.high = under[at + 1u]; }
+            if KERNEL_W > 8u { add_tap(a, b, row, 8u, window); }
+            if KERNEL_W > 7u { add_tap(a, b, row, 7u, window); }
+            if KERNEL_W > 6u { add_tap(a, b, row, 6u, window); }
+            if KERNEL_W > 5u { add_tap(a, b, row, 5u, window); }
+            if KERNEL_W > 4u { add_tap(a, b, row, 4u, window); }
+            if KERNEL_W > 3u { add_tap(a, b, row, 3u, window); }
+            if KERNEL_W > 2u { add_tap(a, b, row, 2u, window); }
+            if KERNEL_W > 1u { add_tap(a, b, row, 1u, window); }
+            add_tap(a, b, row, 0u, window);
+            row += KERNEL_W * TILE_QUADS;
+        }
+    }
+}
+
+// All threads come here together.
+fn tile_sums(tile: Tile, lane: u32) -> Sums {
+    let place = place_of(lane);
+    var a = RegisterTile();
+    var b = RegisterTile();
+    // Where no tap meets the residue, and in the workgroups that a folded grid has too many, there is nothing to add.
+    let num_channels = select(0u, group_out(), tile.first_row < min(KERNEL_H, STRIDE_H));
+    // In the first round there is nothing to compute yet, and in the last one nothing to load.
+    for (var next = 0u; next < num_channels + CHUNK; next += CHUNK) {
+        var staging = Staging();
+        if next < num_channels {
+            staging = staging_of(tile, next, lane);
+        }
+        if next > 0u {
+            add_chunk(&a, &b, place, tile.first_row, min(CHUNK, num_channels + CHUNK - next));
+        }
+        workgroupBarrier();
+        if next < num_channels {
+            put(staging, lane);
+        }
+        workgroupBarrier();
+    }
+    return Sums(a, b);
+}
+
+// Where a thread's pixels are: its first channel, counted through all images, how many channels of the group are left from
+// it on, the row, and the first pixel.
+struct Strip {
+    channel: u32,
+    channels: u32, // 0 where there is no row
+    y: u32,
+    x: u32,
+}
+
+fn strip_of(tile: Tile, lane: u32) -> Strip {
+    let place = place_of(lane);
+    let c = tile.channel + PART * place.part;
+    // The residue whose first tap is first_row.
+    let residue = (tile.first_row + PADDING_H * (STRIDE_H - 1u)) % STRIDE_H;
+    let y = (tile.y + place.y) * STRIDE_H + residue;
+    let is_there = (tile.first_row < STRIDE_H) & (y < params.in_h) & (c < group_in());
+    let channel = tile.image * params.in_channels + tile.group * group_in() + c;
+    return Strip(channel, select(0u, group_in() - c, is_there), y, (tile.x + 4u * place.strip) * STRIDE_W);
+}
+
+// Eight pixels of a channel.
+fn store_pair(strip: Strip, row: u32, even: vec4<f32>, odd: vec4<f32>) {
+    if row < strip.channels {
+        let at = ((strip.channel + row) * params.in_h + strip.y) * params.in_w + strip.x;
+        if strip.x < params.in_w { grad_input[at / 4u] = vec4<f32>(even.x, odd.x, even.y, odd.y); }
+        if strip.x + 4u < params.in_w { grad_input[at / 4u + 1u] = vec4<f32>(even.z, odd.z, even.w, odd.w); }
+    }
+}
+
+fn store_residue(strip: Strip, row: u32, residue: u32, values: vec4<f32>) {
+    if row < strip.channels {
+        let at = ((strip.channel + row) * params.in_h + strip.y) * params.in_w;
+        let x = strip.x + residue;
+        if x < params.in_w { grad_pixels[at + x] = values.x; }
+        if x + STRIDE_W < params.in_w { grad_pixels[at + x + STRIDE_W] = values.y; }
+        if x + 2u * STRIDE_W < params.in_w { grad_pixels[at + x + 2u * STRIDE_W] = values.z; }
+        if x + 3u * STRIDE_W < params.in_w { grad_pixels[at + x + 3u * STRIDE_W] = values.w; }
+    }
+}
+
+// The rows of a tile, of which PART = 4 has those from 4 on in the next residue.
+fn store_tile(strip: Strip, residue: u32, tile: RegisterTile) {
+    let next = select(residue, residue + 1u, PART == 4u);
+    store_residue(strip, 0u, residue, tile.row_0);
+    store_residue(strip, 1u, residue, tile.row_1);
+    store_residue(strip, 2u, residue, tile.row_2);
+    store_residue(strip, 3u, residue, tile.row_3);
+    if next < STRIDE_W {
+        store_residue(strip, 4u % PART, next, tile.row_4);
+        store_residue(strip, 5u % PART, next, tile.row_5);
+        store_residue(strip, 6u % PART, next, tile.row_6);
+        store_residue(strip, 7u % PART, next, tile.row_7);
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn strided(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let sums = tile_sums(tile, lane);
+    let strip = strip_of(tile, lane);
+    store_pair(strip, 0u, sums.a.row_0, sums.b.row_0);
+    store_pair(strip, 1u, sums.a.row_1, sums.b.row_1);
+    store_pair(strip, 2u, sums.a.row_2, sums.b.row_2);
+    store_pair(strip, 3u, sums.a.row_3, sums.b.row_3);
+    store_pair(strip, 4u, sums.a.row_4, sums.b.row_4);
+    store_pair(strip, 5u, sums.a.row_5, sums.b.row_5);
+    store_pair(strip, 6u, sums.a.row_6, sums.b.row_6);
+    store_pair(strip, 7u, sums.a.row_7, sums.b.row_7);
+}
+
+@compute @workgroup_size(THREADS)
+fn strided_ragged(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let sums = tile_sums(tile, lane);
+    let strip = strip_of(tile, lane);
+    store_tile(strip, 0u, sums.a);
+    let residue = select(1u, 2u, PART == 4u);
+    if residue < STRIDE_W {
+        store_tile(strip, residue, sums.b);
+    }
+}
