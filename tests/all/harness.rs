@@ -45,6 +45,11 @@ pub fn check_every_kernel(cases: Vec<Case>) {
     check_on(&[gpu(), like_gpu, like_software, &Device::Cpu], cases);
 }
 
+/// Checks the kernels of a real GPU alone.
+pub fn check_gpu_kernels(cases: Vec<Case>) {
+    check_on(&portable()[..1], cases.into_iter().map(Case::without_gradient_check).collect());
+}
+
 /// Checks the CPU's kernels alone, in f32 against f64.
 pub fn check_cpu(cases: Vec<Case>) {
     check_on(&[&Device::Cpu], cases.into_iter().map(Case::without_gradient_check).collect());

@@ -3,6 +3,7 @@
 mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
+pub mod conv2d_gemm;
 mod cross_entropy;
 mod custom;
 mod dropout;

@@ -19,7 +19,10 @@ pub fn dispatches() -> Vec<Dispatch> {
     };
     let of_step = |step: fused::Step| (step.name.to_owned(), Plan::new(&step.graph).expect("the graph is sound"));
     let mut all = Vec::new();
-    for (name, plan) in cases::all().into_iter().map(of_case).chain(fused::steps().into_iter().map(of_step)) {
+    let many_channels = crate::ops::conv2d_gemm::cases();
+    for (name, plan) in
+        cases::all().into_iter().chain(many_channels).map(of_case).chain(fused::steps().into_iter().map(of_step))
+    {
         for gpu in devices {
             let steps = plan.dispatches(gpu).unwrap_or_else(|error| panic!("{name}: {error}"));
             all.extend(steps.into_iter().flat_map(|step| step.list));

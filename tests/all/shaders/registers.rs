@@ -11,8 +11,8 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use serde_json::{Value, json};
 use wgrad::data::DataSource;
 use wgrad::nn::Network;
-use wgrad::ops::Matmul;
 use wgrad::ops::kernel::{GpuTraits, Kernel};
+use wgrad::ops::{Conv2d, Matmul};
 use wgrad::run::{RunConfig, setup};
 use wgrad::{Graph, Plan, TensorType};
 
@@ -24,6 +24,8 @@ const MISSING: i32 = 77;
 
 /// Instructions for 64 multiply-adds in the loop of the matrix product of large, aligned operands.
 const MAX_GEMM_INSTRUCTIONS: u32 = 75;
+/// The same where one of them is the patches of a convolution, which have to be found.
+const MAX_PATCH_INSTRUCTIONS: u32 = 84;
 
 /// Training steps and evaluation of 64 images.
 fn plans() -> Vec<Plan> {
@@ -46,11 +48,30 @@ fn product([m, n, k]: [usize; 3], [trans_a, trans_b]: [bool; 2]) -> Plan {
     Plan::new(&graph).unwrap()
 }
 
+/// A convolution of many channels and its gradients, as `benches/gpu/run` has them.
+fn convolution([from, to]: [usize; 2], extent: usize, kernel: usize, stride: usize) -> Plan {
+    let mut graph = Graph::new("convolution");
+    let x = graph.input_with_grad("x", [32, from, extent, extent]).unwrap();
+    let weight = graph.input_with_grad("weight", [to, from, kernel, kernel]).unwrap();
+    let conv = Conv2d { stride: [stride; 2], padding: [kernel / 2; 2], ..Conv2d::default() };
+    let y = graph.conv2d(x, weight, None, conv).unwrap();
+    let sum = graph.sum_all(y).unwrap();
+    let grads = graph.backward(sum).unwrap();
+    for (name, value) in [("by x", x), ("by weight", weight)] {
+        graph.output(name, grads.get(value).unwrap()).unwrap();
+    }
+    Plan::new(&graph).unwrap()
+}
+
 /// Each kernel once, under its label and, where it differs from others in its constants alone, what these are.
 fn kernels() -> BTreeMap<String, Kernel> {
     let sizes = [[2048, 2048, 2048], [512, 512, 256], [64, 64, 2048]];
     let products = sizes.map(|size| [[false, false], [false, true], [true, false]].map(|trans| product(size, trans)));
-    let plans: Vec<Plan> = plans().into_iter().chain(products.into_iter().flatten()).collect();
+    let convolutions = [([64, 64], 56, 3, 1), ([128, 256], 28, 3, 1), ([256, 256], 28, 1, 1), ([128, 256], 56, 3, 2)];
+    let convolutions =
+        convolutions.map(|(channels, extent, kernel, stride)| convolution(channels, extent, kernel, stride));
+    let others = products.into_iter().flatten().chain(convolutions);
+    let plans: Vec<Plan> = plans().into_iter().chain(others).collect();
     let dispatches = plans.iter().flat_map(|plan| plan.dispatches(GpuTraits::GPU).unwrap());
     let kernels: Vec<Kernel> =
         dispatches.flat_map(|dispatches| dispatches.list).map(|dispatch| dispatch.kernel).collect();
@@ -116,11 +137,16 @@ fn skip(reason: &str) -> Option<String> {
 #[test]
 fn registers_and_instructions_are_those_that_are_pinned() {
     let Some(table) = table() else { return };
-    let is_large =
-        |row: &&str| ["| matmul_tiled.staged", "| matmul_large.large"].iter().any(|name| row.starts_with(name));
-    for row in table.lines().filter(is_large) {
-        let loop_instructions: u32 = row.trim_matches([' ', '|']).rsplit(' ').next().unwrap().parse().unwrap();
-        assert!(loop_instructions <= MAX_GEMM_INSTRUCTIONS, "{row}");
+    let limits = [
+        ("| matmul_tiled.staged", MAX_GEMM_INSTRUCTIONS),
+        ("| matmul_large.large", MAX_GEMM_INSTRUCTIONS),
+        ("| conv2d_gemm.gemm", MAX_PATCH_INSTRUCTIONS),
+    ];
+    for (name, most) in limits {
+        for row in table.lines().filter(|row| row.starts_with(name)) {
+            let loop_instructions: u32 = row.trim_matches([' ', '|']).rsplit(' ').next().unwrap().parse().unwrap();
+            assert!(loop_instructions <= most, "{row}");
+        }
     }
     if std::env::var_os("WGRAD_PIN").is_some() {
         std::fs::write(PINNED, &table).unwrap();

@@ -1,8 +1,9 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load. What `staged.rs`, `strided.rs` and
+//! channels; eight threads share the filters that they load. What `gemm.rs`, `staged.rs`, `strided.rs` and
 //! `staged_weight.rs` take is left to them.
 
 use super::Geometry;
+use super::gemm::{Gemm, SHADER as GEMM};
 use super::staged::{Direction, SHADER as STAGED, Staged};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
 use super::strided::{SHADER as STRIDED, Strided};
@@ -79,6 +80,7 @@ pub static SHADERS: &[&Shader] = &[
     &STAGED,
     &STAGED_WEIGHT,
     &STRIDED,
+    &GEMM,
 ];
 
 /// Neighbouring pixels that a thread computes.
@@ -189,6 +191,9 @@ fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: 
 }
 
 pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
+    if let Some(gemm) = Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
+        return gemm.dispatches(geometry);
+    }
     if let Some(staged) = Staged::of(geometry, Direction::Forward { has_bias }, gpu) {
         return staged.dispatches(geometry);
     }
@@ -243,6 +248,9 @@ fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
 
 pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
     if gradient == Gradient::Whole {
+        if let Some(gemm) = Gemm::of(geometry, Direction::Transposed, gpu) {
+            return gemm.dispatches(geometry);
+        }
         if let Some(strided) = Strided::of(geometry, gpu) {
             return strided.dispatches(geometry);
         }

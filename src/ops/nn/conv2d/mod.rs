@@ -2,6 +2,7 @@
 //! weight and bias, with bias and activation fused into the forward.
 
 mod cpu;
+mod gemm;
 mod gpu;
 mod pooled;
 mod slices;
