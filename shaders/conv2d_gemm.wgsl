@@ -4,7 +4,8 @@
 //
 //   forward     out as conv2d.wgsl has it, from `source` = input
 //   TRANSPOSED = 1: grad_input as conv2d_grad_input.wgsl has it, from `source` = grad_output: the convolution of that with the
-//               weight turned around, its padding DILATION * (KERNEL - 1) - PADDING
+//               weight turned around, its padding DILATION * (KERNEL - 1) - PADDING. HAS_ADDED = 1: and what lib/added.wgsl
+//               says is added
 //
 // K runs over eights of source channels, then the taps (i, j) of the kernel, then the eight channels. So a stage of eight has
 // one tap: where it is, and which pixels have something under it, is a matter of a few instructions a stage.
@@ -19,17 +20,19 @@
 // turned  f32 (source channels / 8, taps, 8, result channels), each rounded up
 // bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // result  f32 (batch, result channels, height, width)
+// added   f32 (batch, ADDED_CHANNELS, rows, columns)
 //
 // Pixels are counted over all images. Quad q of a stage has those at q, q + 32, q + 64 and q + 96 of the tile: neighbouring
 // threads load and store neighbouring pixels, wherever rows end. Workgroups are numbered channel tile fastest. There are no
 // groups, and at most 32 taps.
 //
-// Needs lib/conv2d.wgsl, lib/activation.wgsl and lib/register_tile.wgsl.
+// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl and lib/added.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> turned: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<f32>;
+@group(0) @binding(5) var<storage, read> added: array<f32>; // not read when HAS_ADDED = 0
 
 override HAS_BIAS: u32 = 0u;
 override TRANSPOSED: u32 = 0u;
@@ -46,9 +49,11 @@ override NUM_TAPS: u32 = KERNEL_H * KERNEL_W;
 
 override STEP_H: u32 = select(STRIDE_H, 1u, TRANSPOSED == 1u);
 override STEP_W: u32 = select(STRIDE_W, 1u, TRANSPOSED == 1u);
-// Less than nothing wraps around, as do the places left of and above an image.
-override BEFORE_H: u32 = select(PADDING_H, DILATION_H * (KERNEL_H - 1u) - PADDING_H, TRANSPOSED == 1u);
-override BEFORE_W: u32 = select(PADDING_W, DILATION_W * (KERNEL_W - 1u) - PADDING_W, TRANSPOSED == 1u);
+// The first tap is BEFORE - AFTER rows above a pixel's, and as many columns left of it.
+override BEFORE_H: u32 = select(PADDING_H, DILATION_H * (KERNEL_H - 1u), TRANSPOSED == 1u);
+override BEFORE_W: u32 = select(PADDING_W, DILATION_W * (KERNEL_W - 1u), TRANSPOSED == 1u);
+override AFTER_H: u32 = select(0u, PADDING_H, TRANSPOSED == 1u);
+override AFTER_W: u32 = select(0u, PADDING_W, TRANSPOSED == 1u);
 
 // Two stages.
 override CHANNEL_STAGES: u32 = 2u * CHANNEL_STAGE;
@@ -102,8 +107,9 @@ fn patch_of(pixel: u32) -> vec2<u32> {
     let to = result_extents();
     let row = pixel / to.width;
     let image = row / to.height;
-    let y = row % to.height * STEP_H - BEFORE_H;
-    let x = pixel % to.width * STEP_W - BEFORE_W;
+    // Above and left of an image these wrap around and are large.
+    let y = row % to.height * STEP_H + AFTER_H - BEFORE_H;
+    let x = pixel % to.width * STEP_W + AFTER_W - BEFORE_W;
     var inside = 0u;
     for (var i = 0u; i < KERNEL_H; i += 1u) {
         for (var j = 0u; j < KERNEL_W; j += 1u) {
@@ -192,9 +198,30 @@ fn bias4_at(channel: u32) -> vec4<f32> {
         bias[min(channel, last)], bias[min(channel + 1u, last)], bias[min(channel + 2u, last)], bias[min(channel + 3u, last)]);
 }
 
+// A pixel of an image.
+struct Pixel {
+    image: u32,
+    y: u32,
+    x: u32,
+}
+
+fn added_at(pixel: Pixel, channel: u32) -> f32 {
+    let place = added_place(pixel.image, channel, pixel.y, pixel.x);
+    let is_there = place.is_there & (channel < params.in_channels);
+    return select(0.0, added[select(0u, place.index, is_there)], is_there);
+}
+
 // Four channels of a pixel, which is at `at` in the first of them.
-fn store_channels(at: u32, plane: u32, channel: u32, sums: vec4<f32>) {
-    let values = activate4(sums);
+fn store_channels(pixel: Pixel, at: u32, plane: u32, channel: u32, sums: vec4<f32>) {
+    var values = activate4(sums);
+    if HAS_ADDED == 1u {
+        values += vec4<f32>(
+            added_at(pixel, channel),
+            added_at(pixel, channel + 1u),
+            added_at(pixel, channel + 2u),
+            added_at(pixel, channel + 3u),
+        );
+    }
     let left = result_extents().channels - min(channel, result_extents().channels);
     if left > 0u { result[at] = values.x; }
     if left > 1u { result[at + plane] = values.y; }
@@ -203,14 +230,14 @@ fn store_channels(at: u32, plane: u32, channel: u32, sums: vec4<f32>) {
 }
 
 // A pixel's eight channels: from `channel` on, and from the middle of the tile.
-fn store_pixel(pixel: u32, channel: u32, low: vec4<f32>, high: vec4<f32>) {
+fn store_pixel(index: u32, channel: u32, low: vec4<f32>, high: vec4<f32>) {
     let to = result_extents();
     let plane = to.height * to.width;
-    let image = pixel / plane;
-    if image < params.batch {
-        let at = (image * to.channels + channel) * plane + pixel % plane;
-        store_channels(at, plane, channel, low);
-        store_channels(at + TILE_CHANNELS / 2u * plane, plane, channel + TILE_CHANNELS / 2u, high);
+    let pixel = Pixel(index / plane, index % plane / to.width, index % to.width);
+    if pixel.image < params.batch {
+        let at = (pixel.image * to.channels + channel) * plane + index % plane;
+        store_channels(pixel, at, plane, channel, low);
+        store_channels(pixel, at + TILE_CHANNELS / 2u * plane, plane, channel + TILE_CHANNELS / 2u, high);
     }
 }
 

@@ -22,8 +22,10 @@
 // With POOLED = 1, of the last two alone, grad_output is not there. It is what 2x2 max-pooling hands back: `pooled`
 // (batch, out_channels, out_h / 2, out_w / 2) at the cells that `chosen` names, flat in their plane, and 0 elsewhere.
 //
+// With HAS_ADDED = 1, what lib/added.wgsl says is added as it is stored.
+//
 // Needs lib/conv2d.wgsl, lib/conv2d_strip.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/kernel_taps.wgsl,
-// lib/row_window.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// lib/row_window.wgsl, lib/added.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -36,6 +38,8 @@
 // Read where POOLED = 1, and instead of them grad_output where it is not; what is not read is bound to any buffer.
 @group(0) @binding(4) var<storage, read> chosen: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read> pooled: array<vec2<f32>>;
+
+@group(0) @binding(6) var<storage, read> added: array<f32>; // not read when HAS_ADDED = 0
 
 override POOLED: u32 = 0u;
 // Of strip_pairs: pairs of strips of a thread, 1 or 2, one below the other. 0 of the others.
@@ -103,11 +107,26 @@ fn grad4_at(at: GradRow, x: u32) -> vec4<f32> {
     return vec4<f32>(grad_at(at, x), grad_at(at, x + 1u), grad_at(at, x + 2u), grad_at(at, x + 3u));
 }
 
-fn store(strip: Strip, offset: u32, value: vec4<f32>) {
+fn added_at(strip: Strip, channel: u32, column: u32) -> f32 {
+    let place = added_place(strip.image, channel, strip.y, strip.x + column);
+    return select(0.0, added[place.index], place.is_there);
+}
+
+// The value with what is added to it.
+fn with_added(strip: Strip, channel: u32, value: vec4<f32>) -> vec4<f32> {
+    if HAS_ADDED == 0u {
+        return value;
+    }
+    return value + vec4<f32>(
+        added_at(strip, channel, 0u), added_at(strip, channel, 1u), added_at(strip, channel, 2u), added_at(strip, channel, 3u));
+}
+
+fn store(strip: Strip, offset: u32, sums: vec4<f32>) {
     let channels = params.in_channels / GROUPS;
     let c = strip.first_channel + offset;
     if strip.is_real && c < channels {
         let channel = strip.image * params.in_channels + strip.group * channels + c;
+        let value = with_added(strip, strip.group * channels + c, sums);
         let index = (channel * params.in_h + strip.y) * params.in_w + strip.x;
         grad_input[index] = value.x;
         if strip.x + 1u < params.in_w { grad_input[index + 1u] = value.y; }
@@ -188,11 +207,12 @@ fn window_of(at: GradRow, quad: u32, shift: u32) -> RowWindow {
     return shifted_window(first, second, third, shift);
 }
 
-fn store_quad(strip: Strip, offset: u32, value: vec4<f32>) {
+fn store_quad(strip: Strip, offset: u32, sums: vec4<f32>) {
     let channels = params.in_channels / GROUPS;
     let c = strip.first_channel + offset;
     if strip.is_real && c < channels {
         let channel = strip.image * params.in_channels + strip.group * channels + c;
+        let value = with_added(strip, strip.group * channels + c, sums);
         grad_input_vec4[((channel * params.in_h + strip.y) * params.in_w + strip.x) / 4u] = value;
     }
 }

@@ -4,7 +4,8 @@
 //
 //   forward     out as conv2d.wgsl has it: from `source` = input, over c, i, j
 //   TRANSPOSED = 1: grad_input as conv2d_grad_input.wgsl has it: from `source` = grad_output, over o, i and falling j. With a
-//               stride the values of grad_output lie that far apart, and zeros between them.
+//               stride the values of grad_output lie that far apart, and zeros between them. HAS_ADDED = 1: and what
+//               lib/added.wgsl says is added
 //
 // in these orders, which are those of the kernels there. Dilations are 1, there are no groups, and KERNEL_W <= 5.
 //
@@ -15,19 +16,21 @@
 // weight  f32 (out_channels, in_channels, KERNEL_H, KERNEL_W)
 // bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // result  f32 (batch, result channels, height, width), of `staged` as vec4 of four neighbouring pixels
+// added   f32 (batch, ADDED_CHANNELS, rows, columns)
 //
 // A workgroup computes TILE_STRIPS strips of four pixels in each of TILE_ROWS rows, for TILE_EIGHTS times eight channels of
 // an image; a thread one strip for eight channels. Workgroups are numbered channel tile fastest, then x, y, image.
 //
 // A chunk is at most 8 quads of the patch and 12 of the filters for each thread.
 //
-// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl and lib/patch.wgsl.
+// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl and lib/added.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> result: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> result_pixels: array<f32>;
+@group(0) @binding(5) var<storage, read> added: array<f32>; // not read when HAS_ADDED = 0
 
 override HAS_BIAS: u32 = 0u;
 override TRANSPOSED: u32 = 0u;
@@ -313,11 +316,21 @@ fn pixel_of(strip: Tile, row: u32) -> u32 {
     return (channel * extents.height + strip.y) * extents.width + strip.x;
 }
 
+fn added_at(strip: Tile, row: u32, column: u32) -> f32 {
+    let place = added_place(strip.image, strip.channel + row, strip.y, strip.x + column);
+    return select(0.0, added[place.index], place.is_there);
+}
+
 fn finished(strip: Tile, row: u32, sums: vec4<f32>) -> vec4<f32> {
+    var values = sums;
     if HAS_BIAS == 1u {
-        return activate4(sums + bias[strip.channel + row]);
+        values += bias[strip.channel + row];
     }
-    return activate4(sums);
+    if HAS_ADDED == 1u {
+        values += vec4<f32>(
+            added_at(strip, row, 0u), added_at(strip, row, 1u), added_at(strip, row, 2u), added_at(strip, row, 3u));
+    }
+    return activate4(values);
 }
 
 fn store(strip: Tile, row: u32, sums: vec4<f32>) {

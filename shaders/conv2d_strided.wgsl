@@ -15,22 +15,24 @@
 // grad_output  f32 (batch, out_channels, out_h, out_w)
 // weight       f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
 // grad_input   f32 (batch, in_channels, in_h, in_w), of `strided` as vec4 of four neighbouring pixels
+// added        f32 (batch, ADDED_CHANNELS, rows, columns): with HAS_ADDED = 1 what lib/added.wgsl says is added
 //
 // A workgroup computes TILE_STRIPS strips in each of TILE_ROWS rows of a residue, for TILE_PARTS times PART channels of a
 // group of an image; a thread one strip for PART channels, where a strip is four pixels of each residue s. Workgroups are
 // numbered channel tile fastest, then x, y, image, residue; those with the most taps come first.
 //
 // grad_output and weights are in workgroup memory, CHUNK of the group's output channels at a time, and those of the next
-// chunk on their way, as in conv2d_staged.wgsl: at most 4 quads of the patch and 6 of the weights for each thread.
+// chunk on their way, as in conv2d_staged.wgsl: at most 6 quads of the patch and 8 of the weights for each thread.
 //
 // STRIDE_W <= 4, KERNEL_W <= 9, and the columns that meet a pixel's taps are at most 5 apart: SPAN_W <= 4.
 //
-// Needs lib/conv2d.wgsl, lib/register_tile.wgsl and lib/row_window.wgsl.
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl and lib/added.wgsl.
 
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> grad_input: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> grad_pixels: array<f32>;
+@group(0) @binding(4) var<storage, read> added: array<f32>; // not read when HAS_ADDED = 0
 
 override TILE_STRIPS: u32 = 8u;
 override TILE_ROWS: u32 = 8u;
@@ -154,12 +156,16 @@ struct Staging {
     p_1: vec4<f32>,
     p_2: vec4<f32>,
     p_3: vec4<f32>,
+    p_4: vec4<f32>,
+    p_5: vec4<f32>,
     f_0: vec4<f32>,
     f_1: vec4<f32>,
     f_2: vec4<f32>,
     f_3: vec4<f32>,
     f_4: vec4<f32>,
     f_5: vec4<f32>,
+    f_6: vec4<f32>,
+    f_7: vec4<f32>,
 }
 
 // Loads in one straight line: none waits for another.
@@ -169,12 +175,16 @@ fn staging_of(tile: Tile, first: u32, lane: u32) -> Staging {
     if PATCH_ROUNDS > 1u { all.p_1 = patch_at(tile, first, lane + 1u * THREADS); }
     if PATCH_ROUNDS > 2u { all.p_2 = patch_at(tile, first, lane + 2u * THREADS); }
     if PATCH_ROUNDS > 3u { all.p_3 = patch_at(tile, first, lane + 3u * THREADS); }
+    if PATCH_ROUNDS > 4u { all.p_4 = patch_at(tile, first, lane + 4u * THREADS); }
+    if PATCH_ROUNDS > 5u { all.p_5 = patch_at(tile, first, lane + 5u * THREADS); }
     all.f_0 = filter_at(tile, first, lane);
     if FILTER_ROUNDS > 1u { all.f_1 = filter_at(tile, first, lane + 1u * THREADS); }
     if FILTER_ROUNDS > 2u { all.f_2 = filter_at(tile, first, lane + 2u * THREADS); }
     if FILTER_ROUNDS > 3u { all.f_3 = filter_at(tile, first, lane + 3u * THREADS); }
     if FILTER_ROUNDS > 4u { all.f_4 = filter_at(tile, first, lane + 4u * THREADS); }
     if FILTER_ROUNDS > 5u { all.f_5 = filter_at(tile, first, lane + 5u * THREADS); }
+    if FILTER_ROUNDS > 6u { all.f_6 = filter_at(tile, first, lane + 6u * THREADS); }
+    if FILTER_ROUNDS > 7u { all.f_7 = filter_at(tile, first, lane + 7u * THREADS); }
     return all;
 }
 
@@ -195,12 +205,16 @@ fn put(all: Staging, lane: u32) {
     if PATCH_ROUNDS > 1u { put_patch(lane + 1u * THREADS, all.p_1); }
     if PATCH_ROUNDS > 2u { put_patch(lane + 2u * THREADS, all.p_2); }
     if PATCH_ROUNDS > 3u { put_patch(lane + 3u * THREADS, all.p_3); }
+    if PATCH_ROUNDS > 4u { put_patch(lane + 4u * THREADS, all.p_4); }
+    if PATCH_ROUNDS > 5u { put_patch(lane + 5u * THREADS, all.p_5); }
     put_filter(lane, all.f_0);
     if FILTER_ROUNDS > 1u { put_filter(lane + 1u * THREADS, all.f_1); }
     if FILTER_ROUNDS > 2u { put_filter(lane + 2u * THREADS, all.f_2); }
     if FILTER_ROUNDS > 3u { put_filter(lane + 3u * THREADS, all.f_3); }
     if FILTER_ROUNDS > 4u { put_filter(lane + 4u * THREADS, all.f_4); }
     if FILTER_ROUNDS > 5u { put_filter(lane + 5u * THREADS, all.f_5); }
+    if FILTER_ROUNDS > 6u { put_filter(lane + 6u * THREADS, all.f_6); }
+    if FILTER_ROUNDS > 7u { put_filter(lane + 7u * THREADS, all.f_7); }
 }
 
 // A thread's sums. Of PART = 8 `a` has residue 0 and `b` residue 1; of PART = 4 `a` has residues 0 and 1, a half each, and
@@ -295,9 +309,10 @@ fn tile_sums(tile: Tile, lane: u32) -> Sums {
     return Sums(a, b);
 }
 
-// Where a thread's pixels are: its first channel, counted through all images, how many channels of the group are left from
-// it on, the row, and the first pixel.
+// Where a thread's pixels are: the image, its first channel, how many channels of the group are left from it on, the row,
+// and the first pixel.
 struct Strip {
+    image: u32,
     channel: u32,
     channels: u32, // 0 where there is no row
     y: u32,
@@ -311,27 +326,55 @@ fn strip_of(tile: Tile, lane: u32) -> Strip {
     let residue = (tile.first_row + PADDING_H * (STRIDE_H - 1u)) % STRIDE_H;
     let y = (tile.y + place.y) * STRIDE_H + residue;
     let is_there = (tile.first_row < STRIDE_H) & (y < params.in_h) & (c < group_in());
-    let channel = tile.image * params.in_channels + tile.group * group_in() + c;
-    return Strip(channel, select(0u, group_in() - c, is_there), y, (tile.x + 4u * place.strip) * STRIDE_W);
+    let channel = tile.group * group_in() + c;
+    return Strip(tile.image, channel, select(0u, group_in() - c, is_there), y, (tile.x + 4u * place.strip) * STRIDE_W);
+}
+
+// Where a row of pixels begins.
+fn row_of(strip: Strip, row: u32) -> u32 {
+    return ((strip.image * params.in_channels + strip.channel + row) * params.in_h + strip.y) * params.in_w;
+}
+
+// What is added to a pixel.
+fn added_at(strip: Strip, row: u32, x: u32) -> f32 {
+    let place = added_place(strip.image, strip.channel + row, strip.y, x);
+    return select(0.0, added[place.index], place.is_there);
+}
+
+fn store_pixel(strip: Strip, row: u32, x: u32, value: f32) {
+    if x < params.in_w {
+        var sum = value;
+        if HAS_ADDED == 1u { sum += added_at(strip, row, x); }
+        grad_pixels[row_of(strip, row) + x] = sum;
+    }
+}
+
+fn store_quad(strip: Strip, row: u32, x: u32, quad: vec4<f32>) {
+    if x < params.in_w {
+        var sums = quad;
+        if HAS_ADDED == 1u {
+            sums += vec4<f32>(
+                added_at(strip, row, x), added_at(strip, row, x + 1u), added_at(strip, row, x + 2u), added_at(strip, row, x + 3u));
+        }
+        grad_input[(row_of(strip, row) + x) / 4u] = sums;
+    }
 }
 
 // Eight pixels of a channel.
 fn store_pair(strip: Strip, row: u32, even: vec4<f32>, odd: vec4<f32>) {
     if row < strip.channels {
-        let at = ((strip.channel + row) * params.in_h + strip.y) * params.in_w + strip.x;
-        if strip.x < params.in_w { grad_input[at / 4u] = vec4<f32>(even.x, odd.x, even.y, odd.y); }
-        if strip.x + 4u < params.in_w { grad_input[at / 4u + 1u] = vec4<f32>(even.z, odd.z, even.w, odd.w); }
+        store_quad(strip, row, strip.x, vec4<f32>(even.x, odd.x, even.y, odd.y));
+        store_quad(strip, row, strip.x + 4u, vec4<f32>(even.z, odd.z, even.w, odd.w));
     }
 }
 
 fn store_residue(strip: Strip, row: u32, residue: u32, values: vec4<f32>) {
     if row < strip.channels {
-        let at = ((strip.channel + row) * params.in_h + strip.y) * params.in_w;
         let x = strip.x + residue;
-        if x < params.in_w { grad_pixels[at + x] = values.x; }
-        if x + STRIDE_W < params.in_w { grad_pixels[at + x + STRIDE_W] = values.y; }
-        if x + 2u * STRIDE_W < params.in_w { grad_pixels[at + x + 2u * STRIDE_W] = values.z; }
-        if x + 3u * STRIDE_W < params.in_w { grad_pixels[at + x + 3u * STRIDE_W] = values.w; }
+        store_pixel(strip, row, x, values.x);
+        store_pixel(strip, row, x + STRIDE_W, values.y);
+        store_pixel(strip, row, x + 2u * STRIDE_W, values.z);
+        store_pixel(strip, row, x + 3u * STRIDE_W, values.w);
     }
 }
 

@@ -3,7 +3,7 @@
 use wgrad::exec::verify::{verify, verify_kinds};
 use wgrad::nn::{BatchNorm2d, Conv2d, Linear, Mode};
 use wgrad::ops::kernel::GpuTraits;
-use wgrad::ops::{Activation, CrossEntropy, MaxPool2d};
+use wgrad::ops::{Activation, CrossEntropy, MaxPool2d, SliceRange};
 use wgrad::optim::{Optimizer, Update, UpdateOptions};
 use wgrad::{DType, Device, Graph, Plan, Program, StateDict, StepTable, Tensor, TensorType, Value};
 
@@ -183,6 +183,9 @@ pub fn steps() -> Vec<Step> {
             let x = graph.flatten(x, 1)?;
             Linear::new("f", CLASSES).forward(graph, x)
         }),
+        // Gradients that meet where a block begins, in rows that end within a strip.
+        step(recipe("residual", [3, 3, 9, 10], &["conv2d_grad_input_add"]), residuals),
+        step(recipe("residual, rows of vec4s", [2, 3, 8, 16], &["conv2d_grad_input_add"]), residuals),
         // Each activation; the second normalization's gradient is that of a block with a residual, on both of whose sides
         // there is one.
         step(recipe("batch norm", [3, 2, 7, 9], batch_norm), |graph, x| {
@@ -202,6 +205,29 @@ pub fn steps() -> Vec<Step> {
             Linear::new("f", CLASSES).forward(graph, x)
         }),
     ]
+}
+
+/// Residual blocks: with a plain convolution, with groups, with a dilation; and one of half the size and more channels.
+fn residuals(graph: &mut Graph, x: Value) -> wgrad::Result<Value> {
+    let mut x = Conv2d::new("c0", 6, 3).padding(1).forward(graph, x)?;
+    let grouped = Conv2d { groups: 2, ..Conv2d::new("c2", 6, 3).padding(1) };
+    let dilated = Conv2d { dilation: [2, 2], ..Conv2d::new("c3", 6, 3).padding(2) };
+    for layer in [Conv2d::new("c1", 6, 3).padding(1), grouped, dilated] {
+        let inner = layer.forward(graph, x)?;
+        x = graph.add(inner, x)?;
+    }
+    let halved = Conv2d { stride: [2, 2], ..Conv2d::new("c4", 10, 3).padding(1) };
+    let inner = halved.forward(graph, x)?;
+    let dims = graph.shape(x).dims().to_vec();
+    let every = |stop: usize, step: usize| SliceRange { start: 0, stop, step };
+    let shortcut = graph.slice(x, &[every(dims[0], 1), every(dims[1], 1), every(dims[2], 2), every(dims[3], 2)])?;
+    let shortcut = graph.pad(shortcut, &[(0, 0), (2, 2), (0, 0), (0, 0)])?;
+    let x = graph.add(inner, shortcut)?;
+    // A gradient that differs from pixel to pixel.
+    let x = graph.mul(x, x)?;
+    let x = graph.global_avg_pool2d(x)?;
+    let x = graph.flatten(x, 1)?;
+    Linear::new("f", CLASSES).forward(graph, x)
 }
 
 fn normalized(graph: &mut Graph, x: Value, name: &str, channels: usize) -> wgrad::Result<Value> {

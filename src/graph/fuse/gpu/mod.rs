@@ -4,6 +4,7 @@
 
 mod batch_norm;
 mod conv_pool_grads;
+mod gradient_sum;
 mod loss_metrics;
 mod mlp_chain;
 mod partial_gradients;
@@ -20,6 +21,7 @@ pub(in crate::graph) fn fuse(graph: &Graph, gpu: GpuTraits) -> Graph {
         // Workgroup memory is what these gain from.
         fused = mlp_chain::fuse(&fused);
         fused = partial_gradients::fuse(&fused, gpu);
+        fused = gradient_sum::fuse(&fused);
     }
     batch_norm::fuse(&loss_metrics::fuse(&fused))
 }

@@ -2,6 +2,7 @@
 //! times a matrix of patches of which no more than tiles is made. `gpu.rs` asks here first.
 
 use super::Geometry;
+use super::added::Added;
 use super::gpu::{Params, with_constants};
 use super::staged::Direction;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, Work, grid, to_u32};
@@ -14,6 +15,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/math.wgsl"),
         include_str!("../../../../shaders/lib/activation.wgsl"),
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
+        include_str!("../../../../shaders/lib/added.wgsl"),
         include_str!("../../../../shaders/conv2d_gemm.wgsl")
     ),
     params: Params::FIELDS,
@@ -82,8 +84,8 @@ impl Gemm {
         })
     }
 
-    /// What turns the weight around, and the product.
-    pub fn dispatches(&self, geometry: &Geometry) -> Dispatches {
+    /// What turns the weight around, and the product. Operand 2 of a gradient is what is added to it.
+    pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
         let (activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => (geometry.conv.activation.code(), has_bias),
             Direction::Transposed => (0, false),
@@ -92,23 +94,28 @@ impl Gemm {
         let tiles = self.result_channels.div_ceil(self.tile_channels);
         let k = self.source_channels.next_multiple_of(STAGE_K) * taps;
         let turned_elems = k * tiles * self.tile_channels;
-        let bindings = [Binding::Unused, Binding::Input(1), Binding::Unused, Binding::ScratchMut(0)];
+        let bindings = [Binding::Unused, Binding::Input(1), Binding::Unused, Binding::ScratchMut(0), Binding::Unused];
         let turn = self.dispatch("turn", geometry, bindings, grid(turned_elems / 4, TURN_THREADS).short_loops());
         // Without a bias the source is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 0 });
-        let bindings = [Binding::Input(0), Binding::Scratch(0), bias, Binding::Output(0)];
+        let bindings = [
+            Binding::Input(0),
+            Binding::Scratch(0),
+            bias,
+            Binding::Output(0),
+            Added::binding(added, Binding::Input(0)),
+        ];
         // Four pixels' taps, and the stages.
         let iterations = 4 * geometry.kernel[0] * (2 + geometry.kernel[1]) + k / STAGE_K;
         let work = grid(tiles * self.pixels.div_ceil(TILE_PIXELS), 1).iterations(iterations);
-        let product = self
-            .dispatch("gemm", geometry, bindings, work)
+        let product = Added::constants(added, self.dispatch("gemm", geometry, bindings, work))
             .constant("HAS_BIAS", u32::from(has_bias))
             .constant("ACTIVATION", activation)
             .constant("THREADS", to_u32(2 * self.tile_channels));
         Dispatches { list: vec![turn, product], scratch_elems: vec![turned_elems] }
     }
 
-    fn dispatch(&self, entry_point: &'static str, geometry: &Geometry, bindings: [Binding; 4], work: Work) -> Dispatch {
+    fn dispatch(&self, entry_point: &'static str, geometry: &Geometry, bindings: [Binding; 5], work: Work) -> Dispatch {
         let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
             .constant("TRANSPOSED", u32::from(self.direction == Direction::Transposed))
             .constant("TILE_CHANNELS", to_u32(self.tile_channels));

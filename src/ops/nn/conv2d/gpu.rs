@@ -3,6 +3,7 @@
 //! `staged_weight.rs` take is left to them.
 
 use super::Geometry;
+use super::added::Added;
 use super::gemm::{Gemm, SHADER as GEMM};
 use super::staged::{Direction, SHADER as STAGED, Staged};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
@@ -63,6 +64,7 @@ static GRAD_INPUT: [Shader; 2] = shader_pair!(
     [
         "../../../../shaders/lib/kernel_taps.wgsl",
         "../../../../shaders/lib/conv2d_strip.wgsl",
+        "../../../../shaders/lib/added.wgsl",
         "../../../../shaders/conv2d_grad_input.wgsl"
     ]
 );
@@ -192,10 +194,10 @@ fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: 
 
 pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
     if let Some(gemm) = Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
-        return gemm.dispatches(geometry);
+        return gemm.dispatches(geometry, None);
     }
     if let Some(staged) = Staged::of(geometry, Direction::Forward { has_bias }, gpu) {
-        return staged.dispatches(geometry);
+        return staged.dispatches(geometry, None);
     }
     let entry_point = if is_vec4(geometry) { "strips_vec4" } else { "strips" };
     let iterations = kernel_iterations(geometry, geometry.group_in());
@@ -246,16 +248,17 @@ fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
     gpu.is_software && is_vec4 && is_dense && geometry.input[0].is_multiple_of(2)
 }
 
-pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Dispatches {
+/// `added` is what operand 2 adds to the gradient, where there is one.
+pub fn grad_input(geometry: &Geometry, gradient: Gradient, added: Option<Added>, gpu: GpuTraits) -> Dispatches {
     if gradient == Gradient::Whole {
         if let Some(gemm) = Gemm::of(geometry, Direction::Transposed, gpu) {
-            return gemm.dispatches(geometry);
+            return gemm.dispatches(geometry, added);
         }
         if let Some(strided) = Strided::of(geometry, gpu) {
-            return strided.dispatches(geometry);
+            return strided.dispatches(geometry, added);
         }
         if let Some(staged) = Staged::of(geometry, Direction::Transposed, gpu) {
-            return staged.dispatches(geometry);
+            return staged.dispatches(geometry, added);
         }
     }
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
@@ -272,11 +275,19 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, gpu: GpuTraits) -> Di
     let of_pairs = 2 * pairs * (1 + CHANNELS);
     let iterations = kernel_iterations(geometry, geometry.group_out()) + of_pairs;
     let work = strip_grid(geometry, [rows, width], geometry.group_in(), gpu).iterations(iterations);
-    let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), gradient.chosen(), Binding::Input(0)];
+    let bindings = [
+        Binding::Input(0),
+        Binding::Input(1),
+        Binding::Output(0),
+        gradient.chosen(),
+        Binding::Input(0),
+        Added::binding(added, Binding::Input(1)),
+    ];
     let dispatch = Dispatch::new(pick(&GRAD_INPUT, gpu), entry_point, &Params::of(geometry), bindings, work)
         .constant("WORKGROUP", strips_per_group(gpu))
         .constant("PAIRS", to_u32(pairs))
         .constant("POOLED", gradient.code());
+    let dispatch = Added::constants(added, dispatch);
     with_constants(with_tile_rows(dispatch, geometry.group_in(), gpu), geometry).into()
 }
 

@@ -1,6 +1,7 @@
 //! Two-dimensional convolution (cross-correlation, as `torch.nn.functional.conv2d`), its gradients by input and by
 //! weight and bias, with bias and activation fused into the forward.
 
+mod added;
 mod cpu;
 mod gemm;
 mod gpu;
@@ -10,6 +11,7 @@ mod staged;
 mod staged_weight;
 mod strided;
 
+pub(crate) use added::Added;
 pub(super) use cpu::{forward, forward_pooled, is_pooled as is_pooled_on_cpu};
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{CHANNELS, MAX_VEC4_KERNEL, pairs_per_thread, strips_per_group};
@@ -279,8 +281,7 @@ impl Operation for Conv2dGradInput {
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
-        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
-        Ok(gpu::grad_input(&geometry, Gradient::Whole, ctx.gpu))
+        Ok(self.dispatches_with(None, ctx))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {
@@ -348,6 +349,14 @@ impl Operation for Conv2dGradWeight {
 
     fn describe(&self) -> String {
         self.conv.describe()
+    }
+}
+
+impl Conv2dGradInput {
+    /// The dispatches, with what operand 2 adds as the gradient is stored.
+    pub fn dispatches_with(&self, added: Option<Added>, ctx: &DispatchContext<'_>) -> Dispatches {
+        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        gpu::grad_input(&geometry, Gradient::Whole, added, ctx.gpu)
     }
 }
 

@@ -65,7 +65,7 @@ impl Conv2dPooledBackward {
         let outputs = [Binding::Output(0), Binding::Output(1)];
         append(&mut all, by_weight, &[grad, Binding::Input(INPUT), Binding::Input(INDICES)], &outputs);
         if self.has_input {
-            let by_input = gpu::grad_input(geometry, gradient, ctx.gpu);
+            let by_input = gpu::grad_input(geometry, gradient, None, ctx.gpu);
             let output = [Binding::Output(self.input_output())];
             append(&mut all, by_input, &[grad, Binding::Input(WEIGHT), Binding::Input(INDICES)], &output);
         }

@@ -2,6 +2,7 @@
 //! of the source and the filters in workgroup memory.
 
 use super::Geometry;
+use super::added::Added;
 use super::gpu::{Params, with_constants};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 
@@ -15,6 +16,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/row_window.wgsl"),
         include_str!("../../../../shaders/lib/patch.wgsl"),
+        include_str!("../../../../shaders/lib/added.wgsl"),
         include_str!("../../../../shaders/conv2d_staged.wgsl")
     ),
     params: Params::FIELDS,
@@ -95,7 +97,8 @@ impl Staged {
         Some(Staged { direction, is_ragged, strips, rows, eights, chunk, units: units(eights) })
     }
 
-    pub fn dispatches(&self, geometry: &Geometry) -> Dispatches {
+    /// Operand 2 of a gradient is what is added to it.
+    pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
         let (source_channels, activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => (geometry.in_channels, geometry.conv.activation.code(), has_bias),
             Direction::Transposed => (geometry.out_channels, 0, false),
@@ -106,7 +109,8 @@ impl Staged {
         let work = grid(self.units, 1).iterations(2 * chunks + source_channels * (2 + geometry.kernel[0]));
         // Without a bias the weight is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 1 });
-        let bindings = [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
+        let bindings =
+            [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0), Added::binding(added, Binding::Input(1))];
         let entry_point = if self.is_ragged { "staged_ragged" } else { "staged" };
         let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
@@ -117,6 +121,6 @@ impl Staged {
             .constant("TILE_EIGHTS", to_u32(self.eights))
             .constant("CHUNK", to_u32(self.chunk))
             .constant("THREADS", to_u32(threads));
-        with_constants(dispatch, geometry).into()
+        with_constants(Added::constants(added, dispatch), geometry).into()
     }
 }

@@ -2,6 +2,7 @@
 //! and no thread asks for others.
 
 use super::Geometry;
+use super::added::Added;
 use super::gpu::{Params, with_constants};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 
@@ -11,6 +12,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/conv2d.wgsl"),
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/row_window.wgsl"),
+        include_str!("../../../../shaders/lib/added.wgsl"),
         include_str!("../../../../shaders/conv2d_strided.wgsl")
     ),
     params: Params::FIELDS,
@@ -27,14 +29,14 @@ const MAX_SPAN: usize = 4;
 /// The vec4s of workgroup memory that every device has.
 const WORKGROUP_QUADS: usize = 1024;
 /// Quads that a thread holds of the next chunk, of the patch and of the weights.
-const MAX_ROUNDS: [usize; 2] = [4, 6];
+const MAX_ROUNDS: [usize; 2] = [6, 8];
 /// Strips of a workgroup across, and in all.
 const MAX_ACROSS: usize = 8;
 const MAX_STRIPS: usize = 64;
 /// Threads of a workgroup, at most, and where that makes fewer workgroups than fill a GPU, at least.
 const MAX_THREADS: usize = 128;
 const MIN_THREADS: usize = 64;
-const MANY_WORKGROUPS: usize = 512;
+const MANY_WORKGROUPS: usize = 256;
 
 /// The tile of a workgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +84,14 @@ impl Strided {
         Some(Strided { strips, rows, parts, chunk, units: units(rows, parts) })
     }
 
-    pub fn dispatches(&self, geometry: &Geometry) -> Dispatches {
+    /// Operand 2 is what is added to the gradient.
+    pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
         // Every channel of a chunk has its rows of the kernel.
         let chunks = 1 + geometry.group_out().div_ceil(self.chunk);
         let rows = geometry.kernel[0].div_ceil(geometry.conv.stride[0]);
         let work = grid(self.units, 1).iterations(2 * chunks + geometry.group_out() * (2 + rows));
-        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
+        let added_binding = Added::binding(added, Binding::Input(1));
+        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), added_binding];
         let is_by_quads = geometry.conv.stride[1] == 2 && geometry.input[1].is_multiple_of(STRIP);
         let entry_point = if is_by_quads { "strided" } else { "strided_ragged" };
         let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
@@ -96,7 +100,7 @@ impl Strided {
             .constant("TILE_PARTS", to_u32(self.parts))
             .constant("CHUNK", to_u32(self.chunk))
             .constant("THREADS", to_u32(self.strips * self.rows * self.parts));
-        with_constants(dispatch, geometry).into()
+        with_constants(Added::constants(added, dispatch), geometry).into()
     }
 }
 

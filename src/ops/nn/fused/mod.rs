@@ -6,6 +6,7 @@
 
 mod batch_norm;
 mod composition;
+mod conv_grad_sum;
 mod conv_pool;
 mod conv_pool_grads;
 mod loss_metrics;
@@ -13,6 +14,7 @@ mod mlp_chain;
 
 pub(crate) use batch_norm::{BatchNormActivation, BatchNormActivationBackward, Normalization};
 pub(crate) use composition::{Composition, Ends};
+pub(crate) use conv_grad_sum::ConvGradSum;
 pub(crate) use conv_pool::ConvPool;
 pub(crate) use conv_pool_grads::{ConvPoolGradInput, ConvPoolGradWeight};
 pub(crate) use loss_metrics::LossMetrics;
@@ -35,6 +37,7 @@ pub(crate) static SHADERS: &[&[&Shader]] =
 pub(crate) enum FusedKernel {
     BatchNormActivation(BatchNormActivation),
     BatchNormActivationBackward(BatchNormActivationBackward),
+    ConvGradSum(ConvGradSum),
     ConvPool(ConvPool),
     ConvPoolGradInput(ConvPoolGradInput),
     ConvPoolGradWeight(ConvPoolGradWeight),
@@ -66,6 +69,7 @@ impl Operation for Fused {
         match &self.kernel {
             FusedKernel::BatchNormActivation(_) => "batch_norm2d_activation",
             FusedKernel::BatchNormActivationBackward(_) => "batch_norm2d_activation_backward",
+            FusedKernel::ConvGradSum(_) => "conv2d_grad_input_add",
             FusedKernel::ConvPool(_) => "conv2d_pool",
             FusedKernel::ConvPoolGradInput(_) => "conv2d_pool_grad_input",
             FusedKernel::ConvPoolGradWeight(_) => "conv2d_pool_grad_weight",
@@ -100,6 +104,7 @@ impl Operation for Fused {
         match &self.kernel {
             FusedKernel::BatchNormActivation(kernel) => kernel.dispatches(ctx),
             FusedKernel::BatchNormActivationBackward(kernel) => kernel.dispatches(ctx),
+            FusedKernel::ConvGradSum(kernel) => Ok(kernel.dispatches(ctx)),
             FusedKernel::ConvPool(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPoolGradInput(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPoolGradWeight(kernel) => kernel.dispatches(ctx),
