@@ -19,18 +19,6 @@ pub(crate) fn for_chunk_pairs<T: Send, U: Send>(
     run(first.count(), |index| body(index, first.get(index), second.get(index)));
 }
 
-/// [`for_chunks`] over several slices of one length, those that there are.
-pub(crate) fn for_chunks_of_each<T: Send, const N: usize>(
-    slices: [Option<&mut [T]>; N],
-    chunk_len: usize,
-    body: impl Fn(usize, [Option<&mut [T]>; N]) + Sync,
-) {
-    let slices = slices.map(|slice| slice.map(|slice| Chunks::new(slice, chunk_len)));
-    let count = slices.iter().flatten().map(Chunks::count).max().unwrap_or(0);
-    assert!(slices.iter().flatten().all(|chunks| chunks.count() == count), "all slices have as many chunks");
-    run(count, |index| body(index, slices.each_ref().map(|chunks| chunks.as_ref().map(|chunks| chunks.get(index)))));
-}
-
 /// A slice that is handed out chunk by chunk. Private, since only the functions above see to it that no
 /// chunk is handed out twice.
 struct Chunks<'a, T> {

@@ -2,8 +2,8 @@
 
 use crate::tensor::{DType, TensorType};
 
-use super::Float;
 use super::scratch::Line;
+use super::{Float, threads};
 
 /// The elements of one value, by address: what a step is given of the executor's memory. An empty one stands for an
 /// operand that is handed out elsewhere.
@@ -99,6 +99,21 @@ pub(crate) fn elem_bytes<F: Float>(dtype: DType) -> usize {
         DType::U32 => size_of::<u32>(),
         DType::U8 => 1,
     }
+}
+
+/// The least elements of all rows that are worth a task, and of one row that are a piece.
+const LEAST_TASK_ELEMS: usize = 4 * 1024;
+const LEAST_PIECE_ELEMS: usize = 256;
+/// The most elements of a task, where they are more than [`FEW_TASKS`] have.
+const MOST_TASK_ELEMS: usize = 64 * 1024;
+/// Tasks that are enough for what is not large: each has pieces of all rows, which should not be too short.
+const FEW_TASKS: usize = 8;
+
+/// Tasks that share so many elements: a power of two, so that a few threads have as many each, and a piece of a row ends
+/// where their shares of other work on that row do.
+fn num_tasks(elems: usize) -> usize {
+    let few = (elems / LEAST_TASK_ELEMS).clamp(1, FEW_TASKS).ilog2();
+    elems.div_ceil(MOST_TASK_ELEMS).next_power_of_two().max(1 << few)
 }
 
 /// The operands of a step.
@@ -227,6 +242,46 @@ impl<'a, F: Float> CpuContext<'a, F> {
         self.write(self.input_memory[input], self.output_memory.len() + place, DType::F32)
     }
 
+    /// Shares rows of float inputs among threads: row r has input `read + r`, which is only read, and for each of `updated`
+    /// that there is input `updated + r`, which the op updates in place; all are as long. A task has a piece of every row, and
+    /// threads that share an op by its rows meet the same pieces here. Calls `body(row, pieces updated, piece read)`. Each
+    /// updated input can be taken once.
+    #[expect(unsafe_code, reason = "threads write to different pieces of one operand")]
+    pub fn for_updated_pieces<const N: usize>(
+        &mut self,
+        count: usize,
+        updated: [Option<usize>; N],
+        read: usize,
+        body: impl Fn(usize, [Option<&mut [F]>; N], &[F]) + Sync,
+    ) {
+        let len = |row: usize| self.input_memory[read + row].num_elems;
+        let num_tasks = num_tasks((0..count).map(len).sum());
+        for row in 0..count {
+            let len = self.float(read + row).len();
+            for first in updated.iter().flatten() {
+                let memory = self.updated_memory(first + row);
+                assert!(memory.dtype == DType::F32 && memory.num_elems == len, "floats, as many as are read");
+            }
+        }
+        let inputs = self.input_memory;
+        threads::run(num_tasks, |task| {
+            for row in 0..count {
+                let len = inputs[read + row].num_elems;
+                // Whole cache lines.
+                let piece = len.div_ceil(num_tasks).next_multiple_of(size_of::<Line>()).max(LEAST_PIECE_ELEMS);
+                let start = task * piece;
+                if start >= len {
+                    continue;
+                }
+                let part = |first: usize| inputs[first + row].part::<F>(start, piece.min(len - start));
+                // SAFETY: by the contract of `new` the slices live, have this element type, and nothing else uses those
+                // that are updated or writes to those that are read; by the marks none was handed out before, and pieces
+                // of different tasks, rows and roles do not overlap.
+                unsafe { body(row, updated.map(|first| first.map(|first| part(first).write())), part(read).read()) };
+            }
+        });
+    }
+
     #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
     fn read<T>(&self, input: usize, dtype: DType) -> &'a [T] {
         let memory = self.input_memory[input];
@@ -244,5 +299,56 @@ impl<'a, F: Float> CpuContext<'a, F> {
         // SAFETY: by the contract of `new` the slice lives, has this element type and is used by nothing else, and by
         // the mark it was not handed out before.
         unsafe { memory.write() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::cpu::threads::Threads;
+
+    #[test]
+    fn tasks_are_few_and_a_power_of_two() {
+        let tasks = [0, 4_095, 4_096, 10_000, 44_426, 500_000, 600_000, 5_000_000].map(num_tasks);
+        assert_eq!(tasks, [1, 1, 1, 2, 8, 8, 16, 128]);
+    }
+
+    #[test]
+    fn every_element_of_every_row_is_in_one_piece() {
+        const LENS: [usize; 6] = [1, 16, 255, 2_400, 10_081, 30_720];
+        let rows = |value: f32| LENS.map(|len| vec![value; len]);
+        let (mut params, mut grads, mut states) = (rows(1.0), rows(2.0), rows(3.0));
+        let types: Vec<TensorType> = [LENS; 3].concat().iter().map(|&len| TensorType::f32([len])).collect();
+        let tensors = params.iter_mut().chain(&mut grads).chain(&mut states);
+        let inputs: Vec<Memory> = tensors.map(|tensor| Memory::of(tensor, DType::F32)).collect();
+        let updates: Vec<usize> = (0..6).chain(12..18).collect();
+        let operands = Operands {
+            input_types: &types,
+            output_types: &[],
+            inputs: &inputs,
+            outputs: &[],
+            updates: &updates,
+            first_row: 0,
+            batch_size: None,
+        };
+        let mut taken = [false; 12];
+        #[expect(unsafe_code, reason = "an op's operands, as an executor has them")]
+        // SAFETY: the vectors live to the end of the test, are apart, and are not used while the context is.
+        let mut ctx = unsafe { CpuContext::<f32>::new(operands, &mut taken) };
+        Threads::new(3).install(|| {
+            ctx.for_updated_pieces(6, [Some(0), None, Some(12)], 6, |row, pieces, grads| {
+                let [Some(params), None, Some(states)] = pieces else { panic!("the roles that were asked for") };
+                assert!(params.len() == grads.len() && params.len() == states.len());
+                for ((param, grad), state) in params.iter_mut().zip(grads).zip(states) {
+                    *param += 10.0 * grad + row as f32;
+                    *state += 1.0;
+                }
+            });
+        });
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ctx.updated(3).len())).is_err());
+        for (row, (params, states)) in params.iter().zip(&states).enumerate() {
+            assert!(params.iter().all(|&param| param == 21.0 + row as f32), "row {row}");
+            assert!(states.iter().all(|&state| state == 4.0), "row {row}");
+        }
     }
 }

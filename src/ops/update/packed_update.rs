@@ -11,7 +11,7 @@ use super::packed::{self, WORKGROUP_SIZE};
 use crate::Result;
 use crate::ops::cpu::parallel::{self, LANES};
 use crate::ops::cpu::unroll::unroll;
-use crate::ops::cpu::{CpuContext, Float, chunks};
+use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
 use crate::tensor::TensorType;
@@ -21,9 +21,6 @@ pub(crate) const MAX_STATES: usize = 3;
 
 /// The most numbers that a rule is given for each step.
 pub(crate) const MAX_SCALARS: usize = 6;
-
-/// Elements of a parameter that one thread of the CPU takes at a time: enough to outweigh the hand-over.
-const CHUNK_ELEMS: usize = 4 * 1024;
 
 /// What a rule reads and writes of one element. The gradient is only read, and a state that the optimizer does not
 /// keep has no meaning.
@@ -204,21 +201,12 @@ impl Operation for PackedUpdate {
         let num_scalars = self.rule.num_scalars;
         let scalars = std::array::from_fn(|index| if index < num_scalars { ctx.float(index)[0] } else { F::ZERO });
         let (walk, roles) = (self.rule.walk::<F>(), self.state_roles());
-        for place in num_scalars..num_scalars + self.num_params {
-            let grad = ctx.float(place + self.num_params);
-            let [s0, s1, s2] = roles.map(|role| role.map(|role| ctx.updated(place + role * self.num_params)));
-            let update = |chunk: usize, slices: [Option<&mut [F]>; 1 + MAX_STATES]| {
-                let [Some(param), s0, s1, s2] = slices else { return };
-                let grad = &grad[chunk * CHUNK_ELEMS..][..param.len()];
-                walk(scalars, Tensors { param, grad, states: [s0, s1, s2] });
-            };
-            let slices = [Some(ctx.updated(place)), s0, s1, s2];
-            if grad.len() < 2 * CHUNK_ELEMS {
-                update(0, slices);
-            } else {
-                chunks::for_chunks_of_each(slices, CHUNK_ELEMS, update);
-            }
-        }
+        let first = |role: usize| num_scalars + role * self.num_params;
+        let updated = [Some(0), roles[0], roles[1], roles[2]].map(|role| role.map(first));
+        ctx.for_updated_pieces(self.num_params, updated, first(1), |_, pieces, grad| {
+            let [Some(param), s0, s1, s2] = pieces else { return };
+            walk(scalars, Tensors { param, grad, states: [s0, s1, s2] });
+        });
     }
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
