@@ -1,5 +1,5 @@
 // The first pass of the gradients of a 2-D convolution with respect to its weight and bias on real GPUs: what
-// conv2d_grad_weight.wgsl has in `slices`, where dilations are 1, there are no groups and KERNEL_W <= 5.
+// conv2d_grad_weight.wgsl has in `slices`, where dilations are 1 and KERNEL_W <= 5.
 //
 //   partials[s, o, c, i, j] = sum over rows (n, y) of slice s, over x, of grad_output[n, o, y, x] *
 //       input[n, c, y * STRIDE_H + i - PADDING_H, x * STRIDE_W + j - PADDING_W]
@@ -9,11 +9,11 @@
 // grad_output  f32 (batch, out_channels, out_h, out_w)
 // partials     f32 (num_slices, num_weights + out_channels)
 //
-// A workgroup has TILE_IN input and TILE_EIGHTS times eight output channels of a slice, and in workgroup memory ROWS rows of
-// an image at a time: grad_output and the input under it. Those of the next rows are on their way, in registers, while these
+// A workgroup has TILE_IN input and TILE_EIGHTS times eight output channels of a group, of a slice, and in workgroup memory ROWS
+// rows of an image at a time: grad_output and the input under it. Those of the next rows are on their way, in registers, while these
 // are computed: a thread waits for loads once for ROWS rows. It owns a kernel row (c, i) for eight output channels, in
 // ROW_THREADS, of which those past the last kernel row have nothing to store. Workgroups are numbered input tile fastest, then
-// output tile, then slice.
+// output tile, then group, then slice.
 //
 // A chunk is at most 8 quads of the input and 8 of grad_output for each thread.
 //
@@ -58,13 +58,27 @@ fn shared_from(row: u32) -> vec4<f32> {
 struct Tile {
     slice: u32,
     out_channel: u32,
-    in_channel: u32,
+    out_end: u32,    // of the group's
+    in_channel: u32, // within the group
+    group: u32,
+}
+
+fn group_in() -> u32 {
+    return params.in_channels / GROUPS;
 }
 
 fn tile_position(unit: u32) -> Tile {
-    let in_tiles = (params.in_channels + TILE_IN - 1u) / TILE_IN;
-    let out_tiles = (params.out_channels + 8u * TILE_EIGHTS - 1u) / (8u * TILE_EIGHTS);
-    return Tile(unit / in_tiles / out_tiles, unit / in_tiles % out_tiles * 8u * TILE_EIGHTS, unit % in_tiles * TILE_IN);
+    let group_out = params.out_channels / GROUPS;
+    let in_tiles = (group_in() + TILE_IN - 1u) / TILE_IN;
+    let out_tiles = (group_out + 8u * TILE_EIGHTS - 1u) / (8u * TILE_EIGHTS);
+    let group = unit / in_tiles / out_tiles % GROUPS;
+    return Tile(
+        unit / in_tiles / out_tiles / GROUPS,
+        group * group_out + unit / in_tiles % out_tiles * 8u * TILE_EIGHTS,
+        (group + 1u) * group_out,
+        unit % in_tiles * TILE_IN,
+        group,
+    );
 }
 
 // Rows of one image, from y on.
@@ -91,8 +105,9 @@ fn patch_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
     // Above and left of the image these wrap around and are large.
     let y = chunk.y * STRIDE_H + slot / ROW_QUADS % PATCH_ROWS - PADDING_H;
     let x = slot % PATCH_QUADS * 4u * X_STEP + slot / PATCH_QUADS % PHASES - PADDING_W;
-    let is_inside = (slot < PATCH) & (c < params.in_channels) & (y < params.in_h);
-    let row = ((chunk.image * params.in_channels + c) * params.in_h + y) * params.in_w;
+    let is_inside = (slot < PATCH) & (c < group_in()) & (y < params.in_h);
+    let channel = chunk.image * params.in_channels + tile.group * group_in() + c;
+    let row = (channel * params.in_h + y) * params.in_w;
     return vec4<f32>(
         input_at(row, x, is_inside),
         input_at(row, x + X_STEP, is_inside),
@@ -110,7 +125,7 @@ fn grads_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
     let o = tile.out_channel + slot / GRAD_PLANE;
     let y = slot / OUT_QUADS % ROWS;
     let x = slot % OUT_QUADS * 4u;
-    let is_inside = (o < params.out_channels) & (y < chunk.count);
+    let is_inside = (o < tile.out_end) & (y < chunk.count);
     let row = ((chunk.image * params.out_channels + o) * params.out_h + chunk.y + y) * params.out_w;
     return vec4<f32>(
         grad_at(row, x, is_inside),
@@ -220,7 +235,7 @@ fn positions(taps: UnderTaps) -> Positions {
 }
 
 fn num_weights() -> u32 {
-    return params.out_channels * params.in_channels * KERNEL_H * KERNEL_W;
+    return params.out_channels * group_in() * KERNEL_H * KERNEL_W;
 }
 
 fn num_slices() -> u32 {
@@ -230,9 +245,9 @@ fn num_slices() -> u32 {
 fn store(tile: Tile, place: Place, channel: u32, taps: vec4<f32>, fifth: f32) {
     let o = tile.out_channel + 8u * place.eight + channel;
     let c = tile.in_channel + place.c;
-    let is_own = (place.index < TILE_IN * KERNEL_H) & (c < params.in_channels);
-    if is_own && o < params.out_channels && tile.slice < num_slices() {
-        let row = (o * params.in_channels + c) * KERNEL_H + place.i;
+    let is_own = (place.index < TILE_IN * KERNEL_H) & (c < group_in());
+    if is_own && o < tile.out_end && tile.slice < num_slices() {
+        let row = (o * group_in() + c) * KERNEL_H + place.i;
         let at = tile.slice * (num_weights() + params.out_channels) + row * KERNEL_W;
         partials[at] = taps.x;
         if KERNEL_W > 1u { partials[at + 1u] = taps.y; }
@@ -290,7 +305,7 @@ fn staged(
     store(tile, place, 6u, sums.row_6, fifth.high.z);
     store(tile, place, 7u, sums.row_7, fifth.high.w);
     let o = tile.out_channel + 8u * place.eight + place.index;
-    let is_own = (place.index < 8u) & (tile.in_channel == 0u) & (o < params.out_channels);
+    let is_own = (place.index < 8u) & (tile.in_channel == 0u) & (o < tile.out_end);
     if is_own && tile.slice < num_slices() {
         partials[tile.slice * (num_weights() + params.out_channels) + num_weights() + o] = bias_sum;
     }

@@ -7,19 +7,19 @@
 //               stride the values of grad_output lie that far apart, and zeros between them. HAS_ADDED = 1: and what
 //               lib/added.wgsl says is added
 //
-// in these orders, which are those of the kernels there. Dilations are 1, there are no groups, and KERNEL_W <= 5.
+// in these orders, which are those of the kernels there. Dilations are 1, and KERNEL_W <= 5.
 //
 //   staged         the result's width is a multiple of 4
 //   staged_ragged  any width
 //
 // source  f32 (batch, source channels, height, width)
-// weight  f32 (out_channels, in_channels, KERNEL_H, KERNEL_W)
+// weight  f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
 // bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // result  f32 (batch, result channels, height, width), of `staged` as vec4 of four neighbouring pixels
 // added   f32 (batch, ADDED_CHANNELS, rows, columns)
 //
-// A workgroup computes TILE_STRIPS strips of four pixels in each of TILE_ROWS rows, for TILE_EIGHTS times eight channels of
-// an image; a thread one strip for eight channels. Workgroups are numbered channel tile fastest, then x, y, image.
+// A workgroup computes TILE_STRIPS strips of four pixels in each of TILE_ROWS rows, for TILE_EIGHTS times eight channels of a
+// group of an image; a thread one strip for eight channels. Workgroups are numbered channel tile fastest, then x, y, image.
 //
 // A chunk is at most 8 quads of the patch and 12 of the filters for each thread.
 //
@@ -85,19 +85,31 @@ struct Tile {
     y: u32,
     x: u32,
     channel: u32,
+    end: u32, // of the group's channels
+}
+
+fn group_of(tile: Tile) -> u32 {
+    if GROUPS == 1u {
+        return 0u;
+    }
+    return (tile.end - 1u) / (result_extents().channels / GROUPS);
 }
 
 fn tile_position(unit: u32) -> Tile {
     let extents = result_extents();
-    let channel_tiles = (extents.channels + 8u * TILE_EIGHTS - 1u) / (8u * TILE_EIGHTS);
+    let group_channels = extents.channels / GROUPS;
+    let group_tiles = (group_channels + 8u * TILE_EIGHTS - 1u) / (8u * TILE_EIGHTS);
+    let channel_tiles = GROUPS * group_tiles;
     let tiles_x = ((extents.width + 3u) / 4u + TILE_STRIPS - 1u) / TILE_STRIPS;
     let tiles_y = (extents.height + TILE_ROWS - 1u) / TILE_ROWS;
     let place = unit / channel_tiles;
+    let group = select(unit % channel_tiles / group_tiles, 0u, GROUPS == 1u);
     return Tile(
         place / tiles_x / tiles_y,
         place / tiles_x % tiles_y * TILE_ROWS,
         place % tiles_x * TILE_STRIPS * 4u,
-        unit % channel_tiles * 8u * TILE_EIGHTS,
+        group * group_channels + unit % group_tiles * 8u * TILE_EIGHTS,
+        (group + 1u) * group_channels,
     );
 }
 
@@ -108,7 +120,7 @@ fn source_at(row: u32, x: u32, is_inside: bool, width: u32) -> f32 {
     return select(0.0, source[select(0u, row + column, is_there)], is_there);
 }
 
-// Four values of what lies under the tile: of the source channel from `first` on, the row, the phase and the quad.
+// Four values of what lies under the tile: of the group's source channel from `first` on, the row, the phase and the quad.
 fn patch_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     let extents = source_extents();
     let c = first + slot / (PATCH_ROWS * ROW_QUADS);
@@ -123,9 +135,11 @@ fn patch_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
         x -= PADDING_W;
     }
     let row = y / SPREAD_H;
+    let group_channels = extents.channels / GROUPS;
     let is_inside =
-        (tile.image < params.batch) & (c < extents.channels) & (row < extents.height) & (row * SPREAD_H == y);
-    let base = ((tile.image * extents.channels + c) * extents.height + row) * extents.width;
+        (tile.image < params.batch) & (c < group_channels) & (row < extents.height) & (row * SPREAD_H == y);
+    let channel = tile.image * extents.channels + group_of(tile) * group_channels + c;
+    let base = (channel * extents.height + row) * extents.width;
     return vec4<f32>(
         source_at(base, x, is_inside, extents.width),
         source_at(base, x + X_STEP, is_inside, extents.width),
@@ -134,13 +148,15 @@ fn patch_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     );
 }
 
-// The weight that joins source channel c to result channel r at step (i, j) of the kernel, which runs over rising columns
-// of the patch.
-fn weight_at(r: u32, c: u32, i: u32, j: u32) -> f32 {
-    let is_there = (r < result_extents().channels) & (c < source_extents().channels);
-    var index = ((r * params.in_channels + c) * KERNEL_H + i) * KERNEL_W + j;
+// The weight that joins the group's source channel c to result channel r at step (i, j) of the kernel, which runs over rising
+// columns of the patch.
+fn weight_at(tile: Tile, r: u32, c: u32, i: u32, j: u32) -> f32 {
+    let group_in = params.in_channels / GROUPS;
+    let is_there = (r < tile.end) & (c < source_extents().channels / GROUPS);
+    var index = ((r * group_in + c) * KERNEL_H + i) * KERNEL_W + j;
     if TRANSPOSED == 1u {
-        index = ((c * params.in_channels + r) * KERNEL_H + i) * KERNEL_W + KERNEL_W - 1u - j;
+        let o = group_of(tile) * (params.out_channels / GROUPS) + c;
+        index = ((o * group_in + r - (tile.end - group_in)) * KERNEL_H + i) * KERNEL_W + KERNEL_W - 1u - j;
     }
     return select(0.0, weight[select(0u, index, is_there)], is_there);
 }
@@ -152,7 +168,10 @@ fn filter_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     let j = tap % KERNEL_W;
     let i = tap / KERNEL_W % KERNEL_H;
     let c = first + tap / (KERNEL_H * KERNEL_W);
-    return vec4<f32>(weight_at(r, c, i, j), weight_at(r + 1u, c, i, j), weight_at(r + 2u, c, i, j), weight_at(r + 3u, c, i, j));
+    return vec4<f32>(
+        weight_at(tile, r, c, i, j), weight_at(tile, r + 1u, c, i, j),
+        weight_at(tile, r + 2u, c, i, j), weight_at(tile, r + 3u, c, i, j),
+    );
 }
 
 // What a thread copies of a chunk.
@@ -276,7 +295,7 @@ fn add_chunk(sums: ptr<function, RegisterTile>, place: Place, channels: u32) {
 
 // A thread's sums. All threads come here together.
 fn tile_sums(tile: Tile, lane: u32) -> RegisterTile {
-    let num_channels = source_extents().channels;
+    let num_channels = source_extents().channels / GROUPS;
     let place = place_of(lane);
     var sums = RegisterTile();
     // In the first round there is nothing to compute yet, and in the last one nothing to load.
@@ -300,12 +319,12 @@ fn tile_sums(tile: Tile, lane: u32) -> RegisterTile {
 // A thread's strip among the result's: the image, its first channel, the row and the first pixel.
 fn strip_of(tile: Tile, lane: u32) -> Tile {
     let place = place_of(lane);
-    return Tile(tile.image, tile.y + place.y, tile.x + 4u * place.strip, tile.channel + 8u * place.eight);
+    return Tile(tile.image, tile.y + place.y, tile.x + 4u * place.strip, tile.channel + 8u * place.eight, tile.end);
 }
 
 fn is_there(strip: Tile, row: u32) -> bool {
     let extents = result_extents();
-    let is_channel = (strip.image < params.batch) & (strip.channel + row < extents.channels);
+    let is_channel = (strip.image < params.batch) & (strip.channel + row < strip.end);
     return is_channel & (strip.y < extents.height) & (strip.x < extents.width);
 }
 

@@ -204,6 +204,30 @@ pub fn strided() -> Vec<Case> {
     cases.into_iter().map(|(shape, conv)| case(shape, conv, false).without_gradient_check()).collect()
 }
 
+/// Groups: one channel each, with one and more outputs for each, a few, more than a tile of eight; planes that fill a
+/// workgroup and such that do not.
+pub fn grouped() -> Vec<Case> {
+    let conv = |groups: usize, stride: usize, padding: usize| Conv2d {
+        groups,
+        stride: [stride; 2],
+        padding: [padding; 2],
+        ..Conv2d::default()
+    };
+    let cases = [
+        (shape(3, [6, 6], [16, 20], [3, 3]), conv(6, 1, 1)),
+        (shape(2, [5, 5], [17, 33], [3, 3]), conv(5, 2, 1)),
+        (shape(2, [4, 8], [16, 17], [5, 5]), conv(4, 1, 2)),
+        (shape(2, [3, 6], [32, 36], [5, 5]), conv(3, 2, 2)),
+        (shape(2, [3, 3], [20, 24], [7, 7]), conv(3, 1, 3)),
+        (shape(9, [12, 12], [4, 4], [3, 3]), conv(12, 1, 1)),
+        (shape(2, [20, 36], [9, 30], [3, 3]), conv(2, 1, 1)),
+        (shape(2, [33, 9], [12, 16], [3, 2]), conv(3, 1, 1)),
+        (shape(2, [18, 34], [16, 16], [1, 1]), conv(2, 1, 0)),
+        (shape(1, [36, 40], [24, 20], [3, 3]), conv(2, 2, 1)),
+    ];
+    cases.into_iter().map(|(shape, conv)| case(shape, conv, true).without_gradient_check()).collect()
+}
+
 /// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
 /// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
 pub fn pooled() -> Vec<Case> {

@@ -38,6 +38,7 @@ pub fn all() -> Vec<Case> {
         concat::cases(),
         conv2d::attributes(),
         conv2d::direct(),
+        conv2d::grouped(),
         conv2d::lenet(),
         conv2d::pooled(),
         conv2d::strided(),

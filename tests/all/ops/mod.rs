@@ -74,6 +74,11 @@ fn conv2d_pooled() {
 }
 
 #[test]
+fn conv2d_grouped() {
+    check_every_kernel(cases::conv2d::grouped());
+}
+
+#[test]
 fn conv2d_strided() {
     check_every_kernel(cases::conv2d::strided());
 }

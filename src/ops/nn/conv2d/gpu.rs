@@ -169,6 +169,14 @@ pub(in crate::ops::nn) fn with_tile_rows(dispatch: Dispatch, group_channels: usi
     }
 }
 
+/// The same on a real GPU for a convolution in groups of a few channels, where most rows would be computed for nothing.
+pub(super) fn with_group_rows(dispatch: Dispatch, geometry: &Geometry, group_channels: usize) -> Dispatch {
+    match geometry.conv.groups > 1 && group_channels < CHANNELS {
+        true => dispatch.constant("REAL_ROWS", to_u32(group_channels)),
+        false => dispatch,
+    }
+}
+
 pub fn strips_per_group(gpu: GpuTraits) -> u32 {
     if gpu.is_software { STRIPS_SOFTWARE } else { STRIPS_GPU }
 }

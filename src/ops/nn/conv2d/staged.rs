@@ -3,7 +3,7 @@
 
 use super::Geometry;
 use super::added::Added;
-use super::gpu::{Params, with_constants};
+use super::gpu::{Params, with_constants, with_group_rows};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 
 pub static SHADER: Shader = Shader {
@@ -38,6 +38,8 @@ const MAX_STRIPS: usize = 64;
 /// Threads of a workgroup, at most, and where that makes fewer workgroups than a GPU has places for, at least.
 const MAX_THREADS: usize = 128;
 const MIN_THREADS: usize = 64;
+/// Of a convolution in groups, at least: a subgroup.
+const MIN_GROUP_THREADS: usize = 32;
 const MANY_WORKGROUPS: usize = 128;
 
 /// What is computed from what.
@@ -70,23 +72,26 @@ impl Staged {
     pub fn of(geometry: &Geometry, direction: Direction, gpu: GpuTraits) -> Option<Staged> {
         let conv = &geometry.conv;
         let (result, result_channels, source_channels) = match direction {
-            Direction::Forward { .. } => (geometry.output, geometry.out_channels, geometry.in_channels),
-            Direction::Transposed => (geometry.input, geometry.in_channels, geometry.out_channels),
+            Direction::Forward { .. } => (geometry.output, geometry.group_out(), geometry.group_in()),
+            Direction::Transposed => (geometry.input, geometry.group_in(), geometry.group_out()),
         };
         let [height, width] = result;
         // From a row or column of outputs to the next in what lies under them.
         let step = if direction == Direction::Transposed { [1, 1] } else { conv.stride };
-        let is_plain = conv.groups == 1 && conv.dilation == [1, 1];
-        if gpu.is_software || !is_plain || geometry.kernel[1] > MAX_KERNEL {
+        if gpu.is_software || conv.dilation != [1, 1] || geometry.kernel[1] > MAX_KERNEL {
             return None;
         }
         let strips = width.div_ceil(STRIP).min(MAX_ACROSS);
         let rows = height.min(MAX_STRIPS / strips);
-        let tiles = geometry.batch * height.div_ceil(rows) * width.div_ceil(STRIP * strips);
+        let tiles = geometry.batch * conv.groups * height.div_ceil(rows) * width.div_ceil(STRIP * strips);
         let units = |eights: usize| tiles * result_channels.div_ceil(CHANNELS * eights);
         let mut eights = (MAX_THREADS / (strips * rows)).clamp(1, result_channels.div_ceil(CHANNELS));
         while units(eights) < MANY_WORKGROUPS && eights > 1 && strips * rows * (eights / 2) >= MIN_THREADS {
             eights /= 2;
+        }
+        // Small planes of few channels: `strips` has threads for several.
+        if conv.groups > 1 && strips * rows * eights < MIN_GROUP_THREADS {
+            return None;
         }
         let patch = ((rows - 1) * step[0] + geometry.kernel[0]) * step[1].min(geometry.kernel[1]) * (strips + 1);
         let filters = geometry.kernel[0] * geometry.kernel[1] * 2 * eights;
@@ -99,9 +104,11 @@ impl Staged {
 
     /// Operand 2 of a gradient is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
-        let (source_channels, activation, has_bias) = match self.direction {
-            Direction::Forward { has_bias } => (geometry.in_channels, geometry.conv.activation.code(), has_bias),
-            Direction::Transposed => (geometry.out_channels, 0, false),
+        let ([channels, source_channels], activation, has_bias) = match self.direction {
+            Direction::Forward { has_bias } => {
+                ([geometry.group_out(), geometry.group_in()], geometry.conv.activation.code(), has_bias)
+            }
+            Direction::Transposed => ([geometry.group_in(), geometry.group_out()], 0, false),
         };
         let threads = self.strips * self.rows * self.eights;
         // Every channel of a chunk has its rows of the kernel.
@@ -121,6 +128,7 @@ impl Staged {
             .constant("TILE_EIGHTS", to_u32(self.eights))
             .constant("CHUNK", to_u32(self.chunk))
             .constant("THREADS", to_u32(threads));
-        with_constants(Added::constants(added, dispatch), geometry).into()
+        let dispatch = Added::constants(added, with_group_rows(dispatch, geometry, channels));
+        with_constants(dispatch, geometry).into()
     }
 }

@@ -2,7 +2,8 @@
 //! input and of the gradient by the output in workgroup memory.
 
 use super::Geometry;
-use super::gpu::{CHANNELS, MAX_PARTIALS, MAX_VEC4_KERNEL, Params, Slicing, slice_elems, with_constants};
+use super::gpu::{CHANNELS, MAX_PARTIALS, MAX_VEC4_KERNEL, Params, Slicing, slice_elems};
+use super::gpu::{with_constants, with_group_rows};
 use crate::ops::kernel::{Binding, Dispatch, GpuTraits, Shader, grid, to_u32};
 
 pub static SHADER: Shader = Shader {
@@ -47,13 +48,13 @@ impl StagedWeight {
     /// The tile for a convolution that the kernel takes, by which there is least to do.
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Option<StagedWeight> {
         let conv = &geometry.conv;
-        let is_plain = conv.groups == 1 && conv.dilation == [1, 1] && geometry.kernel[1] <= MAX_VEC4_KERNEL;
+        let is_plain = conv.dilation == [1, 1] && geometry.kernel[1] <= MAX_VEC4_KERNEL;
         if gpu.is_software || !is_plain {
             return None;
         }
-        let tiles = (1..=geometry.out_channels.div_ceil(CHANNELS)).filter_map(|eights| {
-            let channels = (MAX_THREADS / (eights * geometry.kernel[0])).min(geometry.in_channels);
-            (channels > 0).then(|| StagedWeight::with(geometry, even(geometry.in_channels, channels), eights))?
+        let tiles = (1..=geometry.group_out().div_ceil(CHANNELS)).filter_map(|eights| {
+            let channels = (MAX_THREADS / (eights * geometry.kernel[0])).min(geometry.group_in());
+            (channels > 0).then(|| StagedWeight::with(geometry, even(geometry.group_in(), channels), eights))?
         });
         tiles.min_by(|a, b| a.work(geometry).total_cmp(&b.work(geometry)))
     }
@@ -84,9 +85,11 @@ impl StagedWeight {
         [self.channels * patch_rows * row, CHANNELS * self.eights * self.rows * quads]
     }
 
-    /// Tiles of channels.
+    /// Tiles of channels, of all groups.
     fn tiles(&self, geometry: &Geometry) -> usize {
-        geometry.in_channels.div_ceil(self.channels) * geometry.out_channels.div_ceil(CHANNELS * self.eights)
+        let of_group =
+            geometry.group_in().div_ceil(self.channels) * geometry.group_out().div_ceil(CHANNELS * self.eights);
+        geometry.conv.groups * of_group
     }
 
     /// About how many instructions a row of the output takes, those of channels that are not there included.
@@ -101,6 +104,8 @@ impl StagedWeight {
     pub fn slicing(&self, geometry: &Geometry, target: usize, most_slices: usize) -> Slicing {
         let tiles = self.tiles(geometry);
         let rows = geometry.batch * geometry.output[0];
+        // Of a few channels a workgroup has few threads.
+        let target = target * (MAX_THREADS / self.threads()).clamp(1, if geometry.conv.groups > 1 { 4 } else { 1 });
         let wanted = target.div_ceil(tiles).min(most_slices).clamp(1, rows);
         // Not much fewer, if then the optimizer can take them.
         let few = MAX_PARTIALS / slice_elems(geometry);
@@ -128,7 +133,7 @@ impl StagedWeight {
             .constant("OUT_QUADS", to_u32(quads))
             .constant("ROW_THREADS", to_u32(self.row_threads))
             .constant("THREADS", to_u32(self.threads()));
-        with_constants(dispatch, geometry)
+        with_constants(with_group_rows(dispatch, geometry, geometry.group_out()), geometry)
     }
 }
 

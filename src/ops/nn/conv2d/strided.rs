@@ -3,7 +3,7 @@
 
 use super::Geometry;
 use super::added::Added;
-use super::gpu::{Params, with_constants};
+use super::gpu::{Params, with_constants, with_group_rows};
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 
 pub static SHADER: Shader = Shader {
@@ -100,7 +100,8 @@ impl Strided {
             .constant("TILE_PARTS", to_u32(self.parts))
             .constant("CHUNK", to_u32(self.chunk))
             .constant("THREADS", to_u32(self.strips * self.rows * self.parts));
-        with_constants(Added::constants(added, dispatch), geometry).into()
+        let dispatch = Added::constants(added, with_group_rows(dispatch, geometry, geometry.group_in()));
+        with_constants(dispatch, geometry).into()
     }
 }
 
