@@ -7,7 +7,8 @@ use wgrad::ops::{Activation, Conv2d};
 use crate::cases::{Case, Fill, input};
 use crate::harness::{check_gpu_kernels, plan_with_gradients};
 
-const GEMM: &str = "conv2d_gemm";
+const GEMM: &str = "conv2d_gemm.gemm";
+const WEIGHT_GEMM: &str = "conv2d_grad_weight_gemm.gemm";
 
 fn case(batch: usize, [from, to]: [usize; 2], extent: [usize; 2], kernel: [usize; 2], conv: Conv2d) -> Case {
     let inputs = vec![
@@ -34,17 +35,37 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// How often the kernel is in the plan, forward or backward.
-fn num_products(case: &Case) -> usize {
+/// The same for the gradient by the weight: rows of fewer pixels than a stage and of no whole stages, channels that are no
+/// whole quads or tiles, and every attribute; the last slice is shorter than the others.
+pub fn weight_cases() -> Vec<Case> {
+    let plain = Conv2d::default();
+    vec![
+        case(510, [63, 62], [7, 7], [3, 3], Conv2d { padding: [1, 1], ..plain }),
+        case(3, [31, 64], [115, 99], [3, 3], Conv2d { padding: [2, 0], dilation: [2, 1], ..plain }),
+        case(8, [64, 60], [113, 115], [3, 2], Conv2d { stride: [2, 2], padding: [1, 1], ..plain }),
+        case(2, [130, 124], [113, 111], [1, 1], plain),
+    ]
+}
+
+/// How often a kernel is in the plan, forward or backward.
+fn count(case: &Case, kernel: &str) -> usize {
     let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();
     let kernels = dispatches.iter().flat_map(|step| &step.list).map(|dispatch| dispatch.kernel.label());
-    kernels.filter(|label| *label == format!("{GEMM}.gemm")).count()
+    kernels.filter(|label| label == kernel).count()
 }
 
 #[test]
 fn many_channels_are_a_product_that_agrees_with_the_reference() {
     for case in cases() {
-        assert_eq!(num_products(&case), 1, "{}", case.name);
+        assert_eq!(count(&case, GEMM), 1, "{}", case.name);
     }
     check_gpu_kernels(cases());
+}
+
+#[test]
+fn gradients_by_the_weight_of_many_channels_are_a_product_that_agrees_with_the_reference() {
+    for case in weight_cases() {
+        assert_eq!(count(&case, WEIGHT_GEMM), 1, "{}", case.name);
+    }
+    check_gpu_kernels(weight_cases());
 }

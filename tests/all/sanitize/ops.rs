@@ -15,6 +15,7 @@ use wgrad::{Graph, Plan, StateDict, StepTable, TensorType};
 use crate::cases::{self, Fill, input};
 use crate::fused;
 use crate::harness::{SPECIAL, inputs_of, plan_with_gradients, scalars, takes_special_values};
+use crate::ops::conv2d_gemm;
 
 /// Loops that take no more than this are short, whatever an op says of them.
 const SHORT_LOOP: u64 = 256;
@@ -220,9 +221,32 @@ fn step_work() -> Vec<Work> {
 fn every_kernel_is_clean_and_right() {
     let work: Vec<Work> = case_work().into_iter().chain(update_work()).chain(step_work()).collect();
     let tally = run_all(&work, &interpreters());
-    let not_run: Vec<String> = entry_points().into_iter().filter(|label| !tally.kernels.contains(label)).collect();
+    let is_run = |label: &str| tally.kernels.contains(label) || LARGE.contains(&label);
+    let not_run: Vec<String> = entry_points().into_iter().filter(|label| !is_run(label)).collect();
     assert_clean(&tally);
     assert!(not_run.is_empty(), "no case runs {not_run:?}");
+}
+
+/// Kernels that only large convolutions take: all of their workgroups would take minutes.
+const LARGE: [&str; 3] = ["conv2d_gemm.turn", "conv2d_gemm.gemm", "conv2d_grad_weight_gemm.gemm"];
+
+/// A few workgroups of them; `ops::conv2d_gemm` compares what they compute with the reference.
+#[test]
+fn kernels_of_large_convolutions_are_clean() {
+    let options = Options { count: true, max_workgroups: Some(2), ..Options::default() };
+    let interpreter = Interpreter::new(GpuTraits::GPU, options);
+    // Strides, dilations and padding beyond the kernel, and all that can be ragged.
+    let products = conv2d_gemm::cases().into_iter().skip(1).step_by(2);
+    let mut run = BTreeSet::new();
+    for case in products.chain(conv2d_gemm::weight_cases().into_iter().take(2)) {
+        let plan = plan_with_gradients(&case).unwrap();
+        let states = inputs_of(case.tensors(), &plan);
+        for used in interpreter.count(&plan, &states, &scalars(), 0).unwrap() {
+            assert!(used.report.findings.is_empty(), "{}: {}", case.name, used.report.findings[0]);
+            run.insert(used.kernel);
+        }
+    }
+    assert!(LARGE.iter().all(|kernel| run.contains(*kernel)), "{run:?}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load. What `gemm.rs`, `staged.rs`, `strided.rs` and
-//! `staged_weight.rs` take is left to them.
+//! channels; eight threads share the filters that they load. What `gemm.rs`, `staged.rs`, `strided.rs`,
+//! `gemm_weight.rs` and `staged_weight.rs` take is left to them.
 
 use super::Geometry;
 use super::added::Added;
 use super::gemm::{Gemm, SHADER as GEMM};
+use super::gemm_weight::{GemmWeight, SHADER as GEMM_WEIGHT};
 use super::staged::{Direction, SHADER as STAGED, Staged};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
 use super::strided::{SHADER as STRIDED, Strided};
@@ -83,6 +84,7 @@ pub static SHADERS: &[&Shader] = &[
     &STAGED_WEIGHT,
     &STRIDED,
     &GEMM,
+    &GEMM_WEIGHT,
 ];
 
 /// Neighbouring pixels that a thread computes.
@@ -310,6 +312,9 @@ pub(super) struct Slicing {
 
 impl Slicing {
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Slicing {
+        if let Some(gemm) = GemmWeight::of(geometry, gpu) {
+            return gemm.slicing(geometry, TARGET_GROUPS_GPU, MAX_SLICES_GPU);
+        }
         if let Some(staged) = StagedWeight::of(geometry, gpu) {
             return staged.slicing(geometry, TARGET_GROUPS_GPU, MAX_SLICES_GPU);
         }
@@ -348,9 +353,14 @@ pub(super) fn grad_weight_slices(
     gpu: GpuTraits,
 ) -> Dispatch {
     let slicing = Slicing::of(geometry, gpu);
-    // Those that it takes are never pooled: only software adapters take them so.
-    if let (Gradient::Whole, Some(staged)) = (gradient, StagedWeight::of(geometry, gpu)) {
-        return staged.dispatch(geometry, slicing, partials);
+    // Those that these take are never pooled: only software adapters take them so.
+    if gradient == Gradient::Whole {
+        if let Some(gemm) = GemmWeight::of(geometry, gpu) {
+            return gemm.dispatch(geometry, slicing, partials);
+        }
+        if let Some(staged) = StagedWeight::of(geometry, gpu) {
+            return staged.dispatch(geometry, slicing, partials);
+        }
     }
     let slice_iterations = slicing.rows_per_slice * (1 + geometry.output[1].div_ceil(STRIP)) + 1 + CHANNELS;
     let params = Params { rows_per_slice: to_u32(slicing.rows_per_slice), ..Params::of(geometry) };

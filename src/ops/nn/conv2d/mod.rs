@@ -4,6 +4,7 @@
 mod added;
 mod cpu;
 mod gemm;
+mod gemm_weight;
 mod gpu;
 mod pooled;
 mod slices;
