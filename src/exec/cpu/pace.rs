@@ -15,12 +15,10 @@ const SOON: u32 = 50;
 /// Each test that confirms the choice doubles the time to the next one, up to this many runs: fractions of a second.
 const RARELY: u32 = 1600;
 
-/// Runs of a trial, first shared and then alone: so many of each, and more up to a limit until that has taken a while. One
-/// after the other, since a thread that has waited through a run alone is parked, and wakes slowly, the later the busier
-/// its machine is. Of each kind the lower quartile counts: the slowest were interrupted, and the fastest lucky.
-const LEAST_TRIALS: usize = 5;
-const MOST_TRIALS: usize = 20;
-const TRIAL: Duration = Duration::from_millis(2);
+/// Runs of a trial: so many shared, so many alone. One after the other, since a thread that has waited through a run
+/// alone is parked, and wakes slowly. The fastest of each kind counts: others were interrupted.
+const TRIALS_OF_EACH: u32 = 5;
+const TRIALS: u32 = 2 * TRIALS_OF_EACH;
 
 /// A plan that takes so long on several threads is worth handing over without any trial.
 const LONG: Duration = Duration::from_millis(2);
@@ -28,16 +26,14 @@ const LONG: Duration = Duration::from_millis(2);
 /// What is known of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// How long the runs of this trial took so far, of the kind that is tried, and whether that is alone.
-    times: [Duration; MOST_TRIALS],
-    tried: usize,
-    tries_alone: bool,
-    /// What running shared took.
-    shared: Duration,
-    /// Runs until the next trial.
+    /// Runs of this trial, and runs until the next one.
+    tried: u32,
     left: u32,
     /// What `left` was after the last trial.
     period: u32,
+    /// The shortest times of this trial, shared and alone.
+    shared: Duration,
+    alone: Duration,
     /// What the last trial chose.
     is_alone: bool,
 }
@@ -49,40 +45,31 @@ impl Pace {
             self.left -= 1;
             return if self.is_alone { threads::alone(plan) } else { plan() };
         }
-        let (is_alone, started) = (self.tries_alone, Instant::now());
+        let (is_alone, started) = (self.tried >= TRIALS_OF_EACH, Instant::now());
         if is_alone {
             threads::alone(plan)
         } else {
             plan()
         }
-        self.record(started.elapsed());
+        self.record(is_alone, started.elapsed());
     }
 
-    /// Takes the time of a run of a trial.
-    fn record(&mut self, time: Duration) {
-        self.times[self.tried] = time;
+    fn record(&mut self, is_alone: bool, time: Duration) {
+        let is_first = self.tried.is_multiple_of(TRIALS_OF_EACH);
+        let shortest = if is_alone { &mut self.alone } else { &mut self.shared };
+        *shortest = if is_first { time } else { time.min(*shortest) };
         self.tried += 1;
-        let times = &mut self.times[..self.tried];
-        let is_enough = times.len() >= LEAST_TRIALS && times.iter().sum::<Duration>() >= TRIAL;
-        if !is_enough && times.len() < MOST_TRIALS {
-            return;
-        }
-        times.sort_unstable();
-        let quartile = times[times.len() / 4];
-        self.tried = 0;
-        if self.tries_alone {
-            self.choose(quartile <= self.shared);
-        } else if quartile >= LONG {
+        if self.tried == TRIALS_OF_EACH && self.shared >= LONG {
             self.choose(false);
-        } else {
-            (self.shared, self.tries_alone) = (quartile, true);
+        } else if self.tried == TRIALS {
+            self.choose(self.alone <= self.shared);
         }
     }
 
     fn choose(&mut self, is_alone: bool) {
         let is_confirmed = self.period > 0 && is_alone == self.is_alone;
         self.period = if is_confirmed { RARELY.min(2 * self.period) } else { SOON };
-        (self.is_alone, self.tries_alone, self.left) = (is_alone, false, self.period);
+        (self.is_alone, self.tried, self.left) = (is_alone, 0, self.period);
     }
 }
 
@@ -92,16 +79,11 @@ mod tests {
 
     /// Records a whole trial.
     fn measure(pace: &mut Pace, shared: u64, alone: u64) {
-        pace.left = 0;
-        while pace.left == 0 {
-            // The first run of each kind is slow, the third interrupted, and the fourth lucky.
-            let micros = if pace.tries_alone { alone } else { shared };
-            let micros = match pace.tried {
-                0 | 2 => micros + 1_000,
-                3 if !pace.tries_alone => 1,
-                _ => micros,
-            };
-            pace.record(Duration::from_micros(micros));
+        for run in 0..TRIALS {
+            let is_alone = run >= TRIALS_OF_EACH;
+            // The first run of each kind is slow, and one more is interrupted.
+            let extra = if run.is_multiple_of(TRIALS_OF_EACH) || run == 7 { 100_000 } else { 0 };
+            pace.record(is_alone, Duration::from_micros(extra + if is_alone { alone } else { shared }));
         }
     }
 
@@ -112,29 +94,17 @@ mod tests {
     }
 
     #[test]
-    fn the_faster_way_is_chosen_whatever_a_few_runs_took() {
+    fn the_faster_way_is_chosen_by_its_shortest_time() {
         assert!(measured(40, 30).is_alone);
         assert!(!measured(30, 40).is_alone);
         assert!(measured(30, 30).is_alone);
     }
 
     #[test]
-    fn short_plans_are_tried_more_often() {
-        let runs_of = |us: u64| {
-            let mut pace = Pace::default();
-            (0..MOST_TRIALS).for_each(|_| pace.record(Duration::from_micros(us)));
-            (pace.tries_alone, pace.left)
-        };
-        assert_eq!(runs_of(10), (true, 0));
-        // Ten shared took two milliseconds, and ten alone as long.
-        assert_eq!(runs_of(200), (false, SOON));
-    }
-
-    #[test]
     fn long_plans_are_shared_without_a_trial_alone() {
         let mut pace = Pace::default();
-        (0..LEAST_TRIALS).for_each(|_| pace.record(Duration::from_millis(3)));
-        assert!(!pace.is_alone && pace.left == SOON && !pace.tries_alone);
+        (0..TRIALS_OF_EACH).for_each(|_| pace.record(false, Duration::from_millis(3)));
+        assert!(!pace.is_alone && pace.left == SOON && pace.alone == Duration::ZERO);
     }
 
     #[test]
@@ -155,10 +125,8 @@ mod tests {
         let (mut pace, mut runs) = (measured(30, 40), 0);
         (0..SOON).for_each(|_| pace.run(|| runs += 1));
         assert_eq!((pace.left, pace.tried), (0, 0));
-        while pace.left == 0 {
-            pace.run(|| runs += 1);
-        }
-        assert!(pace.tried == 0 && (LEAST_TRIALS..=2 * MOST_TRIALS).contains(&(runs - SOON as usize)));
+        (0..TRIALS).for_each(|_| pace.run(|| runs += 1));
+        assert_eq!((runs, pace.tried), (SOON + TRIALS, 0));
         assert!(pace.left == SOON || pace.left == 2 * SOON);
     }
 }
