@@ -2,20 +2,24 @@
 //! are too much for the sanitizer and for every device in turn: the kernels of a GPU alone.
 
 use wgrad::ops::kernel::GpuTraits;
-use wgrad::ops::{Activation, Conv2d};
+use wgrad::ops::{Activation, Conv2d, SliceRange};
 
-use crate::cases::{Case, Fill, input};
+use crate::cases::{Case, Fill, Input, input};
 use crate::harness::{check_gpu_kernels, plan_with_gradients};
 
 const GEMM: &str = "conv2d_gemm.gemm";
 const WEIGHT_GEMM: &str = "conv2d_grad_weight_gemm.gemm";
 
-fn case(batch: usize, [from, to]: [usize; 2], extent: [usize; 2], kernel: [usize; 2], conv: Conv2d) -> Case {
-    let inputs = vec![
+fn operands(batch: usize, [from, to]: [usize; 2], extent: [usize; 2], kernel: [usize; 2]) -> Vec<Input> {
+    vec![
         input([batch, from, extent[0], extent[1]], Fill::Uniform),
         input([to, from, kernel[0], kernel[1]], Fill::Uniform),
         input([to], Fill::Uniform),
-    ];
+    ]
+}
+
+fn case(batch: usize, [from, to]: [usize; 2], extent: [usize; 2], kernel: [usize; 2], conv: Conv2d) -> Case {
+    let inputs = operands(batch, [from, to], extent, kernel);
     let name = format!("{batch} of {from} to {to}, {extent:?} under {kernel:?}, {conv:?}");
     let build = move |g: &mut wgrad::Graph, v: &[wgrad::Value]| g.conv2d(v[0], v[1], Some(v[2]), conv);
     Case::one(name, inputs, build).without_gradient_check()
@@ -33,6 +37,25 @@ pub fn cases() -> Vec<Case> {
         // Large tiles, the last of them ragged.
         case(3, [70, 124], [105, 105], [1, 1], plain),
     ]
+}
+
+/// Convolutions of images that something else reads, too, so that another gradient is added to the one by the input as that is
+/// stored: to all of it, or to every other row and column, from some channels of more.
+fn added_cases(batch: usize, [from, to]: [usize; 2], extent: [usize; 2]) -> [Case; 2] {
+    let conv = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    let inputs = || operands(batch, [from, to], extent, [3, 3]);
+    let name = format!("{batch} of {from} to {to}, {extent:?}");
+    let whole = Case::new(format!("{name}, and the square"), inputs(), move |g, v| {
+        Ok(vec![g.conv2d(v[0], v[1], Some(v[2]), conv)?, g.square(v[0])?])
+    });
+    let shortcut = Case::new(format!("{name}, and a shortcut"), inputs(), move |g, v| {
+        let every = |stop: usize, step: usize| SliceRange { start: 0, stop, step };
+        let [rows, columns] = extent;
+        let some = g.slice(v[0], &[every(batch, 1), every(from, 1), every(rows, 2), every(columns, 2)])?;
+        let some = g.pad(some, &[(0, 0), (1, 2), (0, 0), (0, 0)])?;
+        Ok(vec![g.conv2d(v[0], v[1], Some(v[2]), conv)?, some])
+    });
+    [whole, shortcut].map(Case::without_gradient_check)
 }
 
 /// The same for the gradient by the weight: rows of fewer pixels than a stage and of no whole stages, channels that are no
@@ -60,6 +83,20 @@ fn many_channels_are_a_product_that_agrees_with_the_reference() {
         assert_eq!(count(&case, GEMM), 1, "{}", case.name);
     }
     check_gpu_kernels(cases());
+}
+
+/// Whether another gradient is added as the kernel stores the one by the input.
+fn is_added(case: &Case, kernel: &str) -> bool {
+    let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();
+    let mut kernels = dispatches.iter().flat_map(|step| &step.list).map(|dispatch| &dispatch.kernel);
+    kernels.any(|used| used.label() == kernel && used.constants.contains(&("HAS_ADDED", 1.0)))
+}
+
+#[test]
+fn a_product_adds_another_gradient_as_it_stores() {
+    let cases = added_cases(5, [64, 8], [81, 81]);
+    assert!(cases.iter().all(|case| is_added(case, GEMM)));
+    check_gpu_kernels(cases.into());
 }
 
 #[test]
