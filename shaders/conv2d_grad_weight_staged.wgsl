@@ -15,10 +15,8 @@
 // ROW_THREADS, of which those past the last kernel row have nothing to store. Workgroups are numbered input tile fastest, then
 // output tile, then group, then slice.
 //
-// A chunk is at most 8 quads of the input and 8 of grad_output for each thread.
-//
-// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl, lib/tap_sums.wgsl and
-// lib/patch.wgsl.
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl, lib/tap_sums.wgsl, lib/patch.wgsl
+// and lib/rounds.wgsl.
 
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> grad_output: array<f32>;
@@ -38,20 +36,14 @@ override PATCH_QUADS: u32 = OUT_QUADS + 1u + OUT_QUADS % 2u;
 override ROW_QUADS: u32 = PHASES * PATCH_QUADS;
 override PATCH: u32 = TILE_IN * PATCH_ROWS * ROW_QUADS;
 override GRAD_PLANE: u32 = ROWS * OUT_QUADS;
-override GRADS: u32 = 8u * TILE_EIGHTS * GRAD_PLANE;
-// Of the slots THREADS apart, how many a thread copies.
-override PATCH_ROUNDS: u32 = (PATCH + THREADS - 1u) / THREADS;
-override GRAD_ROUNDS: u32 = (GRADS + THREADS - 1u) / THREADS;
+override FACTOR_QUADS: u32 = 8u * TILE_EIGHTS * GRAD_PLANE;
 
-var<workgroup> under: array<vec4<f32>, PATCH>;
-var<workgroup> grads: array<vec4<f32>, GRADS>;
-
-// Where the strip of grad_output that is added is among `grads`, of the first of eight channels.
+// Where the strip of grad_output that is added is among `factors`, of the first of eight channels.
 var<private> own_strip: u32;
 
 // That of channel `row`: shared_rows.wgsl asks for it.
 fn shared_from(row: u32) -> vec4<f32> {
-    return grads[own_strip + row * GRAD_PLANE];
+    return factors[own_strip + row * GRAD_PLANE];
 }
 
 // What a workgroup works on.
@@ -121,7 +113,7 @@ fn grad_at(row: u32, x: u32, is_inside: bool) -> f32 {
     return select(0.0, grad_output[select(0u, row + x, is_there)], is_there);
 }
 
-fn grads_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
+fn factor_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
     let o = tile.out_channel + slot / GRAD_PLANE;
     let y = slot / OUT_QUADS % ROWS;
     let x = slot % OUT_QUADS * 4u;
@@ -133,79 +125,6 @@ fn grads_at(tile: Tile, chunk: Chunk, slot: u32) -> vec4<f32> {
         grad_at(row, x + 2u, is_inside),
         grad_at(row, x + 3u, is_inside),
     );
-}
-
-// What a thread copies of a chunk.
-struct Staging {
-    p_0: vec4<f32>,
-    p_1: vec4<f32>,
-    p_2: vec4<f32>,
-    p_3: vec4<f32>,
-    p_4: vec4<f32>,
-    p_5: vec4<f32>,
-    p_6: vec4<f32>,
-    p_7: vec4<f32>,
-    g_0: vec4<f32>,
-    g_1: vec4<f32>,
-    g_2: vec4<f32>,
-    g_3: vec4<f32>,
-    g_4: vec4<f32>,
-    g_5: vec4<f32>,
-    g_6: vec4<f32>,
-    g_7: vec4<f32>,
-}
-
-// Loads in one straight line: none waits for another.
-fn staging_of(tile: Tile, chunk: Chunk, lane: u32) -> Staging {
-    var all = Staging();
-    all.p_0 = patch_at(tile, chunk, lane);
-    if PATCH_ROUNDS > 1u { all.p_1 = patch_at(tile, chunk, lane + 1u * THREADS); }
-    if PATCH_ROUNDS > 2u { all.p_2 = patch_at(tile, chunk, lane + 2u * THREADS); }
-    if PATCH_ROUNDS > 3u { all.p_3 = patch_at(tile, chunk, lane + 3u * THREADS); }
-    if PATCH_ROUNDS > 4u { all.p_4 = patch_at(tile, chunk, lane + 4u * THREADS); }
-    if PATCH_ROUNDS > 5u { all.p_5 = patch_at(tile, chunk, lane + 5u * THREADS); }
-    if PATCH_ROUNDS > 6u { all.p_6 = patch_at(tile, chunk, lane + 6u * THREADS); }
-    if PATCH_ROUNDS > 7u { all.p_7 = patch_at(tile, chunk, lane + 7u * THREADS); }
-    all.g_0 = grads_at(tile, chunk, lane);
-    if GRAD_ROUNDS > 1u { all.g_1 = grads_at(tile, chunk, lane + 1u * THREADS); }
-    if GRAD_ROUNDS > 2u { all.g_2 = grads_at(tile, chunk, lane + 2u * THREADS); }
-    if GRAD_ROUNDS > 3u { all.g_3 = grads_at(tile, chunk, lane + 3u * THREADS); }
-    if GRAD_ROUNDS > 4u { all.g_4 = grads_at(tile, chunk, lane + 4u * THREADS); }
-    if GRAD_ROUNDS > 5u { all.g_5 = grads_at(tile, chunk, lane + 5u * THREADS); }
-    if GRAD_ROUNDS > 6u { all.g_6 = grads_at(tile, chunk, lane + 6u * THREADS); }
-    if GRAD_ROUNDS > 7u { all.g_7 = grads_at(tile, chunk, lane + 7u * THREADS); }
-    return all;
-}
-
-fn put_patch(slot: u32, quad: vec4<f32>) {
-    if slot < PATCH {
-        under[slot] = quad;
-    }
-}
-
-fn put_grads(slot: u32, quad: vec4<f32>) {
-    if slot < GRADS {
-        grads[slot] = quad;
-    }
-}
-
-fn put(all: Staging, lane: u32) {
-    put_patch(lane, all.p_0);
-    if PATCH_ROUNDS > 1u { put_patch(lane + 1u * THREADS, all.p_1); }
-    if PATCH_ROUNDS > 2u { put_patch(lane + 2u * THREADS, all.p_2); }
-    if PATCH_ROUNDS > 3u { put_patch(lane + 3u * THREADS, all.p_3); }
-    if PATCH_ROUNDS > 4u { put_patch(lane + 4u * THREADS, all.p_4); }
-    if PATCH_ROUNDS > 5u { put_patch(lane + 5u * THREADS, all.p_5); }
-    if PATCH_ROUNDS > 6u { put_patch(lane + 6u * THREADS, all.p_6); }
-    if PATCH_ROUNDS > 7u { put_patch(lane + 7u * THREADS, all.p_7); }
-    put_grads(lane, all.g_0);
-    if GRAD_ROUNDS > 1u { put_grads(lane + 1u * THREADS, all.g_1); }
-    if GRAD_ROUNDS > 2u { put_grads(lane + 2u * THREADS, all.g_2); }
-    if GRAD_ROUNDS > 3u { put_grads(lane + 3u * THREADS, all.g_3); }
-    if GRAD_ROUNDS > 4u { put_grads(lane + 4u * THREADS, all.g_4); }
-    if GRAD_ROUNDS > 5u { put_grads(lane + 5u * THREADS, all.g_5); }
-    if GRAD_ROUNDS > 6u { put_grads(lane + 6u * THREADS, all.g_6); }
-    if GRAD_ROUNDS > 7u { put_grads(lane + 7u * THREADS, all.g_7); }
 }
 
 // A thread's kernel row, which of eight output channels, and its place among those that share these.

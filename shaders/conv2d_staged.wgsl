@@ -21,9 +21,8 @@
 // A workgroup computes TILE_STRIPS strips of four pixels in each of TILE_ROWS rows, for TILE_EIGHTS times eight channels of a
 // group of an image; a thread one strip for eight channels. Workgroups are numbered channel tile fastest, then x, y, image.
 //
-// A chunk is at most 8 quads of the patch and 12 of the filters for each thread.
-//
-// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl and lib/added.wgsl.
+// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl, lib/added.wgsl and
+// lib/rounds.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -50,13 +49,10 @@ override PATCH_ROWS: u32 = (TILE_ROWS - 1u) * Y_STEP + KERNEL_H;
 override PATCH_QUADS: u32 = TILE_STRIPS + 1u; // as far as the widest kernel reaches
 override ROW_QUADS: u32 = PHASES * PATCH_QUADS;
 override PATCH: u32 = CHUNK * PATCH_ROWS * ROW_QUADS;
-override FILTER_QUADS: u32 = CHUNK * KERNEL_H * KERNEL_W * TILE_EIGHTS * 2u;
-// Of the slots THREADS apart, how many a thread copies.
-override PATCH_ROUNDS: u32 = (PATCH + THREADS - 1u) / THREADS;
-override FILTER_ROUNDS: u32 = (FILTER_QUADS + THREADS - 1u) / THREADS;
+override FACTOR_QUADS: u32 = CHUNK * KERNEL_H * KERNEL_W * TILE_EIGHTS * 2u;
 
-var<workgroup> under: array<vec4<f32>, PATCH>;
-var<workgroup> filters: array<vec4<f32>, FILTER_QUADS>;
+// The first of CHUNK source channels of the group.
+alias Chunk = u32;
 
 // Channels, height and width of images.
 struct Extents {
@@ -162,7 +158,7 @@ fn weight_at(tile: Tile, r: u32, c: u32, i: u32, j: u32) -> f32 {
 }
 
 // Four result channels' weights: slot counts quads of channels fastest, then j, i, source channel.
-fn filter_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
+fn factor_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     let r = tile.channel + slot % (2u * TILE_EIGHTS) * 4u;
     let tap = slot / (2u * TILE_EIGHTS);
     let j = tap % KERNEL_W;
@@ -174,95 +170,10 @@ fn filter_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     );
 }
 
-// What a thread copies of a chunk.
-struct Staging {
-    p_0: vec4<f32>,
-    p_1: vec4<f32>,
-    p_2: vec4<f32>,
-    p_3: vec4<f32>,
-    p_4: vec4<f32>,
-    p_5: vec4<f32>,
-    p_6: vec4<f32>,
-    p_7: vec4<f32>,
-    f_0: vec4<f32>,
-    f_1: vec4<f32>,
-    f_2: vec4<f32>,
-    f_3: vec4<f32>,
-    f_4: vec4<f32>,
-    f_5: vec4<f32>,
-    f_6: vec4<f32>,
-    f_7: vec4<f32>,
-    f_8: vec4<f32>,
-    f_9: vec4<f32>,
-    f_10: vec4<f32>,
-    f_11: vec4<f32>,
-}
-
-// Loads in one straight line: none waits for another.
-fn staging_of(tile: Tile, first: u32, lane: u32) -> Staging {
-    var all = Staging();
-    all.p_0 = patch_at(tile, first, lane);
-    if PATCH_ROUNDS > 1u { all.p_1 = patch_at(tile, first, lane + 1u * THREADS); }
-    if PATCH_ROUNDS > 2u { all.p_2 = patch_at(tile, first, lane + 2u * THREADS); }
-    if PATCH_ROUNDS > 3u { all.p_3 = patch_at(tile, first, lane + 3u * THREADS); }
-    if PATCH_ROUNDS > 4u { all.p_4 = patch_at(tile, first, lane + 4u * THREADS); }
-    if PATCH_ROUNDS > 5u { all.p_5 = patch_at(tile, first, lane + 5u * THREADS); }
-    if PATCH_ROUNDS > 6u { all.p_6 = patch_at(tile, first, lane + 6u * THREADS); }
-    if PATCH_ROUNDS > 7u { all.p_7 = patch_at(tile, first, lane + 7u * THREADS); }
-    all.f_0 = filter_at(tile, first, lane);
-    if FILTER_ROUNDS > 1u { all.f_1 = filter_at(tile, first, lane + 1u * THREADS); }
-    if FILTER_ROUNDS > 2u { all.f_2 = filter_at(tile, first, lane + 2u * THREADS); }
-    if FILTER_ROUNDS > 3u { all.f_3 = filter_at(tile, first, lane + 3u * THREADS); }
-    if FILTER_ROUNDS > 4u { all.f_4 = filter_at(tile, first, lane + 4u * THREADS); }
-    if FILTER_ROUNDS > 5u { all.f_5 = filter_at(tile, first, lane + 5u * THREADS); }
-    if FILTER_ROUNDS > 6u { all.f_6 = filter_at(tile, first, lane + 6u * THREADS); }
-    if FILTER_ROUNDS > 7u { all.f_7 = filter_at(tile, first, lane + 7u * THREADS); }
-    if FILTER_ROUNDS > 8u { all.f_8 = filter_at(tile, first, lane + 8u * THREADS); }
-    if FILTER_ROUNDS > 9u { all.f_9 = filter_at(tile, first, lane + 9u * THREADS); }
-    if FILTER_ROUNDS > 10u { all.f_10 = filter_at(tile, first, lane + 10u * THREADS); }
-    if FILTER_ROUNDS > 11u { all.f_11 = filter_at(tile, first, lane + 11u * THREADS); }
-    return all;
-}
-
-fn put_patch(slot: u32, quad: vec4<f32>) {
-    if slot < PATCH {
-        under[slot] = quad;
-    }
-}
-
-fn put_filter(slot: u32, quad: vec4<f32>) {
-    if slot < FILTER_QUADS {
-        filters[slot] = quad;
-    }
-}
-
-fn put(all: Staging, lane: u32) {
-    put_patch(lane, all.p_0);
-    if PATCH_ROUNDS > 1u { put_patch(lane + 1u * THREADS, all.p_1); }
-    if PATCH_ROUNDS > 2u { put_patch(lane + 2u * THREADS, all.p_2); }
-    if PATCH_ROUNDS > 3u { put_patch(lane + 3u * THREADS, all.p_3); }
-    if PATCH_ROUNDS > 4u { put_patch(lane + 4u * THREADS, all.p_4); }
-    if PATCH_ROUNDS > 5u { put_patch(lane + 5u * THREADS, all.p_5); }
-    if PATCH_ROUNDS > 6u { put_patch(lane + 6u * THREADS, all.p_6); }
-    if PATCH_ROUNDS > 7u { put_patch(lane + 7u * THREADS, all.p_7); }
-    put_filter(lane, all.f_0);
-    if FILTER_ROUNDS > 1u { put_filter(lane + 1u * THREADS, all.f_1); }
-    if FILTER_ROUNDS > 2u { put_filter(lane + 2u * THREADS, all.f_2); }
-    if FILTER_ROUNDS > 3u { put_filter(lane + 3u * THREADS, all.f_3); }
-    if FILTER_ROUNDS > 4u { put_filter(lane + 4u * THREADS, all.f_4); }
-    if FILTER_ROUNDS > 5u { put_filter(lane + 5u * THREADS, all.f_5); }
-    if FILTER_ROUNDS > 6u { put_filter(lane + 6u * THREADS, all.f_6); }
-    if FILTER_ROUNDS > 7u { put_filter(lane + 7u * THREADS, all.f_7); }
-    if FILTER_ROUNDS > 8u { put_filter(lane + 8u * THREADS, all.f_8); }
-    if FILTER_ROUNDS > 9u { put_filter(lane + 9u * THREADS, all.f_9); }
-    if FILTER_ROUNDS > 10u { put_filter(lane + 10u * THREADS, all.f_10); }
-    if FILTER_ROUNDS > 11u { put_filter(lane + 11u * THREADS, all.f_11); }
-}
-
 // The products of one tap, at `tap` among the filters, with the four values under it.
 fn add_tap(sums: ptr<function, RegisterTile>, tap: u32, eight: u32, values: vec4<f32>) {
     let at = tap * 2u * TILE_EIGHTS + 2u * eight;
-    add_outer(sums, filters[at], filters[at + 1u], values);
+    add_outer(sums, factors[at], factors[at + 1u], values);
 }
 
 // A thread's strip within the tile, and which eight channels of it.

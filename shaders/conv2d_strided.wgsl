@@ -22,11 +22,11 @@
 // numbered channel tile fastest, then x, y, image, residue; those with the most taps come first.
 //
 // grad_output and weights are in workgroup memory, CHUNK of the group's output channels at a time, and those of the next
-// chunk on their way, as in conv2d_staged.wgsl: at most 6 quads of the patch and 8 of the weights for each thread.
+// chunk on their way, as in conv2d_staged.wgsl.
 //
 // STRIDE_W <= 4, KERNEL_W <= 9, and the columns that meet a pixel's taps are at most 5 apart: SPAN_W <= 4.
 //
-// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl and lib/added.wgsl.
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/added.wgsl and lib/rounds.wgsl.
 
 @group(0) @binding(1) var<storage, read> grad_output: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -66,13 +66,10 @@ override KERNEL_ROWS: u32 = (KERNEL_H + STRIDE_H - 1u) / STRIDE_H;
 override PATCH_ROWS: u32 = TILE_ROWS + SPAN_H;
 override PATCH_QUADS: u32 = TILE_STRIPS + select(0u, 1u, SPAN_W > 0u);
 override PATCH: u32 = CHUNK * PATCH_ROWS * PATCH_QUADS;
-override FILTER_QUADS: u32 = CHUNK * KERNEL_ROWS * KERNEL_W * TILE_QUADS;
-// Of the slots THREADS apart, how many a thread copies.
-override PATCH_ROUNDS: u32 = (PATCH + THREADS - 1u) / THREADS;
-override FILTER_ROUNDS: u32 = (FILTER_QUADS + THREADS - 1u) / THREADS;
+override FACTOR_QUADS: u32 = CHUNK * KERNEL_ROWS * KERNEL_W * TILE_QUADS;
 
-var<workgroup> under: array<vec4<f32>, PATCH>;
-var<workgroup> filters: array<vec4<f32>, FILTER_QUADS>;
+// The first of CHUNK output channels of the group.
+alias Chunk = u32;
 
 // What a workgroup works on: of the residue whose first tap is row `first_row` of the kernel, rows and columns from (y, x) on.
 struct Tile {
@@ -136,7 +133,7 @@ fn patch_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
 }
 
 // Four input channels' weights: slot counts quads of channels fastest, then j, rows of the kernel, output channel.
-fn filter_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
+fn factor_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     let c = tile.channel + slot % TILE_QUADS * 4u;
     let tap = slot / TILE_QUADS;
     let i = tile.first_row + tap / KERNEL_W % KERNEL_ROWS * STRIDE_H;
@@ -148,73 +145,6 @@ fn filter_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     let index = select(vec4<u32>(), at + taps * vec4<u32>(0u, 1u, 2u, 3u), is_there);
     let loaded = vec4<f32>(weight[index.x], weight[index.y], weight[index.z], weight[index.w]);
     return select(vec4<f32>(), loaded, is_there);
-}
-
-// What a thread copies of a chunk.
-struct Staging {
-    p_0: vec4<f32>,
-    p_1: vec4<f32>,
-    p_2: vec4<f32>,
-    p_3: vec4<f32>,
-    p_4: vec4<f32>,
-    p_5: vec4<f32>,
-    f_0: vec4<f32>,
-    f_1: vec4<f32>,
-    f_2: vec4<f32>,
-    f_3: vec4<f32>,
-    f_4: vec4<f32>,
-    f_5: vec4<f32>,
-    f_6: vec4<f32>,
-    f_7: vec4<f32>,
-}
-
-// Loads in one straight line: none waits for another.
-fn staging_of(tile: Tile, first: u32, lane: u32) -> Staging {
-    var all = Staging();
-    all.p_0 = patch_at(tile, first, lane);
-    if PATCH_ROUNDS > 1u { all.p_1 = patch_at(tile, first, lane + 1u * THREADS); }
-    if PATCH_ROUNDS > 2u { all.p_2 = patch_at(tile, first, lane + 2u * THREADS); }
-    if PATCH_ROUNDS > 3u { all.p_3 = patch_at(tile, first, lane + 3u * THREADS); }
-    if PATCH_ROUNDS > 4u { all.p_4 = patch_at(tile, first, lane + 4u * THREADS); }
-    if PATCH_ROUNDS > 5u { all.p_5 = patch_at(tile, first, lane + 5u * THREADS); }
-    all.f_0 = filter_at(tile, first, lane);
-    if FILTER_ROUNDS > 1u { all.f_1 = filter_at(tile, first, lane + 1u * THREADS); }
-    if FILTER_ROUNDS > 2u { all.f_2 = filter_at(tile, first, lane + 2u * THREADS); }
-    if FILTER_ROUNDS > 3u { all.f_3 = filter_at(tile, first, lane + 3u * THREADS); }
-    if FILTER_ROUNDS > 4u { all.f_4 = filter_at(tile, first, lane + 4u * THREADS); }
-    if FILTER_ROUNDS > 5u { all.f_5 = filter_at(tile, first, lane + 5u * THREADS); }
-    if FILTER_ROUNDS > 6u { all.f_6 = filter_at(tile, first, lane + 6u * THREADS); }
-    if FILTER_ROUNDS > 7u { all.f_7 = filter_at(tile, first, lane + 7u * THREADS); }
-    return all;
-}
-
-fn put_patch(slot: u32, quad: vec4<f32>) {
-    if slot < PATCH {
-        under[slot] = quad;
-    }
-}
-
-fn put_filter(slot: u32, quad: vec4<f32>) {
-    if slot < FILTER_QUADS {
-        filters[slot] = quad;
-    }
-}
-
-fn put(all: Staging, lane: u32) {
-    put_patch(lane, all.p_0);
-    if PATCH_ROUNDS > 1u { put_patch(lane + 1u * THREADS, all.p_1); }
-    if PATCH_ROUNDS > 2u { put_patch(lane + 2u * THREADS, all.p_2); }
-    if PATCH_ROUNDS > 3u { put_patch(lane + 3u * THREADS, all.p_3); }
-    if PATCH_ROUNDS > 4u { put_patch(lane + 4u * THREADS, all.p_4); }
-    if PATCH_ROUNDS > 5u { put_patch(lane + 5u * THREADS, all.p_5); }
-    put_filter(lane, all.f_0);
-    if FILTER_ROUNDS > 1u { put_filter(lane + 1u * THREADS, all.f_1); }
-    if FILTER_ROUNDS > 2u { put_filter(lane + 2u * THREADS, all.f_2); }
-    if FILTER_ROUNDS > 3u { put_filter(lane + 3u * THREADS, all.f_3); }
-    if FILTER_ROUNDS > 4u { put_filter(lane + 4u * THREADS, all.f_4); }
-    if FILTER_ROUNDS > 5u { put_filter(lane + 5u * THREADS, all.f_5); }
-    if FILTER_ROUNDS > 6u { put_filter(lane + 6u * THREADS, all.f_6); }
-    if FILTER_ROUNDS > 7u { put_filter(lane + 7u * THREADS, all.f_7); }
 }
 
 // A thread's sums. Of PART = 8 `a` has residue 0 and `b` residue 1; of PART = 4 `a` has residues 0 and 1, a half each, and
@@ -231,16 +161,16 @@ fn add_tap(a: ptr<function, RegisterTile>, b: ptr<function, RegisterTile>, row: 
     let at = row + j * TILE_QUADS;
     if PART_QUADS == 2u {
         if residue == 0u {
-            add_outer(a, filters[at], filters[at + 1u], values);
+            add_outer(a, factors[at], factors[at + 1u], values);
         } else {
-            add_outer(b, filters[at], filters[at + 1u], values);
+            add_outer(b, factors[at], factors[at + 1u], values);
         }
     } else {
         switch residue {
-            case 0u: { add_low(a, filters[at], values); }
-            case 1u: { add_high(a, filters[at], values); }
-            case 2u: { add_low(b, filters[at], values); }
-            default: { add_high(b, filters[at], values); }
+            case 0u: { add_low(a, factors[at], values); }
+            case 1u: { add_high(a, factors[at], values); }
+            case 2u: { add_low(b, factors[at], values); }
+            default: { add_high(b, factors[at], values); }
         }
     }
 }

@@ -17,6 +17,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/row_window.wgsl"),
         include_str!("../../../../shaders/lib/patch.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
+        include_str!("../../../../shaders/lib/rounds.wgsl"),
         include_str!("../../../../shaders/conv2d_staged.wgsl")
     ),
     params: Params::FIELDS,

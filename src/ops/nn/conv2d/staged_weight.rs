@@ -15,6 +15,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/row_window.wgsl"),
         include_str!("../../../../shaders/lib/tap_sums.wgsl"),
         include_str!("../../../../shaders/lib/patch.wgsl"),
+        include_str!("../../../../shaders/lib/rounds.wgsl"),
         include_str!("../../../../shaders/conv2d_grad_weight_staged.wgsl")
     ),
     params: Params::FIELDS,

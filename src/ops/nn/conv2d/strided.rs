@@ -13,6 +13,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/row_window.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
+        include_str!("../../../../shaders/lib/rounds.wgsl"),
         include_str!("../../../../shaders/conv2d_strided.wgsl")
     ),
     params: Params::FIELDS,
