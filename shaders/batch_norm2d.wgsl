@@ -17,7 +17,6 @@
 //   slices       one workgroup takes mean and squared distances of one slice of one channel
 //   merge        one invocation merges the slices of one channel and updates its running statistics
 //   merge_cumulative  the same, with the factor from the number of batches
-//   follow, follow_cumulative  the running statistics alone, where batch_norm2d_merged.wgsl does the rest
 //   count        one invocation counts the batch
 //   normalize    one invocation computes one element of y
 //   normalize_activate  the same, then adds `residual` where HAS_RESIDUAL = 1, and applies the activation
@@ -76,35 +75,9 @@ fn slices(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let unit = workgroup_index(group, groups);
-    let channel = unit % params.num_channels;
-    let first = (unit / params.num_channels) * params.slice_elems;
-    let last = min(first + params.slice_elems, num_values());
-    var sum = 0.0;
-    var index = first + lane;
-    for (; has_eight(index, last); index += 8u * WG) {
-        let values = eight_values(channel, index);
-        sum = add_in_order(add_in_order(sum, values.low), values.high);
-    }
-    for (; index < last; index += WG) {
-        sum += x_at(channel, index);
-    }
-    // A grid folded to two dimensions can have a few workgroups too many; they have nothing to divide by.
-    let slice_mean = tree(lane, vec2(sum, 0.0)).x / f32(max(last, first + 1u) - first);
-    var squares = 0.0;
-    index = first + lane;
-    for (; has_eight(index, last); index += 8u * WG) {
-        let values = eight_values(channel, index);
-        let low = values.low - slice_mean;
-        let high = values.high - slice_mean;
-        squares = add_in_order(add_in_order(squares, low * low), high * high);
-    }
-    for (; index < last; index += WG) {
-        let distance = x_at(channel, index) - slice_mean;
-        squares += distance * distance;
-    }
-    squares = tree(lane, vec2(squares, 0.0)).x;
-    if lane == 0u && first < last {
-        slice_moments[unit] = vec2(slice_mean, squares);
+    let of_slice = slice_moments_of(unit % params.num_channels, unit / params.num_channels, lane);
+    if lane == 0u && of_slice.z > 0.0 {
+        slice_moments[unit] = of_slice.xy;
     }
 }
 
@@ -153,13 +126,6 @@ fn moments_of(channel: u32) -> vec2<f32> {
     return moments;
 }
 
-// Lets the running statistics follow by the share `factor`.
-fn follow_channel(channel: u32, moments: vec2<f32>, factor: f32) {
-    let n = f32(num_values());
-    running_mean[channel] = (1.0 - factor) * running_mean[channel] + factor * moments.x;
-    running_var[channel] = (1.0 - factor) * running_var[channel] + factor * (moments.y / (n - 1.0));
-}
-
 fn merge_channel(channel: u32, factor: f32) {
     let moments = moments_of(channel);
     let n = f32(num_values());
@@ -168,7 +134,8 @@ fn merge_channel(channel: u32, factor: f32) {
     invstd[channel] = channel_invstd;
     mean_copy[channel] = moments.x;
     invstd_copy[channel] = channel_invstd;
-    follow_channel(channel, moments, factor);
+    running_mean[channel] = (1.0 - factor) * running_mean[channel] + factor * moments.x;
+    running_var[channel] = (1.0 - factor) * running_var[channel] + factor * (moments.y / (n - 1.0));
 }
 
 @compute @workgroup_size(WG)
@@ -184,22 +151,6 @@ fn merge_cumulative(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_w
     let channel = flat_index(id, groups.x * WG);
     if channel < params.num_channels {
         merge_channel(channel, 1.0 / (num_batches + 1.0));
-    }
-}
-
-@compute @workgroup_size(WG)
-fn follow(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let channel = flat_index(id, groups.x * WG);
-    if channel < params.num_channels {
-        follow_channel(channel, moments_of(channel), params.momentum);
-    }
-}
-
-@compute @workgroup_size(WG)
-fn follow_cumulative(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-    let channel = flat_index(id, groups.x * WG);
-    if channel < params.num_channels {
-        follow_channel(channel, moments_of(channel), 1.0 / (num_batches + 1.0));
     }
 }
 

@@ -1,8 +1,11 @@
 // Batch normalisation and its gradient on GPUs, where waiting for another dispatch costs more than merging the slices of a
 // channel once in every workgroup. What is computed, and the slices of x: batch_norm2d.wgsl.
 //
+//   slices               one workgroup takes the moments of one slice of one channel. After a convolution that stores those of
+//                        its tiles (lib/tile_moments.wgsl) these are the slices
 //   normalize            one workgroup merges the slices of a channel and computes BLOCK values of y: adds `residual` where
 //                        HAS_RESIDUAL = 1, and applies the activation. The first workgroup of a channel stores its statistics
+//   follow, follow_cumulative  one workgroup merges the slices of a channel and updates its running statistics
 //   grad_slices          one workgroup sums grad and grad·(x − mean) over one slice of one channel
 //   grad_slices_through  the same, and stores the gradient before the activation for others
 //   grad_input           one workgroup adds up the slices of a channel and computes BLOCK values of grad_x. The first one of
@@ -13,8 +16,9 @@
 // Needs lib/index.wgsl, lib/batch_norm2d.wgsl, lib/batch_norm2d_gradient.wgsl, lib/nan.wgsl, lib/math.wgsl, lib/activation.wgsl and
 // lib/activation_gradient.wgsl.
 
-// Of each slice of each channel, (num_slices, C): mean and squared distances.
-@group(0) @binding(2) var<storage, read> slice_moments: array<vec2<f32>>;
+// Of each slice of each channel, (C, num_slices): mean, squared distances and number of its values, 0.
+@group(0) @binding(2) var<storage, read_write> moments_of_slices: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> slice_moments: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> mean: array<f32>;
 @group(0) @binding(4) var<storage, read> weight: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
@@ -30,6 +34,10 @@
 @group(0) @binding(6) var<storage, read_write> grad_through: array<f32>;
 @group(0) @binding(7) var<storage, read> spread: array<f32>;
 @group(0) @binding(8) var<storage, read> scale: array<f32>; // the weight
+
+@group(0) @binding(4) var<storage, read_write> running_mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> running_var: array<f32>;
+@group(0) @binding(8) var<uniform> num_batches: f32;
 
 @group(0) @binding(2) var<storage, read> finished_sums: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> grad_x: array<f32>;
@@ -55,17 +63,11 @@ fn together(a: vec3<f32>, b: vec3<f32>) -> vec3<f32> {
     return vec3(a.x + delta * share, a.y + b.y + delta * delta * (a.z * share), count);
 }
 
-fn moments_at(slice: u32, channel: u32) -> vec3<f32> {
-    let first = slice * params.slice_elems;
-    let count = min(first + params.slice_elems, num_values()) - first;
-    return vec3(slice_moments[slice * params.num_channels + channel], f32(count));
-}
-
 // Mean and squared distances of a channel; must be reached by all.
 fn channel_moments(lane: u32, channel: u32) -> vec2<f32> {
     var own = vec3(0.0);
     for (var slice = lane; slice < params.num_slices; slice += WG) {
-        let next = moments_at(slice, channel);
+        let next = slice_moments[channel * params.num_slices + slice].xyz;
         if slice == lane {
             own = next;
         } else {
@@ -81,6 +83,50 @@ fn channel_moments(lane: u32, channel: u32) -> vec2<f32> {
     }
     workgroupBarrier();
     return moments[0].xy;
+}
+
+@compute @workgroup_size(WG)
+fn slices(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = workgroup_index(group, groups);
+    let channel = unit % params.num_channels;
+    let slice = unit / params.num_channels;
+    let of_slice = slice_moments_of(channel, slice, lane);
+    if lane == 0u && of_slice.z > 0.0 {
+        moments_of_slices[channel * params.num_slices + slice] = vec4<f32>(of_slice, 0.0);
+    }
+}
+
+// Lets a channel's running statistics follow those of the batch by the share `factor`; reached by all.
+fn follow_channel(unit: u32, lane: u32, factor: f32) {
+    let channel = min(unit, params.num_channels - 1u);
+    let of_channel = channel_moments(lane, channel);
+    if lane == 0u && unit < params.num_channels {
+        let variance = of_channel.y / (f32(num_values()) - 1.0);
+        running_mean[channel] = (1.0 - factor) * running_mean[channel] + factor * of_channel.x;
+        running_var[channel] = (1.0 - factor) * running_var[channel] + factor * variance;
+    }
+}
+
+@compute @workgroup_size(WG)
+fn follow(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    follow_channel(workgroup_index(group, groups), lane, params.momentum);
+}
+
+@compute @workgroup_size(WG)
+fn follow_cumulative(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    follow_channel(workgroup_index(group, groups), lane, 1.0 / (num_batches + 1.0));
 }
 
 // The values of a channel that a workgroup computes. Grids folded to two dimensions can have a few workgroups too many; they

@@ -14,6 +14,8 @@
 //          writes four result channels
 //   gemm   TILE_CHANNELS x 128 results a workgroup, 8 x 8 a thread, 8 of K at a time: the next 8 are on their way while these
 //          are multiplied, and go into the other half of workgroup memory, as in matmul_large.wgsl
+//   gemm_moments  the same, forward and without an activation, and the moments of each channel in each tile of 128 pixels
+//          (lib/tile_moments.wgsl)
 //
 // source  f32 (batch, source channels, height, width)
 // weight  f32 (out_channels, in_channels, KERNEL_H, KERNEL_W)
@@ -21,12 +23,14 @@
 // bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // result  f32 (batch, result channels, height, width)
 // added   f32 (batch, ADDED_CHANNELS, rows, columns)
+// moments f32 (result channels, tiles, 4)
 //
 // Pixels are counted over all images. Quad q of a stage has those at q, q + 32, q + 64 and q + 96 of the tile: neighbouring
 // threads load and store neighbouring pixels, wherever rows end. Workgroups are numbered channel tile fastest. There are no
 // groups, and at most 32 taps.
 //
-// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl and lib/added.wgsl.
+// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/added.wgsl and
+// lib/tile_moments.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> turned: array<vec4<f32>>;
@@ -46,6 +50,7 @@ const PIXEL_STAGE: u32 = 256u; // STAGE_K * PIXEL_QUADS
 override CHANNEL_QUADS: u32 = TILE_CHANNELS / 4u;
 override CHANNEL_STAGE: u32 = STAGE_K * CHANNEL_QUADS;
 override NUM_TAPS: u32 = KERNEL_H * KERNEL_W;
+const MEMBERS: u32 = 16u; // quads of pixels that a tile's threads begin with
 
 override STEP_H: u32 = select(STRIDE_H, 1u, TRANSPOSED == 1u);
 override STEP_W: u32 = select(STRIDE_W, 1u, TRANSPOSED == 1u);
@@ -59,7 +64,7 @@ override AFTER_W: u32 = select(0u, PADDING_W, TRANSPOSED == 1u);
 override CHANNEL_STAGES: u32 = 2u * CHANNEL_STAGE;
 const PIXEL_STAGES: u32 = 512u;
 var<workgroup> staged_weight: array<vec4<f32>, CHANNEL_STAGES>;
-var<workgroup> staged_patch: array<vec4<f32>, PIXEL_STAGES>;
+var<workgroup> under: array<vec4<f32>, PIXEL_STAGES>;
 
 // Channels, height and width of images.
 struct Extents {
@@ -164,9 +169,9 @@ fn brought(patches: Patches, own_weight: u32, stage: u32, lane: u32) -> Brought 
 
 fn put(all: Brought, half: u32, lane: u32) {
     staged_weight[half * CHANNEL_STAGE + lane] = all.weight;
-    staged_patch[half * PIXEL_STAGE + lane] = all.patch_0;
+    under[half * PIXEL_STAGE + lane] = all.patch_0;
     if THREADS < PIXEL_STAGE {
-        staged_patch[half * PIXEL_STAGE + THREADS + lane] = all.patch_1;
+        under[half * PIXEL_STAGE + THREADS + lane] = all.patch_1;
     }
 }
 
@@ -174,8 +179,8 @@ fn put(all: Brought, half: u32, lane: u32) {
 fn add_k(left: ptr<function, RegisterTile>, right: ptr<function, RegisterTile>, weight: u32, patches: u32) {
     let low = staged_weight[weight];
     let high = staged_weight[weight + CHANNEL_QUADS / 2u];
-    add_outer(left, low, high, staged_patch[patches]);
-    add_outer(right, low, high, staged_patch[patches + PIXEL_QUADS / 2u]);
+    add_outer(left, low, high, under[patches]);
+    add_outer(right, low, high, under[patches + PIXEL_QUADS / 2u]);
 }
 
 fn add_stage(left: ptr<function, RegisterTile>, right: ptr<function, RegisterTile>, weight: u32, patches: u32) {
@@ -252,20 +257,34 @@ fn store(tile: RegisterTile, pixel: u32, channel: u32) {
     store_pixel(pixel + 3u * PIXEL_QUADS, channel, low[3] + low_bias, high[3] + high_bias);
 }
 
-@compute @workgroup_size(THREADS)
-fn gemm(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let unit = workgroup.x + workgroup.y * grid.x;
+// A thread's place in its tile, and the tile's among all.
+struct Place {
+    tx: u32, // quads of pixels
+    ty: u32, // quads of channels
+    channel: u32,
+    pixel: u32,
+}
+
+fn place_of(unit: u32, lane: u32) -> Place {
     let channel_tiles = num_quads() / CHANNEL_QUADS;
-    let first_channel = unit % channel_tiles * TILE_CHANNELS;
-    let first_pixel = unit / channel_tiles * TILE_PIXELS;
-    let tx = lane / 32u % 2u * 8u + lane % 8u;
-    let ty = lane / 64u * 4u + lane / 8u % 4u;
-    let patches = patches_of(first_pixel + lane % PIXEL_QUADS);
-    let own_weight = lane / CHANNEL_QUADS * num_quads() + first_channel / 4u + lane % CHANNEL_QUADS;
+    return Place(
+        lane / 32u % 2u * 8u + lane % 8u,
+        lane / 64u * 4u + lane / 8u % 4u,
+        unit % channel_tiles * TILE_CHANNELS,
+        unit / channel_tiles * TILE_PIXELS,
+    );
+}
+
+// A thread's sums: of its quad of pixels, and of that half a tile further.
+struct Sums {
+    left: RegisterTile,
+    right: RegisterTile,
+}
+
+// All threads come here together.
+fn sums_of(place: Place, lane: u32) -> Sums {
+    let patches = patches_of(place.pixel + lane % PIXEL_QUADS);
+    let own_weight = lane / CHANNEL_QUADS * num_quads() + place.channel / 4u + lane % CHANNEL_QUADS;
     // After the last stage it is that one again, which nothing uses.
     let num_stages = num_eights() * NUM_TAPS;
     let last = num_stages - 1u;
@@ -275,7 +294,7 @@ fn gemm(
     workgroupBarrier();
     for (var stage = 0u; stage < num_stages; stage += 1u) {
         let second = brought(patches, own_weight, min(stage + 1u, last), lane);
-        add_stage(&left, &right, ty, tx);
+        add_stage(&left, &right, place.ty, place.tx);
         put(second, 1u, lane);
         workgroupBarrier();
         stage += 1u;
@@ -283,12 +302,72 @@ fn gemm(
             break;
         }
         let first = brought(patches, own_weight, min(stage + 1u, last), lane);
-        add_stage(&left, &right, CHANNEL_STAGE + ty, PIXEL_STAGE + tx);
+        add_stage(&left, &right, CHANNEL_STAGE + place.ty, PIXEL_STAGE + place.tx);
         put(first, 0u, lane);
         workgroupBarrier();
     }
-    store(left, first_pixel + tx, first_channel + 4u * ty);
-    store(right, first_pixel + PIXEL_QUADS / 2u + tx, first_channel + 4u * ty);
+    return Sums(left, right);
+}
+
+fn store_sums(place: Place, sums: Sums) {
+    store(sums.left, place.pixel + place.tx, place.channel + 4u * place.ty);
+    store(sums.right, place.pixel + PIXEL_QUADS / 2u + place.tx, place.channel + 4u * place.ty);
+}
+
+@compute @workgroup_size(THREADS)
+fn gemm(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let place = place_of(workgroup.x + workgroup.y * grid.x, lane);
+    store_sums(place, sums_of(place, lane));
+}
+
+// ---- with moments
+
+fn with_bias(tile: RegisterTile, channel: u32) -> RegisterTile {
+    let low = bias4_at(channel);
+    let high = bias4_at(channel + TILE_CHANNELS / 2u);
+    return RegisterTile(
+        tile.row_0 + low.x, tile.row_1 + low.y, tile.row_2 + low.z, tile.row_3 + low.w,
+        tile.row_4 + high.x, tile.row_5 + high.y, tile.row_6 + high.z, tile.row_7 + high.w,
+    );
+}
+
+fn both(left: OfChannels, right: OfChannels) -> OfChannels {
+    return OfChannels(left.low + right.low, left.high + right.high);
+}
+
+@compute @workgroup_size(THREADS)
+fn gemm_moments(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let place = place_of(workgroup.x + workgroup.y * grid.x, lane);
+    let sums = sums_of(place, lane);
+    store_sums(place, sums);
+    let channel = place.channel + 4u * place.ty;
+    let left = with_bias(sums.left, channel);
+    let right = with_bias(sums.right, channel);
+    let to = result_extents();
+    let num_pixels = params.batch * to.height * to.width;
+    let pixels = place.pixel + place.tx + PIXEL_QUADS * vec4<u32>(0u, 1u, 2u, 3u);
+    let left_inside = pixels < vec4<u32>(num_pixels);
+    let right_inside = pixels + PIXEL_QUADS / 2u < vec4<u32>(num_pixels);
+    // A grid folded to two dimensions can have a few workgroups too many; they have no pixels.
+    let count = min(TILE_PIXELS, num_pixels - min(place.pixel, num_pixels));
+    let member = Member(place.tx, MEMBERS * place.ty);
+    let own = both(sums_inside(left, left_inside), sums_inside(right, right_inside));
+    let mean = divided(total(member, own), count);
+    let own_squares = both(
+        sums_inside(squared_distances(left, mean), left_inside), sums_inside(squared_distances(right, mean), right_inside));
+    let squares = total(member, own_squares);
+    let num_tiles = (num_pixels + TILE_PIXELS - 1u) / TILE_PIXELS;
+    let channels =
+        TileChannels(place.pixel / TILE_PIXELS, num_tiles, count, channel, channel + TILE_CHANNELS / 2u, to.channels);
+    store_moments(member, channels, mean, squares);
 }
 
 // ---- turn

@@ -11,18 +11,21 @@
 //
 //   staged         the result's width is a multiple of 4
 //   staged_ragged  any width
+//   staged_moments, staged_ragged_moments  the same, forward and without an activation, and the moments of each channel in
+//                  each workgroup's tile (lib/tile_moments.wgsl); tiles are counted along x, then y, image
 //
 // source  f32 (batch, source channels, height, width)
 // weight  f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
 // bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // result  f32 (batch, result channels, height, width), of `staged` as vec4 of four neighbouring pixels
 // added   f32 (batch, ADDED_CHANNELS, rows, columns)
+// moments f32 (result channels, tiles, 4)
 //
 // A workgroup computes TILE_STRIPS strips of four pixels in each of TILE_ROWS rows, for TILE_EIGHTS times eight channels of a
 // group of an image; a thread one strip for eight channels. Workgroups are numbered channel tile fastest, then x, y, image.
 //
-// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl, lib/added.wgsl and
-// lib/rounds.wgsl.
+// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl, lib/added.wgsl,
+// lib/rounds.wgsl and lib/tile_moments.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -38,6 +41,7 @@ override TILE_ROWS: u32 = 8u;
 override TILE_EIGHTS: u32 = 1u;
 override CHUNK: u32 = 1u;
 override THREADS: u32 = 64u; // TILE_STRIPS * TILE_ROWS * TILE_EIGHTS
+override MEMBERS: u32 = TILE_STRIPS * TILE_ROWS;
 
 // From an output to the next in the patch, and from a value of the source to the next in it.
 override Y_STEP: u32 = select(STRIDE_H, 1u, TRANSPOSED == 1u);
@@ -281,15 +285,7 @@ fn store_ragged(strip: Tile, row: u32, sums: vec4<f32>) {
     }
 }
 
-@compute @workgroup_size(THREADS)
-fn staged(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
-    let strip = strip_of(tile, lane);
+fn store_tile(strip: Tile, sums: RegisterTile) {
     store(strip, 0u, sums.row_0);
     store(strip, 1u, sums.row_1);
     store(strip, 2u, sums.row_2);
@@ -300,15 +296,7 @@ fn staged(
     store(strip, 7u, sums.row_7);
 }
 
-@compute @workgroup_size(THREADS)
-fn staged_ragged(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
-    let strip = strip_of(tile, lane);
+fn store_ragged_tile(strip: Tile, sums: RegisterTile) {
     store_ragged(strip, 0u, sums.row_0);
     store_ragged(strip, 1u, sums.row_1);
     store_ragged(strip, 2u, sums.row_2);
@@ -317,4 +305,89 @@ fn staged_ragged(
     store_ragged(strip, 5u, sums.row_5);
     store_ragged(strip, 6u, sums.row_6);
     store_ragged(strip, 7u, sums.row_7);
+}
+
+@compute @workgroup_size(THREADS)
+fn staged(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let sums = tile_sums(tile, lane);
+    store_tile(strip_of(tile, lane), sums);
+}
+
+@compute @workgroup_size(THREADS)
+fn staged_ragged(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let sums = tile_sums(tile, lane);
+    store_ragged_tile(strip_of(tile, lane), sums);
+}
+
+// ---- with moments
+
+fn bias_at(strip: Tile, row: u32) -> f32 {
+    if HAS_BIAS == 0u {
+        return 0.0;
+    }
+    return bias[min(strip.channel + row, strip.end - 1u)];
+}
+
+// What is stored: there is neither an activation nor anything added.
+fn with_bias(strip: Tile, sums: RegisterTile) -> RegisterTile {
+    return RegisterTile(
+        sums.row_0 + bias_at(strip, 0u), sums.row_1 + bias_at(strip, 1u),
+        sums.row_2 + bias_at(strip, 2u), sums.row_3 + bias_at(strip, 3u),
+        sums.row_4 + bias_at(strip, 4u), sums.row_5 + bias_at(strip, 5u),
+        sums.row_6 + bias_at(strip, 6u), sums.row_7 + bias_at(strip, 7u),
+    );
+}
+
+// Called by all threads.
+fn moments_of(tile: Tile, lane: u32, values: RegisterTile) {
+    let extents = result_extents();
+    let strip = strip_of(tile, lane);
+    let pixels = strip.x + vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = (pixels < vec4<u32>(extents.width)) & vec4<bool>(strip.y < extents.height);
+    let count = min(TILE_ROWS, extents.height - tile.y) * min(4u * TILE_STRIPS, extents.width - tile.x);
+    let member = Member(lane % MEMBERS, lane - lane % MEMBERS);
+    let mean = divided(total(member, sums_inside(values, inside)), count);
+    let squares = total(member, sums_inside(squared_distances(values, mean), inside));
+    let tiles_x = ((extents.width + 3u) / 4u + TILE_STRIPS - 1u) / TILE_STRIPS;
+    let tiles_y = (extents.height + TILE_ROWS - 1u) / TILE_ROWS;
+    let num_tiles = params.batch * tiles_y * tiles_x;
+    let index = (tile.image * tiles_y + tile.y / TILE_ROWS) * tiles_x + tile.x / (4u * TILE_STRIPS);
+    let channels = TileChannels(index, num_tiles, count, strip.channel, strip.channel + 4u, strip.end);
+    store_moments(member, channels, mean, squares);
+}
+
+@compute @workgroup_size(THREADS)
+fn staged_moments(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let sums = tile_sums(tile, lane);
+    let strip = strip_of(tile, lane);
+    store_tile(strip, sums);
+    moments_of(tile, lane, with_bias(strip, sums));
+}
+
+@compute @workgroup_size(THREADS)
+fn staged_ragged_moments(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let tile = tile_position(workgroup.x + workgroup.y * grid.x);
+    let sums = tile_sums(tile, lane);
+    let strip = strip_of(tile, lane);
+    store_ragged_tile(strip, sums);
+    moments_of(tile, lane, with_bias(strip, sums));
 }

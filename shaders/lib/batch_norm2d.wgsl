@@ -75,3 +75,34 @@ fn has_eight(index: u32, last: u32) -> bool {
 fn add_in_order(sum: f32, values: vec4<f32>) -> f32 {
     return sum + values.x + values.y + values.z + values.w;
 }
+
+// Mean, squared distances and number of the values in a slice of a channel; must be reached by all. A grid folded to two
+// dimensions can have a few workgroups too many; they have no values.
+fn slice_moments_of(channel: u32, slice: u32, lane: u32) -> vec3<f32> {
+    let first = slice * params.slice_elems;
+    let last = min(first + params.slice_elems, num_values());
+    var sum = 0.0;
+    var index = first + lane;
+    for (; has_eight(index, last); index += 8u * WG) {
+        let values = eight_values(channel, index);
+        sum = add_in_order(add_in_order(sum, values.low), values.high);
+    }
+    for (; index < last; index += WG) {
+        sum += x_at(channel, index);
+    }
+    let count = f32(max(last, first) - first);
+    let slice_mean = tree(lane, vec2(sum, 0.0)).x / max(count, 1.0);
+    var squares = 0.0;
+    index = first + lane;
+    for (; has_eight(index, last); index += 8u * WG) {
+        let values = eight_values(channel, index);
+        let low = values.low - slice_mean;
+        let high = values.high - slice_mean;
+        squares = add_in_order(add_in_order(squares, low * low), high * high);
+    }
+    for (; index < last; index += WG) {
+        let distance = x_at(channel, index) - slice_mean;
+        squares += distance * distance;
+    }
+    return vec3<f32>(slice_mean, tree(lane, vec2(squares, 0.0)).x, count);
+}

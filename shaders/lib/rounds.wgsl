@@ -9,7 +9,11 @@
 override PATCH_ROUNDS: u32 = (PATCH + THREADS - 1u) / THREADS;
 override FACTOR_ROUNDS: u32 = (FACTOR_QUADS + THREADS - 1u) / THREADS;
 
-var<workgroup> under: array<vec4<f32>, PATCH>;
+// Quads of `under` that something else needs after the last chunk.
+override LEAST_UNDER: u32 = 0u;
+override UNDER: u32 = max(PATCH, LEAST_UNDER);
+
+var<workgroup> under: array<vec4<f32>, UNDER>;
 var<workgroup> factors: array<vec4<f32>, FACTOR_QUADS>;
 
 // What a thread copies of a chunk.

@@ -265,6 +265,7 @@ fn compare_kinds(step: &Step, _: Allowed<'_>, got: &Tensor, want: &Tensor) -> st
             | Op::Conv2dGradInput(_)
             | Op::Conv2dGradWeight(_)
             | Op::Conv2dGradSlices(_)
+            | Op::Conv2dMoments(_)
             | Op::Conv2dPooledBackward(_)
             | Op::Fused(_)
             | Op::BatchNormTrain(_)

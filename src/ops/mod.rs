@@ -158,6 +158,7 @@ op_list! {
     Conv2dGradInput(conv2d::Conv2dGradInput),
     Conv2dGradWeight(conv2d::Conv2dGradWeight),
     Conv2dGradSlices(conv2d::Conv2dGradSlices),
+    Conv2dMoments(conv2d::Conv2dMoments),
     Conv2dPooledBackward(conv2d::Conv2dPooledBackward),
     PackedUpdate(packed_update::PackedUpdate),
     PartialUpdate(partial_update::PartialUpdate),

@@ -4,7 +4,7 @@
 use super::{Case, Fill, input};
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
-use wgrad::ops::{BatchNorm2d, BatchNormTensors};
+use wgrad::ops::{BatchNorm2d, BatchNormTensors, Conv2d};
 use wgrad::{Graph, Result, Tensor, Value};
 
 pub fn cases() -> Vec<Case> {
@@ -50,6 +50,48 @@ fn eval([n, c, h, w]: [usize; 4], fill: Fill, eps: f64) -> Case {
         let tensors = tensors(g, v, false)?;
         g.batch_norm2d_eval(v[0], tensors, eps)
     })
+}
+
+/// After a convolution, which a real GPU has hand on the moments of its tiles: whole and ragged ones, several across and down,
+/// more channels than whole eights, strides and groups, few pixels a tile, and more tiles than a small workgroup merges.
+pub fn after_conv() -> Vec<Case> {
+    let (plain, default) = (Conv2d::default(), BatchNorm2d::default());
+    let same = Conv2d { padding: [1, 1], ..plain };
+    let cumulative = BatchNorm2d { momentum: None, ..default };
+    vec![
+        conv([2, 3, 16, 32], [16, 3, 3], same, default),
+        conv([3, 5, 9, 13], [10, 3, 3], same, cumulative),
+        conv([2, 4, 11, 70], [9, 5, 5], plain, default),
+        conv([2, 3, 35, 8], [20, 1, 1], plain, default),
+        conv([4, 8, 8, 8], [24, 3, 3], Conv2d { stride: [2, 2], ..same }, default),
+        conv([2, 18, 12, 15], [36, 3, 2], Conv2d { groups: 2, stride: [1, 2], ..same }, default),
+        conv([3, 4, 6, 5], [40, 3, 3], plain, BatchNorm2d { eps: 0.5, ..default }),
+        conv([130, 3, 4, 4], [5, 3, 3], same, default),
+    ]
+}
+
+/// A convolution without a bias, or with one where `to` is even, and the normalization of its result.
+pub fn conv(
+    [n, c, h, w]: [usize; 4],
+    [to, kernel_h, kernel_w]: [usize; 3],
+    conv: Conv2d,
+    attributes: BatchNorm2d,
+) -> Case {
+    let name =
+        format!("batch_norm2d of ({n}, {c}, {h}, {w}) to {to} by {kernel_h}×{kernel_w}, {conv:?} {attributes:?}");
+    let inputs = vec![
+        input([n, c, h, w], Fill::Uniform),
+        input([to], Fill::Positive),
+        input([to], Fill::Uniform),
+        input([to, c / conv.groups, kernel_h, kernel_w], Fill::Uniform),
+        input([to], Fill::Uniform),
+    ];
+    let case = Case::one(name, inputs, move |g, v| {
+        let y = g.conv2d(v[0], v[3], to.is_multiple_of(2).then_some(v[4]), conv)?;
+        let tensors = tensors(g, v, attributes.momentum.is_none())?;
+        g.batch_norm2d(y, tensors, attributes)
+    });
+    case.without_gradient_check()
 }
 
 /// Running statistics that differ from channel to channel, and a count in the middle of training.

@@ -35,6 +35,7 @@ pub fn all() -> Vec<Case> {
         augment::cases(),
         avg_pool2d::cases(),
         batch_norm2d::cases(),
+        batch_norm2d::after_conv(),
         concat::cases(),
         conv2d::attributes(),
         conv2d::direct(),

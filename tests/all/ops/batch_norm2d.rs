@@ -3,15 +3,32 @@
 #![expect(clippy::unwrap_used, reason = "a failing test says where by panicking")]
 
 use crate::cases;
-use crate::harness::{check_every_kernel, gpu};
+use crate::harness::{check_every_kernel, gpu, plan_with_gradients};
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
+use wgrad::ops::kernel::GpuTraits;
 use wgrad::ops::{BatchNorm2d, BatchNormTensors};
 use wgrad::{Device, Graph, Plan, Program, Tensor, TensorType};
 
 #[test]
 fn cases_hold() {
     check_every_kernel(cases::batch_norm2d::cases());
+}
+
+#[test]
+fn moments_of_convolutions_are_those_of_the_batch() {
+    for case in cases::batch_norm2d::after_conv() {
+        let labels = labels(&case);
+        let count = |suffix: &str| labels.iter().filter(|label| label.ends_with(suffix)).count();
+        assert_eq!((count("_moments"), count("batch_norm2d_merged.slices")), (1, 0), "{}: {labels:?}", case.name);
+    }
+    check_every_kernel(cases::batch_norm2d::after_conv());
+}
+
+/// The kernels of a GPU's plan of a case.
+fn labels(case: &cases::Case) -> Vec<String> {
+    let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();
+    dispatches.iter().flat_map(|step| &step.list).map(|dispatch| dispatch.kernel.label()).collect()
 }
 
 /// A layer of `num_channels` channels under PyTorch's names and initial values.

@@ -2,9 +2,9 @@
 //! are too much for the sanitizer and for every device in turn: the kernels of a GPU alone.
 
 use wgrad::ops::kernel::GpuTraits;
-use wgrad::ops::{Activation, Conv2d, SliceRange};
+use wgrad::ops::{Activation, BatchNorm2d, Conv2d, SliceRange};
 
-use crate::cases::{Case, Fill, Input, input};
+use crate::cases::{Case, Fill, Input, batch_norm2d, input};
 use crate::harness::{check_gpu_kernels, plan_with_gradients};
 
 const GEMM: &str = "conv2d_gemm.gemm";
@@ -70,6 +70,15 @@ pub fn weight_cases() -> Vec<Case> {
     ]
 }
 
+/// With the moments of the result for a batch normalization: ragged tiles of both sizes, the last of them of a few pixels.
+pub fn moment_cases() -> Vec<Case> {
+    let (plain, default) = (Conv2d::default(), BatchNorm2d::default());
+    vec![
+        batch_norm2d::conv([5, 8, 81, 81], [58, 3, 3], Conv2d { padding: [1, 1], ..plain }, default),
+        batch_norm2d::conv([3, 70, 105, 105], [124, 1, 1], plain, default),
+    ]
+}
+
 /// How often a kernel is in the plan, forward or backward.
 fn count(case: &Case, kernel: &str) -> usize {
     let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();
@@ -97,6 +106,14 @@ fn a_product_adds_another_gradient_as_it_stores() {
     let cases = added_cases(5, [64, 8], [81, 81]);
     assert!(cases.iter().all(|case| is_added(case, GEMM)));
     check_gpu_kernels(cases.into());
+}
+
+#[test]
+fn moments_of_many_channels_agree_with_the_reference() {
+    for case in moment_cases() {
+        assert_eq!(count(&case, "conv2d_gemm.gemm_moments"), 1, "{}", case.name);
+    }
+    check_gpu_kernels(moment_cases());
 }
 
 #[test]

@@ -228,7 +228,8 @@ fn every_kernel_is_clean_and_right() {
 }
 
 /// Kernels that only large convolutions take: all of their workgroups would take minutes.
-const LARGE: [&str; 3] = ["conv2d_gemm.turn", "conv2d_gemm.gemm", "conv2d_grad_weight_gemm.gemm"];
+const LARGE: [&str; 4] =
+    ["conv2d_gemm.turn", "conv2d_gemm.gemm", "conv2d_gemm.gemm_moments", "conv2d_grad_weight_gemm.gemm"];
 
 /// A few workgroups of them; `ops::conv2d_gemm` compares what they compute with the reference.
 #[test]
@@ -238,6 +239,7 @@ fn kernels_of_large_convolutions_are_clean() {
     // Strides, dilations and padding beyond the kernel, and all that can be ragged.
     let products = conv2d_gemm::cases().into_iter().skip(1).step_by(2);
     let mut run = BTreeSet::new();
+    let products = products.chain(conv2d_gemm::moment_cases());
     for case in products.chain(conv2d_gemm::weight_cases().into_iter().take(2)) {
         let plan = plan_with_gradients(&case).unwrap();
         let states = inputs_of(case.tensors(), &plan);

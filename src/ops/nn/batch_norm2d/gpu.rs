@@ -52,8 +52,15 @@ const SLICE_ELEMS: usize = 2048;
 /// The most slices of a channel: one invocation merges them, or one workgroup.
 const MAX_SLICES: usize = 128;
 
-/// Values of a channel that a workgroup of the merged kernels computes: eight for each invocation.
-const BLOCK_ELEMS: usize = 8 * WORKGROUP_SIZE as usize;
+/// Values of a channel that an invocation of the merged kernels computes.
+const BLOCK_ELEMS: usize = 8;
+
+/// Workgroup of the merged kernels where there are many slices, as after a convolution that has one for each of its tiles:
+/// each workgroup reads all of a channel's, so that there should be few.
+const LARGE_WORKGROUP_SIZE: u32 = 256;
+
+/// The most slices that are worth it: four for each invocation.
+pub const MAX_MERGED_SLICES: usize = 4 * LARGE_WORKGROUP_SIZE as usize;
 
 /// What happens to an element after it is normalized, in the same kernel: the element of a residual, another operand of
 /// the op, is added, and an activation applied.
@@ -85,48 +92,64 @@ pub fn train(op: &BatchNormTrain, finish: Finish, ctx: &DispatchContext<'_>) -> 
     let planes = Planes::of(&ctx.inputs[0]);
     let (_, num_slices) = planes.gpu_slices();
     let channels = planes.num_channels;
-    let BatchNorm2d { eps, momentum } = op.attributes;
-    let settings = Settings { statistics: Statistics::Batch, eps, momentum: momentum.unwrap_or_default() };
-    let slices = planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * channels, 1));
-    let mut list = vec![slices.constant("AHEAD", u32::from(!ctx.gpu.is_software))];
-    // The count of batches is read as a uniform, where there is no momentum.
-    let cumulative = |mut bindings: Vec<Binding>| {
-        bindings.extend(momentum.is_none().then_some(Scalar(5)));
-        bindings
-    };
-    let choose = |names: [&'static str; 2]| names[usize::from(momentum.is_none())];
-    let channel_groups = grid(channels, WORKGROUP_SIZE);
-    if ctx.gpu.is_software {
-        let merge =
-            cumulative(vec![Scratch(0), Output(1), Output(2), Updated(3), Updated(4), ScratchMut(1), ScratchMut(2)]);
-        list.push(planes.dispatch(choose(["merge", "merge_cumulative"]), settings, merge, channel_groups));
-        let plain = [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)];
-        list.push(finish.normalize(planes, settings, plain));
-    } else {
-        // Without a residual x is bound instead, and not read.
-        let residual = Input(finish.residual.unwrap_or(0));
-        let bindings = [Input(0), Scratch(0), Output(1), Input(1), Input(2), Output(0), residual, Output(2)];
-        list.push(
-            planes
-                .merged("normalize", settings, bindings, planes.blocks())
-                .constant("HAS_RESIDUAL", u32::from(finish.residual.is_some()))
-                .constant("ACTIVATION", finish.activation.code()),
-        );
-        let follow = cumulative(vec![
-            Scratch(0),
-            Binding::Unused,
-            Binding::Unused,
-            Updated(3),
-            Updated(4),
-            Binding::Unused,
-            Binding::Unused,
-        ]);
-        list.push(planes.dispatch(choose(["follow", "follow_cumulative"]), settings, follow, channel_groups));
+    let settings = Settings::of_training(op);
+    if !ctx.gpu.is_software {
+        return merged_train(op, finish, ctx);
     }
+    let slices = planes.dispatch("slices", settings, [Input(0), ScratchMut(0)], grid(num_slices * channels, 1));
+    let mut merge = vec![Scratch(0), Output(1), Output(2), Updated(3), Updated(4), ScratchMut(1), ScratchMut(2)];
+    // The count of batches is read as a uniform, where there is no momentum.
+    let is_cumulative = op.attributes.momentum.is_none();
+    merge.extend(is_cumulative.then_some(Scalar(5)));
+    let entry_point = if is_cumulative { "merge_cumulative" } else { "merge" };
+    let plain = [Input(0), Scratch(1), Scratch(2), Input(1), Input(2), Output(0)];
+    let mut list = vec![
+        slices,
+        planes.dispatch(entry_point, settings, merge, grid(channels, WORKGROUP_SIZE)),
+        finish.normalize(planes, settings, plain),
+    ];
     if op.counts_batches {
         list.push(planes.dispatch("count", settings, [Updated(5)], Grid::ONE));
     }
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, channels, channels] }
+}
+
+/// The same for GPUs. The moments of slices may be there already, as an operand.
+fn merged_train(op: &BatchNormTrain, finish: Finish, ctx: &DispatchContext<'_>) -> Dispatches {
+    use Binding::{Input, Output, Scalar, Scratch, ScratchMut, Unused, Updated};
+    let planes = Planes::of(&ctx.inputs[0]);
+    let channels = planes.num_channels;
+    let settings = Settings::of_training(op);
+    let (mut list, mut scratch_elems) = (Vec::new(), Vec::new());
+    let (moments, num_slices) = match op.moments() {
+        Some(operand) => (Input(operand), ctx.inputs[operand].shape[1]),
+        None => {
+            let (_, num_slices) = planes.gpu_slices();
+            let work = grid(num_slices * channels, 1);
+            list.push(planes.merged("slices", settings, num_slices, [Input(0), ScratchMut(0)], work));
+            scratch_elems.push(4 * num_slices * channels);
+            (Scratch(0), num_slices)
+        }
+    };
+    // Without a residual x is bound instead, and not read.
+    let residual = Input(finish.residual.unwrap_or(0));
+    let bindings = [Input(0), moments, Output(1), Input(1), Input(2), Output(0), residual, Output(2)];
+    list.push(
+        planes
+            .merged("normalize", settings, num_slices, bindings, planes.blocks(num_slices))
+            .constant("HAS_RESIDUAL", u32::from(finish.residual.is_some()))
+            .constant("ACTIVATION", finish.activation.code()),
+    );
+    let mut follow = vec![Unused, moments, Unused, Updated(3), Updated(4), Unused, Unused];
+    // The count of batches is read as a uniform, where there is no momentum.
+    let is_cumulative = op.attributes.momentum.is_none();
+    follow.extend(is_cumulative.then_some(Scalar(5)));
+    let entry_point = if is_cumulative { "follow_cumulative" } else { "follow" };
+    list.push(planes.merged(entry_point, settings, num_slices, follow, grid(channels, 1)));
+    if op.counts_batches {
+        list.push(planes.dispatch("count", settings, [Updated(5)], Grid::ONE));
+    }
+    Dispatches { list, scratch_elems }
 }
 
 pub fn eval(op: &BatchNormEval, finish: Finish, ctx: &DispatchContext<'_>) -> Dispatches {
@@ -182,17 +205,23 @@ fn merged_backward(
     let slices = [Input(1), Input(3), Input(0), ScratchMut(0), activated, through, Input(4), Input(2)];
     let input = [Input(1), Scratch(0), Input(0), Output(0), activated, Output(2), Output(1)];
     let list = vec![
-        planes.merged(entry_point, settings, slices, grid(num_slices * planes.num_channels, 1)),
-        planes.merged("grad_input", settings, input, planes.blocks()),
+        planes.merged(entry_point, settings, num_slices, slices, grid(num_slices * planes.num_channels, 1)),
+        planes.merged("grad_input", settings, num_slices, input, planes.blocks(num_slices)),
     ];
     let list = list.into_iter().map(|dispatch| dispatch.constant("GRADIENT_OF", activation.code())).collect();
     Dispatches { list, scratch_elems: vec![4 * (num_slices + 1) * planes.num_channels] }
 }
 
+/// Threads of a workgroup that merges so many slices.
+fn merged_workgroup_size(num_slices: usize) -> u32 {
+    if num_slices > MAX_SLICES { LARGE_WORKGROUP_SIZE } else { WORKGROUP_SIZE }
+}
+
 impl Planes {
-    /// Workgroups for all values, each with those of one channel.
-    fn blocks(self) -> Grid {
-        grid(self.num_values().div_ceil(BLOCK_ELEMS) * self.num_channels, 1)
+    /// Workgroups for all values, each with those of one channel, where so many slices are merged.
+    fn blocks(self, num_slices: usize) -> Grid {
+        let block = BLOCK_ELEMS * merged_workgroup_size(num_slices) as usize;
+        grid(self.num_values().div_ceil(block) * self.num_channels, 1)
     }
 
     /// Values in a slice on the GPU, and the number of slices.
@@ -216,11 +245,13 @@ impl Planes {
         self,
         entry_point: &'static str,
         settings: Settings,
+        num_slices: usize,
         bindings: impl Into<Vec<Binding>>,
         workgroups: Grid,
     ) -> Dispatch {
-        Dispatch::new(&MERGED, entry_point, &self.params(settings), bindings, self.work(workgroups))
-            .constant("WG", WORKGROUP_SIZE)
+        let params = Params { num_slices: to_u32(num_slices), ..self.params(settings) };
+        Dispatch::new(&MERGED, entry_point, &params, bindings, self.work(workgroups))
+            .constant("WG", merged_workgroup_size(num_slices))
             .constant("AHEAD", 1u32)
     }
 
@@ -253,4 +284,11 @@ struct Settings {
     statistics: Statistics,
     eps: f64,
     momentum: f64,
+}
+
+impl Settings {
+    fn of_training(op: &BatchNormTrain) -> Settings {
+        let BatchNorm2d { eps, momentum } = op.attributes;
+        Settings { statistics: Statistics::Batch, eps, momentum: momentum.unwrap_or_default() }
+    }
 }

@@ -56,6 +56,25 @@ pub struct BatchNormTensors {
 pub(crate) struct BatchNormTrain {
     pub attributes: BatchNorm2d,
     pub counts_batches: bool,
+    /// Whether there is a last operand, the moments of slices of each channel, that a GPU takes instead of looking at x for
+    /// them: (C, slices, 4), as [`Conv2dMoments`](crate::ops::nn::conv2d::Conv2dMoments) makes them.
+    pub takes_moments: bool,
+}
+
+impl BatchNormTrain {
+    fn num_operands(&self) -> usize {
+        5 + usize::from(self.counts_batches)
+    }
+
+    /// The operand that has the moments.
+    fn moments(&self) -> Option<usize> {
+        self.takes_moments.then_some(self.num_operands())
+    }
+
+    /// This op with that operand, if so many slices are not too many.
+    pub fn with_moments(self, num_slices: usize) -> Option<BatchNormTrain> {
+        (num_slices <= gpu::MAX_MERGED_SLICES).then_some(BatchNormTrain { takes_moments: true, ..self })
+    }
 }
 
 /// In evaluation: (x, weight, bias, running_mean, running_var) → y.
@@ -126,13 +145,22 @@ impl Operation for BatchNormTrain {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let num_operands = 5 + usize::from(self.counts_batches);
+        let num_operands = self.num_operands() + usize::from(self.takes_moments);
         if inputs.len() != num_operands {
             return Err(Error::operand(self.name(), format!("{num_operands} operands"), inputs.len().to_string()));
         }
-        let (x, count) = (&inputs[0], inputs.get(5));
+        let (x, count) = (&inputs[0], self.counts_batches.then(|| &inputs[5]));
         let BatchNorm2d { eps, momentum } = self.attributes;
         let (num_channels, num_values) = check_operands(self.name(), x, &inputs[1..5], eps)?;
+        if let Some(moments) = self.moments().map(|operand| &inputs[operand])
+            && !matches!(moments.shape.dims(), &[channels, _, 4] if channels == num_channels)
+        {
+            return Err(Error::operand(
+                self.name(),
+                format!("moments ({num_channels}, slices, 4)"),
+                moments.to_string(),
+            ));
+        }
         if num_values < 2 {
             let expected = "more than one value in each channel, since one has no variance; use a larger batch, or \
                             evaluation mode";
@@ -162,9 +190,9 @@ impl Operation for BatchNormTrain {
     }
 
     /// The statistics of the batch, then the normalization, image by image.
-    fn parts(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
+    fn parts(&self, _inputs: &[TensorType], _outputs: &[TensorType]) -> Vec<Part> {
         let mut statistics = vec![PartInput::Input(0)];
-        statistics.extend((3..inputs.len()).map(PartInput::Input));
+        statistics.extend((3..self.num_operands()).map(PartInput::Input));
         let mut along = [Along::Whole; 5];
         along[0] = Along::Rows;
         vec![
@@ -368,7 +396,7 @@ impl Graph {
     /// cumulative average, or an attribute out of range.
     pub fn batch_norm2d(&mut self, x: Value, tensors: BatchNormTensors, attributes: BatchNorm2d) -> Result<Value> {
         let BatchNormTensors { weight, bias, running_mean, running_var, num_batches_tracked } = tensors;
-        let op = BatchNormTrain { attributes, counts_batches: num_batches_tracked.is_some() };
+        let op = BatchNormTrain { attributes, counts_batches: num_batches_tracked.is_some(), takes_moments: false };
         for state in [running_mean, running_var].into_iter().chain(num_batches_tracked) {
             self.check(state)?;
             if !matches!(self.node(state).kind, NodeKind::State(_)) {

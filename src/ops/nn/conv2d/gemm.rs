@@ -4,6 +4,7 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants};
+use super::moments::Tiles;
 use super::staged::Direction;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, Work, grid, to_u32};
 
@@ -16,6 +17,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/activation.wgsl"),
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
+        include_str!("../../../../shaders/lib/tile_moments.wgsl"),
         include_str!("../../../../shaders/conv2d_gemm.wgsl")
     ),
     params: Params::FIELDS,
@@ -84,8 +86,24 @@ impl Gemm {
         })
     }
 
+    pub const TILES: Tiles = Tiles::Runs(TILE_PIXELS);
+
     /// What turns the weight around, and the product. Operand 2 of a gradient is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
+        // Without anything the source is bound instead, and not read.
+        let mut dispatches = self.dispatches_of("gemm", geometry, &[Added::binding(added, Binding::Input(0))]);
+        let product = dispatches.list.pop().expect("the last of them is the product");
+        dispatches.list.push(Added::constants(added, product));
+        dispatches
+    }
+
+    /// The same forward, with the moments as output 1.
+    pub fn dispatches_with_moments(&self, geometry: &Geometry) -> Dispatches {
+        self.dispatches_of("gemm_moments", geometry, &[Binding::Input(0), Binding::Output(1)])
+    }
+
+    /// The same by an entry point, with these bindings after the result.
+    fn dispatches_of(&self, entry_point: &'static str, geometry: &Geometry, others: &[Binding]) -> Dispatches {
         let (activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => (geometry.conv.activation.code(), has_bias),
             Direction::Transposed => (0, false),
@@ -98,24 +116,25 @@ impl Gemm {
         let turn = self.dispatch("turn", geometry, bindings, grid(turned_elems / 4, TURN_THREADS).short_loops());
         // Without a bias the source is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 0 });
-        let bindings = [
-            Binding::Input(0),
-            Binding::Scratch(0),
-            bias,
-            Binding::Output(0),
-            Added::binding(added, Binding::Input(0)),
-        ];
+        let bindings = [&[Binding::Input(0), Binding::Scratch(0), bias, Binding::Output(0)], others].concat();
         // Four pixels' taps, and the stages.
         let iterations = 4 * geometry.kernel[0] * (2 + geometry.kernel[1]) + k / STAGE_K;
         let work = grid(tiles * self.pixels.div_ceil(TILE_PIXELS), 1).iterations(iterations);
-        let product = Added::constants(added, self.dispatch("gemm", geometry, bindings, work))
+        let product = self
+            .dispatch(entry_point, geometry, bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
             .constant("ACTIVATION", activation)
             .constant("THREADS", to_u32(2 * self.tile_channels));
         Dispatches { list: vec![turn, product], scratch_elems: vec![turned_elems] }
     }
 
-    fn dispatch(&self, entry_point: &'static str, geometry: &Geometry, bindings: [Binding; 5], work: Work) -> Dispatch {
+    fn dispatch(
+        &self,
+        entry_point: &'static str,
+        geometry: &Geometry,
+        bindings: impl Into<Vec<Binding>>,
+        work: Work,
+    ) -> Dispatch {
         let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
             .constant("TRANSPOSED", u32::from(self.direction == Direction::Transposed))
             .constant("TILE_CHANNELS", to_u32(self.tile_channels));

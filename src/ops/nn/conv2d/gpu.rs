@@ -6,6 +6,7 @@ use super::Geometry;
 use super::added::Added;
 use super::gemm::{Gemm, SHADER as GEMM};
 use super::gemm_weight::{GemmWeight, SHADER as GEMM_WEIGHT};
+use super::moments::Tiles;
 use super::staged::{Direction, SHADER as STAGED, Staged};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
 use super::strided::{SHADER as STRIDED, Strided};
@@ -220,6 +221,36 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
     with_constants(with_tile_rows(dispatch, geometry.group_out(), gpu), geometry).into()
+}
+
+/// A forward kernel that can store the moments of its tiles.
+pub(super) enum Tiled {
+    Gemm(Gemm),
+    Staged(Staged),
+}
+
+impl Tiled {
+    /// The one that [`forward`] takes, if it can.
+    pub fn of(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Option<Tiled> {
+        match Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
+            Some(gemm) => Some(Tiled::Gemm(gemm)),
+            None => Staged::of(geometry, Direction::Forward { has_bias }, gpu)?.with_moments().map(Tiled::Staged),
+        }
+    }
+
+    pub fn tiles(&self) -> Tiles {
+        match self {
+            Tiled::Gemm(_) => Gemm::TILES,
+            Tiled::Staged(staged) => staged.tiles(),
+        }
+    }
+
+    pub fn dispatches(&self, geometry: &Geometry) -> Dispatches {
+        match self {
+            Tiled::Gemm(gemm) => gemm.dispatches_with_moments(geometry),
+            Tiled::Staged(staged) => staged.dispatches_with_moments(geometry),
+        }
+    }
 }
 
 /// What the gradients of a convolution are computed from.

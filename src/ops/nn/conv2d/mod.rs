@@ -6,6 +6,7 @@ mod cpu;
 mod gemm;
 mod gemm_weight;
 mod gpu;
+mod moments;
 mod pooled;
 mod slices;
 mod staged;
@@ -17,6 +18,7 @@ pub(super) use cpu::{forward, forward_pooled, is_pooled as is_pooled_on_cpu};
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{CHANNELS, MAX_VEC4_KERNEL, pairs_per_thread, strips_per_group};
 pub(super) use gpu::{Params, with_constants, with_tile_rows};
+pub(crate) use moments::Conv2dMoments;
 pub(crate) use pooled::Conv2dPooledBackward;
 pub(crate) use slices::Conv2dGradSlices;
 

@@ -4,6 +4,7 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants, with_group_rows};
+use super::moments::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 
 pub static SHADER: Shader = Shader {
@@ -18,6 +19,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/patch.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
         include_str!("../../../../shaders/lib/rounds.wgsl"),
+        include_str!("../../../../shaders/lib/tile_moments.wgsl"),
         include_str!("../../../../shaders/conv2d_staged.wgsl")
     ),
     params: Params::FIELDS,
@@ -62,6 +64,9 @@ pub struct Staged {
     rows: usize,
     /// Times eight channels.
     eights: usize,
+    /// Quads in workgroup memory of what lies under the tile and of the filters, for a channel of the source.
+    patch: usize,
+    filters: usize,
     /// Channels of the source in workgroup memory at a time.
     chunk: usize,
     /// Workgroups in all.
@@ -100,26 +105,60 @@ impl Staged {
         let chunk = [WORKGROUP_QUADS / (patch + filters), held[0] / patch, held[1] / filters, source_channels];
         let chunk = chunk.into_iter().min().filter(|&chunk| chunk > 0)?;
         let is_ragged = !width.is_multiple_of(STRIP);
-        Some(Staged { direction, is_ragged, strips, rows, eights, chunk, units: units(eights) })
+        Some(Staged { direction, is_ragged, strips, rows, eights, patch, filters, chunk, units: units(eights) })
+    }
+
+    /// The same tile with room in workgroup memory for what takes its moments.
+    pub fn with_moments(self) -> Option<Staged> {
+        let fits =
+            |chunk: &usize| (chunk * self.patch).max(self.moment_quads()) + chunk * self.filters <= WORKGROUP_QUADS;
+        let chunk = (1..=self.chunk).rev().find(fits)?;
+        Some(Staged { chunk, ..self })
+    }
+
+    fn threads(&self) -> usize {
+        self.strips * self.rows * self.eights
+    }
+
+    /// Quads in place of the patch, two for each thread.
+    fn moment_quads(&self) -> usize {
+        2 * self.threads()
+    }
+
+    pub fn tiles(&self) -> Tiles {
+        Tiles::Rectangles([self.rows, STRIP * self.strips])
     }
 
     /// Operand 2 of a gradient is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
+        let entry_point = if self.is_ragged { "staged_ragged" } else { "staged" };
+        // Without anything the weight is bound instead, and not read.
+        let bindings = [Added::binding(added, Binding::Input(1))];
+        Added::constants(added, self.dispatch(entry_point, geometry, &bindings)).into()
+    }
+
+    /// The convolution, of a tile from [`Staged::with_moments`], and the moments as output 1.
+    pub fn dispatches_with_moments(&self, geometry: &Geometry) -> Dispatches {
+        let entry_point = if self.is_ragged { "staged_ragged_moments" } else { "staged_moments" };
+        let dispatch = self.dispatch(entry_point, geometry, &[Binding::Input(1), Binding::Output(1)]);
+        dispatch.constant("LEAST_UNDER", to_u32(self.moment_quads())).into()
+    }
+
+    /// The dispatch with these bindings after the result.
+    fn dispatch(&self, entry_point: &'static str, geometry: &Geometry, others: &[Binding]) -> Dispatch {
         let ([channels, source_channels], activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => {
                 ([geometry.group_out(), geometry.group_in()], geometry.conv.activation.code(), has_bias)
             }
             Direction::Transposed => ([geometry.group_in(), geometry.group_out()], 0, false),
         };
-        let threads = self.strips * self.rows * self.eights;
         // Every channel of a chunk has its rows of the kernel.
         let chunks = 1 + source_channels.div_ceil(self.chunk);
         let work = grid(self.units, 1).iterations(2 * chunks + source_channels * (2 + geometry.kernel[0]));
         // Without a bias the weight is bound instead, and not read.
         let bias = Binding::Input(if has_bias { 2 } else { 1 });
-        let bindings =
-            [Binding::Input(0), Binding::Input(1), bias, Binding::Output(0), Added::binding(added, Binding::Input(1))];
-        let entry_point = if self.is_ragged { "staged_ragged" } else { "staged" };
+        let mut bindings = vec![Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
+        bindings.extend(others);
         let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
             .constant("ACTIVATION", activation)
@@ -128,8 +167,7 @@ impl Staged {
             .constant("TILE_ROWS", to_u32(self.rows))
             .constant("TILE_EIGHTS", to_u32(self.eights))
             .constant("CHUNK", to_u32(self.chunk))
-            .constant("THREADS", to_u32(threads));
-        let dispatch = Added::constants(added, with_group_rows(dispatch, geometry, channels));
-        with_constants(dispatch, geometry).into()
+            .constant("THREADS", to_u32(self.threads()));
+        with_constants(with_group_rows(dispatch, geometry, channels), geometry)
     }
 }
