@@ -17,6 +17,8 @@
 //   gemm_moments  the same, forward and without an activation, and the moments of each channel in each tile of 128 pixels
 //          (lib/tile_moments.wgsl)
 //
+// and, where the result has too few tiles to fill a GPU, what lib/gemm_slices.wgsl has in place of `gemm`.
+//
 // source  f32 (batch, source channels, height, width)
 // weight  f32 (out_channels, in_channels, KERNEL_H, KERNEL_W)
 // turned  f32 (source channels / 8, taps, 8, result channels), each rounded up
@@ -281,24 +283,27 @@ struct Sums {
     right: RegisterTile,
 }
 
-// All threads come here together.
-fn sums_of(place: Place, lane: u32) -> Sums {
+fn num_stages() -> u32 {
+    return num_eights() * NUM_TAPS;
+}
+
+// The sums over the stages from `begin` to before `end`, at least one. All threads come here together.
+fn sums_of(place: Place, begin: u32, end: u32, lane: u32) -> Sums {
     let patches = patches_of(place.pixel + lane % PIXEL_QUADS);
     let own_weight = lane / CHANNEL_QUADS * num_quads() + place.channel / 4u + lane % CHANNEL_QUADS;
     // After the last stage it is that one again, which nothing uses.
-    let num_stages = num_eights() * NUM_TAPS;
-    let last = num_stages - 1u;
+    let last = end - 1u;
     var left = RegisterTile();
     var right = RegisterTile();
-    put(brought(patches, own_weight, 0u, lane), 0u, lane);
+    put(brought(patches, own_weight, begin, lane), 0u, lane);
     workgroupBarrier();
-    for (var stage = 0u; stage < num_stages; stage += 1u) {
+    for (var stage = begin; stage < end; stage += 1u) {
         let second = brought(patches, own_weight, min(stage + 1u, last), lane);
         add_stage(&left, &right, place.ty, place.tx);
         put(second, 1u, lane);
         workgroupBarrier();
         stage += 1u;
-        if stage >= num_stages {
+        if stage >= end {
             break;
         }
         let first = brought(patches, own_weight, min(stage + 1u, last), lane);
@@ -321,7 +326,7 @@ fn gemm(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let place = place_of(workgroup.x + workgroup.y * grid.x, lane);
-    store_sums(place, sums_of(place, lane));
+    store_sums(place, sums_of(place, 0u, num_stages(), lane));
 }
 
 // ---- with moments
@@ -346,7 +351,7 @@ fn gemm_moments(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let place = place_of(workgroup.x + workgroup.y * grid.x, lane);
-    let sums = sums_of(place, lane);
+    let sums = sums_of(place, 0u, num_stages(), lane);
     store_sums(place, sums);
     let channel = place.channel + 4u * place.ty;
     let left = with_bias(sums.left, channel);

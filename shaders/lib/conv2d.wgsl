@@ -10,6 +10,7 @@ struct Params {
     out_h: u32,
     out_w: u32,
     rows_per_slice: u32, // of the weight's gradient; others do not read it
+    stages_per_slice: u32, // of conv2d_gemm's slices
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

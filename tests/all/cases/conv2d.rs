@@ -228,6 +228,18 @@ pub fn grouped() -> Vec<Case> {
     cases.into_iter().map(|(shape, conv)| case(shape, conv, true).without_gradient_check()).collect()
 }
 
+/// Many channels of a few pixels, which real GPUs take in slices of K; channels and pixels are no whole tiles, and the last
+/// slice is shorter. With a stride the gradient by the input is left to another kernel.
+pub fn sliced() -> Vec<Case> {
+    let plain = Conv2d::default();
+    let padded = Conv2d { padding: [1, 1], activation: Activation::Relu, ..plain };
+    let strided = Conv2d { stride: [1, 2], padding: [2, 1], dilation: [2, 3], ..plain };
+    vec![
+        case(shape(2, [120, 116], [3, 3], [3, 3]), padded, true).without_gradient_check(),
+        case(shape(7, [171, 60], [5, 8], [3, 2]), strided, false).without_gradient_check(),
+    ]
+}
+
 /// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
 /// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
 pub fn pooled() -> Vec<Case> {

@@ -42,6 +42,7 @@ pub fn all() -> Vec<Case> {
         conv2d::grouped(),
         conv2d::lenet(),
         conv2d::pooled(),
+        conv2d::sliced(),
         conv2d::strided(),
         conv2d::sizes(),
         copy::cases(),

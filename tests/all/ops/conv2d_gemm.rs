@@ -4,10 +4,11 @@
 use wgrad::ops::kernel::GpuTraits;
 use wgrad::ops::{Activation, BatchNorm2d, Conv2d, SliceRange};
 
-use crate::cases::{Case, Fill, Input, batch_norm2d, input};
-use crate::harness::{check_gpu_kernels, plan_with_gradients};
+use crate::cases::{self, Case, Fill, Input, batch_norm2d, input};
+use crate::harness::{check_every_kernel, check_gpu_kernels, plan_with_gradients};
 
 const GEMM: &str = "conv2d_gemm.gemm";
+const SLICES: [&str; 2] = ["conv2d_gemm.slices", "conv2d_gemm.add_slices"];
 const WEIGHT_GEMM: &str = "conv2d_grad_weight_gemm.gemm";
 
 fn operands(batch: usize, [from, to]: [usize; 2], extent: [usize; 2], kernel: [usize; 2]) -> Vec<Input> {
@@ -56,6 +57,13 @@ fn added_cases(batch: usize, [from, to]: [usize; 2], extent: [usize; 2]) -> [Cas
         Ok(vec![g.conv2d(v[0], v[1], Some(v[2]), conv)?, some])
     });
     [whole, shortcut].map(Case::without_gradient_check)
+}
+
+/// The same of fewer tiles, in slices of K: many products; and as many slices as there may be. Gradients by the input are in
+/// slices as well.
+fn sliced_cases() -> Vec<Case> {
+    let padded = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    vec![case(65, [120, 123], [7, 7], [3, 2], padded), case(8, [512, 120], [4, 4], [3, 3], padded)]
 }
 
 /// The same for the gradient by the weight: rows of fewer pixels than a stage and of no whole stages, channels that are no
@@ -114,6 +122,23 @@ fn moments_of_many_channels_agree_with_the_reference() {
         assert_eq!(count(&case, "conv2d_gemm.gemm_moments"), 1, "{}", case.name);
     }
     check_gpu_kernels(moment_cases());
+}
+
+#[test]
+fn few_tiles_are_products_in_slices_that_agree_with_the_reference() {
+    let counts =
+        |cases: Vec<Case>| cases.iter().map(|case| SLICES.map(|kernel| count(case, kernel))).collect::<Vec<_>>();
+    assert_eq!(counts(sliced_cases()), [[2, 2], [2, 2]]);
+    assert_eq!(counts(cases::conv2d::sliced()), [[2, 2], [1, 1]]);
+    check_gpu_kernels(sliced_cases());
+    check_every_kernel(cases::conv2d::sliced());
+}
+
+#[test]
+fn the_sum_of_slices_adds_another_gradient_as_it_stores() {
+    let cases = added_cases(7, [120, 116], [5, 5]);
+    assert!(cases.iter().all(|case| is_added(case, SLICES[1])));
+    check_gpu_kernels(cases.into());
 }
 
 #[test]

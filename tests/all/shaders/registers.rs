@@ -144,6 +144,7 @@ fn registers_and_instructions_are_those_that_are_pinned() {
         ("| matmul_tiled.staged", MAX_GEMM_INSTRUCTIONS),
         ("| matmul_large.large", MAX_GEMM_INSTRUCTIONS),
         ("| conv2d_gemm.gemm", MAX_PATCH_INSTRUCTIONS),
+        ("| conv2d_gemm.slices", MAX_PATCH_INSTRUCTIONS),
         ("| conv2d_grad_weight_gemm.gemm", MAX_WEIGHT_INSTRUCTIONS),
     ];
     for (name, most) in limits {

@@ -18,7 +18,8 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
         include_str!("../../../../shaders/lib/tile_moments.wgsl"),
-        include_str!("../../../../shaders/conv2d_gemm.wgsl")
+        include_str!("../../../../shaders/conv2d_gemm.wgsl"),
+        include_str!("../../../../shaders/lib/gemm_slices.wgsl")
     ),
     params: Params::FIELDS,
     needs_subgroups: false,
@@ -36,12 +37,30 @@ const TURN_THREADS: u32 = 64;
 /// Source channels times taps from which on a tile is worth its start.
 const MIN_K: usize = 64;
 /// Small tiles from which on a GPU has enough to do: two on each of some 132 multiprocessors. With twice as many they are
-/// large ones.
+/// large ones; with fewer, K is cut into slices.
 const MIN_TILES: usize = 256;
 /// Of the products that whole tiles and whole eights of source channels make, how many have to be real.
 const MIN_REAL: f64 = 0.7;
+/// Tiles of all slices, at most: four on a multiprocessor. Each is 32 KiB of partial sums, all of them 16 MiB.
+const FULL_TILES: usize = 512;
+/// The least of a slice, in stages: a tile's start and end take as long as some four.
+const MIN_SLICE_STAGES: usize = 16;
+/// Slices, at most: a thread that adds them waits for loads once in eight of them.
+const MAX_SLICES: usize = 32;
+/// K from which on slices always pay for two dispatches more than `staged.rs` has: a thread of that kernel goes through all of
+/// it. For 512 channels of 4 × 4 pixels estimates are 320 µs there, 40 here for 16 images and less for fewer.
+const LONG_K: usize = 1024;
+/// And products, for shorter ones: of planes of less than so many pixels, for which that kernel reads filters again for every
+/// few of them, and of larger ones. Estimates for 64 to 128 channels of 8 × 8 pixels: 27 µs there, 18 here and two fences; for
+/// 64 channels of 16 × 16, twice as many products: 40 there, 38 here.
+const MIN_SLICED: [usize; 2] = [1 << 28, 1 << 30];
+const LARGE_PLANE: usize = 256;
+/// Quads of a tile's partial sums, and threads that add them, each one quad.
+const TILE_QUADS: usize = TILE_CHANNELS[0] * TILE_PIXELS / 4;
+const ADD_THREADS: u32 = 64;
+const ADDED: usize = 8;
 
-/// The tile of a workgroup.
+/// The tile of a workgroup, and what it takes of K.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gemm {
     direction: Direction,
@@ -49,6 +68,25 @@ pub struct Gemm {
     result_channels: usize,
     pixels: usize,
     tile_channels: usize,
+    slices: Slices,
+}
+
+/// Parts of K that are summed apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slices {
+    num: usize,
+    /// In one of them; the last may have fewer.
+    stages: usize,
+}
+
+impl Slices {
+    /// As many as fill a GPU with tiles, if that is more than one.
+    fn of(tiles: usize, stages: usize) -> Option<Slices> {
+        let wanted = (FULL_TILES / tiles).min(stages / MIN_SLICE_STAGES).min(MAX_SLICES);
+        let per_slice = stages.div_ceil(wanted.max(1));
+        let slices = Slices { num: stages.div_ceil(per_slice), stages: per_slice };
+        (slices.num > 1).then_some(slices)
+    }
 }
 
 impl Gemm {
@@ -71,38 +109,51 @@ impl Gemm {
             return None;
         }
         let [small, large] = TILE_CHANNELS;
+        let is_large = pixels >= LARGE_PLANE;
         let pixels = geometry.batch * pixels;
         let padded = TILE_CHANNELS.map(|tile| result_channels.next_multiple_of(tile));
         let tiles = pixels.div_ceil(TILE_PIXELS) * padded[0] / small;
         let tile_channels = if padded[0] == padded[1] && tiles >= 2 * MIN_TILES { large } else { small };
-        let whole = padded[0] * source_channels.next_multiple_of(STAGE_K);
-        let is_full = (result_channels * source_channels) as f64 >= MIN_REAL * whole as f64;
-        (is_full && tiles >= MIN_TILES).then_some(Gemm {
-            direction,
-            source_channels,
-            result_channels,
-            pixels,
-            tile_channels,
-        })
+        let padded_source = source_channels.next_multiple_of(STAGE_K);
+        let whole = padded[0] * padded_source;
+        if tiles == 0 || ((result_channels * source_channels) as f64) < MIN_REAL * whole as f64 {
+            return None;
+        }
+        let (k, stages) = (source_channels * taps, padded_source * taps / STAGE_K);
+        let is_worth_slices = k >= LONG_K || result_channels * pixels * k >= MIN_SLICED[usize::from(is_large)];
+        let slices = match tiles >= MIN_TILES {
+            true => Slices { num: 1, stages },
+            false if is_worth_slices => Slices::of(tiles, stages)?,
+            false => return None,
+        };
+        Some(Gemm { direction, source_channels, result_channels, pixels, tile_channels, slices })
     }
 
     pub const TILES: Tiles = Tiles::Runs(TILE_PIXELS);
 
-    /// What turns the weight around, and the product. Operand 2 of a gradient is what is added to it.
+    /// Whether all of K is summed at once.
+    pub fn is_whole(&self) -> bool {
+        self.slices.num == 1
+    }
+
+    /// What turns the weight around, and the product, with the sum of its slices where it has some. Operand 2 of a gradient
+    /// is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
         // Without anything the source is bound instead, and not read.
-        let mut dispatches = self.dispatches_of("gemm", geometry, &[Added::binding(added, Binding::Input(0))]);
-        let product = dispatches.list.pop().expect("the last of them is the product");
-        dispatches.list.push(Added::constants(added, product));
+        let (entry_point, source) =
+            if self.is_whole() { ("gemm", Binding::Input(0)) } else { ("add_slices", Binding::Scratch(1)) };
+        let mut dispatches = self.dispatches_of(entry_point, geometry, &[Added::binding(added, source)]);
+        let last = dispatches.list.pop().expect("the last of them stores the result");
+        dispatches.list.push(Added::constants(added, last));
         dispatches
     }
 
-    /// The same forward, with the moments as output 1.
+    /// The same forward, with the moments as output 1, where all of K is summed at once.
     pub fn dispatches_with_moments(&self, geometry: &Geometry) -> Dispatches {
         self.dispatches_of("gemm_moments", geometry, &[Binding::Input(0), Binding::Output(1)])
     }
 
-    /// The same by an entry point, with these bindings after the result.
+    /// The same by an entry point that stores the result, with these bindings after that.
     fn dispatches_of(&self, entry_point: &'static str, geometry: &Geometry, others: &[Binding]) -> Dispatches {
         let (activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => (geometry.conv.activation.code(), has_bias),
@@ -114,18 +165,31 @@ impl Gemm {
         let turned_elems = k * tiles * self.tile_channels;
         let bindings = [Binding::Unused, Binding::Input(1), Binding::Unused, Binding::ScratchMut(0), Binding::Unused];
         let turn = self.dispatch("turn", geometry, bindings, grid(turned_elems / 4, TURN_THREADS).short_loops());
-        // Without a bias the source is bound instead, and not read.
-        let bias = Binding::Input(if has_bias { 2 } else { 0 });
-        let bindings = [&[Binding::Input(0), Binding::Scratch(0), bias, Binding::Output(0)], others].concat();
+        let mut dispatches = Dispatches { list: vec![turn], scratch_elems: vec![turned_elems] };
         // Four pixels' taps, and the stages.
-        let iterations = 4 * geometry.kernel[0] * (2 + geometry.kernel[1]) + k / STAGE_K;
-        let work = grid(tiles * self.pixels.div_ceil(TILE_PIXELS), 1).iterations(iterations);
-        let product = self
+        let iterations = 4 * geometry.kernel[0] * (2 + geometry.kernel[1]) + self.slices.stages;
+        let num_tiles = tiles * self.pixels.div_ceil(TILE_PIXELS);
+        let work = grid(self.slices.num * num_tiles, 1).iterations(iterations);
+        let threads = to_u32(2 * self.tile_channels);
+        let (source, turned, work) = if self.is_whole() {
+            (Binding::Input(0), Binding::Scratch(0), work)
+        } else {
+            let bindings = [Binding::Input(0), Binding::Scratch(0), Binding::Unused, Binding::ScratchMut(1)];
+            dispatches.list.push(self.dispatch("slices", geometry, bindings, work).constant("THREADS", threads));
+            dispatches.scratch_elems.push(self.slices.num * num_tiles * 4 * TILE_QUADS);
+            let work = grid(num_tiles * TILE_QUADS, ADD_THREADS).iterations(self.slices.num.div_ceil(ADDED));
+            (Binding::Scratch(1), Binding::Unused, work)
+        };
+        // Without a bias the source is bound instead, and not read.
+        let bias = if has_bias { Binding::Input(2) } else { source };
+        let bindings = [&[source, turned, bias, Binding::Output(0)], others].concat();
+        let last = self
             .dispatch(entry_point, geometry, bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
             .constant("ACTIVATION", activation)
-            .constant("THREADS", to_u32(2 * self.tile_channels));
-        Dispatches { list: vec![turn, product], scratch_elems: vec![turned_elems] }
+            .constant("THREADS", threads);
+        dispatches.list.push(last);
+        dispatches
     }
 
     fn dispatch(
@@ -135,7 +199,8 @@ impl Gemm {
         bindings: impl Into<Vec<Binding>>,
         work: Work,
     ) -> Dispatch {
-        let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
+        let params = Params { stages_per_slice: to_u32(self.slices.stages), ..Params::of(geometry) };
+        let dispatch = Dispatch::new(&SHADER, entry_point, &params, bindings, work)
             .constant("TRANSPOSED", u32::from(self.direction == Direction::Transposed))
             .constant("TILE_CHANNELS", to_u32(self.tile_channels));
         with_constants(dispatch, geometry)

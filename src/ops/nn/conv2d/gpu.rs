@@ -23,6 +23,7 @@ params! {
         out_h: u32,
         out_w: u32,
         rows_per_slice: u32,
+        stages_per_slice: u32,
     }
 }
 
@@ -132,6 +133,7 @@ impl Params {
             out_h: to_u32(out_h),
             out_w: to_u32(out_w),
             rows_per_slice: 0,
+            stages_per_slice: 0,
         }
     }
 }
@@ -233,7 +235,7 @@ impl Tiled {
     /// The one that [`forward`] takes, if it can.
     pub fn of(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Option<Tiled> {
         match Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
-            Some(gemm) => Some(Tiled::Gemm(gemm)),
+            Some(gemm) => gemm.is_whole().then_some(Tiled::Gemm(gemm)),
             None => Staged::of(geometry, Direction::Forward { has_bias }, gpu)?.with_moments().map(Tiled::Staged),
         }
     }
