@@ -10,6 +10,7 @@
 //   grad_slices_through  the same, and stores the gradient before the activation for others
 //   grad_input           one workgroup adds up the slices of a channel and computes BLOCK values of grad_x. The first one of
 //                        a channel stores the gradients of its weight and bias
+//   grad_input_of_tiles  the same from what a convolution's gradient summed over its tiles (lib/tile_gradients.wgsl)
 //
 // With GRADIENT_OF the gradient goes through an activation first, by its output `activated`.
 //
@@ -40,6 +41,8 @@
 @group(0) @binding(8) var<uniform> num_batches: f32;
 
 @group(0) @binding(2) var<storage, read> finished_sums: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> tile_sums: array<vec4<f32>>; // (C, num_slices); the last number is the mean
+@group(0) @binding(5) var<storage, read> spread_of_channels: array<f32>;
 @group(0) @binding(4) var<storage, read_write> grad_x: array<f32>;
 @group(0) @binding(6) var<storage, read_write> grad_bias: array<f32>;
 @group(0) @binding(7) var<storage, read_write> grad_weight: array<f32>;
@@ -244,6 +247,26 @@ fn store_four_grads(block: Block, index: u32, at: vec4<u32>, values: vec4<f32>) 
     if index + 3u * WG < block.last { grad_x[at.w] = values.w; }
 }
 
+// What the workgroup's part of grad_x follows from: the statistics of the channel, its weight, and sums over the batch.
+struct OfChannel {
+    center: f32,
+    invstd: f32,
+    weight: f32,
+    sums: vec2<f32>,
+}
+
+// Eight values of grad_x, from those of the gradient and of x.
+fn store_grad_x(block: Block, lane: u32, at: Offsets, grads: Eight, values: Eight, channel: OfChannel) {
+    // In evaluation the statistics do not depend on x.
+    let share = select(0.0, 1.0 / f32(num_values()), params.training == 1u);
+    let by_mean = share * channel.sums.x;
+    let by_spread = share * channel.invstd * channel.invstd * channel.sums.y;
+    let scale_by = channel.weight * channel.invstd;
+    let first = block.first + lane;
+    store_four_grads(block, first, at.low, scale_by * (grads.low - by_mean - (values.low - channel.center) * by_spread));
+    store_four_grads(block, first + 4u * WG, at.high, scale_by * (grads.high - by_mean - (values.high - channel.center) * by_spread));
+}
+
 @compute @workgroup_size(WG)
 fn grad_input(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -253,27 +276,50 @@ fn grad_input(
     let block = block_of(workgroup_index(group, groups));
     // On their way while the slices are added up.
     let at = offsets_of(block, lane);
-    let low = four_of_x(at.low);
-    let high = four_of_x(at.high);
-    let low_grads = four_grads(at.low);
-    let high_grads = four_grads(at.high);
+    let values = Eight(four_of_x(at.low), four_of_x(at.high));
+    let grads = Eight(four_grads(at.low), four_grads(at.high));
     let of_channel = finished_sums[params.num_slices * params.num_channels + block.channel];
     var own = vec2(0.0);
     for (var slice = lane; slice < params.num_slices; slice += WG) {
         own += finished_sums[slice * params.num_channels + block.channel].xy;
     }
     let sum = tree(lane, own);
-    let channel_invstd = of_channel.y;
+    if block.first == 0u && lane == 0u {
+        grad_bias[block.channel] = sum.x;
+        grad_weight[block.channel] = of_channel.y * sum.y;
+    }
+    store_grad_x(block, lane, at, grads, values, OfChannel(of_channel.x, of_channel.y, of_channel.z, sum));
+}
+
+fn four_plain_grads(at: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(grad[at.x], grad[at.y], grad[at.z], grad[at.w]);
+}
+
+@compute @workgroup_size(WG)
+fn grad_input_of_tiles(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = block_of(workgroup_index(group, groups));
+    let at = offsets_of(block, lane);
+    let values = Eight(four_of_x(at.low), four_of_x(at.high));
+    let grads = Eight(four_plain_grads(at.low), four_plain_grads(at.high));
+    var channel_invstd = spread_of_channels[block.channel];
+    if params.training == 0u {
+        channel_invstd = inverseSqrt(channel_invstd + params.eps);
+    }
+    let first = block.channel * params.num_slices;
+    let center_of_channel = tile_sums[first].w;
+    var own = vec2(0.0);
+    for (var slice = lane; slice < params.num_slices; slice += WG) {
+        own += tile_sums[first + slice].xy;
+    }
+    let sum = tree(lane, own);
     if block.first == 0u && lane == 0u {
         grad_bias[block.channel] = sum.x;
         grad_weight[block.channel] = channel_invstd * sum.y;
     }
-    // In evaluation the statistics do not depend on x.
-    let share = select(0.0, 1.0 / f32(num_values()), params.training == 1u);
-    let by_mean = share * sum.x;
-    let by_spread = share * channel_invstd * channel_invstd * sum.y;
-    let scale_by = of_channel.z * channel_invstd;
-    let first = block.first + lane;
-    store_four_grads(block, first, at.low, scale_by * (low_grads - by_mean - (low - of_channel.x) * by_spread));
-    store_four_grads(block, first + 4u * WG, at.high, scale_by * (high_grads - by_mean - (high - of_channel.x) * by_spread));
+    let of_channel = OfChannel(center_of_channel, channel_invstd, scale[block.channel], sum);
+    store_grad_x(block, lane, at, grads, values, of_channel);
 }

@@ -372,7 +372,7 @@ fn gemm_moments(
     let num_tiles = (num_pixels + TILE_PIXELS - 1u) / TILE_PIXELS;
     let channels =
         TileChannels(place.pixel / TILE_PIXELS, num_tiles, count, channel, channel + TILE_CHANNELS / 2u, to.channels);
-    store_moments(member, channels, mean, squares);
+    store_of_tile(member, channels, mean, squares, OfChannels());
 }
 
 // ---- turn

@@ -1,6 +1,6 @@
-// The mean of each channel in a workgroup's tile and the squared distances from it, for the batch normalization after a
-// convolution, which then needs no pass over the result for its statistics. All threads come here together, when nothing in
-// `under` is needed any more.
+// Sums over each channel of a workgroup's tile, for the batch normalization after a convolution or before its gradient, which
+// then needs no pass over all values for them: the mean and the squared distances from it, or (lib/tile_gradients.wgsl) what the
+// gradient of normalization sums. All threads come here together, when nothing in `under` is needed any more.
 //
 // moments  f32 (channels, tiles, 4): mean, squared distances, number of values, 0
 //
@@ -89,20 +89,20 @@ fn divided(sums: OfChannels, count: u32) -> OfChannels {
     return OfChannels(sums.low / f32(count), sums.high / f32(count));
 }
 
-fn store_four(channels: TileChannels, first: u32, mean: vec4<f32>, squares: vec4<f32>) {
+fn store_four(channels: TileChannels, first: u32, a: vec4<f32>, b: vec4<f32>, last: vec4<f32>) {
     let count = f32(channels.count);
     let at = first * channels.num_tiles + channels.tile;
     let left = channels.end - min(first, channels.end);
-    if left > 0u { moments[at] = vec4<f32>(mean.x, squares.x, count, 0.0); }
-    if left > 1u { moments[at + channels.num_tiles] = vec4<f32>(mean.y, squares.y, count, 0.0); }
-    if left > 2u { moments[at + 2u * channels.num_tiles] = vec4<f32>(mean.z, squares.z, count, 0.0); }
-    if left > 3u { moments[at + 3u * channels.num_tiles] = vec4<f32>(mean.w, squares.w, count, 0.0); }
+    if left > 0u { moments[at] = vec4<f32>(a.x, b.x, count, last.x); }
+    if left > 1u { moments[at + channels.num_tiles] = vec4<f32>(a.y, b.y, count, last.y); }
+    if left > 2u { moments[at + 2u * channels.num_tiles] = vec4<f32>(a.z, b.z, count, last.z); }
+    if left > 3u { moments[at + 3u * channels.num_tiles] = vec4<f32>(a.w, b.w, count, last.w); }
 }
 
-// The first member stores.
-fn store_moments(member: Member, channels: TileChannels, mean: OfChannels, squares: OfChannels) {
+// The first member stores two numbers of each channel, the number of values, and a last one.
+fn store_of_tile(member: Member, channels: TileChannels, a: OfChannels, b: OfChannels, last: OfChannels) {
     if member.index == 0u && channels.tile < channels.num_tiles {
-        store_four(channels, channels.low, mean.low, squares.low);
-        store_four(channels, channels.high, mean.high, squares.high);
+        store_four(channels, channels.low, a.low, b.low, last.low);
+        store_four(channels, channels.high, a.high, b.high, last.high);
     }
 }

@@ -188,6 +188,7 @@ op_list! {
     BatchNormTrain(batch_norm2d::BatchNormTrain),
     BatchNormEval(batch_norm2d::BatchNormEval),
     BatchNormBackward(batch_norm2d::BatchNormBackward),
+    TileSums(batch_norm2d::TileSums),
     Assign(assign::Assign),
     TensorStats(tensor_stats::TensorStats),
     TensorHistogram(tensor_stats::TensorHistogram),

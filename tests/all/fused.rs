@@ -91,8 +91,13 @@ pub fn steps() -> Vec<Step> {
         kernels,
         splits_rows: false,
     };
-    let batch_norm: &[&str] =
-        &["conv2d_moments", "batch_norm2d_activation", "batch_norm2d_activation_backward", "loss_metrics"];
+    let batch_norm: &[&str] = &[
+        "conv2d_moments",
+        "conv2d_grad_input_sums",
+        "batch_norm2d_activation",
+        "batch_norm2d_activation_backward",
+        "loss_metrics",
+    ];
     let chain: &[&str] = &["mlp_chain", "layer_gradients", "loss_metrics"];
     let all: &[&str] = &[
         "conv2d_pool",

@@ -4,7 +4,7 @@
 use super::{Case, Fill, input};
 use wgrad::graph::{StateKind, StateSpec};
 use wgrad::nn::Init;
-use wgrad::ops::{BatchNorm2d, BatchNormTensors, Conv2d};
+use wgrad::ops::{Activation, BatchNorm2d, BatchNormTensors, Conv2d};
 use wgrad::{Graph, Result, Tensor, Value};
 
 pub fn cases() -> Vec<Case> {
@@ -90,6 +90,56 @@ pub fn conv(
         let y = g.conv2d(v[0], v[3], to.is_multiple_of(2).then_some(v[4]), conv)?;
         let tensors = tensors(g, v, attributes.momentum.is_none())?;
         g.batch_norm2d(y, tensors, attributes)
+    });
+    case.without_gradient_check()
+}
+
+/// Before a convolution whose gradient by the input a real GPU sums for that of the normalization: through each activation or
+/// none, in training and evaluation, with another gradient added or not; tiles as above.
+pub fn before_conv() -> Vec<Case> {
+    let same = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    let grouped = Conv2d { groups: 2, ..same };
+    let wide = Conv2d { padding: [2, 2], ..same };
+    vec![
+        into_conv([2, 16, 16, 32], [6, 3, 3], same, Activation::Relu, true, true),
+        into_conv([3, 10, 9, 13], [4, 3, 3], same, Activation::Tanh, true, true),
+        into_conv([2, 9, 11, 70], [4, 5, 5], wide, Activation::Sigmoid, true, false),
+        into_conv([2, 20, 35, 8], [3, 1, 1], Conv2d::default(), Activation::None, true, false),
+        into_conv([4, 24, 8, 8], [8, 3, 3], same, Activation::Relu, false, true),
+        into_conv([2, 18, 12, 15], [36, 3, 3], grouped, Activation::Relu, false, false),
+        into_conv([130, 5, 4, 4], [3, 3, 3], same, Activation::Relu, true, false),
+    ]
+}
+
+/// A normalization, of the batch or by the running statistics, an activation, and a convolution of what it gave, which is an
+/// output, too, where its gradient is `added`.
+fn into_conv(
+    [n, c, h, w]: [usize; 4],
+    [to, kernel_h, kernel_w]: [usize; 3],
+    conv: Conv2d,
+    activation: Activation,
+    is_training: bool,
+    is_added: bool,
+) -> Case {
+    let name = format!(
+        "({n}, {c}, {h}, {w}), normalized (training: {is_training}), {activation:?}, to {to} by {kernel_h}×{kernel_w}, \
+         {conv:?}, added: {is_added}"
+    );
+    let inputs = vec![
+        input([n, c, h, w], Fill::Uniform),
+        input([c], Fill::Positive),
+        input([c], Fill::Uniform),
+        input([to, c / conv.groups, kernel_h, kernel_w], Fill::Uniform),
+    ];
+    let case = Case::new(name, inputs, move |g, v| {
+        let tensors = tensors(g, v, false)?;
+        let normalized = match is_training {
+            true => g.batch_norm2d(v[0], tensors, BatchNorm2d::default())?,
+            false => g.batch_norm2d_eval(v[0], tensors, 1e-5)?,
+        };
+        let activated = g.activation(normalized, activation)?;
+        let y = g.conv2d(activated, v[3], None, conv)?;
+        Ok(if is_added { vec![y, activated] } else { vec![y] })
     });
     case.without_gradient_check()
 }

@@ -18,17 +18,36 @@ fn cases_hold() {
 #[test]
 fn moments_of_convolutions_are_those_of_the_batch() {
     for case in cases::batch_norm2d::after_conv() {
-        let labels = labels(&case);
-        let count = |suffix: &str| labels.iter().filter(|label| label.ends_with(suffix)).count();
-        assert_eq!((count("_moments"), count("batch_norm2d_merged.slices")), (1, 0), "{}: {labels:?}", case.name);
+        assert_eq!(
+            takes(&case, "conv2d_staged_moments.convolution", "batch_norm2d_merged.slices"),
+            (1, 0),
+            "{}",
+            case.name
+        );
     }
     check_every_kernel(cases::batch_norm2d::after_conv());
 }
 
-/// The kernels of a GPU's plan of a case.
-fn labels(case: &cases::Case) -> Vec<String> {
+#[test]
+fn sums_of_convolutions_are_those_of_the_gradient() {
+    for case in cases::batch_norm2d::before_conv() {
+        assert_eq!(
+            takes(&case, "conv2d_staged_moments.gradient", "batch_norm2d_merged.grad_slices"),
+            (1, 0),
+            "{}",
+            case.name
+        );
+    }
+    check_every_kernel(cases::batch_norm2d::before_conv());
+}
+
+/// How many kernels of a GPU's plan of a case begin with each name.
+fn takes(case: &cases::Case, first: &str, second: &str) -> (usize, usize) {
     let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();
-    dispatches.iter().flat_map(|step| &step.list).map(|dispatch| dispatch.kernel.label()).collect()
+    let labels: Vec<String> =
+        dispatches.iter().flat_map(|step| &step.list).map(|dispatch| dispatch.kernel.label()).collect();
+    let count = |name: &str| labels.iter().filter(|label| label.starts_with(name)).count();
+    (count(first), count(second))
 }
 
 /// A layer of `num_channels` channels under PyTorch's names and initial values.

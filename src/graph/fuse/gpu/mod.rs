@@ -3,6 +3,7 @@
 //! are equal. The CPU keeps most of these apart: there a hand-over costs little, and its kernels are of single ops.
 
 mod batch_norm;
+mod conv_grad_sums;
 mod conv_moments;
 mod conv_pool_grads;
 mod gradient_sum;
@@ -24,6 +25,7 @@ pub(in crate::graph) fn fuse(graph: &Graph, gpu: GpuTraits) -> Graph {
         fused = partial_gradients::fuse(&fused, gpu);
         fused = gradient_sum::fuse(&fused);
         fused = conv_moments::fuse(&fused, gpu);
+        fused = conv_grad_sums::fuse(&fused, gpu);
     }
     batch_norm::fuse(&loss_metrics::fuse(&fused))
 }

@@ -170,7 +170,7 @@ pub fn backward(op: &BatchNormBackward, activation: Activation, ctx: &DispatchCo
     // Without an activation the gradient is bound instead, and not read.
     let activated = Input(if activation == Activation::None { 0 } else { 5 });
     if !ctx.gpu.is_software {
-        return merged_backward(settings, activation, activated, ctx);
+        return merged_backward(settings, op.sums(), activation, activated, ctx);
     }
     let mut slices = vec![Input(1), Input(3), Input(0), ScratchMut(0), activated];
     let entry_point = if ctx.outputs.len() == 4 {
@@ -190,15 +190,22 @@ pub fn backward(op: &BatchNormBackward, activation: Activation, ctx: &DispatchCo
     Dispatches { list, scratch_elems: vec![2 * num_slices * channels, 4 * channels] }
 }
 
-/// The same for GPUs.
+/// The same for GPUs. The sums over slices may be there already, as operand `sums`, of a gradient that went through the
+/// activation.
 fn merged_backward(
     settings: Settings,
+    sums: Option<usize>,
     activation: Activation,
     activated: Binding,
     ctx: &DispatchContext<'_>,
 ) -> Dispatches {
     use Binding::{Input, Output, Scratch, ScratchMut, Unused};
     let planes = Planes::of(&ctx.inputs[1]);
+    if let Some(operand) = sums {
+        let num_slices = ctx.inputs[operand].shape[1];
+        let bindings = [Input(1), Input(operand), Input(0), Output(0), Input(4), Output(2), Output(1), Input(2)];
+        return planes.merged("grad_input_of_tiles", settings, num_slices, bindings, planes.blocks(num_slices)).into();
+    }
     let (_, num_slices) = planes.gpu_slices();
     let (entry_point, through) =
         if ctx.outputs.len() == 4 { ("grad_slices_through", Output(3)) } else { ("grad_slices", Unused) };

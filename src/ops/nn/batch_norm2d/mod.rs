@@ -5,10 +5,12 @@
 mod cpu;
 mod deferred;
 mod gpu;
+mod tile_sums;
 
 pub(crate) use deferred::Deferred;
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{Finish, backward as backward_dispatches, eval as eval_dispatches, train as train_dispatches};
+pub(crate) use tile_sums::TileSums;
 
 use crate::graph::{Graph, NodeKind, Value, Vjp};
 use crate::ops::batch::{Along, BatchForm, Part, PartInput};
@@ -97,6 +99,21 @@ pub(crate) enum Statistics {
 pub(crate) struct BatchNormBackward {
     pub statistics: Statistics,
     pub eps: f64,
+    /// Whether there is a last operand, sums over tiles that a GPU takes instead of going over grad_y and x for them:
+    /// (C, tiles, 4), as [`TileSums`] has them.
+    pub takes_sums: bool,
+}
+
+impl BatchNormBackward {
+    /// The operand that has the sums.
+    fn sums(&self) -> Option<usize> {
+        self.takes_sums.then_some(5)
+    }
+
+    /// This op with that operand, if so many tiles are not too many.
+    pub fn with_sums(self, num_tiles: usize) -> Option<BatchNormBackward> {
+        (num_tiles <= gpu::MAX_MERGED_SLICES).then_some(BatchNormBackward { takes_sums: true, ..self })
+    }
 }
 
 /// The shape of x as channels of planes.
@@ -225,7 +242,7 @@ impl Operation for BatchNormTrain {
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
         let operands = [vjp.grad_output(), vjp.inputs[0], vjp.inputs[1], vjp.outputs[1], vjp.outputs[2]];
-        let backward = BatchNormBackward { statistics: Statistics::Batch, eps: self.attributes.eps };
+        let backward = BatchNormBackward { statistics: Statistics::Batch, eps: self.attributes.eps, takes_sums: false };
         let grads = vjp.graph.push(backward, &operands)?;
         let mut grads: Vec<Option<Value>> = grads.into_iter().map(Some).collect();
         // None flows into the running statistics.
@@ -286,7 +303,7 @@ impl Operation for BatchNormEval {
 
     fn vjp(&self, vjp: &mut Vjp<'_>) -> Result<Vec<Option<Value>>> {
         let operands = [vjp.grad_output(), vjp.inputs[0], vjp.inputs[1], vjp.inputs[3], vjp.inputs[4]];
-        let backward = BatchNormBackward { statistics: Statistics::Running, eps: self.eps };
+        let backward = BatchNormBackward { statistics: Statistics::Running, eps: self.eps, takes_sums: false };
         let grads = vjp.graph.push(backward, &operands)?;
         let mut grads: Vec<Option<Value>> = grads.into_iter().map(Some).collect();
         grads.resize(vjp.inputs.len(), None);
@@ -316,7 +333,11 @@ impl Operation for BatchNormBackward {
     }
 
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
-        let [_, x, weight, ..] = check::arity::<5>(self.name(), inputs)?;
+        let [_, x, weight, ..] = check::arity::<5>(self.name(), &inputs[..inputs.len().min(5)])?;
+        let num_operands = 5 + usize::from(self.takes_sums);
+        if inputs.len() != num_operands {
+            return Err(Error::operand(self.name(), format!("{num_operands} operands"), inputs.len().to_string()));
+        }
         Ok(vec![x.clone(), weight.clone(), weight.clone()])
     }
 

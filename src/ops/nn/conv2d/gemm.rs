@@ -4,8 +4,8 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants};
-use super::moments::Tiles;
 use super::staged::Direction;
+use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, Work, grid, to_u32};
 
 pub static SHADER: Shader = Shader {

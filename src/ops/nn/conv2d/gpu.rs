@@ -6,10 +6,10 @@ use super::Geometry;
 use super::added::Added;
 use super::gemm::{Gemm, SHADER as GEMM};
 use super::gemm_weight::{GemmWeight, SHADER as GEMM_WEIGHT};
-use super::moments::Tiles;
-use super::staged::{Direction, SHADER as STAGED, Staged};
+use super::staged::{Direction, MOMENTS as STAGED_MOMENTS, SHADER as STAGED, Staged};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
 use super::strided::{SHADER as STRIDED, Strided};
+use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
@@ -83,6 +83,7 @@ pub static SHADERS: &[&Shader] = &[
     &GRAD_WEIGHT[0],
     &GRAD_WEIGHT[1],
     &STAGED,
+    &STAGED_MOMENTS,
     &STAGED_WEIGHT,
     &STRIDED,
     &GEMM,
@@ -332,6 +333,12 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, added: Option<Added>,
         .constant("POOLED", gradient.code());
     let dispatch = Added::constants(added, dispatch);
     with_constants(with_tile_rows(dispatch, geometry.group_in(), gpu), geometry).into()
+}
+
+/// The kernel that [`grad_input`] takes, if it can sum for a batch normalization's gradient.
+pub(super) fn summing_grad_input(geometry: &Geometry, gpu: GpuTraits) -> Option<Staged> {
+    let is_other = Gemm::of(geometry, Direction::Transposed, gpu).is_some() || Strided::of(geometry, gpu).is_some();
+    if is_other { None } else { Staged::of(geometry, Direction::Transposed, gpu)?.with_moments() }
 }
 
 /// How the rows of a batch are cut into slices, each summed by workgroups of its own.

@@ -12,6 +12,7 @@ mod slices;
 mod staged;
 mod staged_weight;
 mod strided;
+mod tiles;
 
 pub(crate) use added::Added;
 pub(super) use cpu::{forward, forward_pooled, is_pooled as is_pooled_on_cpu};
@@ -21,12 +22,13 @@ pub(super) use gpu::{Params, with_constants, with_tile_rows};
 pub(crate) use moments::Conv2dMoments;
 pub(crate) use pooled::Conv2dPooledBackward;
 pub(crate) use slices::Conv2dGradSlices;
+pub(crate) use tiles::Tiles;
 
 use super::activation::Activation;
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{CpuContext, Float};
-use crate::ops::kernel::{DispatchContext, Dispatches};
+use crate::ops::kernel::{DispatchContext, Dispatches, GpuTraits};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
@@ -360,6 +362,24 @@ impl Conv2dGradInput {
     pub fn dispatches_with(&self, added: Option<Added>, ctx: &DispatchContext<'_>) -> Dispatches {
         let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
         gpu::grad_input(&geometry, Gradient::Whole, added, ctx.gpu)
+    }
+
+    /// The tiles of the gradient, on a GPU of this kind whose kernel can sum over them for a batch normalization's gradient.
+    pub fn tiles(&self, weight: &Shape, gpu: GpuTraits) -> Option<Tiles> {
+        gpu::summing_grad_input(&self.conv.geometry(&self.input, weight).ok()?, gpu).map(|staged| staged.tiles())
+    }
+
+    /// The dispatches by that kernel, which read what is added, where something is, what an activation gave, what was
+    /// normalized, and its mean, as operands 2 and on.
+    pub fn dispatches_with_sums(
+        &self,
+        added: Option<Added>,
+        activation: Activation,
+        ctx: &DispatchContext<'_>,
+    ) -> Dispatches {
+        let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
+        let staged = gpu::summing_grad_input(&geometry, ctx.gpu).expect("made for a GPU of this kind");
+        staged.dispatches_with_sums(&geometry, added, activation)
     }
 }
 

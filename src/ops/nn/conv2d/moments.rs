@@ -2,53 +2,13 @@
 //! that the batch normalization after it ([`BatchNormTrain`](crate::ops::nn::batch_norm2d::BatchNormTrain)) does not go over
 //! the result for them. `graph/fuse/gpu` makes it; the CPU's kernel is the reference.
 
+use super::tiles::Tiles;
 use super::{Conv2d, Geometry, cpu, gpu};
 use crate::Result;
 use crate::ops::Operation;
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{DispatchContext, Dispatches, GpuTraits};
 use crate::tensor::{Shape, TensorType};
-
-/// How the values of a channel of the result are cut into tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tiles {
-    /// Rows and columns of an image, counted along its rows, then down, then over the images.
-    Rectangles([usize; 2]),
-    /// So many pixels, counted over all images.
-    Runs(usize),
-}
-
-impl Tiles {
-    fn count(self, geometry: &Geometry) -> usize {
-        let [height, width] = geometry.output;
-        match self {
-            Tiles::Rectangles([rows, columns]) => geometry.batch * height.div_ceil(rows) * width.div_ceil(columns),
-            Tiles::Runs(pixels) => (geometry.batch * geometry.out_pixels()).div_ceil(pixels),
-        }
-    }
-
-    /// Pixels of a tile, as (image, pixel of it).
-    fn pixels(self, geometry: &Geometry, tile: usize) -> impl Iterator<Item = (usize, usize)> {
-        let ([height, width], plane, batch) = (geometry.output, geometry.out_pixels(), geometry.batch);
-        let most = match self {
-            Tiles::Rectangles([rows, columns]) => rows * columns,
-            Tiles::Runs(pixels) => pixels,
-        };
-        let place = move |index: usize| match self {
-            Tiles::Rectangles([rows, columns]) => {
-                let (across, down) = (width.div_ceil(columns), height.div_ceil(rows));
-                let y = tile / across % down * rows + index / columns;
-                let x = tile % across * columns + index % columns;
-                (y < height && x < width).then_some((tile / across / down, y * width + x))
-            }
-            Tiles::Runs(pixels) => {
-                let pixel = tile * pixels + index;
-                (pixel < batch * plane).then_some((pixel / plane, pixel % plane))
-            }
-        };
-        (0..most).filter_map(place)
-    }
-}
 
 /// (x, weight, and a bias where there is one) → (y, the moments of each tile: (C, tiles, 4), of which a tile has its mean,
 /// the squared distances from that, the number of its values, and 0).
@@ -63,7 +23,7 @@ impl Conv2dMoments {
     pub fn new(conv: Conv2d, input: &Shape, weight: &Shape, has_bias: bool, gpu: GpuTraits) -> Option<(Self, usize)> {
         let geometry = conv.geometry(input, weight).ok()?;
         let tiles = gpu::Tiled::of(&geometry, has_bias, gpu)?.tiles();
-        Some((Conv2dMoments { conv, tiles }, tiles.count(&geometry)))
+        Some((Conv2dMoments { conv, tiles }, tiles.count(geometry.batch, geometry.output)))
     }
 
     fn geometry(&self, inputs: &[TensorType]) -> Geometry {
@@ -79,7 +39,7 @@ impl Operation for Conv2dMoments {
     fn infer(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>> {
         let mut types = self.conv.infer(inputs)?;
         let geometry = self.geometry(inputs);
-        types.push(TensorType::f32([geometry.out_channels, self.tiles.count(&geometry), 4]));
+        types.push(TensorType::f32([geometry.out_channels, self.tiles.count(geometry.batch, geometry.output), 4]));
         Ok(types)
     }
 
@@ -88,12 +48,12 @@ impl Operation for Conv2dMoments {
         let bias = (ctx.inputs.len() == 3).then(|| ctx.float(2));
         let y = ctx.output(0);
         cpu::forward(&geometry, ctx.float(0), ctx.float(1), bias, y);
-        let num_tiles = self.tiles.count(&geometry);
+        let num_tiles = self.tiles.count(geometry.batch, geometry.output);
         let (channels, plane) = (geometry.out_channels, geometry.out_pixels());
         parallel::for_chunks(ctx.output(1), 4, 2 * geometry.batch * plane / num_tiles, |index, moments| {
             let (channel, tile) = (index / num_tiles, index % num_tiles);
             let values = || {
-                let pixels = self.tiles.pixels(&geometry, tile);
+                let pixels = self.tiles.pixels(geometry.batch, geometry.output, tile);
                 pixels.map(|(image, pixel)| y[(image * channels + channel) * plane + pixel])
             };
             let count = F::from_f64(values().count() as f64);
@@ -117,7 +77,8 @@ impl Operation for Conv2dMoments {
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
         // Each of a tile's values is a sum itself.
         let geometry = self.geometry(inputs);
-        let of_tile = (geometry.batch * geometry.out_pixels()).div_ceil(self.tiles.count(&geometry));
+        let of_tile =
+            (geometry.batch * geometry.out_pixels()).div_ceil(self.tiles.count(geometry.batch, geometry.output));
         self.conv.num_terms(inputs) * of_tile
     }
 

@@ -4,27 +4,50 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants, with_group_rows};
-use super::moments::Tiles;
+use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
+use crate::ops::nn::activation::Activation;
 
-pub static SHADER: Shader = Shader {
-    name: "conv2d_staged",
-    source: concat!(
-        include_str!("../../../../shaders/lib/conv2d.wgsl"),
-        include_str!("../../../../shaders/lib/nan.wgsl"),
-        include_str!("../../../../shaders/lib/math.wgsl"),
-        include_str!("../../../../shaders/lib/activation.wgsl"),
-        include_str!("../../../../shaders/lib/register_tile.wgsl"),
-        include_str!("../../../../shaders/lib/row_window.wgsl"),
-        include_str!("../../../../shaders/lib/patch.wgsl"),
-        include_str!("../../../../shaders/lib/added.wgsl"),
-        include_str!("../../../../shaders/lib/rounds.wgsl"),
-        include_str!("../../../../shaders/lib/tile_moments.wgsl"),
-        include_str!("../../../../shaders/conv2d_staged.wgsl")
-    ),
-    params: Params::FIELDS,
-    needs_subgroups: false,
-};
+macro_rules! shader {
+    ($name:literal, [$($piece:literal),*]) => {
+        Shader {
+            name: $name,
+            source: concat!(
+                include_str!("../../../../shaders/lib/conv2d.wgsl"),
+                include_str!("../../../../shaders/lib/nan.wgsl"),
+                include_str!("../../../../shaders/lib/register_tile.wgsl"),
+                include_str!("../../../../shaders/lib/row_window.wgsl"),
+                include_str!("../../../../shaders/lib/patch.wgsl"),
+                include_str!("../../../../shaders/lib/added.wgsl"),
+                include_str!("../../../../shaders/lib/rounds.wgsl"),
+                include_str!("../../../../shaders/lib/conv2d_staged.wgsl"),
+                $(include_str!($piece)),*
+            ),
+            params: Params::FIELDS,
+            needs_subgroups: false,
+        }
+    };
+}
+
+pub static SHADER: Shader = shader!(
+    "conv2d_staged",
+    [
+        "../../../../shaders/lib/math.wgsl",
+        "../../../../shaders/lib/activation.wgsl",
+        "../../../../shaders/conv2d_staged.wgsl"
+    ]
+);
+
+/// With what a batch normalization before or after sums over tiles.
+pub static MOMENTS: Shader = shader!(
+    "conv2d_staged_moments",
+    [
+        "../../../../shaders/lib/activation_gradient.wgsl",
+        "../../../../shaders/lib/tile_moments.wgsl",
+        "../../../../shaders/lib/tile_gradients.wgsl",
+        "../../../../shaders/conv2d_staged_moments.wgsl"
+    ]
+);
 
 /// Neighbouring pixels, and channels, that a thread computes.
 const STRIP: usize = 4;
@@ -131,37 +154,72 @@ impl Staged {
 
     /// Operand 2 of a gradient is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
+        let (activation, bias) = match self.direction {
+            Direction::Forward { has_bias: true } => (geometry.conv.activation.code(), Binding::Input(2)),
+            // Without one the weight is bound instead, and not read.
+            Direction::Forward { has_bias: false } => (geometry.conv.activation.code(), Binding::Input(1)),
+            Direction::Transposed => (0, Binding::Input(1)),
+        };
         let entry_point = if self.is_ragged { "staged_ragged" } else { "staged" };
-        // Without anything the weight is bound instead, and not read.
-        let bindings = [Added::binding(added, Binding::Input(1))];
-        Added::constants(added, self.dispatch(entry_point, geometry, &bindings)).into()
+        let bindings = [bias, Binding::Output(0), Added::binding(added, Binding::Input(1))];
+        let dispatch = self.dispatch(&SHADER, entry_point, geometry, &bindings).constant("ACTIVATION", activation);
+        Added::constants(added, dispatch).into()
     }
 
     /// The convolution, of a tile from [`Staged::with_moments`], and the moments as output 1.
     pub fn dispatches_with_moments(&self, geometry: &Geometry) -> Dispatches {
-        let entry_point = if self.is_ragged { "staged_ragged_moments" } else { "staged_moments" };
-        let dispatch = self.dispatch(entry_point, geometry, &[Binding::Input(1), Binding::Output(1)]);
-        dispatch.constant("LEAST_UNDER", to_u32(self.moment_quads())).into()
+        let bias = if self.direction == (Direction::Forward { has_bias: true }) { 2 } else { 1 };
+        let entry_point = if self.is_ragged { "convolution_ragged" } else { "convolution" };
+        let bindings = [Binding::Input(bias), Binding::Output(0), Binding::Unused, Binding::Output(1)];
+        self.dispatch(&MOMENTS, entry_point, geometry, &bindings)
+            .constant("LEAST_UNDER", to_u32(self.moment_quads()))
+            .into()
     }
 
-    /// The dispatch with these bindings after the result.
-    fn dispatch(&self, entry_point: &'static str, geometry: &Geometry, others: &[Binding]) -> Dispatch {
-        let ([channels, source_channels], activation, has_bias) = match self.direction {
-            Direction::Forward { has_bias } => {
-                ([geometry.group_out(), geometry.group_in()], geometry.conv.activation.code(), has_bias)
-            }
-            Direction::Transposed => ([geometry.group_in(), geometry.group_out()], 0, false),
+    /// The gradient by the input through an activation, of a tile from [`Staged::with_moments`], and the sums as output 1.
+    /// After the weight come what is added, where something is, what the activation gave, what was normalized, and its mean.
+    pub fn dispatches_with_sums(
+        &self,
+        geometry: &Geometry,
+        added: Option<Added>,
+        activation: Activation,
+    ) -> Dispatches {
+        let first = 2 + usize::from(added.is_some());
+        let entry_point = if self.is_ragged { "gradient_ragged" } else { "gradient" };
+        let bindings = [
+            Binding::Unused,
+            Binding::Output(0),
+            Added::binding(added, Binding::Input(1)),
+            Binding::Output(1),
+            Binding::Input(first),
+            Binding::Input(first + 1),
+            Binding::Input(first + 2),
+        ];
+        let dispatch = self
+            .dispatch(&MOMENTS, entry_point, geometry, &bindings)
+            .constant("LEAST_UNDER", to_u32(self.moment_quads()))
+            .constant("GRADIENT_OF", activation.code());
+        Added::constants(added, dispatch).into()
+    }
+
+    /// The dispatch with these bindings after the weight.
+    fn dispatch(
+        &self,
+        shader: &'static Shader,
+        entry_point: &'static str,
+        geometry: &Geometry,
+        others: &[Binding],
+    ) -> Dispatch {
+        let ([channels, source_channels], has_bias) = match self.direction {
+            Direction::Forward { has_bias } => ([geometry.group_out(), geometry.group_in()], has_bias),
+            Direction::Transposed => ([geometry.group_in(), geometry.group_out()], false),
         };
         // Every channel of a chunk has its rows of the kernel.
         let chunks = 1 + source_channels.div_ceil(self.chunk);
         let work = grid(self.units, 1).iterations(2 * chunks + source_channels * (2 + geometry.kernel[0]));
-        // Without a bias the weight is bound instead, and not read.
-        let bias = Binding::Input(if has_bias { 2 } else { 1 });
-        let mut bindings = vec![Binding::Input(0), Binding::Input(1), bias, Binding::Output(0)];
-        bindings.extend(others);
-        let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
+        let bindings = [&[Binding::Input(0), Binding::Input(1)], others].concat();
+        let dispatch = Dispatch::new(shader, entry_point, &Params::of(geometry), bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
-            .constant("ACTIVATION", activation)
             .constant("TRANSPOSED", u32::from(self.direction == Direction::Transposed))
             .constant("TILE_STRIPS", to_u32(self.strips))
             .constant("TILE_ROWS", to_u32(self.rows))

@@ -7,6 +7,7 @@
 mod batch_norm;
 mod composition;
 mod conv_grad_sum;
+mod conv_grad_sums;
 mod conv_pool;
 mod conv_pool_grads;
 mod loss_metrics;
@@ -15,6 +16,7 @@ mod mlp_chain;
 pub(crate) use batch_norm::{BatchNormActivation, BatchNormActivationBackward, Normalization};
 pub(crate) use composition::{Composition, Ends};
 pub(crate) use conv_grad_sum::ConvGradSum;
+pub(crate) use conv_grad_sums::ConvGradSums;
 pub(crate) use conv_pool::ConvPool;
 pub(crate) use conv_pool_grads::{ConvPoolGradInput, ConvPoolGradWeight};
 pub(crate) use loss_metrics::LossMetrics;
@@ -38,6 +40,7 @@ pub(crate) enum FusedKernel {
     BatchNormActivation(BatchNormActivation),
     BatchNormActivationBackward(BatchNormActivationBackward),
     ConvGradSum(ConvGradSum),
+    ConvGradSums(ConvGradSums),
     ConvPool(ConvPool),
     ConvPoolGradInput(ConvPoolGradInput),
     ConvPoolGradWeight(ConvPoolGradWeight),
@@ -70,6 +73,7 @@ impl Operation for Fused {
             FusedKernel::BatchNormActivation(_) => "batch_norm2d_activation",
             FusedKernel::BatchNormActivationBackward(_) => "batch_norm2d_activation_backward",
             FusedKernel::ConvGradSum(_) => "conv2d_grad_input_add",
+            FusedKernel::ConvGradSums(_) => "conv2d_grad_input_sums",
             FusedKernel::ConvPool(_) => "conv2d_pool",
             FusedKernel::ConvPoolGradInput(_) => "conv2d_pool_grad_input",
             FusedKernel::ConvPoolGradWeight(_) => "conv2d_pool_grad_weight",
@@ -105,6 +109,7 @@ impl Operation for Fused {
             FusedKernel::BatchNormActivation(kernel) => kernel.dispatches(ctx),
             FusedKernel::BatchNormActivationBackward(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvGradSum(kernel) => Ok(kernel.dispatches(ctx)),
+            FusedKernel::ConvGradSums(kernel) => Ok(kernel.dispatches(ctx)),
             FusedKernel::ConvPool(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPoolGradInput(kernel) => kernel.dispatches(ctx),
             FusedKernel::ConvPoolGradWeight(kernel) => kernel.dispatches(ctx),
@@ -130,11 +135,20 @@ impl Operation for Fused {
     }
 
     fn num_terms(&self, _inputs: &[TensorType]) -> usize {
-        self.parts.ops().map(|(op, inputs)| op.num_terms(&inputs)).max().unwrap_or(1)
+        let terms = self.parts.ops().map(|(op, inputs)| op.num_terms(&inputs));
+        match &self.kernel {
+            // Sums of sums.
+            FusedKernel::ConvGradSums(_) => terms.product(),
+            _ => terms.max().unwrap_or(1),
+        }
     }
 
     fn term_size(&self, largest: &[f64]) -> f64 {
-        self.parts.term_size(largest)
+        let size = self.parts.term_size(largest);
+        match &self.kernel {
+            FusedKernel::ConvGradSums(kernel) => kernel.term_size(size, largest),
+            _ => size,
+        }
     }
 
     fn ulps(&self) -> f64 {
