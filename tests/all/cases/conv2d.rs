@@ -240,6 +240,62 @@ pub fn sliced() -> Vec<Case> {
     ]
 }
 
+/// One channel each: kernels of 1 to 7 and wider, rows of whole quads and not, planes of one row, column or pixel, padding
+/// beyond the kernel, strides below and above it, dilations, several filters for each channel, slices that end within an image.
+pub fn depthwise() -> Vec<Case> {
+    let conv = |groups: usize, stride: [usize; 2], padding: [usize; 2]| Conv2d {
+        groups,
+        stride,
+        padding,
+        ..Conv2d::default()
+    };
+    let dilated = |dilation: [usize; 2], conv: Conv2d| Conv2d { dilation, ..conv };
+    let cases = [
+        (shape(3, [5, 5], [9, 12], [3, 3]), conv(5, [1, 1], [1, 1])),
+        (shape(2, [3, 3], [7, 7], [3, 3]), conv(3, [1, 1], [1, 1])),
+        (shape(40, [3, 3], [13, 11], [3, 3]), conv(3, [1, 1], [1, 1])),
+        (shape(2, [3, 6], [8, 12], [5, 5]), conv(3, [1, 1], [2, 2])),
+        (shape(2, [3, 9], [9, 16], [7, 7]), conv(3, [1, 1], [3, 3])),
+        (shape(2, [2, 4], [10, 9], [7, 7]), conv(2, [1, 1], [3, 3])),
+        (shape(1, [2, 2], [3, 8], [5, 5]), conv(2, [1, 1], [6, 4])),
+        (shape(2, [3, 3], [10, 12], [3, 3]), conv(3, [1, 1], [0, 0])),
+        (shape(2, [3, 3], [6, 8], [2, 4]), conv(3, [1, 1], [1, 0])),
+        // Wider and longer than is written out; more filters for each channel.
+        (shape(1, [2, 2], [12, 12], [3, 8]), conv(2, [1, 1], [1, 4])),
+        (shape(1, [2, 2], [12, 12], [9, 3]), conv(2, [1, 1], [4, 1])),
+        (shape(1, [2, 18], [5, 8], [3, 3]), conv(2, [1, 1], [1, 1])),
+        // Strides.
+        (shape(2, [5, 5], [10, 16], [3, 3]), conv(5, [2, 2], [1, 1])),
+        (shape(2, [3, 6], [9, 11], [3, 3]), conv(3, [2, 2], [1, 1])),
+        (shape(2, [3, 3], [14, 14], [5, 5]), conv(3, [2, 2], [2, 2])),
+        (shape(2, [2, 2], [15, 17], [7, 7]), conv(2, [2, 2], [3, 3])),
+        (shape(2, [3, 3], [8, 12], [1, 1]), conv(3, [2, 2], [1, 0])),
+        (shape(2, [3, 3], [11, 10], [3, 3]), conv(3, [3, 3], [1, 0])),
+        (shape(2, [3, 3], [12, 16], [2, 3]), conv(3, [4, 4], [1, 1])),
+        (shape(2, [3, 3], [9, 16], [3, 3]), conv(3, [1, 2], [1, 2])),
+        (shape(2, [3, 3], [19, 12], [3, 3]), conv(3, [6, 1], [1, 1])),
+        (shape(2, [3, 3], [9, 19], [3, 3]), conv(3, [1, 5], [1, 1])),
+        (shape(1, [2, 2], [23, 9], [3, 3]), conv(2, [9, 1], [1, 1])),
+        // Dilations.
+        (shape(2, [3, 3], [11, 12], [3, 3]), dilated([2, 2], conv(3, [1, 1], [2, 2]))),
+        (shape(2, [3, 6], [12, 13], [3, 2]), dilated([3, 2], conv(3, [2, 2], [3, 1]))),
+        (shape(2, [2, 2], [14, 16], [5, 5]), dilated([2, 2], conv(2, [1, 1], [4, 4]))),
+        (shape(1, [2, 2], [9, 40], [3, 3]), dilated([1, 9], conv(2, [1, 1], [1, 9]))),
+        (shape(1, [2, 2], [30, 8], [3, 3]), dilated([9, 1], conv(2, [1, 1], [9, 1]))),
+        // One row, column or pixel, and large planes of one image, whose rows are cut into slices.
+        (shape(3, [3, 3], [1, 70], [1, 3]), conv(3, [1, 1], [0, 1])),
+        (shape(3, [3, 3], [70, 1], [3, 1]), conv(3, [1, 1], [1, 0])),
+        (shape(2, [70, 70], [1, 1], [3, 3]), conv(70, [1, 1], [1, 1])),
+        (shape(1, [2, 2], [61, 64], [3, 3]), conv(2, [1, 1], [1, 1])),
+        (shape(2, [2, 4], [53, 37], [3, 3]), conv(2, [2, 2], [1, 1])),
+    ];
+    let relu = Conv2d { activation: Activation::Relu, ..conv(3, [1, 1], [1, 1]) };
+    let with_bias =
+        [case(shape(2, [3, 6], [6, 8], [3, 3]), relu, true), case(shape(2, [3, 3], [6, 7], [3, 3]), relu, true)];
+    let without = cases.into_iter().enumerate().map(|(index, (shape, conv))| case(shape, conv, index % 2 == 0));
+    without.chain(with_bias).map(Case::without_gradient_check).collect()
+}
+
 /// Convolution, ReLU and max-pooling, whose gradients are one op: windows side by side that fit and that do not, channels
 /// around 8, 16 and 64, planes of a few pixels, padding. Ties would leave the choice of a cell to rounding.
 pub fn pooled() -> Vec<Case> {

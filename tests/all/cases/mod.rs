@@ -39,6 +39,7 @@ pub fn all() -> Vec<Case> {
         batch_norm2d::before_conv(),
         concat::cases(),
         conv2d::attributes(),
+        conv2d::depthwise(),
         conv2d::direct(),
         conv2d::grouped(),
         conv2d::lenet(),

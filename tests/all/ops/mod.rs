@@ -3,6 +3,7 @@
 mod augment;
 mod avg_pool2d;
 mod batch_norm2d;
+pub mod conv2d_depthwise;
 pub mod conv2d_gemm;
 mod cross_entropy;
 mod custom;
@@ -71,6 +72,11 @@ fn matmul() {
 #[test]
 fn conv2d_pooled() {
     check_every_kernel(cases::conv2d::pooled());
+}
+
+#[test]
+fn conv2d_depthwise_sizes() {
+    check_every_kernel(cases::conv2d::depthwise());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use wgrad::{Graph, Plan, StateDict, StepTable, TensorType};
 use crate::cases::{self, Fill, input};
 use crate::fused;
 use crate::harness::{SPECIAL, inputs_of, plan_with_gradients, scalars, takes_special_values};
-use crate::ops::conv2d_gemm;
+use crate::ops::{conv2d_depthwise, conv2d_gemm};
 
 /// Loops that take no more than this are short, whatever an op says of them.
 const SHORT_LOOP: u64 = 256;
@@ -240,7 +240,8 @@ fn kernels_of_large_convolutions_are_clean() {
     let products = conv2d_gemm::cases().into_iter().skip(1).step_by(2);
     let mut run = BTreeSet::new();
     let products = products.chain(conv2d_gemm::moment_cases());
-    for case in products.chain(conv2d_gemm::weight_cases().into_iter().take(2)) {
+    let products = products.chain(conv2d_gemm::weight_cases().into_iter().take(2));
+    for case in products.chain(conv2d_depthwise::cases()) {
         let plan = plan_with_gradients(&case).unwrap();
         let states = inputs_of(case.tensors(), &plan);
         for used in interpreter.count(&plan, &states, &scalars(), 0).unwrap() {

@@ -9,7 +9,7 @@ use wgrad::ops::kernel::{Dispatch, GpuTraits, Kernel};
 use crate::cases;
 use crate::fused;
 use crate::harness::plan_with_gradients;
-use crate::ops::conv2d_gemm;
+use crate::ops::{conv2d_depthwise, conv2d_gemm};
 
 /// The dispatches of every case and of whole steps, as a GPU, llvmpipe, and a software adapter without shuffles get them.
 pub fn dispatches() -> Vec<Dispatch> {
@@ -21,8 +21,9 @@ pub fn dispatches() -> Vec<Dispatch> {
     let of_step = |step: fused::Step| (step.name.to_owned(), Plan::new(&step.graph).expect("the graph is sound"));
     let mut all = Vec::new();
     let many_channels = conv2d_gemm::cases().into_iter().chain(conv2d_gemm::weight_cases());
+    let large = many_channels.chain(conv2d_depthwise::cases());
     for (name, plan) in
-        cases::all().into_iter().chain(many_channels).map(of_case).chain(fused::steps().into_iter().map(of_step))
+        cases::all().into_iter().chain(large).map(of_case).chain(fused::steps().into_iter().map(of_step))
     {
         for gpu in devices {
             let steps = plan.dispatches(gpu).unwrap_or_else(|error| panic!("{name}: {error}"));

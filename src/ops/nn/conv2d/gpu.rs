@@ -1,9 +1,10 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load. What `gemm.rs`, `staged.rs`, `strided.rs`,
-//! `gemm_weight.rs` and `staged_weight.rs` take is left to them.
+//! channels; eight threads share the filters that they load. What `depthwise.rs`, `gemm.rs`, `staged.rs`,
+//! `strided.rs`, `gemm_weight.rs` and `staged_weight.rs` take is left to them.
 
 use super::Geometry;
 use super::added::Added;
+use super::depthwise::{Depthwise, DepthwiseWeight, SHADER as DEPTHWISE, WEIGHT_SHADER as DEPTHWISE_WEIGHT};
 use super::gemm::{Gemm, SHADER as GEMM};
 use super::gemm_weight::{GemmWeight, SHADER as GEMM_WEIGHT};
 use super::staged::{Direction, MOMENTS as STAGED_MOMENTS, SHADER as STAGED, Staged};
@@ -88,6 +89,8 @@ pub static SHADERS: &[&Shader] = &[
     &STRIDED,
     &GEMM,
     &GEMM_WEIGHT,
+    &DEPTHWISE,
+    &DEPTHWISE_WEIGHT,
 ];
 
 /// Neighbouring pixels that a thread computes.
@@ -207,6 +210,9 @@ fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: 
 }
 
 pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
+    if let Some(depthwise) = Depthwise::of(geometry, Direction::Forward { has_bias }, gpu) {
+        return depthwise.dispatches(geometry, None);
+    }
     if let Some(gemm) = Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
         return gemm.dispatches(geometry, None);
     }
@@ -235,9 +241,13 @@ pub(super) enum Tiled {
 impl Tiled {
     /// The one that [`forward`] takes, if it can.
     pub fn of(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Option<Tiled> {
-        match Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
+        let direction = Direction::Forward { has_bias };
+        if Depthwise::of(geometry, direction, gpu).is_some() {
+            return None;
+        }
+        match Gemm::of(geometry, direction, gpu) {
             Some(gemm) => gemm.is_whole().then_some(Tiled::Gemm(gemm)),
-            None => Staged::of(geometry, Direction::Forward { has_bias }, gpu)?.with_moments().map(Tiled::Staged),
+            None => Staged::of(geometry, direction, gpu)?.with_moments().map(Tiled::Staged),
         }
     }
 
@@ -295,6 +305,9 @@ fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
 /// `added` is what operand 2 adds to the gradient, where there is one.
 pub fn grad_input(geometry: &Geometry, gradient: Gradient, added: Option<Added>, gpu: GpuTraits) -> Dispatches {
     if gradient == Gradient::Whole {
+        if let Some(depthwise) = Depthwise::of(geometry, Direction::Transposed, gpu) {
+            return depthwise.dispatches(geometry, added);
+        }
         if let Some(gemm) = Gemm::of(geometry, Direction::Transposed, gpu) {
             return gemm.dispatches(geometry, added);
         }
@@ -337,7 +350,9 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, added: Option<Added>,
 
 /// The kernel that [`grad_input`] takes, if it can sum for a batch normalization's gradient.
 pub(super) fn summing_grad_input(geometry: &Geometry, gpu: GpuTraits) -> Option<Staged> {
-    let is_other = Gemm::of(geometry, Direction::Transposed, gpu).is_some() || Strided::of(geometry, gpu).is_some();
+    let is_other = Depthwise::of(geometry, Direction::Transposed, gpu).is_some()
+        || Gemm::of(geometry, Direction::Transposed, gpu).is_some()
+        || Strided::of(geometry, gpu).is_some();
     if is_other { None } else { Staged::of(geometry, Direction::Transposed, gpu)?.with_moments() }
 }
 
@@ -352,6 +367,9 @@ pub(super) struct Slicing {
 
 impl Slicing {
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Slicing {
+        if let Some(depthwise) = DepthwiseWeight::of(geometry, gpu) {
+            return depthwise.slicing(geometry, TARGET_GROUPS_GPU, MAX_SLICES_GPU);
+        }
         if let Some(gemm) = GemmWeight::of(geometry, gpu) {
             return gemm.slicing(geometry, TARGET_GROUPS_GPU, MAX_SLICES_GPU);
         }
@@ -395,6 +413,9 @@ pub(super) fn grad_weight_slices(
     let slicing = Slicing::of(geometry, gpu);
     // Those that these take are never pooled: only software adapters take them so.
     if gradient == Gradient::Whole {
+        if let Some(depthwise) = DepthwiseWeight::of(geometry, gpu) {
+            return depthwise.dispatch(geometry, slicing, partials);
+        }
         if let Some(gemm) = GemmWeight::of(geometry, gpu) {
             return gemm.dispatch(geometry, slicing, partials);
         }

@@ -3,6 +3,7 @@
 
 mod added;
 mod cpu;
+mod depthwise;
 mod gemm;
 mod gemm_weight;
 mod gpu;
