@@ -31,8 +31,8 @@
 // threads load and store neighbouring pixels, wherever rows end. Workgroups are numbered channel tile fastest. There are no
 // groups, and at most 32 taps.
 //
-// Needs lib/conv2d.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/added.wgsl and
-// lib/tile_moments.wgsl.
+// Needs lib/conv2d.wgsl, lib/extents.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/added.wgsl
+// and lib/tile_moments.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> turned: array<vec4<f32>>;
@@ -41,7 +41,6 @@
 @group(0) @binding(5) var<storage, read> added: array<f32>; // not read when HAS_ADDED = 0
 
 override HAS_BIAS: u32 = 0u;
-override TRANSPOSED: u32 = 0u;
 override TILE_CHANNELS: u32 = 64u; // 64 or 128
 override THREADS: u32 = 128u; // 2 * TILE_CHANNELS
 
@@ -67,27 +66,6 @@ override CHANNEL_STAGES: u32 = 2u * CHANNEL_STAGE;
 const PIXEL_STAGES: u32 = 512u;
 var<workgroup> staged_weight: array<vec4<f32>, CHANNEL_STAGES>;
 var<workgroup> under: array<vec4<f32>, PIXEL_STAGES>;
-
-// Channels, height and width of images.
-struct Extents {
-    channels: u32,
-    height: u32,
-    width: u32,
-}
-
-fn source_extents() -> Extents {
-    if TRANSPOSED == 1u {
-        return Extents(params.out_channels, params.out_h, params.out_w);
-    }
-    return Extents(params.in_channels, params.in_h, params.in_w);
-}
-
-fn result_extents() -> Extents {
-    if TRANSPOSED == 1u {
-        return Extents(params.in_channels, params.in_h, params.in_w);
-    }
-    return Extents(params.out_channels, params.out_h, params.out_w);
-}
 
 fn num_eights() -> u32 {
     return (source_extents().channels + STAGE_K - 1u) / STAGE_K;

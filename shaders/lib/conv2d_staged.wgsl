@@ -18,7 +18,8 @@
 // A workgroup computes TILE_STRIPS strips of four pixels in each of TILE_ROWS rows, for TILE_EIGHTS times eight channels of a
 // group of an image; a thread one strip for eight channels. Workgroups are numbered channel tile fastest, then x, y, image.
 //
-// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl, lib/added.wgsl and lib/rounds.wgsl.
+// Needs lib/conv2d.wgsl, lib/extents.wgsl, lib/register_tile.wgsl, lib/row_window.wgsl, lib/patch.wgsl, lib/added.wgsl and
+// lib/rounds.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> weight: array<f32>;
@@ -28,7 +29,6 @@
 @group(0) @binding(5) var<storage, read> added: array<f32>; // not read when HAS_ADDED = 0
 
 override HAS_BIAS: u32 = 0u;
-override TRANSPOSED: u32 = 0u;
 override TILE_STRIPS: u32 = 8u;
 override TILE_ROWS: u32 = 8u;
 override TILE_EIGHTS: u32 = 1u;
@@ -49,27 +49,6 @@ override FACTOR_QUADS: u32 = CHUNK * KERNEL_H * KERNEL_W * TILE_EIGHTS * 2u;
 
 // The first of CHUNK source channels of the group.
 alias Chunk = u32;
-
-// Channels, height and width of images.
-struct Extents {
-    channels: u32,
-    height: u32,
-    width: u32,
-}
-
-fn source_extents() -> Extents {
-    if TRANSPOSED == 1u {
-        return Extents(params.out_channels, params.out_h, params.out_w);
-    }
-    return Extents(params.in_channels, params.in_h, params.in_w);
-}
-
-fn result_extents() -> Extents {
-    if TRANSPOSED == 1u {
-        return Extents(params.in_channels, params.in_h, params.in_w);
-    }
-    return Extents(params.out_channels, params.out_h, params.out_w);
-}
 
 // What a workgroup works on.
 struct Tile {

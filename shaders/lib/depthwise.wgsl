@@ -8,7 +8,7 @@
 // Needs lib/conv2d.wgsl and the shader's own `source` and `source_quads`.
 // ROWS <= 8, WIDTH <= 4, KERNEL_H and KERNEL_W <= 5, ROWS_UNDER <= 12, COLUMNS <= 16.
 
-override TRANSPOSED: u32 = 0u; // the source is the gradient by the output, and meets the taps from behind
+override TRANSPOSED: u32 = 0u; // the source is the gradient by the output, and the taps run backwards
 override MULTIPLIER: u32 = 1u; // output channels of an input channel
 override WIDTH: u32 = 4u;
 override ROWS: u32 = 4u;

@@ -12,6 +12,7 @@ pub static SHADER: Shader = Shader {
     name: "conv2d_gemm",
     source: concat!(
         include_str!("../../../../shaders/lib/conv2d.wgsl"),
+        include_str!("../../../../shaders/lib/extents.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
         include_str!("../../../../shaders/lib/activation.wgsl"),

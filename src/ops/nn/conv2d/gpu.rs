@@ -1,16 +1,16 @@
 //! The dispatches of convolution and its gradients. A thread computes a strip of four neighbouring pixels for eight
-//! channels; eight threads share the filters that they load. What `depthwise.rs`, `gemm.rs`, `staged.rs`,
-//! `strided.rs`, `gemm_weight.rs` and `staged_weight.rs` take is left to them.
+//! channels; eight threads share the filters that they load. What `choice.rs` has a kernel for,
+//! and `depthwise.rs`, `gemm_weight.rs` and `staged_weight.rs` of the gradient by the weight, is left to them.
 
 use super::Geometry;
 use super::added::Added;
-use super::depthwise::{Depthwise, DepthwiseWeight, SHADER as DEPTHWISE, WEIGHT_SHADER as DEPTHWISE_WEIGHT};
-use super::gemm::{Gemm, SHADER as GEMM};
+use super::choice::Choice;
+use super::depthwise::{DepthwiseWeight, SHADER as DEPTHWISE, WEIGHT_SHADER as DEPTHWISE_WEIGHT};
+use super::gemm::SHADER as GEMM;
 use super::gemm_weight::{GemmWeight, SHADER as GEMM_WEIGHT};
-use super::staged::{Direction, MOMENTS as STAGED_MOMENTS, SHADER as STAGED, Staged};
+use super::staged::{Direction, MOMENTS as STAGED_MOMENTS, SHADER as STAGED};
 use super::staged_weight::{SHADER as STAGED_WEIGHT, StagedWeight};
-use super::strided::{SHADER as STRIDED, Strided};
-use super::tiles::Tiles;
+use super::strided::SHADER as STRIDED;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32};
 
 params! {
@@ -210,14 +210,8 @@ fn strip_grid(geometry: &Geometry, [height, width]: [usize; 2], group_channels: 
 }
 
 pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatches {
-    if let Some(depthwise) = Depthwise::of(geometry, Direction::Forward { has_bias }, gpu) {
-        return depthwise.dispatches(geometry, None);
-    }
-    if let Some(gemm) = Gemm::of(geometry, Direction::Forward { has_bias }, gpu) {
-        return gemm.dispatches(geometry, None);
-    }
-    if let Some(staged) = Staged::of(geometry, Direction::Forward { has_bias }, gpu) {
-        return staged.dispatches(geometry, None);
+    if let Some(choice) = Choice::of(geometry, Direction::Forward { has_bias }, gpu) {
+        return choice.dispatches(geometry, None);
     }
     let entry_point = if is_vec4(geometry) { "strips_vec4" } else { "strips" };
     let iterations = kernel_iterations(geometry, geometry.group_in());
@@ -230,40 +224,6 @@ pub fn forward(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Dispatche
         .constant("ACTIVATION", geometry.conv.activation.code())
         .constant("WORKGROUP", strips_per_group(gpu));
     with_constants(with_tile_rows(dispatch, geometry.group_out(), gpu), geometry).into()
-}
-
-/// A forward kernel that can store the moments of its tiles.
-pub(super) enum Tiled {
-    Gemm(Gemm),
-    Staged(Staged),
-}
-
-impl Tiled {
-    /// The one that [`forward`] takes, if it can.
-    pub fn of(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Option<Tiled> {
-        let direction = Direction::Forward { has_bias };
-        if Depthwise::of(geometry, direction, gpu).is_some() {
-            return None;
-        }
-        match Gemm::of(geometry, direction, gpu) {
-            Some(gemm) => gemm.is_whole().then_some(Tiled::Gemm(gemm)),
-            None => Staged::of(geometry, direction, gpu)?.with_moments().map(Tiled::Staged),
-        }
-    }
-
-    pub fn tiles(&self) -> Tiles {
-        match self {
-            Tiled::Gemm(_) => Gemm::TILES,
-            Tiled::Staged(staged) => staged.tiles(),
-        }
-    }
-
-    pub fn dispatches(&self, geometry: &Geometry) -> Dispatches {
-        match self {
-            Tiled::Gemm(gemm) => gemm.dispatches_with_moments(geometry),
-            Tiled::Staged(staged) => staged.dispatches_with_moments(geometry),
-        }
-    }
 }
 
 /// What the gradients of a convolution are computed from.
@@ -304,19 +264,10 @@ fn has_pairs(geometry: &Geometry, gpu: GpuTraits) -> bool {
 
 /// `added` is what operand 2 adds to the gradient, where there is one.
 pub fn grad_input(geometry: &Geometry, gradient: Gradient, added: Option<Added>, gpu: GpuTraits) -> Dispatches {
-    if gradient == Gradient::Whole {
-        if let Some(depthwise) = Depthwise::of(geometry, Direction::Transposed, gpu) {
-            return depthwise.dispatches(geometry, added);
-        }
-        if let Some(gemm) = Gemm::of(geometry, Direction::Transposed, gpu) {
-            return gemm.dispatches(geometry, added);
-        }
-        if let Some(strided) = Strided::of(geometry, gpu) {
-            return strided.dispatches(geometry, added);
-        }
-        if let Some(staged) = Staged::of(geometry, Direction::Transposed, gpu) {
-            return staged.dispatches(geometry, added);
-        }
+    if gradient == Gradient::Whole
+        && let Some(choice) = Choice::of(geometry, Direction::Transposed, gpu)
+    {
+        return choice.dispatches(geometry, added);
     }
     let is_vec4 = is_vec4(geometry) && geometry.conv.padding[1] < geometry.kernel[1];
     let [height, width] = geometry.input;
@@ -346,14 +297,6 @@ pub fn grad_input(geometry: &Geometry, gradient: Gradient, added: Option<Added>,
         .constant("POOLED", gradient.code());
     let dispatch = Added::constants(added, dispatch);
     with_constants(with_tile_rows(dispatch, geometry.group_in(), gpu), geometry).into()
-}
-
-/// The kernel that [`grad_input`] takes, if it can sum for a batch normalization's gradient.
-pub(super) fn summing_grad_input(geometry: &Geometry, gpu: GpuTraits) -> Option<Staged> {
-    let is_other = Depthwise::of(geometry, Direction::Transposed, gpu).is_some()
-        || Gemm::of(geometry, Direction::Transposed, gpu).is_some()
-        || Strided::of(geometry, gpu).is_some();
-    if is_other { None } else { Staged::of(geometry, Direction::Transposed, gpu)?.with_moments() }
 }
 
 /// How the rows of a batch are cut into slices, each summed by workgroups of its own.

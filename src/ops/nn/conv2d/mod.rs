@@ -2,6 +2,7 @@
 //! weight and bias, with bias and activation fused into the forward.
 
 mod added;
+mod choice;
 mod cpu;
 mod depthwise;
 mod gemm;
@@ -33,6 +34,7 @@ use crate::ops::kernel::{DispatchContext, Dispatches, GpuTraits};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
+use choice::Summing;
 use gpu::Gradient;
 
 /// How a convolution is taken; pairs are (height, width).
@@ -367,7 +369,7 @@ impl Conv2dGradInput {
 
     /// The tiles of the gradient, on a GPU of this kind whose kernel can sum over them for a batch normalization's gradient.
     pub fn tiles(&self, weight: &Shape, gpu: GpuTraits) -> Option<Tiles> {
-        gpu::summing_grad_input(&self.conv.geometry(&self.input, weight).ok()?, gpu).map(|staged| staged.tiles())
+        Summing::of(&self.conv.geometry(&self.input, weight).ok()?, gpu).map(|kernel| kernel.tiles())
     }
 
     /// The dispatches by that kernel, which read what is added, where something is, what an activation gave, what was
@@ -379,8 +381,8 @@ impl Conv2dGradInput {
         ctx: &DispatchContext<'_>,
     ) -> Dispatches {
         let geometry = self.conv.checked(&self.input, &ctx.inputs[1].shape);
-        let staged = gpu::summing_grad_input(&geometry, ctx.gpu).expect("made for a GPU of this kind");
-        staged.dispatches_with_sums(&geometry, added, activation)
+        let kernel = Summing::of(&geometry, ctx.gpu).expect("made for a GPU of this kind");
+        kernel.dispatches(&geometry, added, activation)
     }
 }
 

@@ -2,8 +2,9 @@
 //! that the batch normalization after it ([`BatchNormTrain`](crate::ops::nn::batch_norm2d::BatchNormTrain)) does not go over
 //! the result for them. `graph/fuse/gpu` makes it; the CPU's kernel is the reference.
 
+use super::choice::Tiled;
 use super::tiles::Tiles;
-use super::{Conv2d, Geometry, cpu, gpu};
+use super::{Conv2d, Geometry, cpu};
 use crate::Result;
 use crate::ops::Operation;
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -22,7 +23,7 @@ impl Conv2dMoments {
     /// The op in place of a convolution, where this kind of GPU has a kernel for it, and how many tiles there are.
     pub fn new(conv: Conv2d, input: &Shape, weight: &Shape, has_bias: bool, gpu: GpuTraits) -> Option<(Self, usize)> {
         let geometry = conv.geometry(input, weight).ok()?;
-        let tiles = gpu::Tiled::of(&geometry, has_bias, gpu)?.tiles();
+        let tiles = Tiled::of(&geometry, has_bias, gpu)?.tiles();
         Some((Conv2dMoments { conv, tiles }, tiles.count(geometry.batch, geometry.output)))
     }
 
@@ -65,7 +66,7 @@ impl Operation for Conv2dMoments {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let (geometry, has_bias) = (self.geometry(ctx.inputs), ctx.inputs.len() == 3);
-        let tiled = gpu::Tiled::of(&geometry, has_bias, ctx.gpu).expect("made for a GPU of this kind");
+        let tiled = Tiled::of(&geometry, has_bias, ctx.gpu).expect("made for a GPU of this kind");
         Ok(tiled.dispatches(&geometry))
     }
 

@@ -14,6 +14,7 @@ macro_rules! shader {
             name: $name,
             source: concat!(
                 include_str!("../../../../shaders/lib/conv2d.wgsl"),
+                include_str!("../../../../shaders/lib/extents.wgsl"),
                 include_str!("../../../../shaders/lib/nan.wgsl"),
                 include_str!("../../../../shaders/lib/register_tile.wgsl"),
                 include_str!("../../../../shaders/lib/row_window.wgsl"),
