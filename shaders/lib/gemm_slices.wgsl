@@ -3,6 +3,8 @@
 //   slices      what `gemm` does, of params.stages_per_slice eights of K: sums as they are
 //   add_slices  adds them in order, then does what `gemm` does as it stores: bias, activation and what is added. A thread
 //               finishes four channels of a pixel
+//   add_slices_moments  the same forward and without an activation, and the moments of each channel in each run of 64 pixels
+//               (lib/tile_moments.wgsl). A workgroup finishes 16 channels of a run
 //
 // partials  f32 (slice, tile, 16 parts, thread, 4): a part is four channels of a pixel of a thread's. The tile's edges are not
 //           looked at before it is added up, and threads store side by side
@@ -92,17 +94,90 @@ fn sum_of_slices(index: u32) -> vec4<f32> {
     return sum;
 }
 
-@compute @workgroup_size(ADD_THREADS)
-fn add_slices(@builtin(global_invocation_id) id: vec3<u32>) {
-    let part = id.x / THREADS % PARTS;
-    let place = place_of(id.x / TILE_PARTS, id.x % THREADS);
-    let channel = place.channel + 4u * place.ty + part / 4u % 2u * (TILE_CHANNELS / 2u);
-    let index = place.pixel + place.tx + part % 4u * PIXEL_QUADS + part / 8u * (PIXEL_QUADS / 2u);
+// Four channels, from `channel` on, of a pixel, which is counted over all images.
+struct Quad {
+    channel: u32,
+    pixel: u32,
+}
+
+// Those that are at `at` among the partials of a slice.
+fn quad_of(at: u32) -> Quad {
+    let part = at / THREADS % PARTS;
+    let place = place_of(at / TILE_PARTS, at % THREADS);
+    return Quad(
+        place.channel + 4u * place.ty + part / 4u % 2u * (TILE_CHANNELS / 2u),
+        place.pixel + place.tx + part % 4u * PIXEL_QUADS + part / 8u * (PIXEL_QUADS / 2u),
+    );
+}
+
+fn store_quad(quad: Quad, sums: vec4<f32>) {
     let to = result_extents();
     let plane = to.height * to.width;
-    let pixel = Pixel(index / plane, index % plane / to.width, index % to.width);
+    let pixel = Pixel(quad.pixel / plane, quad.pixel % plane / to.width, quad.pixel % to.width);
     if pixel.image < params.batch {
-        let at = (pixel.image * to.channels + channel) * plane + index % plane;
-        store_channels(pixel, at, plane, channel, sum_of_slices(id.x) + bias4_at(channel));
+        let at = (pixel.image * to.channels + quad.channel) * plane + quad.pixel % plane;
+        store_channels(pixel, at, plane, quad.channel, sums);
+    }
+}
+
+@compute @workgroup_size(ADD_THREADS)
+fn add_slices(@builtin(global_invocation_id) id: vec3<u32>) {
+    let quad = quad_of(id.x);
+    store_quad(quad, sum_of_slices(id.x) + bias4_at(quad.channel));
+}
+
+// ---- add_slices_moments
+
+const RUN_THREADS: u32 = 256u;
+const RUN_PIXELS: u32 = 64u;
+const RUN_PARTS: u32 = 4u; // of 16 pixels
+const PART_THREADS: u32 = 64u; // of a tile's: those that have the same 16 channels
+override TILE_RUNS: u32 = TILE_PARTS / RUN_THREADS;
+
+// Where a thread's quad is among the partials of a slice. Halves of the tile's channels have halves of the parts, and its
+// pixels are by turns in the left and the right part.
+fn run_quad(workgroup: u32, lane: u32) -> u32 {
+    let run = workgroup % TILE_RUNS;
+    let of_threads = THREADS / PART_THREADS;
+    let sixteen = run / of_threads / 2u * RUN_PARTS + lane / PART_THREADS;
+    let part = sixteen / 2u + run / of_threads % 2u * 4u + sixteen % 2u * (PARTS / 2u);
+    return workgroup / TILE_RUNS * TILE_PARTS + part * THREADS + run % of_threads * PART_THREADS + lane % PART_THREADS;
+}
+
+// The sum over the pixels of a run, whose places in `under` begin at `first`. All threads come here together.
+fn run_total(first: u32, pixel: u32, own: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    under[first + pixel] = own;
+    for (var half = RUN_PIXELS / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if pixel < half {
+            under[first + pixel] += under[first + pixel + half];
+        }
+    }
+    workgroupBarrier();
+    return under[first];
+}
+
+@compute @workgroup_size(RUN_THREADS)
+fn add_slices_moments(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = run_quad(workgroup.x, lane);
+    let quad = quad_of(at);
+    let values = sum_of_slices(at) + bias4_at(quad.channel);
+    store_quad(quad, values);
+    let to = result_extents();
+    let num_pixels = params.batch * to.height * to.width;
+    let is_there = vec4<bool>(quad.pixel < num_pixels);
+    let pixel = quad.pixel % RUN_PIXELS;
+    let begin = quad.pixel - pixel;
+    // The last tile may have a run of no pixels, which nothing is stored of.
+    let count = clamp(num_pixels - min(begin, num_pixels), 1u, RUN_PIXELS);
+    let first = lane / 8u % 4u * RUN_PIXELS;
+    let mean = run_total(first, pixel, select(vec4<f32>(), values, is_there)) / f32(count);
+    let distances = select(vec4<f32>(), values - mean, is_there);
+    let squares = run_total(first, pixel, distances * distances);
+    if pixel == 0u && begin < num_pixels {
+        let num_runs = (num_pixels + RUN_PIXELS - 1u) / RUN_PIXELS;
+        let run = TileChannels(begin / RUN_PIXELS, num_runs, count, quad.channel, quad.channel, to.channels);
+        store_four(run, quad.channel, mean, squares, vec4<f32>());
     }
 }

@@ -70,6 +70,17 @@ pub fn after_conv() -> Vec<Case> {
     ]
 }
 
+/// After one of few tiles, which a real GPU takes as a product in slices: a last run of few pixels and none of a tile's second
+/// half, and channels that are no whole quads or tiles.
+pub fn after_slices() -> Vec<Case> {
+    let default = BatchNorm2d::default();
+    let padded = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    vec![
+        conv([2, 120, 3, 3], [58, 3, 3], padded, default),
+        conv([13, 171, 5, 8], [123, 3, 2], Conv2d { stride: [1, 2], dilation: [2, 3], ..padded }, default),
+    ]
+}
+
 /// A convolution without a bias, or with one where `to` is even, and the normalization of its result.
 pub fn conv(
     [n, c, h, w]: [usize; 4],

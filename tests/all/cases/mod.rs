@@ -36,6 +36,7 @@ pub fn all() -> Vec<Case> {
         avg_pool2d::cases(),
         batch_norm2d::cases(),
         batch_norm2d::after_conv(),
+        batch_norm2d::after_slices(),
         batch_norm2d::before_conv(),
         concat::cases(),
         conv2d::attributes(),

@@ -29,6 +29,15 @@ fn moments_of_convolutions_are_those_of_the_batch() {
 }
 
 #[test]
+fn moments_of_products_in_slices_are_those_of_the_batch() {
+    for case in cases::batch_norm2d::after_slices() {
+        let counts = takes(&case, "conv2d_gemm.add_slices_moments", "batch_norm2d_merged.slices");
+        assert_eq!(counts, (1, 0), "{}", case.name);
+    }
+    check_every_kernel(cases::batch_norm2d::after_slices());
+}
+
+#[test]
 fn sums_of_convolutions_are_those_of_the_gradient() {
     for case in cases::batch_norm2d::before_conv() {
         assert_eq!(

@@ -52,7 +52,7 @@ impl Tiled {
     /// The kernel that is chosen, if it can.
     pub fn of(geometry: &Geometry, has_bias: bool, gpu: GpuTraits) -> Option<Tiled> {
         match Choice::of(geometry, Direction::Forward { has_bias }, gpu)? {
-            Choice::Gemm(gemm) => gemm.is_whole().then_some(Tiled::Gemm(gemm)),
+            Choice::Gemm(gemm) => Some(Tiled::Gemm(gemm)),
             Choice::Staged(staged) => staged.with_moments().map(Tiled::Staged),
             Choice::Depthwise(_) | Choice::Strided(_) => None,
         }
@@ -60,7 +60,7 @@ impl Tiled {
 
     pub fn tiles(&self) -> Tiles {
         match self {
-            Tiled::Gemm(_) => Gemm::TILES,
+            Tiled::Gemm(gemm) => gemm.tiles(),
             Tiled::Staged(staged) => staged.tiles(),
         }
     }

@@ -56,10 +56,11 @@ const LONG_K: usize = 1024;
 /// 64 channels of 16 × 16, twice as many products: 40 there, 38 here.
 const MIN_SLICED: [usize; 2] = [1 << 28, 1 << 30];
 const LARGE_PLANE: usize = 256;
-/// Quads of a tile's partial sums, and threads that add them, each one quad.
+/// Quads of a tile's partial sums, each one thread's, and how many it loads before it adds them.
 const TILE_QUADS: usize = TILE_CHANNELS[0] * TILE_PIXELS / 4;
-const ADD_THREADS: u32 = 64;
 const ADDED: usize = 8;
+/// Pixels that have moments together where slices are added.
+const RUN_PIXELS: usize = 64;
 
 /// The tile of a workgroup, and what it takes of K.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,17 @@ pub struct Gemm {
     tile_channels: usize,
     slices: Slices,
 }
+
+/// The entry point that stores the result: of all of K, or of its slices and how many threads add them.
+#[derive(Clone, Copy)]
+struct Last {
+    of_whole: &'static str,
+    of_slices: &'static str,
+    threads: u32,
+}
+
+const PLAIN: Last = Last { of_whole: "gemm", of_slices: "add_slices", threads: 64 };
+const MOMENTS: Last = Last { of_whole: "gemm_moments", of_slices: "add_slices_moments", threads: 256 };
 
 /// Parts of K that are summed apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,32 +142,39 @@ impl Gemm {
         Some(Gemm { direction, source_channels, result_channels, pixels, tile_channels, slices })
     }
 
-    pub const TILES: Tiles = Tiles::Runs(TILE_PIXELS);
+    /// Those that the moments are of.
+    pub fn tiles(&self) -> Tiles {
+        Tiles::Runs(if self.is_whole() { TILE_PIXELS } else { RUN_PIXELS })
+    }
 
     /// Whether all of K is summed at once.
-    pub fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.slices.num == 1
+    }
+
+    /// What the kernel that stores the result reads: the source of the sums, or the sums of slices.
+    fn last_source(&self) -> Binding {
+        if self.is_whole() { Binding::Input(0) } else { Binding::Scratch(1) }
     }
 
     /// What turns the weight around, and the product, with the sum of its slices where it has some. Operand 2 of a gradient
     /// is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
         // Without anything the source is bound instead, and not read.
-        let (entry_point, source) =
-            if self.is_whole() { ("gemm", Binding::Input(0)) } else { ("add_slices", Binding::Scratch(1)) };
-        let mut dispatches = self.dispatches_of(entry_point, geometry, &[Added::binding(added, source)]);
+        let others = [Added::binding(added, self.last_source())];
+        let mut dispatches = self.dispatches_of(PLAIN, geometry, &others);
         let last = dispatches.list.pop().expect("the last of them stores the result");
         dispatches.list.push(Added::constants(added, last));
         dispatches
     }
 
-    /// The same forward, with the moments as output 1, where all of K is summed at once.
+    /// The same forward, with the moments as output 1.
     pub fn dispatches_with_moments(&self, geometry: &Geometry) -> Dispatches {
-        self.dispatches_of("gemm_moments", geometry, &[Binding::Input(0), Binding::Output(1)])
+        self.dispatches_of(MOMENTS, geometry, &[self.last_source(), Binding::Output(1)])
     }
 
-    /// The same by an entry point that stores the result, with these bindings after that.
-    fn dispatches_of(&self, entry_point: &'static str, geometry: &Geometry, others: &[Binding]) -> Dispatches {
+    /// The same with these bindings after the result.
+    fn dispatches_of(&self, last: Last, geometry: &Geometry, others: &[Binding]) -> Dispatches {
         let (activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => (geometry.conv.activation.code(), has_bias),
             Direction::Transposed => (0, false),
@@ -172,15 +191,16 @@ impl Gemm {
         let num_tiles = tiles * self.pixels.div_ceil(TILE_PIXELS);
         let work = grid(self.slices.num * num_tiles, 1).iterations(iterations);
         let threads = to_u32(2 * self.tile_channels);
-        let (source, turned, work) = if self.is_whole() {
-            (Binding::Input(0), Binding::Scratch(0), work)
+        let (entry_point, turned, work) = if self.is_whole() {
+            (last.of_whole, Binding::Scratch(0), work)
         } else {
             let bindings = [Binding::Input(0), Binding::Scratch(0), Binding::Unused, Binding::ScratchMut(1)];
             dispatches.list.push(self.dispatch("slices", geometry, bindings, work).constant("THREADS", threads));
             dispatches.scratch_elems.push(self.slices.num * num_tiles * 4 * TILE_QUADS);
-            let work = grid(num_tiles * TILE_QUADS, ADD_THREADS).iterations(self.slices.num.div_ceil(ADDED));
-            (Binding::Scratch(1), Binding::Unused, work)
+            let work = grid(num_tiles * TILE_QUADS, last.threads).iterations(self.slices.num.div_ceil(ADDED));
+            (last.of_slices, Binding::Unused, work)
         };
+        let source = self.last_source();
         // Without a bias the source is bound instead, and not read.
         let bias = if has_bias { Binding::Input(2) } else { source };
         let bindings = [&[source, turned, bias, Binding::Output(0)], others].concat();
