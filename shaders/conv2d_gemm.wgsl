@@ -14,10 +14,9 @@
 //          writes four result channels
 //   gemm   TILE_CHANNELS x 128 results a workgroup, 8 x 8 a thread, 8 of K at a time: the next 8 are on their way while these
 //          are multiplied, and go into the other half of workgroup memory, as in matmul_large.wgsl
-//   gemm_moments  the same, forward and without an activation, and the moments of each channel in each tile of 128 pixels
-//          (lib/tile_moments.wgsl)
 //
-// and, where the result has too few tiles to fill a GPU, what lib/gemm_slices.wgsl has in place of `gemm`.
+// and what lib/gemm_moments.wgsl has in place of `gemm` between batch normalizations, and lib/gemm_slices.wgsl where the result
+// has too few tiles to fill a GPU.
 //
 // source  f32 (batch, source channels, height, width)
 // weight  f32 (out_channels, in_channels, KERNEL_H, KERNEL_W)
@@ -25,14 +24,12 @@
 // bias    f32 (out_channels); not read when HAS_BIAS = 0, any buffer may then be bound
 // result  f32 (batch, result channels, height, width)
 // added   f32 (batch, ADDED_CHANNELS, rows, columns)
-// moments f32 (result channels, tiles, 4)
 //
 // Pixels are counted over all images. Quad q of a stage has those at q, q + 32, q + 64 and q + 96 of the tile: neighbouring
 // threads load and store neighbouring pixels, wherever rows end. Workgroups are numbered channel tile fastest. There are no
 // groups, and at most 32 taps.
 //
-// Needs lib/conv2d.wgsl, lib/extents.wgsl, lib/activation.wgsl, lib/register_tile.wgsl, lib/added.wgsl
-// and lib/tile_moments.wgsl.
+// Needs lib/conv2d.wgsl, lib/extents.wgsl, lib/activation.wgsl, lib/register_tile.wgsl and lib/added.wgsl.
 
 @group(0) @binding(1) var<storage, read> source: array<f32>;
 @group(0) @binding(2) var<storage, read> turned: array<vec4<f32>>;
@@ -51,7 +48,6 @@ const PIXEL_STAGE: u32 = 256u; // STAGE_K * PIXEL_QUADS
 override CHANNEL_QUADS: u32 = TILE_CHANNELS / 4u;
 override CHANNEL_STAGE: u32 = STAGE_K * CHANNEL_QUADS;
 override NUM_TAPS: u32 = KERNEL_H * KERNEL_W;
-const MEMBERS: u32 = 16u; // quads of pixels that a tile's threads begin with
 
 override STEP_H: u32 = select(STRIDE_H, 1u, TRANSPOSED == 1u);
 override STEP_W: u32 = select(STRIDE_W, 1u, TRANSPOSED == 1u);
@@ -190,22 +186,29 @@ struct Pixel {
     x: u32,
 }
 
+// One of those of all images.
+fn pixel_of(index: u32) -> Pixel {
+    let to = result_extents();
+    let plane = to.height * to.width;
+    return Pixel(index / plane, index % plane / to.width, index % to.width);
+}
+
 fn added_at(pixel: Pixel, channel: u32) -> f32 {
     let place = added_place(pixel.image, channel, pixel.y, pixel.x);
-    let is_there = place.is_there & (channel < params.in_channels);
+    let is_there = place.is_there & (channel < params.in_channels) & (pixel.image < params.batch);
     return select(0.0, added[select(0u, place.index, is_there)], is_there);
+}
+
+fn added4_at(pixel: Pixel, channel: u32) -> vec4<f32> {
+    return vec4<f32>(
+        added_at(pixel, channel), added_at(pixel, channel + 1u), added_at(pixel, channel + 2u), added_at(pixel, channel + 3u));
 }
 
 // Four channels of a pixel, which is at `at` in the first of them.
 fn store_channels(pixel: Pixel, at: u32, plane: u32, channel: u32, sums: vec4<f32>) {
     var values = activate4(sums);
     if HAS_ADDED == 1u {
-        values += vec4<f32>(
-            added_at(pixel, channel),
-            added_at(pixel, channel + 1u),
-            added_at(pixel, channel + 2u),
-            added_at(pixel, channel + 3u),
-        );
+        values += added4_at(pixel, channel);
     }
     let left = result_extents().channels - min(channel, result_extents().channels);
     if left > 0u { result[at] = values.x; }
@@ -218,7 +221,7 @@ fn store_channels(pixel: Pixel, at: u32, plane: u32, channel: u32, sums: vec4<f3
 fn store_pixel(index: u32, channel: u32, low: vec4<f32>, high: vec4<f32>) {
     let to = result_extents();
     let plane = to.height * to.width;
-    let pixel = Pixel(index / plane, index % plane / to.width, index % to.width);
+    let pixel = pixel_of(index);
     if pixel.image < params.batch {
         let at = (pixel.image * to.channels + channel) * plane + index % plane;
         store_channels(pixel, at, plane, channel, low);
@@ -305,52 +308,6 @@ fn gemm(
 ) {
     let place = place_of(workgroup.x + workgroup.y * grid.x, lane);
     store_sums(place, sums_of(place, 0u, num_stages(), lane));
-}
-
-// ---- with moments
-
-fn with_bias(tile: RegisterTile, channel: u32) -> RegisterTile {
-    let low = bias4_at(channel);
-    let high = bias4_at(channel + TILE_CHANNELS / 2u);
-    return RegisterTile(
-        tile.row_0 + low.x, tile.row_1 + low.y, tile.row_2 + low.z, tile.row_3 + low.w,
-        tile.row_4 + high.x, tile.row_5 + high.y, tile.row_6 + high.z, tile.row_7 + high.w,
-    );
-}
-
-fn both(left: OfChannels, right: OfChannels) -> OfChannels {
-    return OfChannels(left.low + right.low, left.high + right.high);
-}
-
-@compute @workgroup_size(THREADS)
-fn gemm_moments(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let place = place_of(workgroup.x + workgroup.y * grid.x, lane);
-    let sums = sums_of(place, 0u, num_stages(), lane);
-    store_sums(place, sums);
-    let channel = place.channel + 4u * place.ty;
-    let left = with_bias(sums.left, channel);
-    let right = with_bias(sums.right, channel);
-    let to = result_extents();
-    let num_pixels = params.batch * to.height * to.width;
-    let pixels = place.pixel + place.tx + PIXEL_QUADS * vec4<u32>(0u, 1u, 2u, 3u);
-    let left_inside = pixels < vec4<u32>(num_pixels);
-    let right_inside = pixels + PIXEL_QUADS / 2u < vec4<u32>(num_pixels);
-    // A grid folded to two dimensions can have a few workgroups too many; they have no pixels.
-    let count = min(TILE_PIXELS, num_pixels - min(place.pixel, num_pixels));
-    let member = Member(place.tx, MEMBERS * place.ty);
-    let own = both(sums_inside(left, left_inside), sums_inside(right, right_inside));
-    let mean = divided(total(member, own), count);
-    let own_squares = both(
-        sums_inside(squared_distances(left, mean), left_inside), sums_inside(squared_distances(right, mean), right_inside));
-    let squares = total(member, own_squares);
-    let num_tiles = (num_pixels + TILE_PIXELS - 1u) / TILE_PIXELS;
-    let channels =
-        TileChannels(place.pixel / TILE_PIXELS, num_tiles, count, channel, channel + TILE_CHANNELS / 2u, to.channels);
-    store_of_tile(member, channels, mean, squares, OfChannels());
 }
 
 // ---- turn

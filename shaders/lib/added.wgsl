@@ -25,3 +25,8 @@ fn added_place(image: u32, channel: u32, y: u32, x: u32) -> AddedPlace {
     let index = ((image * ADDED_CHANNELS + ADDED_FIRST + channel) * height + row) * width + column;
     return AddedPlace(select(0u, index, is_there), is_there);
 }
+
+// From a channel to the next.
+fn added_plane() -> u32 {
+    return (params.in_h + ADDED_STEP_H - 1u) / ADDED_STEP_H * ((params.in_w + ADDED_STEP_W - 1u) / ADDED_STEP_W);
+}

@@ -5,12 +5,13 @@
 //               finishes four channels of a pixel
 //   add_slices_moments  the same forward and without an activation, and the moments of each channel in each run of 64 pixels
 //               (lib/tile_moments.wgsl). A workgroup finishes 16 channels of a run
+//   add_slices_sums  the same with TRANSPOSED = 1, as gemm_sums of lib/gemm_moments.wgsl, over runs of 64 pixels
 //
 // partials  f32 (slice, tile, 16 parts, thread, 4): a part is four channels of a pixel of a thread's. The tile's edges are not
 //           looked at before it is added up, and threads store side by side
 //
-// Workgroups of `slices` are numbered as those of `gemm`, slice after slice. Needs conv2d_gemm.wgsl. There are never so many
-// tiles that a grid is folded.
+// Workgroups of `slices` are numbered as those of `gemm`, slice after slice. There are never so many tiles that a
+// grid is folded. Needs conv2d_gemm.wgsl and what lib/gemm_moments.wgsl needs.
 
 @group(0) @binding(4) var<storage, read_write> partials: array<vec4<f32>>;
 
@@ -113,7 +114,7 @@ fn quad_of(at: u32) -> Quad {
 fn store_quad(quad: Quad, sums: vec4<f32>) {
     let to = result_extents();
     let plane = to.height * to.width;
-    let pixel = Pixel(quad.pixel / plane, quad.pixel % plane / to.width, quad.pixel % to.width);
+    let pixel = pixel_of(quad.pixel);
     if pixel.image < params.batch {
         let at = (pixel.image * to.channels + quad.channel) * plane + quad.pixel % plane;
         store_channels(pixel, at, plane, quad.channel, sums);
@@ -126,7 +127,7 @@ fn add_slices(@builtin(global_invocation_id) id: vec3<u32>) {
     store_quad(quad, sum_of_slices(id.x) + bias4_at(quad.channel));
 }
 
-// ---- add_slices_moments
+// ---- add_slices_moments, add_slices_sums
 
 const RUN_THREADS: u32 = 256u;
 const RUN_PIXELS: u32 = 64u;
@@ -144,18 +145,43 @@ fn run_quad(workgroup: u32, lane: u32) -> u32 {
     return workgroup / TILE_RUNS * TILE_PARTS + part * THREADS + run % of_threads * PART_THREADS + lane % PART_THREADS;
 }
 
-// The sum over the pixels of a run, whose places in `under` begin at `first`. All threads come here together.
-fn run_total(first: u32, pixel: u32, own: vec4<f32>) -> vec4<f32> {
+// A thread's pixel within its run, where the places of those of its channels begin in `under`, and the run's first pixel.
+struct Run {
+    pixel: u32,
+    places: u32,
+    begin: u32,
+}
+
+fn run_of(quad: Quad, lane: u32) -> Run {
+    return Run(quad.pixel % RUN_PIXELS, lane / 8u % 4u * RUN_PIXELS, quad.pixel - quad.pixel % RUN_PIXELS);
+}
+
+// The last tile may have a run of no pixels, of which nothing is stored.
+fn run_channels(run: Run, quad: Quad) -> TileChannels {
+    let count = clamp(num_pixels() - min(run.begin, num_pixels()), 1u, RUN_PIXELS);
+    let num_runs = (num_pixels() + RUN_PIXELS - 1u) / RUN_PIXELS;
+    return TileChannels(run.begin / RUN_PIXELS, num_runs, count, quad.channel, quad.channel, result_extents().channels);
+}
+
+// The sum over the pixels of a run. All threads come here together.
+fn run_total(run: Run, own: vec4<f32>) -> vec4<f32> {
+    let at = run.places + run.pixel;
     workgroupBarrier();
-    under[first + pixel] = own;
+    under[at] = own;
     for (var half = RUN_PIXELS / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        if pixel < half {
-            under[first + pixel] += under[first + pixel + half];
+        if run.pixel < half {
+            under[at] += under[at + half];
         }
     }
     workgroupBarrier();
-    return under[first];
+    return under[run.places];
+}
+
+fn store_of_run(run: Run, channels: TileChannels, a: vec4<f32>, b: vec4<f32>, last: vec4<f32>) {
+    if run.pixel == 0u && channels.tile < channels.num_tiles {
+        store_four(channels, channels.low, a, b, last);
+    }
 }
 
 @compute @workgroup_size(RUN_THREADS)
@@ -164,20 +190,47 @@ fn add_slices_moments(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     let quad = quad_of(at);
     let values = sum_of_slices(at) + bias4_at(quad.channel);
     store_quad(quad, values);
-    let to = result_extents();
-    let num_pixels = params.batch * to.height * to.width;
-    let is_there = vec4<bool>(quad.pixel < num_pixels);
-    let pixel = quad.pixel % RUN_PIXELS;
-    let begin = quad.pixel - pixel;
-    // The last tile may have a run of no pixels, which nothing is stored of.
-    let count = clamp(num_pixels - min(begin, num_pixels), 1u, RUN_PIXELS);
-    let first = lane / 8u % 4u * RUN_PIXELS;
-    let mean = run_total(first, pixel, select(vec4<f32>(), values, is_there)) / f32(count);
+    let is_there = vec4<bool>(quad.pixel < num_pixels());
+    let run = run_of(quad, lane);
+    let channels = run_channels(run, quad);
+    let mean = run_total(run, select(vec4<f32>(), values, is_there)) / f32(channels.count);
     let distances = select(vec4<f32>(), values - mean, is_there);
-    let squares = run_total(first, pixel, distances * distances);
-    if pixel == 0u && begin < num_pixels {
-        let num_runs = (num_pixels + RUN_PIXELS - 1u) / RUN_PIXELS;
-        let run = TileChannels(begin / RUN_PIXELS, num_runs, count, quad.channel, quad.channel, to.channels);
-        store_four(run, quad.channel, mean, squares, vec4<f32>());
+    let squares = run_total(run, distances * distances);
+    store_of_run(run, channels, mean, squares, vec4<f32>());
+}
+
+// Where the channels of a quad are in the result.
+fn quad_pixels(quad: Quad) -> Pixels {
+    let to = result_extents();
+    let plane = to.height * to.width;
+    let first = (quad.pixel / plane * to.channels + quad.channel) * plane + quad.pixel % plane;
+    let channels = vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = vec4<bool>(quad.pixel < num_pixels()) & (quad.channel + channels < vec4<u32>(to.channels));
+    return pixels_at(first + plane * channels, inside);
+}
+
+fn added_quad(quad: Quad) -> vec4<f32> {
+    if HAS_ADDED == 0u {
+        return vec4<f32>();
     }
+    return added4_at(pixel_of(quad.pixel), quad.channel);
+}
+
+@compute @workgroup_size(RUN_THREADS)
+fn add_slices_sums(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let at = run_quad(workgroup.x, lane);
+    let quad = quad_of(at);
+    let pixels = quad_pixels(quad);
+    let run = run_of(quad, lane);
+    let channels = run_channels(run, quad);
+    // On their way while the slices are added.
+    let outputs = activated_at(pixels);
+    let normalized = x_at(pixels);
+    let others = added_quad(quad);
+    let center = mean4_at(channels.low, channels.end);
+    let grads = through_activation(pixels, sum_of_slices(at) + others, outputs);
+    store_inside(pixels, grads);
+    let sums = run_total(run, grads);
+    let products = run_total(run, select(vec4<f32>(), grads * (normalized - center), pixels.inside));
+    store_of_run(run, channels, sums, products, center);
 }

@@ -22,21 +22,33 @@ fn pixels_at(at: vec4<u32>, inside: vec4<bool>) -> Pixels {
     return Pixels(select(vec4<u32>(), at, inside), inside);
 }
 
-// The gradient before the activation, 0 where there is no pixel.
-fn through(pixels: Pixels, grads: vec4<f32>) -> vec4<f32> {
-    var values = grads;
-    if GRADIENT_OF != 0u {
-        values = vec4<f32>(
-            activation_gradient(grads.x, activated[pixels.at.x]), activation_gradient(grads.y, activated[pixels.at.y]),
-            activation_gradient(grads.z, activated[pixels.at.z]), activation_gradient(grads.w, activated[pixels.at.w]));
+fn activated_at(pixels: Pixels) -> vec4<f32> {
+    if GRADIENT_OF == 0u {
+        return vec4<f32>();
     }
+    return vec4<f32>(
+        activated[pixels.at.x], activated[pixels.at.y], activated[pixels.at.z], activated[pixels.at.w]);
+}
+
+fn x_at(pixels: Pixels) -> vec4<f32> {
+    return vec4<f32>(x[pixels.at.x], x[pixels.at.y], x[pixels.at.z], x[pixels.at.w]);
+}
+
+// The gradient before the activation that gave `outputs`, 0 where there is no pixel.
+fn through_activation(pixels: Pixels, grads: vec4<f32>, outputs: vec4<f32>) -> vec4<f32> {
+    let values = vec4<f32>(
+        activation_gradient(grads.x, outputs.x), activation_gradient(grads.y, outputs.y),
+        activation_gradient(grads.z, outputs.z), activation_gradient(grads.w, outputs.w));
     return select(vec4<f32>(), values, pixels.inside);
+}
+
+fn through(pixels: Pixels, grads: vec4<f32>) -> vec4<f32> {
+    return through_activation(pixels, grads, activated_at(pixels));
 }
 
 // Its products with the distances from the mean.
 fn products_at(pixels: Pixels, grads: vec4<f32>, center: f32) -> vec4<f32> {
-    let values = vec4<f32>(x[pixels.at.x], x[pixels.at.y], x[pixels.at.z], x[pixels.at.w]);
-    return select(vec4<f32>(), grads * (values - center), pixels.inside);
+    return select(vec4<f32>(), grads * (x_at(pixels) - center), pixels.inside);
 }
 
 fn mean4_at(channel: u32, end: u32) -> vec4<f32> {

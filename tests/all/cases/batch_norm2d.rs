@@ -122,9 +122,19 @@ pub fn before_conv() -> Vec<Case> {
     ]
 }
 
+/// Before one whose gradient by the input is a product in slices: runs and channels as above.
+pub fn before_slices() -> Vec<Case> {
+    let same = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    vec![
+        into_conv([2, 58, 3, 3], [120, 3, 3], same, Activation::Relu, true, true),
+        into_conv([7, 116, 5, 5], [120, 3, 3], same, Activation::Tanh, false, true),
+        into_conv([13, 123, 3, 4], [171, 2, 3], same, Activation::None, true, false),
+    ]
+}
+
 /// A normalization, of the batch or by the running statistics, an activation, and a convolution of what it gave, which is an
 /// output, too, where its gradient is `added`.
-fn into_conv(
+pub fn into_conv(
     [n, c, h, w]: [usize; 4],
     [to, kernel_h, kernel_w]: [usize; 3],
     conv: Conv2d,

@@ -50,6 +50,15 @@ fn sums_of_convolutions_are_those_of_the_gradient() {
     check_every_kernel(cases::batch_norm2d::before_conv());
 }
 
+#[test]
+fn sums_of_products_in_slices_are_those_of_the_gradient() {
+    for case in cases::batch_norm2d::before_slices() {
+        let counts = takes(&case, "conv2d_gemm.add_slices_sums", "batch_norm2d_merged.grad_slices");
+        assert_eq!(counts, (1, 0), "{}", case.name);
+    }
+    check_every_kernel(cases::batch_norm2d::before_slices());
+}
+
 /// How many kernels of a GPU's plan of a case begin with each name.
 fn takes(case: &cases::Case, first: &str, second: &str) -> (usize, usize) {
     let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();

@@ -87,6 +87,16 @@ pub fn moment_cases() -> Vec<Case> {
     ]
 }
 
+/// With the sums of the gradient by the input for that of a batch normalization, with another gradient added or not: tiles as
+/// above.
+pub fn sum_cases() -> Vec<Case> {
+    let (plain, relu) = (Conv2d::default(), Activation::Relu);
+    vec![
+        batch_norm2d::into_conv([5, 58, 81, 81], [8, 3, 3], Conv2d { padding: [1, 1], ..plain }, relu, true, true),
+        batch_norm2d::into_conv([3, 124, 105, 105], [70, 1, 1], plain, relu, true, false),
+    ]
+}
+
 /// How often a kernel is in the plan, forward or backward.
 fn count(case: &Case, kernel: &str) -> usize {
     let dispatches = plan_with_gradients(case).unwrap().dispatches(GpuTraits::GPU).unwrap();
@@ -122,6 +132,14 @@ fn moments_of_many_channels_agree_with_the_reference() {
         assert_eq!(count(&case, "conv2d_gemm.gemm_moments"), 1, "{}", case.name);
     }
     check_gpu_kernels(moment_cases());
+}
+
+#[test]
+fn sums_of_the_gradient_of_many_channels_agree_with_the_reference() {
+    for case in sum_cases() {
+        assert_eq!(count(&case, "conv2d_gemm.gemm_sums"), 1, "{}", case.name);
+    }
+    check_gpu_kernels(sum_cases());
 }
 
 #[test]

@@ -228,8 +228,13 @@ fn every_kernel_is_clean_and_right() {
 }
 
 /// Kernels that only large convolutions take: all of their workgroups would take minutes.
-const LARGE: [&str; 4] =
-    ["conv2d_gemm.turn", "conv2d_gemm.gemm", "conv2d_gemm.gemm_moments", "conv2d_grad_weight_gemm.gemm"];
+const LARGE: [&str; 5] = [
+    "conv2d_gemm.turn",
+    "conv2d_gemm.gemm",
+    "conv2d_gemm.gemm_moments",
+    "conv2d_gemm.gemm_sums",
+    "conv2d_grad_weight_gemm.gemm",
+];
 
 /// A few workgroups of them; `ops::conv2d_gemm` compares what they compute with the reference.
 #[test]
@@ -239,7 +244,7 @@ fn kernels_of_large_convolutions_are_clean() {
     // Strides, dilations and padding beyond the kernel, and all that can be ragged.
     let products = conv2d_gemm::cases().into_iter().skip(1).step_by(2);
     let mut run = BTreeSet::new();
-    let products = products.chain(conv2d_gemm::moment_cases());
+    let products = products.chain(conv2d_gemm::moment_cases()).chain(conv2d_gemm::sum_cases());
     let products = products.chain(conv2d_gemm::weight_cases().into_iter().take(2));
     for case in products.chain(conv2d_depthwise::cases()) {
         let plan = plan_with_gradients(&case).unwrap();

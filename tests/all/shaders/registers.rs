@@ -16,6 +16,9 @@ use wgrad::ops::{Conv2d, Matmul};
 use wgrad::run::{RunConfig, setup};
 use wgrad::{Graph, Plan, TensorType};
 
+use crate::harness::plan_with_gradients;
+use crate::ops::conv2d_gemm;
+
 const PINNED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/registers.md");
 const TOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/gpu/registers.py");
 
@@ -66,6 +69,15 @@ fn convolution([from, to]: [usize; 2], extent: usize, kernel: usize, stride: usi
     Plan::new(&graph).unwrap()
 }
 
+/// Products that store what batch normalizations merge; of 64 images the networks have them in slices alone.
+fn between_normalizations() -> Vec<Kernel> {
+    let cases = conv2d_gemm::moment_cases().into_iter().chain(conv2d_gemm::sum_cases());
+    let plans: Vec<Plan> = cases.map(|case| plan_with_gradients(&case).unwrap()).collect();
+    let dispatches = plans.iter().flat_map(|plan| plan.dispatches(GpuTraits::GPU).unwrap());
+    let kernels = dispatches.flat_map(|dispatches| dispatches.list).map(|dispatch| dispatch.kernel);
+    kernels.filter(|kernel| kernel.label().starts_with("conv2d_gemm.gemm_")).collect()
+}
+
 /// Each kernel once, under its label and, where it differs from others in its constants alone, what these are.
 fn kernels() -> BTreeMap<String, Kernel> {
     let sizes = [[2048, 2048, 2048], [512, 512, 256], [64, 64, 2048]];
@@ -76,8 +88,8 @@ fn kernels() -> BTreeMap<String, Kernel> {
     let others = products.into_iter().flatten().chain(convolutions);
     let plans: Vec<Plan> = plans().into_iter().chain(others).collect();
     let dispatches = plans.iter().flat_map(|plan| plan.dispatches(GpuTraits::GPU).unwrap());
-    let kernels: Vec<Kernel> =
-        dispatches.flat_map(|dispatches| dispatches.list).map(|dispatch| dispatch.kernel).collect();
+    let of_plans = dispatches.flat_map(|dispatches| dispatches.list).map(|dispatch| dispatch.kernel);
+    let kernels: Vec<Kernel> = of_plans.chain(between_normalizations()).collect();
     let mut values: BTreeMap<(String, &str), BTreeSet<String>> = BTreeMap::new();
     for kernel in &kernels {
         for (name, value) in &kernel.constants {

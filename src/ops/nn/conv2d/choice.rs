@@ -74,22 +74,32 @@ impl Tiled {
 }
 
 /// A gradient by the input that sums over its tiles for the gradient of a batch normalization.
-pub struct Summing(Staged);
+pub enum Summing {
+    Gemm(Gemm),
+    Staged(Staged),
+}
 
 impl Summing {
     /// The kernel that is chosen, if it can.
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Option<Summing> {
         match Choice::of(geometry, Direction::Transposed, gpu)? {
-            Choice::Staged(staged) => staged.with_moments().map(Summing),
-            Choice::Depthwise(_) | Choice::Gemm(_) | Choice::Strided(_) => None,
+            Choice::Gemm(gemm) => Some(Summing::Gemm(gemm)),
+            Choice::Staged(staged) => staged.with_moments().map(Summing::Staged),
+            Choice::Depthwise(_) | Choice::Strided(_) => None,
         }
     }
 
     pub fn tiles(&self) -> Tiles {
-        self.0.tiles()
+        match self {
+            Summing::Gemm(gemm) => gemm.tiles(),
+            Summing::Staged(staged) => staged.tiles(),
+        }
     }
 
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>, activation: Activation) -> Dispatches {
-        self.0.dispatches_with_sums(geometry, added, activation)
+        match self {
+            Summing::Gemm(gemm) => gemm.dispatches_with_sums(geometry, added, activation),
+            Summing::Staged(staged) => staged.dispatches_with_sums(geometry, added, activation),
+        }
     }
 }

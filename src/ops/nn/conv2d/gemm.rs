@@ -7,6 +7,7 @@ use super::gpu::{Params, with_constants};
 use super::staged::Direction;
 use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, Work, grid, to_u32};
+use crate::ops::nn::activation::Activation;
 
 pub static SHADER: Shader = Shader {
     name: "conv2d_gemm",
@@ -18,8 +19,12 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/activation.wgsl"),
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
+        include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
         include_str!("../../../../shaders/lib/tile_moments.wgsl"),
+        include_str!("../../../../shaders/lib/tile_gradients.wgsl"),
+        include_str!("../../../../shaders/lib/gradient_rows.wgsl"),
         include_str!("../../../../shaders/conv2d_gemm.wgsl"),
+        include_str!("../../../../shaders/lib/gemm_moments.wgsl"),
         include_str!("../../../../shaders/lib/gemm_slices.wgsl")
     ),
     params: Params::FIELDS,
@@ -83,6 +88,7 @@ struct Last {
 
 const PLAIN: Last = Last { of_whole: "gemm", of_slices: "add_slices", threads: 64 };
 const MOMENTS: Last = Last { of_whole: "gemm_moments", of_slices: "add_slices_moments", threads: 256 };
+const SUMS: Last = Last { of_whole: "gemm_sums", of_slices: "add_slices_sums", threads: 256 };
 
 /// Parts of K that are summed apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +148,7 @@ impl Gemm {
         Some(Gemm { direction, source_channels, result_channels, pixels, tile_channels, slices })
     }
 
-    /// Those that the moments are of.
+    /// Those that the moments are of, or the sums for a normalization's gradient.
     pub fn tiles(&self) -> Tiles {
         Tiles::Runs(if self.is_whole() { TILE_PIXELS } else { RUN_PIXELS })
     }
@@ -160,21 +166,50 @@ impl Gemm {
     /// What turns the weight around, and the product, with the sum of its slices where it has some. Operand 2 of a gradient
     /// is what is added to it.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
-        // Without anything the source is bound instead, and not read.
-        let others = [Added::binding(added, self.last_source())];
-        let mut dispatches = self.dispatches_of(PLAIN, geometry, &others);
-        let last = dispatches.list.pop().expect("the last of them stores the result");
+        // Without anything the source is bound instead, and not read. Nor is it in place of a bias.
+        let others = [self.bias(), Binding::Output(0), Added::binding(added, self.last_source())];
+        let (mut dispatches, last) = self.parts(PLAIN, geometry, &others);
         dispatches.list.push(Added::constants(added, last));
         dispatches
     }
 
     /// The same forward, with the moments as output 1.
     pub fn dispatches_with_moments(&self, geometry: &Geometry) -> Dispatches {
-        self.dispatches_of(MOMENTS, geometry, &[self.last_source(), Binding::Output(1)])
+        let others = [self.bias(), Binding::Output(0), self.last_source(), Binding::Output(1)];
+        let (mut dispatches, last) = self.parts(MOMENTS, geometry, &others);
+        dispatches.list.push(last);
+        dispatches
     }
 
-    /// The same with these bindings after the result.
-    fn dispatches_of(&self, last: Last, geometry: &Geometry, others: &[Binding]) -> Dispatches {
+    /// The gradient by the input through an activation, and the sums as output 1. After the weight come what is added, where
+    /// something is, what the activation gave, what was normalized, and its mean.
+    pub fn dispatches_with_sums(
+        &self,
+        geometry: &Geometry,
+        added: Option<Added>,
+        activation: Activation,
+    ) -> Dispatches {
+        let first = 2 + usize::from(added.is_some());
+        let others = [
+            Binding::Unused,
+            Binding::Output(0),
+            Added::binding(added, self.last_source()),
+            Binding::Output(1),
+            Binding::Input(first),
+            Binding::Input(first + 1),
+            Binding::Input(first + 2),
+        ];
+        let (mut dispatches, last) = self.parts(SUMS, geometry, &others);
+        dispatches.list.push(Added::constants(added, last).constant("GRADIENT_OF", activation.code()));
+        dispatches
+    }
+
+    fn bias(&self) -> Binding {
+        if self.direction == (Direction::Forward { has_bias: true }) { Binding::Input(2) } else { self.last_source() }
+    }
+
+    /// All dispatches but the last, and that one, with these bindings after its operands.
+    fn parts(&self, last: Last, geometry: &Geometry, others: &[Binding]) -> (Dispatches, Dispatch) {
         let (activation, has_bias) = match self.direction {
             Direction::Forward { has_bias } => (geometry.conv.activation.code(), has_bias),
             Direction::Transposed => (0, false),
@@ -200,17 +235,13 @@ impl Gemm {
             let work = grid(num_tiles * TILE_QUADS, last.threads).iterations(self.slices.num.div_ceil(ADDED));
             (last.of_slices, Binding::Unused, work)
         };
-        let source = self.last_source();
-        // Without a bias the source is bound instead, and not read.
-        let bias = if has_bias { Binding::Input(2) } else { source };
-        let bindings = [&[source, turned, bias, Binding::Output(0)], others].concat();
+        let bindings = [&[self.last_source(), turned], others].concat();
         let last = self
             .dispatch(entry_point, geometry, bindings, work)
             .constant("HAS_BIAS", u32::from(has_bias))
             .constant("ACTIVATION", activation)
             .constant("THREADS", threads);
-        dispatches.list.push(last);
-        dispatches
+        (dispatches, last)
     }
 
     fn dispatch(
