@@ -132,6 +132,24 @@ pub fn before_slices() -> Vec<Case> {
     ]
 }
 
+/// Before one with a stride: rows of both kinds, or of one alone, several tiles across and down, ragged ones, taps that no row
+/// meets, kernels and padding of every kind, strides unlike along height and width, groups.
+pub fn before_strides() -> Vec<Case> {
+    let strided = |stride: [usize; 2], padding: [usize; 2]| Conv2d { stride, padding, ..Conv2d::default() };
+    let same = strided([2, 2], [1, 1]);
+    let relu = Activation::Relu;
+    vec![
+        into_conv([2, 16, 16, 32], [6, 3, 3], same, relu, true, true),
+        into_conv([3, 10, 9, 12], [4, 3, 3], same, Activation::Tanh, true, true),
+        into_conv([2, 9, 37, 72], [4, 5, 5], strided([2, 2], [2, 2]), Activation::Sigmoid, true, false),
+        into_conv([2, 20, 35, 8], [3, 1, 2], strided([2, 2], [0, 0]), Activation::None, true, false),
+        into_conv([4, 24, 8, 8], [8, 2, 4], strided([3, 2], [1, 2]), relu, false, true),
+        into_conv([2, 18, 12, 20], [36, 3, 3], Conv2d { groups: 2, ..same }, relu, false, false),
+        into_conv([130, 5, 1, 4], [3, 1, 3], strided([2, 2], [0, 1]), relu, true, false),
+        into_conv([2, 7, 5, 12], [3, 3, 3], strided([1, 2], [2, 1]), relu, true, true),
+    ]
+}
+
 /// A normalization, of the batch or by the running statistics, an activation, and a convolution of what it gave, which is an
 /// output, too, where its gradient is `added`.
 pub fn into_conv(

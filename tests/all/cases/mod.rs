@@ -38,6 +38,7 @@ pub fn all() -> Vec<Case> {
         batch_norm2d::after_conv(),
         batch_norm2d::after_slices(),
         batch_norm2d::before_conv(),
+        batch_norm2d::before_strides(),
         batch_norm2d::before_slices(),
         concat::cases(),
         conv2d::attributes(),

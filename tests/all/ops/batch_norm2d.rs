@@ -51,6 +51,15 @@ fn sums_of_convolutions_are_those_of_the_gradient() {
 }
 
 #[test]
+fn sums_of_gradients_with_strides_are_those_of_the_gradient() {
+    for case in cases::batch_norm2d::before_strides() {
+        let counts = takes(&case, "conv2d_strided.strided_sums", "batch_norm2d_merged.grad_slices");
+        assert_eq!(counts, (1, 0), "{}", case.name);
+    }
+    check_every_kernel(cases::batch_norm2d::before_strides());
+}
+
+#[test]
 fn sums_of_products_in_slices_are_those_of_the_gradient() {
     for case in cases::batch_norm2d::before_slices() {
         let counts = takes(&case, "conv2d_gemm.add_slices_sums", "batch_norm2d_merged.grad_slices");

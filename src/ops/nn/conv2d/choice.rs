@@ -76,6 +76,7 @@ impl Tiled {
 /// A gradient by the input that sums over its tiles for the gradient of a batch normalization.
 pub enum Summing {
     Gemm(Gemm),
+    Strided(Strided),
     Staged(Staged),
 }
 
@@ -84,14 +85,16 @@ impl Summing {
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Option<Summing> {
         match Choice::of(geometry, Direction::Transposed, gpu)? {
             Choice::Gemm(gemm) => Some(Summing::Gemm(gemm)),
+            Choice::Strided(strided) => strided.with_sums(geometry).map(Summing::Strided),
             Choice::Staged(staged) => staged.with_moments().map(Summing::Staged),
-            Choice::Depthwise(_) | Choice::Strided(_) => None,
+            Choice::Depthwise(_) => None,
         }
     }
 
-    pub fn tiles(&self) -> Tiles {
+    pub fn tiles(&self, geometry: &Geometry) -> Tiles {
         match self {
             Summing::Gemm(gemm) => gemm.tiles(),
+            Summing::Strided(strided) => strided.tiles(geometry),
             Summing::Staged(staged) => staged.tiles(),
         }
     }
@@ -99,6 +102,7 @@ impl Summing {
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>, activation: Activation) -> Dispatches {
         match self {
             Summing::Gemm(gemm) => gemm.dispatches_with_sums(geometry, added, activation),
+            Summing::Strided(strided) => strided.dispatches_with_sums(geometry, added, activation),
             Summing::Staged(staged) => staged.dispatches_with_sums(geometry, added, activation),
         }
     }

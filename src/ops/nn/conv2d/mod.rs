@@ -369,7 +369,8 @@ impl Conv2dGradInput {
 
     /// The tiles of the gradient, on a GPU of this kind whose kernel can sum over them for a batch normalization's gradient.
     pub fn tiles(&self, weight: &Shape, gpu: GpuTraits) -> Option<Tiles> {
-        Summing::of(&self.conv.geometry(&self.input, weight).ok()?, gpu).map(|kernel| kernel.tiles())
+        let geometry = self.conv.geometry(&self.input, weight).ok()?;
+        Summing::of(&geometry, gpu).map(|kernel| kernel.tiles(&geometry))
     }
 
     /// The dispatches by that kernel, which read what is added, where something is, what an activation gave, what was

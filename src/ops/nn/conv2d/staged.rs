@@ -150,7 +150,7 @@ impl Staged {
     }
 
     pub fn tiles(&self) -> Tiles {
-        Tiles::Rectangles([self.rows, STRIP * self.strips])
+        Tiles::Rectangles { size: [self.rows, STRIP * self.strips], step: 1 }
     }
 
     /// Operand 2 of a gradient is what is added to it.

@@ -4,17 +4,25 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants, with_group_rows};
+use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
+use crate::ops::nn::activation::Activation;
 
 pub static SHADER: Shader = Shader {
     name: "conv2d_strided",
     source: concat!(
         include_str!("../../../../shaders/lib/conv2d.wgsl"),
+        include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/register_tile.wgsl"),
         include_str!("../../../../shaders/lib/row_window.wgsl"),
         include_str!("../../../../shaders/lib/added.wgsl"),
         include_str!("../../../../shaders/lib/rounds.wgsl"),
-        include_str!("../../../../shaders/conv2d_strided.wgsl")
+        include_str!("../../../../shaders/lib/activation_gradient.wgsl"),
+        include_str!("../../../../shaders/lib/tile_moments.wgsl"),
+        include_str!("../../../../shaders/lib/tile_gradients.wgsl"),
+        include_str!("../../../../shaders/lib/gradient_rows.wgsl"),
+        include_str!("../../../../shaders/conv2d_strided.wgsl"),
+        include_str!("../../../../shaders/lib/strided_sums.wgsl")
     ),
     params: Params::FIELDS,
     needs_subgroups: false,
@@ -46,6 +54,9 @@ pub struct Strided {
     rows: usize,
     /// Times as many channels as a thread has.
     parts: usize,
+    /// Quads in workgroup memory of the patch and of the weights, for an output channel.
+    patch: usize,
+    filters: usize,
     /// Output channels in workgroup memory at a time.
     chunk: usize,
     /// Workgroups in all.
@@ -82,28 +93,84 @@ impl Strided {
         let held = MAX_ROUNDS.map(|rounds| rounds * strips * rows * parts);
         let chunk = [WORKGROUP_QUADS / (patch + filters), held[0] / patch, held[1] / filters, geometry.group_out()];
         let chunk = chunk.into_iter().min().filter(|&chunk| chunk > 0)?;
-        Some(Strided { strips, rows, parts, chunk, units: units(rows, parts) })
+        Some(Strided { strips, rows, parts, patch, filters, chunk, units: units(rows, parts) })
+    }
+
+    /// The same tile with room in workgroup memory for what sums over it, where rows are stored by the quad. A column that no tap
+    /// meets has gradients that are zeros when the kernel is compiled, and a compiler may make 0 of their products with NaN.
+    pub fn with_sums(self, geometry: &Geometry) -> Option<Strided> {
+        let quads = |chunk: usize| (chunk * self.patch).max(self.sum_quads()) + chunk * self.filters;
+        let chunk = (1..=self.chunk).rev().find(|&chunk| quads(chunk) <= WORKGROUP_QUADS)?;
+        let has_taps = geometry.kernel[1] >= geometry.conv.stride[1];
+        (is_by_quads(geometry) && has_taps).then_some(Strided { chunk, ..self })
+    }
+
+    /// Those that the sums are over.
+    pub fn tiles(&self, geometry: &Geometry) -> Tiles {
+        let [step, stride] = geometry.conv.stride;
+        Tiles::Rectangles { size: [self.rows, STRIP * self.strips * stride], step }
     }
 
     /// Operand 2 is what is added to the gradient.
     pub fn dispatches(&self, geometry: &Geometry, added: Option<Added>) -> Dispatches {
+        let entry_point = if is_by_quads(geometry) { "strided" } else { "strided_ragged" };
+        let others = [Added::binding(added, Binding::Input(1))];
+        Added::constants(added, self.dispatch(entry_point, geometry, &others)).into()
+    }
+
+    /// The gradient through an activation, of a tile from [`Strided::with_sums`], and the sums as output 1. After the weight
+    /// come what is added, where something is, what the activation gave, what was normalized, and its mean.
+    pub fn dispatches_with_sums(
+        &self,
+        geometry: &Geometry,
+        added: Option<Added>,
+        activation: Activation,
+    ) -> Dispatches {
+        let first = 2 + usize::from(added.is_some());
+        let others = [
+            Added::binding(added, Binding::Input(1)),
+            Binding::Unused,
+            Binding::Output(1),
+            Binding::Input(first),
+            Binding::Input(first + 1),
+            Binding::Input(first + 2),
+        ];
+        let dispatch = self
+            .dispatch("strided_sums", geometry, &others)
+            .constant("LEAST_UNDER", to_u32(self.sum_quads()))
+            .constant("GRADIENT_OF", activation.code());
+        Added::constants(added, dispatch).into()
+    }
+
+    fn threads(&self) -> usize {
+        self.strips * self.rows * self.parts
+    }
+
+    /// Quads in place of the patch, two for each thread.
+    fn sum_quads(&self) -> usize {
+        2 * self.threads()
+    }
+
+    /// The dispatch with these bindings after the gradient.
+    fn dispatch(&self, entry_point: &'static str, geometry: &Geometry, others: &[Binding]) -> Dispatch {
         // Every channel of a chunk has its rows of the kernel.
         let chunks = 1 + geometry.group_out().div_ceil(self.chunk);
         let rows = geometry.kernel[0].div_ceil(geometry.conv.stride[0]);
         let work = grid(self.units, 1).iterations(2 * chunks + geometry.group_out() * (2 + rows));
-        let added_binding = Added::binding(added, Binding::Input(1));
-        let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0), added_binding];
-        let is_by_quads = geometry.conv.stride[1] == 2 && geometry.input[1].is_multiple_of(STRIP);
-        let entry_point = if is_by_quads { "strided" } else { "strided_ragged" };
+        let bindings = [&[Binding::Input(0), Binding::Input(1), Binding::Output(0)], others].concat();
         let dispatch = Dispatch::new(&SHADER, entry_point, &Params::of(geometry), bindings, work)
             .constant("TILE_STRIPS", to_u32(self.strips))
             .constant("TILE_ROWS", to_u32(self.rows))
             .constant("TILE_PARTS", to_u32(self.parts))
             .constant("CHUNK", to_u32(self.chunk))
-            .constant("THREADS", to_u32(self.strips * self.rows * self.parts));
-        let dispatch = Added::constants(added, with_group_rows(dispatch, geometry, geometry.group_in()));
-        with_constants(dispatch, geometry).into()
+            .constant("THREADS", to_u32(self.threads()));
+        with_constants(with_group_rows(dispatch, geometry, geometry.group_in()), geometry)
     }
+}
+
+/// Whether neighbouring pixels are two residues, and rows whole quads of them.
+fn is_by_quads(geometry: &Geometry) -> bool {
+    geometry.conv.stride[1] == 2 && geometry.input[1].is_multiple_of(STRIP)
 }
 
 /// Channels that a thread computes: of all residues along a row.
