@@ -13,10 +13,10 @@
 // grad_x        f32, as x; not written when HAS_GRAD_X = 0, any buffer may then be bound
 //
 // A workgroup computes a row, and what the row has stays in workgroup memory. Weights are read once forward and once
-// backward, by the vec4, with 16 or 32 of them on their way: what a row takes is the latency of its loads. Forward, `lanes`
-// threads share two or four outputs and take every lanes-th vec4 of their weights; backward, a thread takes four inputs and one
-// of `splits` parts of the outputs. Their sums are added up in order. With one lane and one split the order is that of
-// matmul.wgsl.
+// backward, by the vec4, with 16 or 32 of them on their way: what a row takes is the latency of its loads. The first weights come
+// together with the row. Forward, `lanes` threads share two or four outputs and take every lanes-th vec4 of their weights;
+// backward, a thread takes four inputs and one of `splits` parts of the outputs. Their sums are added up in order. With one lane
+// and one split the order is that of matmul.wgsl.
 //
 // Needs lib/nan.wgsl, lib/math.wgsl and lib/layer_products.wgsl.
 
@@ -150,6 +150,47 @@ fn input_at(row: u32, k: u32) -> f32 {
     return x[row * width(0u) + min(k, width(0u) - 1u)];
 }
 
+// Four of them, WG apart.
+fn four_inputs(row: u32, k: u32) -> vec4<f32> {
+    return vec4<f32>(input_at(row, k), input_at(row, k + WG), input_at(row, k + 2u * WG), input_at(row, k + 3u * WG));
+}
+
+fn put_inputs(k: u32, x: vec4<f32>) {
+    if k < width(0u) { values[k] = x.x; }
+    if k + WG < width(0u) { values[k + WG] = x.y; }
+    if k + 2u * WG < width(0u) { values[k + 2u * WG] = x.z; }
+    if k + 3u * WG < width(0u) { values[k + 3u * WG] = x.w; }
+}
+
+// The step of a layer, whose inputs lie from `start` on, for the outputs from `first` on.
+fn step_of(layer: u32, first: u32, start: u32, lane: u32) -> Step {
+    let outputs = width(layer);
+    let lanes = params.lanes[layer / 4u][layer % 4u];
+    let at_once = WG / lanes;
+    let own = first + lane / lanes + at_once * vec4<u32>(0u, 1u, 2u, 3u);
+    return Step(
+        params.weights[layer / 4u][layer % 4u],
+        min(own, vec4<u32>(outputs - 1u)),
+        outputs > 2u * at_once,
+        Share(lane % lanes, lanes, start, width(layer - 1u)),
+    );
+}
+
+// Outputs of a step. Not from a Step, so that validators see that it is the same in all threads.
+fn outputs_at_once(layer: u32) -> u32 {
+    let at_once = WG / params.lanes[layer / 4u][layer % 4u];
+    return select(2u, 4u, width(layer) > 2u * at_once) * at_once;
+}
+
+// The bias of the output of a step that this thread finishes.
+fn bias_of(layer: u32, first: u32, lane: u32) -> f32 {
+    let biases = params.biases[layer / 4u][layer % 4u];
+    if biases == NONE {
+        return 0.0;
+    }
+    return parameter(biases + min(first + lane, width(layer) - 1u));
+}
+
 @compute @workgroup_size(WG)
 fn rows(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -166,15 +207,14 @@ fn rows(
     let label = labels[row];
     let first_label = labels[min(lane, params.batch - 1u)];
     let first_weight = class_weights[min(lane, num_classes - 1u)];
-    for (var k = lane; k < width(0u); k += 4u * WG) {
-        let x_0 = input_at(row, k);
-        let x_1 = input_at(row, k + WG);
-        let x_2 = input_at(row, k + 2u * WG);
-        let x_3 = input_at(row, k + 3u * WG);
-        values[k] = x_0;
-        if k + WG < width(0u) { values[k + WG] = x_1; }
-        if k + 2u * WG < width(0u) { values[k + 2u * WG] = x_2; }
-        if k + 3u * WG < width(0u) { values[k + 3u * WG] = x_3; }
+    let first_inputs = four_inputs(row, lane);
+    // The first weights are on their way together with the row.
+    let first_step = step_of(1u, 0u, 0u, lane);
+    let first_weights = step_weights(first_step, first_step.share.first);
+    let first_bias = bias_of(1u, 0u, lane);
+    put_inputs(lane, first_inputs);
+    for (var k = lane + 4u * WG; k < width(0u); k += 4u * WG) {
+        put_inputs(k, four_inputs(row, k));
     }
     if lane < num_classes {
         weights_of_classes[lane] = first_weight;
@@ -183,6 +223,7 @@ fn rows(
         weights_of_classes[c] = class_weights[c];
     }
     workgroupBarrier();
+    let first_sums = add_weights_of(vec4<f32>(), first_step, first_weights, first_step.share.first);
     if IS_MEAN == 1u {
         add_weights(lane, first_label, num_classes);
     }
@@ -191,23 +232,23 @@ fn rows(
     for (var layer = 1u; layer <= num_layers; layer += 1u) {
         let inputs = width(layer - 1u);
         let outputs = width(layer);
-        let weights = params.weights[layer / 4u][layer % 4u];
         let biases = params.biases[layer / 4u][layer % 4u];
         let code = params.activations[layer / 4u][layer % 4u];
         let lanes = params.lanes[layer / 4u][layer % 4u];
         let at_once = WG / lanes;
-        let are_four = outputs > 2u * at_once;
-        let of_all = select(2u, 4u, are_four) * at_once;
+        let of_all = outputs_at_once(layer);
         for (var first = 0u; first < outputs; first += of_all) {
-            let own = first + lane / lanes + at_once * vec4<u32>(0u, 1u, 2u, 3u);
-            let rows = min(own, vec4<u32>(outputs - 1u));
-            // Of the outputs that this thread finishes, on their way together with the weights.
+            let step = step_of(layer, first, start, lane);
             let last = min(of_all, outputs - first);
-            var bias = 0.0;
-            if biases != NONE && lane < last {
-                bias = parameter(biases + first + lane);
+            var sums = first_sums;
+            var bias = first_bias;
+            var quad = step.share.first + 8u * lanes;
+            if layer > 1u || first > 0u {
+                sums = vec4<f32>();
+                bias = bias_of(layer, first, lane);
+                quad = step.share.first;
             }
-            partials[lane] = forward_sums(weights, rows, are_four, Share(lane % lanes, lanes, start, inputs));
+            partials[lane] = forward_sums(sums, step, quad);
             workgroupBarrier();
             for (var n = lane; n < last; n += WG) {
                 let place = n / at_once;

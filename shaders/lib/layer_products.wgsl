@@ -96,28 +96,55 @@ fn add_eight(sums: vec2<f32>, w_0: Eight, w_1: Eight, share: Share, quad: u32) -
     return result;
 }
 
-// What a lane adds to W[n] · h for the outputs at `rows`, of which the last two are not wanted where there are only two.
-fn forward_sums(weights: u32, rows: vec4<u32>, are_four: bool, share: Share) -> vec4<f32> {
-    let lanes = share.lanes;
-    let inputs = share.inputs;
-    let first = weights + rows * inputs;
-    var sums = vec2<f32>();
-    var others = vec2<f32>();
-    for (var quad = share.first; 4u * quad < inputs; quad += 8u * lanes) {
-        let w_0 = eight_of_row(first.x, quad, lanes, inputs);
-        let w_1 = eight_of_row(first.y, quad, lanes, inputs);
-        var w_2 = Eight();
-        var w_3 = Eight();
-        if are_four {
-            w_2 = eight_of_row(first.z, quad, lanes, inputs);
-            w_3 = eight_of_row(first.w, quad, lanes, inputs);
-        }
-        sums = add_eight(sums, w_0, w_1, share, quad);
-        if are_four {
-            others = add_eight(others, w_2, w_3, share, quad);
-        }
+// A step of a layer: what a thread has of the outputs from some on. Of the four at `rows` the last two are not wanted where there
+// are only two.
+struct Step {
+    weights: u32,
+    rows: vec4<u32>,
+    are_four: bool,
+    share: Share,
+}
+
+// What a thread takes of the weights at a time: 16 or 32 vec4s.
+struct Weights {
+    w_0: Eight,
+    w_1: Eight,
+    w_2: Eight,
+    w_3: Eight,
+}
+
+// Those of a step from `quad` on.
+fn step_weights(step: Step, quad: u32) -> Weights {
+    let lanes = step.share.lanes;
+    let inputs = step.share.inputs;
+    let first = step.weights + step.rows * inputs;
+    var all = Weights();
+    all.w_0 = eight_of_row(first.x, quad, lanes, inputs);
+    all.w_1 = eight_of_row(first.y, quad, lanes, inputs);
+    if step.are_four {
+        all.w_2 = eight_of_row(first.z, quad, lanes, inputs);
+        all.w_3 = eight_of_row(first.w, quad, lanes, inputs);
     }
-    return vec4<f32>(sums, others);
+    return all;
+}
+
+// Adds their products.
+fn add_weights_of(sums: vec4<f32>, step: Step, all: Weights, quad: u32) -> vec4<f32> {
+    let two = add_eight(sums.xy, all.w_0, all.w_1, step.share, quad);
+    var others = sums.zw;
+    if step.are_four {
+        others = add_eight(others, all.w_2, all.w_3, step.share, quad);
+    }
+    return vec4<f32>(two, others);
+}
+
+// What a lane adds to W[n] · h for the outputs of a step, from `first` on.
+fn forward_sums(before: vec4<f32>, step: Step, first: u32) -> vec4<f32> {
+    var sums = before;
+    for (var quad = first; 4u * quad < step.share.inputs; quad += 8u * step.share.lanes) {
+        sums = add_weights_of(sums, step, step_weights(step, quad), quad);
+    }
+    return sums;
 }
 
 // Four columns of W from `quad` on, of the row `o` and seven after it; 0 from `end` on.
