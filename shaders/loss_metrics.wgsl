@@ -3,7 +3,8 @@
 //
 //   table[row] = (loss · N, rows whose largest logit is the label's, logits that are infinite or not a number, N)
 //
-// x (N, C) are the logits, labels (N), class_weights (C). A thread takes every WG-th row, then a tree adds up.
+// x (N, C) are the logits, labels (N), class_weights (C). THREADS rows are computed at a time. What they give is added up as by WG
+// threads of which each had every WG-th row, then by a tree.
 //
 // Needs lib/nan.wgsl, lib/math.wgsl, lib/ahead.wgsl, lib/row_loss.wgsl and lib/row_counts.wgsl.
 
@@ -23,20 +24,39 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> table: array<f32>;
 
 override WG: u32 = 64;
+override THREADS: u32 = WG; // a multiple of it
 override IS_MEAN: u32 = 1u;
 
 const LOG_PROBS: u32 = 0u;
 
-var<workgroup> losses: array<vec2<f32>, WG>; // loss and weight
-var<workgroup> counts: array<vec2<u32>, WG>; // correct rows and non-finite logits
+var<workgroup> losses: array<vec2<f32>, THREADS>; // loss and weight
+var<workgroup> counts: array<vec2<u32>, THREADS>; // correct rows and non-finite logits
 
-@compute @workgroup_size(WG)
+@compute @workgroup_size(THREADS)
 fn update(@builtin(local_invocation_index) lane: u32) {
     var loss_sums = vec2<f32>();
     var count_sums = vec2<u32>();
-    for (var n = lane; n < params.num_rows; n += WG) {
-        loss_sums += row_loss(n);
-        count_sums += row_counts(n);
+    for (var first = 0u; first < params.num_rows; first += THREADS) {
+        let n = first + lane;
+        var own_loss = vec2<f32>();
+        var own_counts = vec2<u32>();
+        if n < params.num_rows {
+            own_loss = row_loss(n);
+            own_counts = row_counts(n);
+        }
+        if THREADS == WG {
+            loss_sums += own_loss;
+            count_sums += own_counts;
+        } else {
+            losses[lane] = own_loss;
+            counts[lane] = own_counts;
+            workgroupBarrier();
+            for (var other = lane; lane < WG && other < THREADS; other += WG) {
+                loss_sums += losses[other];
+                count_sums += counts[other];
+            }
+            workgroupBarrier();
+        }
     }
     losses[lane] = loss_sums;
     counts[lane] = count_sums;

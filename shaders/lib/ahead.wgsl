@@ -36,3 +36,18 @@ fn logits_ahead(base: u32, c: u32) -> ThirtyTwo {
     if left > 24u { all.e_3 = eight_logits(base, c + 24u); }
     return all;
 }
+
+// Those of a loop over all classes: where it begins, and where it goes on, if it does.
+fn first_ahead(base: u32) -> ThirtyTwo {
+    if AHEAD == 0u {
+        return ThirtyTwo();
+    }
+    return logits_ahead(base, 0u);
+}
+
+fn more_ahead(base: u32, c: u32) -> ThirtyTwo {
+    if c < params.num_classes {
+        return logits_ahead(base, c);
+    }
+    return ThirtyTwo();
+}

@@ -46,8 +46,10 @@ fn row_counts(row: u32) -> vec2<u32> {
     let label = labels[row];
     var counts = Counts(x[base], 0u, 0u, false);
     var c = 0u;
+    var next = first_ahead(base);
     for (; AHEAD == 1u && c < params.num_classes; c += 32u) {
-        let logits = logits_ahead(base, c);
+        let logits = next;
+        next = more_ahead(base, c + 32u);
         let left = params.num_classes - c;
         counts = counted_eight(counts, logits.e_0, c);
         if left > 8u { counts = counted_eight(counts, logits.e_1, c + 8u); }

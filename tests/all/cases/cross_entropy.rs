@@ -25,7 +25,9 @@ pub fn cases() -> Vec<Case> {
             let attributes = CrossEntropy { reduction, ..CrossEntropy::default() };
             cases.push(cross_entropy(shape, Fill::Uniform, false, attributes));
         }
-        for shape in [[63, 10], [65, 17], [1024, 3], [1025, 10], [70_001, 2], [3, 1031]] {
+        // Around what a workgroup of a GPU takes a row of: 33 to 512 classes.
+        let rows = [[66, 33], [5, 100], [3, 257], [2, 511]];
+        for shape in [[63, 10], [65, 17], [1024, 3], [1025, 10], [70_001, 2], [3, 1031]].into_iter().chain(rows) {
             for (fill, label_smoothing) in [(Fill::Uniform, 0.1), (Fill::Ties, 0.0), (Fill::Large, 0.0)] {
                 let attributes = CrossEntropy { reduction, ignore_index: Some(0), label_smoothing };
                 cases.push(cross_entropy(shape, fill, true, attributes).without_gradient_check());

@@ -1,7 +1,11 @@
 //! The dispatches of the losses: a single one if a workgroup can reduce the batch, else slices of rows and a merge.
 
+use std::ops::RangeInclusive;
+
 use super::{ClassLoss, Reduction, Scores, dims};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, grid, params, to_u32};
+use crate::ops::kernel::{
+    Binding, Dispatch, DispatchContext, Dispatches, GpuTraits, Grid, Shader, grid, params, to_u32,
+};
 
 params! {
     struct Params {
@@ -29,6 +33,13 @@ pub static SHADER: Shader = Shader {
 
 const WORKGROUP_SIZE: u32 = 64;
 
+/// Rows that a workgroup of a GPU computes at a time; a software adapter's takes `WORKGROUP_SIZE`.
+const MAX_THREADS: usize = 256;
+
+/// Classes of which a GPU's workgroup takes a row of the gradient, with up to eight for each invocation: with fewer, one
+/// invocation has all of them on their way at once.
+const ROW_CLASSES: RangeInclusive<usize> = 33..=8 * WORKGROUP_SIZE as usize;
+
 /// Rows that a workgroup reduces, if they have few enough classes; up to this many, one dispatch does everything.
 const SLICE_ROWS: usize = 1024;
 
@@ -47,14 +58,16 @@ pub fn forward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
         return dispatch("each", bindings, grid(num_rows, WORKGROUP_SIZE)).into();
     }
     let slice_rows = slice_rows(num_classes);
+    let threads = to_u32(row_threads(num_rows.min(slice_rows), ctx.gpu));
     if num_rows <= slice_rows {
         let bindings = vec![Input(0), Input(1), Input(2), Output(0), Output(1)];
-        return dispatch("whole", bindings, Grid::ONE).into();
+        return dispatch("whole", bindings, Grid::ONE).constant("THREADS", threads).into();
     }
     let num_slices = num_rows.div_ceil(slice_rows);
     let slices = vec![Input(0), Input(1), Input(2), ScratchMut(0)];
     let merge = vec![Scratch(0), Output(0), Output(1)];
-    let list = vec![dispatch("slices", slices, grid(num_slices, 1)), dispatch("merge", merge, Grid::ONE)];
+    let slices = dispatch("slices", slices, grid(num_slices, 1)).constant("THREADS", threads);
+    let list = vec![slices, dispatch("merge", merge, Grid::ONE)];
     Dispatches { list, scratch_elems: vec![2 * num_slices] }
 }
 
@@ -64,8 +77,19 @@ pub fn backward(op: &ClassLoss, ctx: &DispatchContext<'_>) -> Dispatches {
     // The kernel reads the sum of the weights for the mean only; otherwise another input is bound instead.
     let total_weight = if op.is_mean() { Input(4) } else { Input(3) };
     let bindings = [Input(0), Input(1), Input(2), Input(3), total_weight, Output(0)];
-    let backward = op.dispatch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE));
+    let backward = match !ctx.gpu.is_software && ROW_CLASSES.contains(&dims[1]) {
+        true => op
+            .dispatch("backward_row", dims, bindings, grid(dims[0], 1))
+            .constant("ROW", to_u32(dims[1].next_multiple_of(4))),
+        false => op.dispatch("backward", dims, bindings, grid(dims[0], WORKGROUP_SIZE)),
+    };
     backward.constant("AHEAD", u32::from(!ctx.gpu.is_software)).into()
+}
+
+/// Rows that a workgroup computes at a time, of so many: whole `WORKGROUP_SIZE`s.
+pub(in crate::ops::nn) fn row_threads(rows: usize, gpu: GpuTraits) -> usize {
+    let most = if gpu.is_software { WORKGROUP_SIZE as usize } else { MAX_THREADS };
+    rows.next_multiple_of(WORKGROUP_SIZE as usize).clamp(WORKGROUP_SIZE as usize, most)
 }
 
 /// Rows that a workgroup reduces.
@@ -99,8 +123,8 @@ impl ClassLoss {
             Reduction::Mean => 2,
         };
         let workgroup_size = WORKGROUP_SIZE as usize;
-        // Up to four walks over a row's classes: maximum, sum, weights, gradient.
-        let row_iterations = 1 + 4 * dims[1];
+        // Up to four walks over a row's classes: maximum, sum, weights, gradient. What threads give is added up in four steps.
+        let row_iterations = 5 + 4 * dims[1];
         let iterations = match entry_point {
             "merge" => dims[0].div_ceil(slice_rows(dims[1])).div_ceil(workgroup_size),
             "whole" | "slices" => slice_rows(dims[1]).min(dims[0]).div_ceil(workgroup_size) * row_iterations,

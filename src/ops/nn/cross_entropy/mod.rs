@@ -9,6 +9,7 @@ mod cpu;
 mod gpu;
 
 pub(crate) use gpu::SHADER;
+pub(in crate::ops::nn) use gpu::row_threads;
 
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::{Along, BatchForm, Part, PartInput};

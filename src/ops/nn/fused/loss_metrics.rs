@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Grid, Shader, params, to_u32};
-use crate::ops::nn::cross_entropy::{CrossEntropy, Reduction};
+use crate::ops::nn::cross_entropy::{CrossEntropy, Reduction, row_threads};
 
 params! {
     struct Params {
@@ -59,10 +59,12 @@ impl LossMetrics {
         };
         let bindings =
             [Binding::Scalar(0), Binding::Input(1), Binding::Input(2), Binding::Input(3), Binding::Updated(4)];
-        let rows = logits[0].div_ceil(WORKGROUP_SIZE as usize);
-        let work = Grid::ONE.iterations(rows * (1 + 3 * logits[1]) + WORKGROUP_SIZE as usize);
+        let threads = row_threads(logits[0], ctx.gpu);
+        let rows = logits[0].div_ceil(threads);
+        let work = Grid::ONE.iterations(rows * (5 + 3 * logits[1]) + WORKGROUP_SIZE as usize);
         Ok(Dispatch::new(&SHADER, "update", &params, bindings, work)
             .constant("WG", WORKGROUP_SIZE)
+            .constant("THREADS", to_u32(threads))
             .constant("AHEAD", u32::from(!ctx.gpu.is_software))
             .constant("IS_MEAN", u32::from(self.attributes.reduction == Reduction::Mean))
             .into())
