@@ -28,8 +28,8 @@
 //   sum_slices            weight and bias
 //   sum_slices_weight     weight alone
 //
-// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl, lib/tap_sums.wgsl and one of
-// lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
+// Needs lib/conv2d.wgsl, lib/register_tile.wgsl, lib/shared_rows.wgsl, lib/row_window.wgsl, lib/tap_sums.wgsl,
+// lib/slice_sums.wgsl and one of lib/share_subgroup.wgsl, lib/share_workgroup.wgsl.
 
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> grad_output: array<f32>;
@@ -343,36 +343,6 @@ fn slices_vec4(
         }
     }
     store_sums(at, slice, local_index, tile, fifth_sums, bias_sum);
-}
-
-// Sum `index` of slice `slice`, weights first. Past the last slice it is that one's, which is not added.
-fn partial_at(slice: u32, index: u32) -> f32 {
-    return finished_partials[min(slice, num_slices() - 1u) * (num_weights() + params.out_channels) + index];
-}
-
-// The sum of all slices, in order; eight are on their way at a time.
-fn sum_at(index: u32) -> f32 {
-    let slices = num_slices();
-    var sum = 0.0;
-    for (var slice = 0u; slice < slices; slice += 8u) {
-        let p_0 = partial_at(slice, index);
-        let p_1 = partial_at(slice + 1u, index);
-        let p_2 = partial_at(slice + 2u, index);
-        let p_3 = partial_at(slice + 3u, index);
-        let p_4 = partial_at(slice + 4u, index);
-        let p_5 = partial_at(slice + 5u, index);
-        let p_6 = partial_at(slice + 6u, index);
-        let p_7 = partial_at(slice + 7u, index);
-        sum += p_0;
-        sum = select(sum, sum + p_1, slice + 1u < slices);
-        sum = select(sum, sum + p_2, slice + 2u < slices);
-        sum = select(sum, sum + p_3, slice + 3u < slices);
-        sum = select(sum, sum + p_4, slice + 4u < slices);
-        sum = select(sum, sum + p_5, slice + 5u < slices);
-        sum = select(sum, sum + p_6, slice + 6u < slices);
-        sum = select(sum, sum + p_7, slice + 7u < slices);
-    }
-    return sum;
 }
 
 @compute @workgroup_size(SUM_WORKGROUP)

@@ -74,7 +74,11 @@ static GRAD_INPUT: [Shader; 2] = shader_pair!(
 );
 static GRAD_WEIGHT: [Shader; 2] = shader_pair!(
     "conv2d_grad_weight",
-    ["../../../../shaders/lib/tap_sums.wgsl", "../../../../shaders/conv2d_grad_weight.wgsl"]
+    [
+        "../../../../shaders/lib/tap_sums.wgsl",
+        "../../../../shaders/conv2d_grad_weight.wgsl",
+        "../../../../shaders/lib/slice_sums.wgsl"
+    ]
 );
 pub static SHADERS: &[&Shader] = &[
     &FORWARD[0],
@@ -392,6 +396,8 @@ pub fn grad_weight(geometry: &Geometry, has_bias: bool, gradient: Gradient, gpu:
     };
     let work = grid(num_sums, SUM_THREADS).iterations(num_slices);
     let shader = pick(&GRAD_WEIGHT, gpu);
-    let second = Dispatch::new(shader, entry_point, &params, bindings, work).constant("SUM_WORKGROUP", SUM_THREADS);
+    let second = Dispatch::new(shader, entry_point, &params, bindings, work)
+        .constant("SUM_WORKGROUP", SUM_THREADS)
+        .constant("EIGHTS_AHEAD", if gpu.is_software { 1u32 } else { 4 });
     Dispatches { list: vec![first, with_constants(second, geometry)], scratch_elems: vec![num_slices * num_sums] }
 }
