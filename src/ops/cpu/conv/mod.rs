@@ -5,6 +5,7 @@
 mod blocks;
 mod columns;
 mod largest;
+mod lines;
 pub(crate) mod pooled;
 mod rows;
 mod strided;
@@ -165,7 +166,7 @@ fn forward_group(layer: &Layer, input: &[f32], weight: &[f32], finish: Finish<'_
         Kernel::Tiles(rows) => windows::forward(layer, rows, [input, weight], finish, out),
         Kernel::Winograd => winograd::forward(layer, input, weight, finish, out),
         Kernel::Columns => columns::forward(layer, input, weight, finish, out),
-        Kernel::Blocks => blocks::forward(layer, input, weight, finish, out),
+        Kernel::Blocks | Kernel::Lines => blocks::forward(layer, input, weight, finish, out),
     }
 }
 
@@ -244,6 +245,8 @@ fn cheapest_pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
 enum Kernel {
     /// Those of windows.
     Tiles(windows::Rows),
+    /// Of gradients alone.
+    Lines,
     Winograd,
     Columns,
     Blocks,
@@ -266,15 +269,24 @@ fn kernel_and_cost(layer: &Layer) -> (Kernel, usize) {
 
 /// Adds the weight gradient of images side by side to `total` (O, C, KH, KW), on the calling thread.
 pub(crate) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mut [f32]) {
-    let columns = columns::grad_weight_cost(layer).map(|cost| (Kernel::Columns, cost));
-    let winograd = winograd::grad_weight_cost(layer).map(|cost| (Kernel::Winograd, cost));
-    let blocks = Some((Kernel::Blocks, taps::cost(layer)));
-    let kernels = blocks.into_iter().chain(columns).chain(winograd);
-    match kernels.min_by_key(|(_, cost)| *cost) {
-        Some((Kernel::Winograd, _)) => winograd::grad_weight(layer, grad, input, total),
-        Some((Kernel::Columns, _)) => columns::grad_weight(layer, grad, input, total),
+    match grad_weight_kernel(layer).0 {
+        Kernel::Lines => lines::grad_weight(layer, grad, input, total),
+        Kernel::Winograd => winograd::grad_weight(layer, grad, input, total),
+        Kernel::Columns => columns::grad_weight(layer, grad, input, total),
         _ => taps::grad_weight(layer, grad, input, total),
     }
+}
+
+/// The kernel of the weight gradient that computes least, and what it takes for an image.
+fn grad_weight_kernel(layer: &Layer) -> (Kernel, usize) {
+    let blocks = (Kernel::Blocks, taps::cost(layer));
+    let columns = columns::grad_weight_cost(layer).map(|cost| (Kernel::Columns, cost));
+    let winograd = winograd::grad_weight_cost(layer).map(|cost| (Kernel::Winograd, cost));
+    // Sums at a point are of fewer products, and take as long to be put where they belong.
+    let line = |line: &Layer| Some(grad_weight_kernel(line).1 / 8 * 11);
+    let lines = lines::cost(layer, line).map(|cost| (Kernel::Lines, cost));
+    let others = columns.into_iter().chain(winograd).chain(lines);
+    [blocks].into_iter().chain(others).min_by_key(|(_, cost)| *cost).unwrap_or(blocks)
 }
 
 /// The gradient by the input of images side by side, of one group of channels after the other; `None`, with nothing
@@ -284,24 +296,40 @@ pub(crate) fn grad_input(layer: &Layer, groups: usize, [grad, weight]: [&[f32]; 
         return if groups == 1 { strided::grad_input(layer, grad, weight, out) } else { None };
     }
     let (transposed, group_len) = (layer.transposed(), layer.out_channels * layer.num_taps());
-    if groups == 1 && takes_rows(layer, transposed.as_ref()) {
-        rows::input::grad_input(layer, grad, weight, out);
-        return Some(());
-    }
-    let transposed = transposed?;
-    scratch::with(weight.len(), |flipped: &mut [f32]| {
-        for (weight, flipped) in weight.chunks_exact(group_len).zip(flipped.chunks_exact_mut(group_len)) {
-            flip_weights(layer, weight, flipped);
+    match grad_input_kernel(layer, transposed.as_ref()) {
+        Some((InputKernel::Lines, _)) if groups == 1 => lines::grad_input(layer, grad, weight, out),
+        Some((InputKernel::Rows, _)) if groups == 1 => rows::input::grad_input(layer, grad, weight, out),
+        _ => {
+            let transposed = transposed?;
+            scratch::with(weight.len(), |flipped: &mut [f32]| {
+                for (weight, flipped) in weight.chunks_exact(group_len).zip(flipped.chunks_exact_mut(group_len)) {
+                    flip_weights(layer, weight, flipped);
+                }
+                forward(&transposed, groups, [grad, flipped], Finish::NONE, out);
+            });
         }
-        forward(&transposed, groups, [grad, flipped], Finish::NONE, out);
-    });
+    }
     Some(())
 }
 
-/// Whether an input gradient takes the kernel by rows, beside the one that it is under turned weights.
-fn takes_rows(layer: &Layer, transposed: Option<&Layer>) -> bool {
-    let by_rows = rows::input::cost(layer).filter(|_| has_long_vectors());
-    by_rows.is_some_and(|cost| transposed.is_none_or(|transposed| cost < kernel_and_cost(transposed).1))
+/// The kernels of the gradient by the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputKernel {
+    Lines,
+    Rows,
+    /// Those of the convolution under turned weights.
+    Transposed,
+}
+
+/// The kernel of an input gradient that computes least, and what it takes for an image; `transposed` is the convolution
+/// under turned weights, where there is one.
+fn grad_input_kernel(layer: &Layer, transposed: Option<&Layer>) -> Option<(InputKernel, usize)> {
+    let rows = rows::input::cost(layer).filter(|_| has_long_vectors()).map(|cost| (InputKernel::Rows, cost));
+    let transposed = transposed.map(|transposed| (InputKernel::Transposed, kernel_and_cost(transposed).1));
+    let line = |line: &Layer| grad_input_kernel(line, line.transposed().as_ref()).map(|(_, cost)| cost);
+    let lines = lines::cost(layer, line).map(|cost| (InputKernel::Lines, cost));
+    // The first of those that take as much.
+    transposed.into_iter().chain(rows).chain(lines).min_by_key(|(_, cost)| *cost)
 }
 
 /// Weights (O, C, KH, KW) as those of [`Layer::transposed`]: (C, O, KH, KW), each kernel turned around.

@@ -13,6 +13,9 @@ use crate::ops::cpu::{isa, parallel, scratch};
 /// Pixels of a row that are taken together, half a row apart, so that vectors of weights are loaded for both.
 const PIXELS: usize = 2;
 
+/// Rows of pixels that are taken together where one row of a kernel is summed at a time: no two add to the same elements.
+const PIXEL_ROWS: usize = 8;
+
 /// Rows in passes of at most two vectors a row, of which 3 or 5 rows are summed at a time.
 fn rows(layer: &Layer) -> Rows {
     let lanes = isa::lanes();
@@ -36,7 +39,12 @@ pub(in super::super) fn cost(layer: &Layer) -> Option<usize> {
         return None;
     }
     let rows = rows(layer);
-    let products = rows.kernel_elems() * (layer.out_channels + 2 * layer.kernel[0] / rows_of_pass(layer));
+    // Beside products, sums are added to the image.
+    let added = match rows_of_pass(layer) {
+        1 => 12,
+        passed => 2 * layer.kernel[0] / passed,
+    };
+    let products = rows.kernel_elems() * (layer.out_channels + added);
     Some(layer.out_pixels() * products + 6 * rows.image_elems())
 }
 
@@ -104,6 +112,10 @@ impl<const R: usize, const V: usize> WithSimd for Passes<'_, '_, R, V> {
         let half = columns.div_ceil(PIXELS);
         for pass in 0..num_passes {
             for row in (0..layer.kernel[0]).step_by(R) {
+                if R == 1 {
+                    image.column_by_column::<S, V>(simd, (pass, row));
+                    continue;
+                }
                 for column in 0..half {
                     if column + half < columns {
                         image.columns::<S, R, V, PIXELS>(simd, column, half, (pass, row));
@@ -117,6 +129,50 @@ impl<const R: usize, const V: usize> WithSimd for Passes<'_, '_, R, V> {
 }
 
 impl Image<'_> {
+    /// What all pixels add to the image by one row of a kernel.
+    #[inline(always)]
+    fn column_by_column<S: Simd, const V: usize>(&mut self, simd: S, (pass, row): (usize, usize)) {
+        let [height, width] = self.rows.layer.output;
+        for column in 0..width {
+            let mut y = 0;
+            while y < height {
+                y += match height - y {
+                    PIXEL_ROWS.. if isa::has_32_registers() => {
+                        self.column::<S, V, PIXEL_ROWS>(simd, [y, column], (pass, row))
+                    }
+                    4.. => self.column::<S, V, 4>(simd, [y, column], (pass, row)),
+                    _ => self.column::<S, V, 1>(simd, [y, column], (pass, row)),
+                };
+            }
+        }
+    }
+
+    /// What P pixels, one below the other, add to the image by one row of a kernel; gives P.
+    #[inline(always)]
+    fn column<S: Simd, const V: usize, const P: usize>(
+        &mut self,
+        simd: S,
+        [y, x]: [usize; 2],
+        (pass, row): (usize, usize),
+    ) -> usize {
+        let Rows { layer, row_elems, .. } = self.rows;
+        let ([_, width], pixels) = (layer.output, layer.out_pixels());
+        let (weights, kernel_vectors) = (S::as_simd_f32s(self.weights).0, self.rows.kernel_vectors());
+        let weights = &weights[(pass * layer.kernel[0] + row) * V..];
+        let grads = &self.grad[y * width + x..];
+        let mut sums = [[simd.splat_f32s(0.0); V]; P];
+        for (channel, grads) in (0..layer.out_channels).zip(grads.chunks(pixels)) {
+            let (weights, grads) = (&weights[channel * kernel_vectors..][..V], &grads[..(P - 1) * width + 1]);
+            unroll!(p in 0..P, up to 8 => {
+                let grad = simd.splat_f32s(grads[p * width]);
+                unroll!(v in 0..V, up to 4 => { sums[p][v] = simd.mul_add_e_f32s(grad, weights[v], sums[p][v]); });
+            });
+        }
+        let place = (y + row) * row_elems + pass * V * S::F32_LANES + x * layer.in_channels;
+        unroll!(p in 0..P, up to 8 => { self.add::<S, V>(simd, place + p * row_elems, &sums[p]); });
+        P
+    }
+
     /// What P columns of pixels, `step` apart, add to the image by the rows of a kernel from `row` on. Rows that the next
     /// pixel of a column adds to as well stay in registers.
     #[inline(always)]

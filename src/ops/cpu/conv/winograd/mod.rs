@@ -30,7 +30,7 @@ use crate::ops::cpu::isa;
 
 /// Images that share what there is to do once for a call, as the cost is reckoned: a fixed number, so that the way a
 /// layer is computed does not depend on the size of the batch.
-const IMAGES: usize = 16;
+pub(super) const IMAGES: usize = 16;
 
 /// What a tile takes beside its products for each channel, in products, fitted to times on a Zen 4 core with AVX-512:
 /// getting its channels into lanes and back, and transforms. Small tiles have less of it.

@@ -6,13 +6,13 @@
 
 mod products;
 mod store;
-mod transform;
 mod weights;
 
 use pulp::{Simd, WithSimd};
 
 use super::layout;
 use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::lines::transform;
 use crate::ops::cpu::conv::winograd::{self, Transform};
 use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;

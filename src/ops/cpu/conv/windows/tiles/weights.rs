@@ -5,8 +5,9 @@ use std::cell::RefCell;
 
 use pulp::{Simd, WithSimd};
 
-use super::{MET, Rows, products, transform};
+use super::{MET, Rows, products};
 use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::lines::transform;
 use crate::ops::cpu::conv::winograd::{self, Transform};
 use crate::ops::cpu::transpose::turn;
 use crate::ops::cpu::unroll::unroll;
