@@ -1,8 +1,8 @@
 // The first pass of the gradients of a 2-D convolution with respect to its weight and bias on real GPUs: what
-// conv2d_grad_weight.wgsl has in `slices`, where dilations are 1 and KERNEL_W <= 5.
+// conv2d_grad_weight.wgsl has in `slices`, where KERNEL_W <= 5 and REACH_W / STRIDE_W <= 4.
 //
 //   partials[s, o, c, i, j] = sum over rows (n, y) of slice s, over x, of grad_output[n, o, y, x] *
-//       input[n, c, y * STRIDE_H + i - PADDING_H, x * STRIDE_W + j - PADDING_W]
+//       input[n, c, y * STRIDE_H + i * DILATION_H - PADDING_H, x * STRIDE_W + j * DILATION_W - PADDING_W]
 //   partials[s, num_weights + o] = sum over rows (n, y) of slice s, over x, of grad_output[n, o, y, x]
 //
 // input        f32 (batch, in_channels, in_h, in_w)
@@ -30,7 +30,7 @@ override ROW_THREADS: u32 = 8u; // at least TILE_IN * KERNEL_H and 8
 override THREADS: u32 = 8u; // TILE_EIGHTS * ROW_THREADS
 
 override X_STEP: u32 = STRIDE_W;
-override PATCH_ROWS: u32 = (ROWS - 1u) * STRIDE_H + KERNEL_H;
+override PATCH_ROWS: u32 = (ROWS - 1u) * STRIDE_H + REACH_H + 1u;
 // As far as the widest kernel reaches, and odd, so that neighbouring rows are in different banks.
 override PATCH_QUADS: u32 = OUT_QUADS + 1u + OUT_QUADS % 2u;
 override ROW_QUADS: u32 = PHASES * PATCH_QUADS;
@@ -199,7 +199,7 @@ fn staged(
             staging = staging_of(tile, chunk, lane);
         }
         for (var y = 0u; y < count; y += 1u) {
-            let row = (place.c * PATCH_ROWS + y * STRIDE_H + place.i) * ROW_QUADS;
+            let row = (place.c * PATCH_ROWS + y * STRIDE_H + place.i * DILATION_H) * ROW_QUADS;
             for (var quad = 0u; quad < OUT_QUADS; quad += 1u) {
                 own_strip = (8u * place.eight * ROWS + y) * OUT_QUADS + quad;
                 let own = shared_from(place.index % 8u);

@@ -13,9 +13,6 @@ fn added_at(strip: Tile, row: u32, column: u32) -> f32 {
 
 fn finished(strip: Tile, row: u32, sums: vec4<f32>) -> vec4<f32> {
     var values = sums;
-    if HAS_BIAS == 1u {
-        values += bias[strip.channel + row];
-    }
     if HAS_ADDED == 1u {
         values += vec4<f32>(
             added_at(strip, row, 0u), added_at(strip, row, 1u), added_at(strip, row, 2u), added_at(strip, row, 3u));
@@ -64,8 +61,8 @@ fn staged(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
-    store_tile(strip_of(tile, lane), sums);
+    let sums = tile_sums(tile, lane, bias_at(tile, lane));
+    store_tile(strip_of(tile, lane), with_bias(tile, lane, sums));
 }
 
 @compute @workgroup_size(THREADS)
@@ -75,6 +72,6 @@ fn staged_ragged(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
-    store_ragged_tile(strip_of(tile, lane), sums);
+    let sums = tile_sums(tile, lane, bias_at(tile, lane));
+    store_ragged_tile(strip_of(tile, lane), with_bias(tile, lane, sums));
 }

@@ -68,23 +68,6 @@ fn tile_channels(tile: Tile, strip: Tile) -> TileChannels {
 
 // ---- the convolution
 
-fn bias_at(strip: Tile, row: u32) -> f32 {
-    if HAS_BIAS == 0u {
-        return 0.0;
-    }
-    return bias[min(strip.channel + row, strip.end - 1u)];
-}
-
-// What is stored: there is neither an activation nor anything added.
-fn with_bias(strip: Tile, sums: RegisterTile) -> RegisterTile {
-    return RegisterTile(
-        sums.row_0 + bias_at(strip, 0u), sums.row_1 + bias_at(strip, 1u),
-        sums.row_2 + bias_at(strip, 2u), sums.row_3 + bias_at(strip, 3u),
-        sums.row_4 + bias_at(strip, 4u), sums.row_5 + bias_at(strip, 5u),
-        sums.row_6 + bias_at(strip, 6u), sums.row_7 + bias_at(strip, 7u),
-    );
-}
-
 // Called by all threads.
 fn keep_moments(tile: Tile, strip: Tile, lane: u32, values: RegisterTile) {
     let member = member_of(lane);
@@ -102,9 +85,9 @@ fn convolution(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
+    let sums = tile_sums(tile, lane, bias_at(tile, lane));
     let strip = strip_of(tile, lane);
-    let values = with_bias(strip, sums);
+    let values = with_bias(tile, lane, sums);
     store_quads(strip, values);
     keep_moments(tile, strip, lane, values);
 }
@@ -116,9 +99,9 @@ fn convolution_ragged(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
+    let sums = tile_sums(tile, lane, bias_at(tile, lane));
     let strip = strip_of(tile, lane);
-    let values = with_bias(strip, sums);
+    let values = with_bias(tile, lane, sums);
     store_ragged(strip, values);
     keep_moments(tile, strip, lane, values);
 }
@@ -190,7 +173,7 @@ fn gradient(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
+    let sums = tile_sums(tile, lane, 0.0);
     let strip = strip_of(tile, lane);
     let grads = through_tile(strip, sums);
     store_quads(strip, grads);
@@ -204,7 +187,7 @@ fn gradient_ragged(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
-    let sums = tile_sums(tile, lane);
+    let sums = tile_sums(tile, lane, 0.0);
     let strip = strip_of(tile, lane);
     let grads = through_tile(strip, sums);
     store_ragged(strip, grads);

@@ -7,7 +7,7 @@
 //               stride the values of grad_output lie that far apart, and zeros between them. HAS_ADDED = 1: and what
 //               lib/added.wgsl says is added
 //
-// in these orders, which are those of the kernels there. Dilations are 1, and KERNEL_W <= 5.
+// in these orders, which are those of the kernels there. KERNEL_W <= 5, and REACH_W / X_STEP <= 4.
 //
 // source  f32 (batch, source channels, height, width)
 // weight  f32 (out_channels, in_channels / GROUPS, KERNEL_H, KERNEL_W)
@@ -41,11 +41,17 @@ override X_STEP: u32 = select(STRIDE_W, 1u, TRANSPOSED == 1u);
 override SPREAD_H: u32 = select(1u, STRIDE_H, TRANSPOSED == 1u);
 override SPREAD_W: u32 = select(1u, STRIDE_W, TRANSPOSED == 1u);
 
-override PATCH_ROWS: u32 = (TILE_ROWS - 1u) * Y_STEP + KERNEL_H;
+override PATCH_ROWS: u32 = (TILE_ROWS - 1u) * Y_STEP + REACH_H + 1u;
 override PATCH_QUADS: u32 = TILE_STRIPS + 1u; // as far as the widest kernel reaches
 override ROW_QUADS: u32 = PHASES * PATCH_QUADS;
 override PATCH: u32 = CHUNK * PATCH_ROWS * ROW_QUADS;
 override FACTOR_QUADS: u32 = CHUNK * KERNEL_H * KERNEL_W * TILE_EIGHTS * 2u;
+
+// The tile's biases are loaded with the first chunk where there are threads for them.
+override HOLDS_BIAS: u32 = select(0u, select(0u, 1u, TILE_STRIPS * TILE_ROWS >= 8u), HAS_BIAS == 1u);
+override BIASES: u32 = select(1u, 8u * TILE_EIGHTS, HOLDS_BIAS == 1u);
+
+var<workgroup> biases: array<f32, BIASES>;
 
 // The first of CHUNK source channels of the group.
 alias Chunk = u32;
@@ -99,8 +105,8 @@ fn patch_at(tile: Tile, first: u32, slot: u32) -> vec4<f32> {
     var x = (tile.x + slot % PATCH_QUADS * 4u) * X_STEP + slot / PATCH_QUADS % PHASES;
     // Above and left of the image these wrap around and are large.
     if TRANSPOSED == 1u {
-        y = y + PADDING_H - (KERNEL_H - 1u);
-        x = x + PADDING_W - (KERNEL_W - 1u);
+        y = y + PADDING_H - REACH_H;
+        x = x + PADDING_W - REACH_W;
     } else {
         y -= PADDING_H;
         x -= PADDING_W;
@@ -167,7 +173,7 @@ fn add_chunk(sums: ptr<function, RegisterTile>, place: Place, channels: u32) {
     for (var c = 0u; c < channels; c += 1u) {
         for (var i = 0u; i < KERNEL_H; i += 1u) {
             // The gradient meets rows of the patch from below.
-            let patch_row = place.y * Y_STEP + select(i, KERNEL_H - 1u - i, TRANSPOSED == 1u);
+            let patch_row = place.y * Y_STEP + select(i, KERNEL_H - 1u - i, TRANSPOSED == 1u) * DILATION_H;
             let values = under_taps((c * PATCH_ROWS + patch_row) * ROW_QUADS + place.strip);
             let tap = (c * KERNEL_H + i) * KERNEL_W;
             add_tap(sums, tap, place.eight, values.v_0);
@@ -179,8 +185,36 @@ fn add_chunk(sums: ptr<function, RegisterTile>, place: Place, channels: u32) {
     }
 }
 
-// A thread's sums. All threads come here together.
-fn tile_sums(tile: Tile, lane: u32) -> RegisterTile {
+// That of one of the tile's channels.
+fn bias_at(tile: Tile, channel: u32) -> f32 {
+    if HAS_BIAS == 0u {
+        return 0.0;
+    }
+    return bias[min(tile.channel + channel, tile.end - 1u)];
+}
+
+fn bias_of(tile: Tile, channel: u32) -> f32 {
+    if HOLDS_BIAS == 1u {
+        return biases[channel];
+    }
+    return bias_at(tile, channel);
+}
+
+fn with_bias(tile: Tile, lane: u32, sums: RegisterTile) -> RegisterTile {
+    if HAS_BIAS == 0u {
+        return sums;
+    }
+    let first = 8u * place_of(lane).eight;
+    return RegisterTile(
+        sums.row_0 + bias_of(tile, first), sums.row_1 + bias_of(tile, first + 1u),
+        sums.row_2 + bias_of(tile, first + 2u), sums.row_3 + bias_of(tile, first + 3u),
+        sums.row_4 + bias_of(tile, first + 4u), sums.row_5 + bias_of(tile, first + 5u),
+        sums.row_6 + bias_of(tile, first + 6u), sums.row_7 + bias_of(tile, first + 7u),
+    );
+}
+
+// A thread's sums, without the bias, of which `own_bias` is that of the tile's channel `lane`. All threads come here together.
+fn tile_sums(tile: Tile, lane: u32, own_bias: f32) -> RegisterTile {
     let num_channels = source_extents().channels / GROUPS;
     let place = place_of(lane);
     var sums = RegisterTile();
@@ -192,6 +226,8 @@ fn tile_sums(tile: Tile, lane: u32) -> RegisterTile {
         }
         if next > 0u {
             add_chunk(&sums, place, min(CHUNK, num_channels + CHUNK - next));
+        } else if HOLDS_BIAS == 1u && lane < BIASES {
+            biases[lane] = own_bias;
         }
         workgroupBarrier();
         if next < num_channels {

@@ -1,5 +1,5 @@
 // How a workgroup copies a chunk into its memory: PATCH quads of what lies under its tile, and FACTOR_QUADS quads that these are
-// multiplied by. A thread copies every THREADS-th of them, at most 8 and 12.
+// multiplied by. A thread copies every THREADS-th of them, at most 12 of each.
 //
 // Needs the types Tile, of a workgroup's place, and Chunk, and for each slot what belongs there:
 //
@@ -26,6 +26,10 @@ struct Staging {
     p_5: vec4<f32>,
     p_6: vec4<f32>,
     p_7: vec4<f32>,
+    p_8: vec4<f32>,
+    p_9: vec4<f32>,
+    p_10: vec4<f32>,
+    p_11: vec4<f32>,
     f_0: vec4<f32>,
     f_1: vec4<f32>,
     f_2: vec4<f32>,
@@ -51,6 +55,10 @@ fn staging_of(tile: Tile, chunk: Chunk, lane: u32) -> Staging {
     if PATCH_ROUNDS > 5u { all.p_5 = patch_at(tile, chunk, lane + 5u * THREADS); }
     if PATCH_ROUNDS > 6u { all.p_6 = patch_at(tile, chunk, lane + 6u * THREADS); }
     if PATCH_ROUNDS > 7u { all.p_7 = patch_at(tile, chunk, lane + 7u * THREADS); }
+    if PATCH_ROUNDS > 8u { all.p_8 = patch_at(tile, chunk, lane + 8u * THREADS); }
+    if PATCH_ROUNDS > 9u { all.p_9 = patch_at(tile, chunk, lane + 9u * THREADS); }
+    if PATCH_ROUNDS > 10u { all.p_10 = patch_at(tile, chunk, lane + 10u * THREADS); }
+    if PATCH_ROUNDS > 11u { all.p_11 = patch_at(tile, chunk, lane + 11u * THREADS); }
     all.f_0 = factor_at(tile, chunk, lane);
     if FACTOR_ROUNDS > 1u { all.f_1 = factor_at(tile, chunk, lane + 1u * THREADS); }
     if FACTOR_ROUNDS > 2u { all.f_2 = factor_at(tile, chunk, lane + 2u * THREADS); }
@@ -87,6 +95,10 @@ fn put(all: Staging, lane: u32) {
     if PATCH_ROUNDS > 5u { put_patch(lane + 5u * THREADS, all.p_5); }
     if PATCH_ROUNDS > 6u { put_patch(lane + 6u * THREADS, all.p_6); }
     if PATCH_ROUNDS > 7u { put_patch(lane + 7u * THREADS, all.p_7); }
+    if PATCH_ROUNDS > 8u { put_patch(lane + 8u * THREADS, all.p_8); }
+    if PATCH_ROUNDS > 9u { put_patch(lane + 9u * THREADS, all.p_9); }
+    if PATCH_ROUNDS > 10u { put_patch(lane + 10u * THREADS, all.p_10); }
+    if PATCH_ROUNDS > 11u { put_patch(lane + 11u * THREADS, all.p_11); }
     put_factor(lane, all.f_0);
     if FACTOR_ROUNDS > 1u { put_factor(lane + 1u * THREADS, all.f_1); }
     if FACTOR_ROUNDS > 2u { put_factor(lane + 2u * THREADS, all.f_2); }

@@ -10,6 +10,7 @@ mod gemm_weight;
 mod gpu;
 mod moments;
 mod pooled;
+mod rounds;
 mod slices;
 mod staged;
 mod staged_weight;

@@ -4,6 +4,7 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants, with_group_rows};
+use super::rounds::Room;
 use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 use crate::ops::nn::activation::Activation;
@@ -53,12 +54,17 @@ pub static MOMENTS: Shader = shader!(
 /// Neighbouring pixels, and channels, that a thread computes.
 const STRIP: usize = 4;
 const CHANNELS: usize = 8;
-/// The widest kernel that a strip and the quad after it reach.
+/// The widest kernel, and how many columns beyond a strip the quad after it reaches.
 const MAX_KERNEL: usize = 5;
+const MAX_REACH: usize = 4;
 /// The vec4s of workgroup memory that every device has.
 const WORKGROUP_QUADS: usize = 1024;
 /// Quads that a thread holds of the next chunk, of what lies under the tile and of the filters.
 const MAX_ROUNDS: [usize; 2] = [8, 12];
+/// And of both together where that makes [`MAX_CHUNKS`] of the source's channels: the same registers.
+const MAX_HELD: usize = 16;
+/// Chunks from which on a thread waits for more than eight loads.
+const MAX_CHUNKS: usize = 8;
 /// Strips of a workgroup across, and in all.
 const MAX_ACROSS: usize = 8;
 const MAX_STRIPS: usize = 64;
@@ -108,7 +114,8 @@ impl Staged {
         let [height, width] = result;
         // From a row or column of outputs to the next in what lies under them.
         let step = if direction == Direction::Transposed { [1, 1] } else { conv.stride };
-        if gpu.is_software || conv.dilation != [1, 1] || geometry.kernel[1] > MAX_KERNEL {
+        let reach = [0, 1].map(|axis| (geometry.kernel[axis] - 1) * conv.dilation[axis]);
+        if gpu.is_software || geometry.kernel[1] > MAX_KERNEL || reach[1] / step[1] > MAX_REACH {
             return None;
         }
         let strips = width.div_ceil(STRIP).min(MAX_ACROSS);
@@ -123,19 +130,19 @@ impl Staged {
         if conv.groups > 1 && strips * rows * eights < MIN_GROUP_THREADS {
             return None;
         }
-        let patch = ((rows - 1) * step[0] + geometry.kernel[0]) * step[1].min(geometry.kernel[1]) * (strips + 1);
+        let patch = ((rows - 1) * step[0] + reach[0] + 1) * step[1].min(reach[1] + 1) * (strips + 1);
         let filters = geometry.kernel[0] * geometry.kernel[1] * 2 * eights;
-        let held = MAX_ROUNDS.map(|rounds| rounds * strips * rows * eights);
-        let chunk = [WORKGROUP_QUADS / (patch + filters), held[0] / patch, held[1] / filters, source_channels];
-        let chunk = chunk.into_iter().min().filter(|&chunk| chunk > 0)?;
+        let quads = quads(direction, eights);
+        let room = Room { quads, rounds: MAX_ROUNDS, held: MAX_HELD, chunks: MAX_CHUNKS };
+        let chunk = room.chunk([patch, filters], strips * rows * eights, source_channels)?;
         let is_ragged = !width.is_multiple_of(STRIP);
         Some(Staged { direction, is_ragged, strips, rows, eights, patch, filters, chunk, units: units(eights) })
     }
 
     /// The same tile with room in workgroup memory for what takes its moments.
     pub fn with_moments(self) -> Option<Staged> {
-        let fits =
-            |chunk: &usize| (chunk * self.patch).max(self.moment_quads()) + chunk * self.filters <= WORKGROUP_QUADS;
+        let quads = quads(self.direction, self.eights);
+        let fits = |chunk: &usize| (chunk * self.patch).max(self.moment_quads()) + chunk * self.filters <= quads;
         let chunk = (1..=self.chunk).rev().find(fits)?;
         Some(Staged { chunk, ..self })
     }
@@ -228,5 +235,13 @@ impl Staged {
             .constant("CHUNK", to_u32(self.chunk))
             .constant("THREADS", to_u32(self.threads()));
         with_constants(with_group_rows(dispatch, geometry, channels), geometry)
+    }
+}
+
+/// Quads of workgroup memory that the biases of the tile's channels leave: without them they are one number.
+fn quads(direction: Direction, eights: usize) -> usize {
+    match direction {
+        Direction::Forward { has_bias: true } => WORKGROUP_QUADS - eights * CHANNELS / 4,
+        _ => WORKGROUP_QUADS - 1,
     }
 }

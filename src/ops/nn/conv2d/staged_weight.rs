@@ -26,6 +26,8 @@ pub static SHADER: Shader = Shader {
 const WORKGROUP_QUADS: usize = 1024;
 /// Quads that a thread holds of the next rows, of the input and of the gradient.
 const MAX_ROUNDS: usize = 8;
+/// Columns between the first and the last tap that a strip and the quad after it reach.
+const MAX_REACH: usize = 4;
 /// Threads of a workgroup, at most: four subgroups of 32.
 const MAX_THREADS: usize = 128;
 /// About how many instructions it takes to load a quad, and to add a tap of a strip for eight channels.
@@ -49,8 +51,8 @@ impl StagedWeight {
     /// The tile for a convolution that the kernel takes, by which there is least to do.
     pub fn of(geometry: &Geometry, gpu: GpuTraits) -> Option<StagedWeight> {
         let conv = &geometry.conv;
-        let is_plain = conv.dilation == [1, 1] && geometry.kernel[1] <= MAX_VEC4_KERNEL;
-        if gpu.is_software || !is_plain {
+        let reach = (geometry.kernel[1] - 1) * conv.dilation[1] / conv.stride[1];
+        if gpu.is_software || geometry.kernel[1] > MAX_VEC4_KERNEL || reach > MAX_REACH {
             return None;
         }
         let tiles = (1..=geometry.group_out().div_ceil(CHANNELS)).filter_map(|eights| {
@@ -81,8 +83,9 @@ impl StagedWeight {
     fn quads(&self, geometry: &Geometry) -> [usize; 2] {
         let quads = geometry.output[1].div_ceil(4);
         let stride = geometry.conv.stride;
-        let row = stride[1].min(geometry.kernel[1]) * (quads + 1 + quads % 2);
-        let patch_rows = (self.rows - 1) * stride[0] + geometry.kernel[0];
+        let reach = [0, 1].map(|axis| (geometry.kernel[axis] - 1) * geometry.conv.dilation[axis]);
+        let row = stride[1].min(reach[1] + 1) * (quads + 1 + quads % 2);
+        let patch_rows = (self.rows - 1) * stride[0] + reach[0] + 1;
         [self.channels * patch_rows * row, CHANNELS * self.eights * self.rows * quads]
     }
 

@@ -4,6 +4,7 @@
 use super::Geometry;
 use super::added::Added;
 use super::gpu::{Params, with_constants, with_group_rows};
+use super::rounds::Room;
 use super::tiles::Tiles;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 use crate::ops::nn::activation::Activation;
@@ -39,6 +40,10 @@ const MAX_SPAN: usize = 4;
 const WORKGROUP_QUADS: usize = 1024;
 /// Quads that a thread holds of the next chunk, of the patch and of the weights.
 const MAX_ROUNDS: [usize; 2] = [6, 8];
+/// And of both together where that makes [`MAX_CHUNKS`] of the output's channels: the same registers.
+const MAX_HELD: usize = 14;
+/// Chunks from which on a thread waits for more than eight loads, one of which is for what is added.
+const MAX_CHUNKS: usize = 7;
 /// Strips of a workgroup across, and in all.
 const MAX_ACROSS: usize = 8;
 const MAX_STRIPS: usize = 64;
@@ -90,9 +95,8 @@ impl Strided {
         }
         let patch = (rows + span[0]) * (strips + usize::from(span[1] > 0));
         let filters = geometry.kernel[0].div_ceil(conv.stride[0]) * geometry.kernel[1] * parts * part / 4;
-        let held = MAX_ROUNDS.map(|rounds| rounds * strips * rows * parts);
-        let chunk = [WORKGROUP_QUADS / (patch + filters), held[0] / patch, held[1] / filters, geometry.group_out()];
-        let chunk = chunk.into_iter().min().filter(|&chunk| chunk > 0)?;
+        let room = Room { quads: WORKGROUP_QUADS, rounds: MAX_ROUNDS, held: MAX_HELD, chunks: MAX_CHUNKS };
+        let chunk = room.chunk([patch, filters], strips * rows * parts, geometry.group_out())?;
         Some(Strided { strips, rows, parts, patch, filters, chunk, units: units(rows, parts) })
     }
 
