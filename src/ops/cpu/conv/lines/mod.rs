@@ -97,8 +97,8 @@ pub(super) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mu
             let images = input.len() / image_in;
             let (line, input_planes, grad_planes) =
                 (layer.line(images), layer.input_planes(images), layer.output_planes(images));
-            input_planes.to_points(Input, input, inputs);
-            grad_planes.to_points(Gradient, grad, grads);
+            input_planes.write_points(Input, input, inputs);
+            grad_planes.write_points(Gradient, grad, grads);
             for point in 0..POINTS {
                 let sums = &mut sums[kernels.of_point(point)];
                 super::grad_weight(
@@ -109,7 +109,7 @@ pub(super) fn grad_weight(layer: &Layer, grad: &[f32], input: &[f32], total: &mu
                 );
             }
         }
-        kernels.from_points(KernelGradient, sums, gradient);
+        kernels.write_rows(KernelGradient, sums, gradient);
         total.iter_mut().zip(&*gradient).for_each(|(total, &gradient)| *total += gradient);
     });
 }
@@ -120,7 +120,7 @@ pub(super) fn grad_input(layer: &Layer, grad: &[f32], weight: &[f32], out: &mut 
     let images = layer.images_of_lines();
     let kernels = layer.kernel_planes();
     scratch::with(kernels.num_elems(), |weights: &mut [f32]| {
-        kernels.to_points(Kernel, weight, weights);
+        kernels.write_points(Kernel, weight, weights);
         let weights = &*weights;
         parallel::for_chunks(out, images * image_in, layer.out_channels * KERNEL * KERNEL, |index, out| {
             let images_here = out.len() / image_in;
@@ -129,13 +129,13 @@ pub(super) fn grad_input(layer: &Layer, grad: &[f32], weight: &[f32], out: &mut 
                 (layer.line(images_here), layer.input_planes(images_here), layer.output_planes(images_here));
             scratch::with(input_planes.num_elems() + grad_planes.num_elems(), |memory: &mut [f32]| {
                 let (inputs, grads) = memory.split_at_mut(input_planes.num_elems());
-                grad_planes.to_points(Gradient, grad, grads);
+                grad_planes.write_points(Gradient, grad, grads);
                 for point in 0..POINTS {
                     let inputs = &mut inputs[input_planes.of_point(point)];
                     let (grad, weight) = (&grads[grad_planes.of_point(point)], &weights[kernels.of_point(point)]);
                     super::grad_input(&line, 1, [grad, weight], inputs).expect("the cost of a line is known");
                 }
-                input_planes.from_points(InputGradient, inputs, out);
+                input_planes.write_rows(InputGradient, inputs, out);
             });
         });
     });

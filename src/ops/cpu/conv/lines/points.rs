@@ -46,18 +46,18 @@ impl Planes {
     }
 
     /// Writes N rows of each tile to what they are at the points.
-    pub fn to_points<T: Transform<N, POINTS>, const N: usize>(self, transform: T, planes: &[f32], points: &mut [f32]) {
+    pub fn write_points<T: Transform<N, POINTS>, const N: usize>(
+        self,
+        transform: T,
+        planes: &[f32],
+        points: &mut [f32],
+    ) {
         self.dispatch(ToPoints { layout: self, transform, planes, points });
     }
 
     /// Writes the rows of planes: of those of neighbouring tiles that meet the sum. Where each plane is one tile, it may
     /// have more rows than [`TILE`].
-    pub fn from_points<T: Transform<POINTS, M>, const M: usize>(
-        self,
-        transform: T,
-        points: &[f32],
-        planes: &mut [f32],
-    ) {
+    pub fn write_rows<T: Transform<POINTS, M>, const M: usize>(self, transform: T, points: &[f32], planes: &mut [f32]) {
         self.dispatch(FromPoints { layout: self, transform, points, planes });
     }
 
