@@ -37,7 +37,7 @@ fn logits_ahead(base: u32, c: u32) -> ThirtyTwo {
     return all;
 }
 
-// Those of a loop over all classes: where it begins, and where it goes on, if it does.
+// The first logits of a loop over all classes, and the next ones, if there are any.
 fn first_ahead(base: u32) -> ThirtyTwo {
     if AHEAD == 0u {
         return ThirtyTwo();
