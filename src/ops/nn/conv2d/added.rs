@@ -19,6 +19,13 @@ impl Added {
         if added.is_some() { Binding::Input(2) } else { other }
     }
 
+    /// The bindings from 6 on of a kernel that sums over tiles for a batch normalization's gradient: the sums, which are output
+    /// 1; then, as the operands after the weight and what is added, what the activation gave, what was normalized, and its mean.
+    pub fn sums(added: Option<Added>) -> [Binding; 4] {
+        let first = 2 + usize::from(added.is_some());
+        [Binding::Output(1), Binding::Input(first), Binding::Input(first + 1), Binding::Input(first + 2)]
+    }
+
     /// The dispatch with the constants of lib/added.wgsl.
     pub fn constants(added: Option<Added>, dispatch: Dispatch) -> Dispatch {
         let Some(Added { channels, first, step }) = added else { return dispatch };

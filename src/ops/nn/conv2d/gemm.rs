@@ -181,24 +181,15 @@ impl Gemm {
         dispatches
     }
 
-    /// The gradient by the input through an activation, and the sums as output 1. After the weight come what is added, where
-    /// something is, what the activation gave, what was normalized, and its mean.
+    /// The gradient by the input through an activation, with the operands and outputs of [`Added::sums`].
     pub fn dispatches_with_sums(
         &self,
         geometry: &Geometry,
         added: Option<Added>,
         activation: Activation,
     ) -> Dispatches {
-        let first = 2 + usize::from(added.is_some());
-        let others = [
-            Binding::Unused,
-            Binding::Output(0),
-            Added::binding(added, self.last_source()),
-            Binding::Output(1),
-            Binding::Input(first),
-            Binding::Input(first + 1),
-            Binding::Input(first + 2),
-        ];
+        let others = [Binding::Unused, Binding::Output(0), Added::binding(added, self.last_source())];
+        let others = [others.as_slice(), &Added::sums(added)].concat();
         let (mut dispatches, last) = self.parts(SUMS, geometry, &others);
         dispatches.list.push(Added::constants(added, last).constant("GRADIENT_OF", activation.code()));
         dispatches

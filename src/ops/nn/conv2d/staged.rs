@@ -184,25 +184,17 @@ impl Staged {
             .into()
     }
 
-    /// The gradient by the input through an activation, of a tile from [`Staged::with_moments`], and the sums as output 1.
-    /// After the weight come what is added, where something is, what the activation gave, what was normalized, and its mean.
+    /// The gradient by the input through an activation, of a tile from [`Staged::with_moments`], with the operands and outputs
+    /// of [`Added::sums`].
     pub fn dispatches_with_sums(
         &self,
         geometry: &Geometry,
         added: Option<Added>,
         activation: Activation,
     ) -> Dispatches {
-        let first = 2 + usize::from(added.is_some());
         let entry_point = if self.is_ragged { "gradient_ragged" } else { "gradient" };
-        let bindings = [
-            Binding::Unused,
-            Binding::Output(0),
-            Added::binding(added, Binding::Input(1)),
-            Binding::Output(1),
-            Binding::Input(first),
-            Binding::Input(first + 1),
-            Binding::Input(first + 2),
-        ];
+        let bindings = [Binding::Unused, Binding::Output(0), Added::binding(added, Binding::Input(1))];
+        let bindings = [bindings.as_slice(), &Added::sums(added)].concat();
         let dispatch = self
             .dispatch(&MOMENTS, entry_point, geometry, &bindings)
             .constant("LEAST_UNDER", to_u32(self.moment_quads()))

@@ -122,23 +122,16 @@ impl Strided {
         Added::constants(added, self.dispatch(entry_point, geometry, &others)).into()
     }
 
-    /// The gradient through an activation, of a tile from [`Strided::with_sums`], and the sums as output 1. After the weight
-    /// come what is added, where something is, what the activation gave, what was normalized, and its mean.
+    /// The gradient through an activation, of a tile from [`Strided::with_sums`], with the operands and outputs of
+    /// [`Added::sums`].
     pub fn dispatches_with_sums(
         &self,
         geometry: &Geometry,
         added: Option<Added>,
         activation: Activation,
     ) -> Dispatches {
-        let first = 2 + usize::from(added.is_some());
-        let others = [
-            Added::binding(added, Binding::Input(1)),
-            Binding::Unused,
-            Binding::Output(1),
-            Binding::Input(first),
-            Binding::Input(first + 1),
-            Binding::Input(first + 2),
-        ];
+        let others = [Added::binding(added, Binding::Input(1)), Binding::Unused];
+        let others = [others.as_slice(), &Added::sums(added)].concat();
         let dispatch = self
             .dispatch("strided_sums", geometry, &others)
             .constant("LEAST_UNDER", to_u32(self.sum_quads()))
