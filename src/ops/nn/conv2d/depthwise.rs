@@ -3,7 +3,8 @@
 
 use super::Geometry;
 use super::added::Added;
-use super::gpu::{Params, Slicing, with_constants};
+use super::gpu::{Params, with_constants};
+use super::grad_weight::Slicing;
 use super::staged::Direction;
 use crate::ops::kernel::{Binding, Dispatch, Dispatches, GpuTraits, Shader, grid, to_u32};
 

@@ -2,7 +2,8 @@
 //! by the output times a matrix of patches, of which no more than tiles is made. `gpu.rs` asks here first.
 
 use super::Geometry;
-use super::gpu::{Params, Slicing, with_constants};
+use super::gpu::{Params, with_constants};
+use super::grad_weight::Slicing;
 use super::staged_weight::StagedWeight;
 use crate::ops::kernel::{Binding, Dispatch, GpuTraits, Shader, grid, to_u32};
 

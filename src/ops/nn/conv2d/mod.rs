@@ -7,7 +7,9 @@ mod cpu;
 mod depthwise;
 mod gemm;
 mod gemm_weight;
+mod geometry;
 mod gpu;
+mod grad_weight;
 mod moments;
 mod pooled;
 mod rounds;
@@ -19,6 +21,7 @@ mod tiles;
 
 pub(crate) use added::Added;
 pub(super) use cpu::{forward, forward_pooled, is_pooled as is_pooled_on_cpu};
+pub(super) use geometry::Geometry;
 pub(crate) use gpu::SHADERS;
 pub(super) use gpu::{CHANNELS, MAX_VEC4_KERNEL, pairs_per_thread, strips_per_group};
 pub(super) use gpu::{Params, with_constants, with_tile_rows};
@@ -72,97 +75,6 @@ pub(crate) struct Conv2dGradWeight {
     pub conv: Conv2d,
     pub weight: Shape,
     pub has_bias: bool,
-}
-
-/// All sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Geometry {
-    pub batch: usize,
-    pub in_channels: usize,
-    pub input: [usize; 2],
-    pub out_channels: usize,
-    pub output: [usize; 2],
-    pub kernel: [usize; 2],
-    pub conv: Conv2d,
-}
-
-impl Geometry {
-    /// Input channels that one output channel sees.
-    pub fn group_in(&self) -> usize {
-        self.in_channels / self.conv.groups
-    }
-
-    pub fn group_out(&self) -> usize {
-        self.out_channels / self.conv.groups
-    }
-
-    /// Products summed into one output.
-    pub fn patch_elems(&self) -> usize {
-        self.group_in() * self.kernel[0] * self.kernel[1]
-    }
-
-    /// What the error of a sum of so many products grows with. Winograd's filtering of 3×3 and 5×5 kernels, by which f32
-    /// may be computed on the CPU, is off by some three or four times what a direct sum is: by as much as one of nine or 16
-    /// times the terms.
-    fn error_terms(&self, num_products: usize) -> usize {
-        let Conv2d { stride, dilation, .. } = self.conv;
-        match self.kernel {
-            _ if stride != [1, 1] || dilation != [1, 1] => num_products,
-            [3, 3] => 9 * num_products,
-            [5, 5] => 16 * num_products,
-            _ => num_products,
-        }
-    }
-
-    pub fn in_pixels(&self) -> usize {
-        self.input[0] * self.input[1]
-    }
-
-    pub fn out_pixels(&self) -> usize {
-        self.output[0] * self.output[1]
-    }
-
-    pub fn flops(&self) -> u64 {
-        2 * (self.batch * self.out_channels * self.out_pixels() * self.patch_elems()) as u64
-    }
-}
-
-impl Conv2d {
-    /// The sizes for an input (N, C, H, W) and a weight (O, C/groups, KH, KW), or what does not fit.
-    pub(super) fn geometry(&self, input: &Shape, weight: &Shape) -> Result<Geometry> {
-        let wrong = |expected: String, got: String| Error::operand("conv2d", expected, got);
-        let (&[batch, in_channels, h, w], &[out_channels, group_in, kh, kw]) = (input.dims(), weight.dims()) else {
-            let got = format!("{input} and {weight}");
-            return Err(wrong("an input (N, C, H, W) and a weight (O, C/groups, KH, KW)".into(), got));
-        };
-        if self.groups == 0 || self.stride.contains(&0) || self.dilation.contains(&0) {
-            return Err(wrong("groups, stride and dilation of at least 1".into(), format!("{self:?}")));
-        }
-        if in_channels % self.groups != 0 || out_channels % self.groups != 0 || in_channels / self.groups != group_in {
-            let expected =
-                format!("{in_channels} input channels in {} groups, each as wide as the weight", self.groups);
-            return Err(wrong(expected, format!("a weight of shape {weight}")));
-        }
-        let extent = |axis: usize, size: usize, kernel: usize| {
-            let reach = self.dilation[axis] * (kernel.max(1) - 1) + 1;
-            let padded = size + 2 * self.padding[axis];
-            (kernel > 0 && padded >= reach).then(|| (padded - reach) / self.stride[axis] + 1)
-        };
-        let (Some(out_h), Some(out_w)) = (extent(0, h, kh), extent(1, w, kw)) else {
-            let expected =
-                format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
-            return Err(wrong(expected, format!("a weight of shape {weight}")));
-        };
-        Ok(Geometry {
-            batch,
-            in_channels,
-            input: [h, w],
-            out_channels,
-            output: [out_h, out_w],
-            kernel: [kh, kw],
-            conv: *self,
-        })
-    }
 }
 
 impl Operation for Conv2d {
@@ -263,12 +175,6 @@ impl Operation for Conv2d {
     }
 }
 
-impl Conv2d {
-    fn checked(&self, input: &Shape, weight: &Shape) -> Geometry {
-        self.geometry(input, weight).expect("infer checked the shapes")
-    }
-}
-
 impl Operation for Conv2dGradInput {
     fn name(&self) -> &'static str {
         "conv2d_grad_input"
@@ -339,7 +245,7 @@ impl Operation for Conv2dGradWeight {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.conv.checked(&ctx.inputs[1].shape, &self.weight);
-        Ok(gpu::grad_weight(&geometry, self.has_bias, Gradient::Whole, ctx.gpu))
+        Ok(grad_weight::dispatches(&geometry, self.has_bias, Gradient::Whole, ctx.gpu))
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

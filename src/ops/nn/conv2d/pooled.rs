@@ -4,6 +4,7 @@
 //! it; elsewhere the pooled gradient is scattered over its plane first and then handled as without pooling.
 
 use super::gpu::Gradient;
+use super::grad_weight;
 use super::{Conv2d, Geometry, check_grad, cpu, gpu};
 use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::conv::pooled::{self, MOST_CELLS, MOST_CELLS_OF_PLANE, Pooled};
@@ -61,7 +62,7 @@ impl Conv2dPooledBackward {
         // Scratch memory before that of the kernels here.
         let num_scratch = usize::from(gradient == Gradient::Whole);
         let mut all = Dispatches { list: Vec::new(), scratch_elems: vec![0; num_scratch] };
-        let by_weight = gpu::grad_weight(geometry, self.has_bias, gradient, ctx.gpu);
+        let by_weight = grad_weight::dispatches(geometry, self.has_bias, gradient, ctx.gpu);
         let outputs = [Binding::Output(0), Binding::Output(1)];
         append(&mut all, by_weight, &[grad, Binding::Input(INPUT), Binding::Input(INDICES)], &outputs);
         if self.has_input {

@@ -2,7 +2,8 @@
 //! as it reads them ([`PartialUpdate`](crate::ops::update::partial_update::PartialUpdate)): the first of the two passes of
 //! [`Conv2dGradWeight`](super::Conv2dGradWeight) on a GPU. `graph/fuse/gpu` makes it; the CPU's kernel is the reference.
 
-use super::gpu::{self, Gradient, MAX_PARTIALS, Slicing, slice_elems};
+use super::gpu::Gradient;
+use super::grad_weight::{self, MAX_PARTIALS, Slicing, slice_elems};
 use super::{Conv2d, Geometry, check_grad};
 use crate::Result;
 use crate::ops::cpu::{CpuContext, Float, parallel};
@@ -74,7 +75,7 @@ impl Operation for Conv2dGradSlices {
 
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let geometry = self.geometry(ctx.inputs);
-        Ok(gpu::grad_weight_slices(&geometry, Gradient::Whole, Binding::Output(0), ctx.gpu).into())
+        Ok(grad_weight::slices(&geometry, Gradient::Whole, Binding::Output(0), ctx.gpu).into())
     }
 
     fn flops(&self, inputs: &[TensorType], _outputs: &[TensorType]) -> u64 {

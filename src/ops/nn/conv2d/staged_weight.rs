@@ -2,8 +2,8 @@
 //! input and of the gradient by the output in workgroup memory.
 
 use super::Geometry;
-use super::gpu::{CHANNELS, MAX_PARTIALS, MAX_VEC4_KERNEL, Params, Slicing, slice_elems};
-use super::gpu::{with_constants, with_group_rows};
+use super::gpu::{CHANNELS, MAX_VEC4_KERNEL, Params, with_constants, with_group_rows};
+use super::grad_weight::{MAX_PARTIALS, Slicing, slice_elems};
 use crate::ops::kernel::{Binding, Dispatch, GpuTraits, Shader, grid, to_u32};
 
 pub static SHADER: Shader = Shader {
