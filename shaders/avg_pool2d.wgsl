@@ -9,22 +9,8 @@
 //
 //   forward   one invocation computes one element of y
 //   backward  one invocation computes one element of grad_x: Σ grad_y / divisor over the windows that cover it
-
-struct Params {
-    num_elems: u32,
-    input_height: u32,
-    input_width: u32,
-    output_height: u32,
-    output_width: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride_y: u32,
-    stride_x: u32,
-    padding_y: u32,
-    padding_x: u32,
-    count_padding: u32,
-    divisor: u32,
-}
+//
+// Needs lib/index.wgsl and lib/pool2d.wgsl.
 
 // The cells of a window within the input, and how many there are with padding.
 struct Window {
@@ -33,14 +19,12 @@ struct Window {
     num_padded: u32,
 }
 
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 @group(0) @binding(1) var<storage, read> grad_y: array<f32>;
 @group(0) @binding(2) var<storage, read_write> grad_x: array<f32>;
 
-override WG: u32 = 64;
 override ADAPTIVE: u32 = 0;
 
 fn ceil_div(a: u32, b: u32) -> u32 {

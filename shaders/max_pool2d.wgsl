@@ -11,25 +11,8 @@
 //             the same for 2x2 windows side by side in rows of whole vec4s: one invocation takes two windows and moves
 //             their eight cells as two vec4s. They need W a multiple of 4 and H even.
 //
-// Needs lib/nan.wgsl and lib/largest.wgsl.
+// Needs lib/index.wgsl, lib/pool2d.wgsl, lib/nan.wgsl and lib/largest.wgsl.
 
-struct Params {
-    num_elems: u32,
-    input_height: u32,
-    input_width: u32,
-    output_height: u32,
-    output_width: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride_y: u32,
-    stride_x: u32,
-    padding_y: u32,
-    padding_x: u32,
-    dilation_y: u32,
-    dilation_x: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> indices: array<u32>;
@@ -45,8 +28,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grad_y_vec2: array<vec2<f32>>;
 @group(0) @binding(2) var<storage, read> chosen_vec2: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> grad_x_vec4: array<vec4<f32>>;
-
-override WG: u32 = 64;
 
 @compute @workgroup_size(WG)
 fn forward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {

@@ -1,35 +1,21 @@
 //! Means over windows of an image: `torch.nn.functional.avg_pool2d` and `adaptive_avg_pool2d`.
 
-use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
+use super::pool2d::{Params, WORKGROUP_SIZE, Windows, for_planes, plane};
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
-use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::cpu::{CpuContext, Float};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
 
-params! {
-    struct Params {
-        num_elems: u32,
-        input_height: u32,
-        input_width: u32,
-        output_height: u32,
-        output_width: u32,
-        kernel_height: u32,
-        kernel_width: u32,
-        stride_y: u32,
-        stride_x: u32,
-        padding_y: u32,
-        padding_x: u32,
-        count_padding: u32,
-        divisor: u32,
-    }
-}
-
 pub(crate) static SHADER: Shader = Shader {
     name: "avg_pool2d",
-    source: concat!(include_str!("../../../shaders/lib/index.wgsl"), include_str!("../../../shaders/avg_pool2d.wgsl")),
+    source: concat!(
+        include_str!("../../../shaders/lib/index.wgsl"),
+        include_str!("../../../shaders/lib/pool2d.wgsl"),
+        include_str!("../../../shaders/avg_pool2d.wgsl")
+    ),
     params: Params::FIELDS,
     needs_subgroups: false,
 };
@@ -64,14 +50,14 @@ impl AvgPool2d {
         }
     }
 
-    fn windows(&self, axis: usize) -> Windows {
-        Windows {
+    fn windows(&self) -> [Windows; 2] {
+        [0, 1].map(|axis| Windows {
             kernel_size: self.kernel_size[axis],
             stride: self.stride[axis],
             padding: self.padding[axis],
             dilation: 1,
             ceil_mode: self.ceil_mode,
-        }
+        })
     }
 }
 
@@ -107,7 +93,8 @@ impl Averages {
                 if pool.divisor_override == Some(0) {
                     return Err(Error::operand(self.name(), "a divisor of at least 1", "0"));
                 }
-                [pool.windows(0).count(self.name(), height)?, pool.windows(1).count(self.name(), width)?]
+                let [vertical, horizontal] = pool.windows();
+                [vertical.count(self.name(), height)?, horizontal.count(self.name(), width)?]
             }
             Averages::Adaptive(output) => {
                 if output.contains(&0) || height == 0 || width == 0 {
@@ -176,19 +163,9 @@ impl Averages {
             Averages::Adaptive(_) => (AvgPool2d::new([1; 2]), true),
         };
         let params = Params {
-            num_elems: to_u32(num_elems),
-            input_height: to_u32(input[2]),
-            input_width: to_u32(input[3]),
-            output_height: to_u32(output[2]),
-            output_width: to_u32(output[3]),
-            kernel_height: to_u32(pool.kernel_size[0]),
-            kernel_width: to_u32(pool.kernel_size[1]),
-            stride_y: to_u32(pool.stride[0]),
-            stride_x: to_u32(pool.stride[1]),
-            padding_y: to_u32(pool.padding[0]),
-            padding_x: to_u32(pool.padding[1]),
             count_padding: u32::from(pool.count_include_pad),
             divisor: pool.divisor_override.unwrap_or(0),
+            ..Params::of(num_elems, input, output, pool.windows())
         };
         let bindings = [Binding::Input(0), Binding::Output(0)];
         let (input, output) = (plane(input), plane(output));
@@ -246,26 +223,24 @@ impl Operation for AveragePool {
         let (vertical, horizontal) = (self.0.windows(0, height, rows), self.0.windows(1, width, columns));
         let scales = scales(&self.0, &vertical, &horizontal);
         let num_cells = self.0.num_cells([height, width], [rows, columns]);
-        parallel::for_chunks(
+        for_planes(
             y,
-            PLANES_PER_PIECE * rows * columns,
+            rows * columns,
             num_cells,
             #[inline(always)]
-            |piece, y| {
-                let x = &x[piece * PLANES_PER_PIECE * height * width..];
-                for (y, x) in y.chunks_exact_mut(rows * columns).zip(x.chunks_exact(height * width)) {
-                    let rows = y.chunks_exact_mut(columns).zip(&vertical).zip(scales.chunks_exact(columns));
-                    for ((y, vertical), scales) in rows {
-                        y.fill(F::ZERO);
-                        for row in x[vertical.start * width..vertical.end * width].chunks_exact(width) {
-                            for (y, horizontal) in y.iter_mut().zip(&horizontal) {
-                                for &x in &row[horizontal.start..horizontal.end] {
-                                    *y += x;
-                                }
+            |plane, y| {
+                let x = &x[plane * height * width..][..height * width];
+                let rows = y.chunks_exact_mut(columns).zip(&vertical).zip(scales.chunks_exact(columns));
+                for ((y, vertical), scales) in rows {
+                    y.fill(F::ZERO);
+                    for row in x[vertical.start * width..vertical.end * width].chunks_exact(width) {
+                        for (y, horizontal) in y.iter_mut().zip(&horizontal) {
+                            for &x in &row[horizontal.start..horizontal.end] {
+                                *y += x;
                             }
                         }
-                        y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                     }
+                    y.iter_mut().zip(scales).for_each(|(y, &scale)| *y *= scale);
                 }
             },
         );
@@ -326,22 +301,20 @@ impl Operation for AveragePoolBackward {
         let (vertical, horizontal) = (self.averages.windows(0, height, rows), self.averages.windows(1, width, columns));
         let scales = scales::<F>(&self.averages, &vertical, &horizontal);
         let cost = self.averages.num_covering(self.input, [rows, columns]);
-        parallel::for_chunks(
+        for_planes(
             out,
-            PLANES_PER_PIECE * height * width,
+            height * width,
             cost,
             #[inline(always)]
-            |piece, out| {
+            |plane, out| {
                 out.fill(F::ZERO);
-                let grad = &grad[piece * PLANES_PER_PIECE * rows * columns..];
-                for (out, grad) in out.chunks_exact_mut(height * width).zip(grad.chunks_exact(rows * columns)) {
-                    let rows = grad.chunks_exact(columns).zip(&vertical).zip(scales.chunks_exact(columns));
-                    for ((grad, vertical), scales) in rows {
-                        for row in out[vertical.start * width..vertical.end * width].chunks_exact_mut(width) {
-                            for ((&grad, &scale), horizontal) in grad.iter().zip(scales).zip(&horizontal) {
-                                for out in &mut row[horizontal.start..horizontal.end] {
-                                    *out += grad * scale;
-                                }
+                let grad = &grad[plane * rows * columns..][..rows * columns];
+                let rows = grad.chunks_exact(columns).zip(&vertical).zip(scales.chunks_exact(columns));
+                for ((grad, vertical), scales) in rows {
+                    for row in out[vertical.start * width..vertical.end * width].chunks_exact_mut(width) {
+                        for ((&grad, &scale), horizontal) in grad.iter().zip(scales).zip(&horizontal) {
+                            for out in &mut row[horizontal.start..horizontal.end] {
+                                *out += grad * scale;
                             }
                         }
                     }

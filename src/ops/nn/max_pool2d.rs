@@ -1,36 +1,19 @@
 //! The largest value of each window of an image (`torch.nn.functional.max_pool2d`).
 
-use super::pool2d::{PLANES_PER_PIECE, WORKGROUP_SIZE, Windows, plane};
+use super::pool2d::{Params, WORKGROUP_SIZE, Windows, for_plane_pairs, for_planes, plane};
 use crate::Result;
 use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
-use crate::ops::cpu::{CpuContext, Float, parallel};
-use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid, params, to_u32};
+use crate::ops::cpu::{CpuContext, Float};
+use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
 use crate::ops::{Operation, check};
 use crate::tensor::{DType, Shape, TensorType};
-
-params! {
-    struct Params {
-        num_elems: u32,
-        input_height: u32,
-        input_width: u32,
-        output_height: u32,
-        output_width: u32,
-        kernel_height: u32,
-        kernel_width: u32,
-        stride_y: u32,
-        stride_x: u32,
-        padding_y: u32,
-        padding_x: u32,
-        dilation_y: u32,
-        dilation_x: u32,
-    }
-}
 
 pub(crate) static SHADER: Shader = Shader {
     name: "max_pool2d",
     source: concat!(
         include_str!("../../../shaders/lib/index.wgsl"),
+        include_str!("../../../shaders/lib/pool2d.wgsl"),
         include_str!("../../../shaders/lib/nan.wgsl"),
         include_str!("../../../shaders/lib/largest.wgsl"),
         include_str!("../../../shaders/max_pool2d.wgsl")
@@ -97,34 +80,14 @@ impl MaxPool2d {
         output: &Shape,
         general_elems: usize,
     ) -> (Params, &'static str) {
-        if self.is_paired(input, output) {
-            (self.params(output.num_elems() / 2, input, output), paired)
-        } else {
-            (self.params(general_elems, input, output), general)
-        }
+        let (num_elems, entry_point) =
+            if self.is_paired(input, output) { (output.num_elems() / 2, paired) } else { (general_elems, general) };
+        (Params::of(num_elems, input, output, self.windows()), entry_point)
     }
 
     /// Iterations of the kernels' loops.
     fn loop_iterations(&self) -> usize {
         self.kernel_size[0] * (2 + self.kernel_size[1])
-    }
-
-    fn params(&self, num_elems: usize, input: &Shape, output: &Shape) -> Params {
-        Params {
-            num_elems: to_u32(num_elems),
-            input_height: to_u32(input[2]),
-            input_width: to_u32(input[3]),
-            output_height: to_u32(output[2]),
-            output_width: to_u32(output[3]),
-            kernel_height: to_u32(self.kernel_size[0]),
-            kernel_width: to_u32(self.kernel_size[1]),
-            stride_y: to_u32(self.stride[0]),
-            stride_x: to_u32(self.stride[1]),
-            padding_y: to_u32(self.padding[0]),
-            padding_x: to_u32(self.padding[1]),
-            dilation_y: to_u32(self.dilation[0]),
-            dilation_x: to_u32(self.dilation[1]),
-        }
     }
 
     /// The maxima of planes side by side and where they are.
@@ -301,21 +264,16 @@ pub(crate) struct MaxPool2dBackward {
 impl MaxPool2dBackward {
     /// Adds each window's gradient to the cell that it chose, in planes that are 0 elsewhere.
     pub(super) fn spread<F: Float>(&self, grad: &[F], indices: &[u32], windows: usize, out: &mut [F]) {
-        let cells = self.input[0] * self.input[1];
-        parallel::for_chunks(
+        for_planes(
             out,
-            PLANES_PER_PIECE * cells,
+            self.input[0] * self.input[1],
             1,
             #[inline(always)]
-            |piece, out| {
+            |plane, out| {
                 out.fill(F::ZERO);
-                let first = piece * PLANES_PER_PIECE * windows;
-                let (grad, indices) = (&grad[first..], &indices[first..]);
-                let planes = grad.chunks_exact(windows).zip(indices.chunks_exact(windows));
-                for (out, (grad, indices)) in out.chunks_exact_mut(cells).zip(planes) {
-                    for (&grad, &index) in grad.iter().zip(indices) {
-                        out[index as usize] += grad;
-                    }
+                let own = plane * windows..(plane + 1) * windows;
+                for (&grad, &index) in grad[own.clone()].iter().zip(&indices[own]) {
+                    out[index as usize] += grad;
                 }
             },
         );
@@ -367,30 +325,6 @@ impl Operation for MaxPool2dBackward {
     fn describe(&self) -> String {
         self.pool.describe()
     }
-}
-
-/// Calls `body(plane, values, indices)` for each plane of two arrays of planes of the same length, in parallel where
-/// that pays: `cost` is roughly how many simple operations go into an element.
-fn for_plane_pairs<F: Float>(
-    values: &mut [F],
-    indices: &mut [u32],
-    plane_elems: usize,
-    cost: usize,
-    body: impl Fn(usize, &mut [F], &mut [u32]) + Send + Sync,
-) {
-    let piece_elems = PLANES_PER_PIECE * plane_elems;
-    parallel::for_chunk_pairs(
-        (values, piece_elems),
-        (indices, piece_elems),
-        cost,
-        #[inline(always)]
-        |piece, values, indices| {
-            let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
-            for (plane, (values, indices)) in planes.enumerate() {
-                body(piece * PLANES_PER_PIECE + plane, values, indices);
-            }
-        },
-    );
 }
 
 impl Graph {

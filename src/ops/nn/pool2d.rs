@@ -1,5 +1,7 @@
-//! What pooling ops share: where windows lie along an axis, and how planes are handed to threads.
+//! What pooling ops share: where windows lie along an axis, the parameters of kernels, and how planes are handed to threads.
 
+use crate::ops::cpu::{Float, parallel};
+use crate::ops::kernel::{params, to_u32};
 use crate::tensor::Shape;
 use crate::{Error, Result};
 
@@ -7,7 +9,51 @@ use crate::{Error, Result};
 pub(super) const WORKGROUP_SIZE: u32 = 64;
 
 /// Planes that a thread takes at a time: a plane of a late layer is a few dozen elements, too little for one hand-over.
-pub(super) const PLANES_PER_PIECE: usize = 16;
+const PLANES_PER_PIECE: usize = 16;
+
+params! {
+    /// Those of lib/pool2d.wgsl.
+    pub(super) struct Params {
+        num_elems: u32,
+        input_height: u32,
+        input_width: u32,
+        output_height: u32,
+        output_width: u32,
+        kernel_height: u32,
+        kernel_width: u32,
+        stride_y: u32,
+        stride_x: u32,
+        padding_y: u32,
+        padding_x: u32,
+        dilation_y: u32,
+        dilation_x: u32,
+        count_padding: u32,
+        divisor: u32,
+    }
+}
+
+impl Params {
+    /// For so many invocations, with 0 for what means count and divide by.
+    pub fn of(num_elems: usize, input: &Shape, output: &Shape, [vertical, horizontal]: [Windows; 2]) -> Params {
+        Params {
+            num_elems: to_u32(num_elems),
+            input_height: to_u32(input[2]),
+            input_width: to_u32(input[3]),
+            output_height: to_u32(output[2]),
+            output_width: to_u32(output[3]),
+            kernel_height: to_u32(vertical.kernel_size),
+            kernel_width: to_u32(horizontal.kernel_size),
+            stride_y: to_u32(vertical.stride),
+            stride_x: to_u32(horizontal.stride),
+            padding_y: to_u32(vertical.padding),
+            padding_x: to_u32(horizontal.padding),
+            dilation_y: to_u32(vertical.dilation),
+            dilation_x: to_u32(horizontal.dilation),
+            count_padding: 0,
+            divisor: 0,
+        }
+    }
+}
 
 /// Height and width of a shape (N, C, H, W).
 pub(super) fn plane(shape: &Shape) -> [usize; 2] {
@@ -71,6 +117,50 @@ impl Windows {
             .map(move |at| at - padding)
             .take_while(move |&at| at < input)
     }
+}
+
+/// Calls `body(plane, values)` for each plane of an array, in parallel where that pays: `cost` is roughly how many simple
+/// operations go into an element.
+pub(super) fn for_planes<F: Float>(
+    values: &mut [F],
+    plane_elems: usize,
+    cost: usize,
+    body: impl Fn(usize, &mut [F]) + Send + Sync,
+) {
+    parallel::for_chunks(
+        values,
+        PLANES_PER_PIECE * plane_elems,
+        cost,
+        #[inline(always)]
+        |piece, values| {
+            for (plane, values) in values.chunks_exact_mut(plane_elems).enumerate() {
+                body(piece * PLANES_PER_PIECE + plane, values);
+            }
+        },
+    );
+}
+
+/// [`for_planes`] over two arrays of planes of the same length.
+pub(super) fn for_plane_pairs<F: Float>(
+    values: &mut [F],
+    indices: &mut [u32],
+    plane_elems: usize,
+    cost: usize,
+    body: impl Fn(usize, &mut [F], &mut [u32]) + Send + Sync,
+) {
+    let piece_elems = PLANES_PER_PIECE * plane_elems;
+    parallel::for_chunk_pairs(
+        (values, piece_elems),
+        (indices, piece_elems),
+        cost,
+        #[inline(always)]
+        |piece, values, indices| {
+            let planes = values.chunks_exact_mut(plane_elems).zip(indices.chunks_exact_mut(plane_elems));
+            for (plane, (values, indices)) in planes.enumerate() {
+                body(piece * PLANES_PER_PIECE + plane, values, indices);
+            }
+        },
+    );
 }
 
 #[cfg(test)]
