@@ -8,7 +8,7 @@ pub(super) use pool::{forward_pooled, is_pooled};
 use pulp::{Simd, WithSimd};
 
 use super::{Finish, Layer, rectify};
-use crate::ops::cpu::transpose::{TILE, transpose_tile, turn};
+use crate::ops::cpu::transpose::{FEW, TILE, transpose_few, transpose_tile, turn};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, parallel, scratch};
 
@@ -240,6 +240,17 @@ impl Block<'_> {
     fn store<S: Simd, const P: usize>(&self, simd: S, sums: &[S::f32s; P], start: usize, out: &mut [f32]) {
         let values: &[f32] = pulp::bytemuck::cast_slice(sums);
         let pixels = self.layer.out_pixels();
+        if S::F32_LANES == FEW {
+            unroll!(part in 0..P.div_ceil(FEW), up to 4 => {
+                let (first, count) = (part * FEW, if P - part * FEW < FEW { P - part * FEW } else { FEW });
+                let mut tile = [[0.0; FEW]; FEW];
+                tile.as_flattened_mut()[..count * FEW].copy_from_slice(&values[first * FEW..(first + count) * FEW]);
+                for (out, row) in out.chunks_exact_mut(pixels).zip(&transpose_few(simd, &tile)) {
+                    out[start + first..][..count].copy_from_slice(&row[..count]);
+                }
+            });
+            return;
+        }
         if S::F32_LANES != TILE {
             for (channel, out) in out.chunks_exact_mut(pixels).enumerate() {
                 let out = &mut out[start..][..P];

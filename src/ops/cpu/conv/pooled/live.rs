@@ -113,6 +113,22 @@ fn append<S: Simd>(simd: S, grads: &[f32; LANES], places: &[u32; LANES], live: &
         *to_places = pulp::cast(avx._mm512_maskz_compress_epi32(mask, pulp::cast(*places)));
         return mask.count_ones() as usize;
     }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(&simd) = (&simd as &dyn std::any::Any).downcast_ref::<pulp::x86::V3>() {
+        let (from, places): ([[f32; 8]; 2], [[u32; 8]; 2]) = (pulp::cast(*grads), pulp::cast(*places));
+        let mut count = 0;
+        for (from, places) in from.into_iter().zip(places) {
+            let zero = simd.avx._mm256_setzero_ps();
+            let is_live = simd.avx._mm256_cmp_ps::<{ std::arch::x86_64::_CMP_NEQ_UQ }>(pulp::cast(from), zero);
+            let mask = simd.avx._mm256_movemask_ps(is_live) as u8;
+            let order = simd.avx2._mm256_cvtepu8_epi32(pulp::cast([ORDERS[usize::from(mask)], 0]));
+            let permuted = |elems| simd.avx2._mm256_permutevar8x32_ps(elems, order);
+            to_grads[count..count + 8].copy_from_slice(&pulp::cast::<_, [f32; 8]>(permuted(pulp::cast(from))));
+            to_places[count..count + 8].copy_from_slice(&pulp::cast::<_, [u32; 8]>(permuted(pulp::cast(places))));
+            count += mask.count_ones() as usize;
+        }
+        return count;
+    }
     let mut count = 0;
     for (&grad, &place) in grads.iter().zip(places) {
         (to_grads[count], to_places[count]) = (grad, place);
@@ -121,3 +137,22 @@ fn append<S: Simd>(simd: S, grads: &[f32; LANES], places: &[u32; LANES], live: &
     }
     count
 }
+
+/// For each set of lanes, given as bits, the lanes of a vector with those of the set first, a byte each.
+#[cfg(target_arch = "x86_64")]
+const ORDERS: [u64; 256] = {
+    let mut orders = [0; 256];
+    let mut set = 0;
+    while set < orders.len() {
+        let (mut lane, mut place) = (0, 0);
+        while lane < 8 {
+            if set >> lane & 1 == 1 {
+                orders[set] |= lane << (8 * place);
+                place += 1;
+            }
+            lane += 1;
+        }
+        set += 1;
+    }
+    orders
+};

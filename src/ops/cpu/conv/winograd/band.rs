@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::ops::cpu::transpose::{TILE, turn};
+use crate::ops::cpu::transpose::{FEW, turn};
 use crate::ops::cpu::{isa, scratch};
 
 /// The shape of a band. Its values are (blocks of channels, rows, width, lanes).
@@ -40,7 +40,7 @@ impl Band {
         let start = (first + kept).clamp(top, top + height) - top;
         let end = (first + self.rows).clamp(top, top + height) - top;
         // Where rows are whole tiles, each is turned to its place.
-        let is_in_place = lanes != TILE || width % TILE == 0;
+        let is_in_place = lanes < FEW || width.is_multiple_of(lanes);
         scratch::with(if is_in_place { 0 } else { (end - start) * width * lanes }, |turned: &mut [f32]| {
             let planes = image.chunks(lanes * height * width);
             for (planes, block) in planes.zip(band.chunks_exact_mut(self.block_len() * lanes)) {
