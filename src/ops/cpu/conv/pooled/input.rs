@@ -15,10 +15,10 @@ use crate::ops::cpu::{isa, scratch};
 /// Channels that a mask has a bit for.
 const MASK_BITS: usize = u32::BITS as usize;
 
-/// Rows of two vectors where there are so many registers, and rows so long.
+/// Rows of two vectors where rows are so long.
 fn rows(layer: &Layer) -> Rows {
     let lanes = isa::lanes();
-    let is_wide = Rows::vectors(layer, lanes) > 1 && isa::has_32_registers() && layer.kernel[0] != 7;
+    let is_wide = Rows::vectors(layer, lanes) > 1 && layer.kernel[0] != 7;
     Rows::new(layer, lanes, if is_wide { 2 } else { 1 })
 }
 
@@ -155,11 +155,11 @@ impl Image<'_> {
         }
     }
 
-    /// Adds a row of a window to the images, the part of its left cells and that of its right ones.
+    /// Adds to the images what a row of a window's left cells adds, or of its right ones.
     #[inline(always)]
-    fn add_row<S: Simd, const V: usize>(&mut self, simd: S, place: usize, [left, right]: [[S::f32s; V]; 2]) {
-        add::<S, V>(simd, &mut self.image[place..], &left);
-        add::<S, V>(simd, &mut self.image[self.rows.image_elems() + place + self.rows.layer.in_channels..], &right);
+    fn add_row<S: Simd, const V: usize>(&mut self, simd: S, place: usize, side: usize, sums: &[S::f32s; V]) {
+        let start = side * (self.rows.image_elems() + self.rows.layer.in_channels);
+        add::<S, V>(simd, &mut self.image[start + place..], sums);
     }
 
     /// The channels of a block that chose a cell of a window.
@@ -219,11 +219,18 @@ impl<const R: usize, const ROWS: usize, const V: usize> WithSimd for Windows<'_,
     fn with_simd<S: Simd>(self, simd: S) {
         let Windows { image } = self;
         let Rows { layer, num_passes, .. } = image.rows;
+        // The sums of both columns of cells are in registers where there are so many.
+        let is_one_sided = V > 1 && S::REGISTER_COUNT < 32;
         for block in 0..layer.out_channels.div_ceil(MASK_BITS) {
             for pass in 0..num_passes {
                 for row in (0..layer.kernel[0]).step_by(R) {
                     for column in 0..image.pooled.output[1] {
-                        Self::column(simd, image, (block, column), (pass, row));
+                        if is_one_sided {
+                            Self::column::<S, 0, 1>(simd, image, (block, column), (pass, row));
+                            Self::column::<S, 1, 1>(simd, image, (block, column), (pass, row));
+                        } else {
+                            Self::column::<S, 0, 2>(simd, image, (block, column), (pass, row));
+                        }
                     }
                 }
             }
@@ -232,31 +239,42 @@ impl<const R: usize, const ROWS: usize, const V: usize> WithSimd for Windows<'_,
 }
 
 impl<const R: usize, const ROWS: usize, const V: usize> Windows<'_, '_, R, ROWS, V> {
-    /// The part of a column of windows that channels of a block have, from a row of the kernel on.
+    /// The part of a column of windows that channels of a block have, from a row of the kernel on, in its left column of
+    /// cells, its right one, or both.
     #[inline(always)]
-    fn column<S: Simd>(simd: S, image: &mut Image<'_>, (block, column): (usize, usize), (pass, row): (usize, usize)) {
+    fn column<S: Simd, const FIRST: usize, const SIDES: usize>(
+        simd: S,
+        image: &mut Image<'_>,
+        (block, column): (usize, usize),
+        (pass, row): (usize, usize),
+    ) {
         let (rows, [window_rows, columns]) = (image.rows, image.pooled.output);
         let first = pass * rows.layer.kernel[0] + row;
         let vectors = first * V..(first + R) * V;
-        // Of the cells in the left column, and of those in the right one.
-        let mut sums = [[[simd.splat_f32s(0.0); V]; ROWS]; 2];
+        let mut sums = [[[simd.splat_f32s(0.0); V]; ROWS]; SIDES];
         let mut place = image.origins[column] as usize + row * rows.row_elems + pass * V * S::F32_LANES;
         for window in (column..window_rows * columns).step_by(columns) {
-            unroll!(cell in 0..4, up to 4 => {
-                let mask = image.mask(window, block, cell);
-                image.for_channels::<S>(mask, (window, block), vectors.clone(), #[inline(always)] |grad, weights| {
-                    let grad = simd.splat_f32s(grad);
-                    unroll!(r in 0..R, up to 8 => {
-                        unroll!(v in 0..V, up to 4 => {
-                            let sum = &mut sums[cell % 2][r + cell / 2][v];
-                            *sum = simd.mul_add_e_f32s(grad, weights[r * V + v], *sum);
+            unroll!(row in 0..2, up to 4 => {
+                unroll!(side in 0..SIDES, up to 4 => {
+                    let mask = image.mask(window, block, 2 * row + FIRST + side);
+                    image.for_channels::<S>(mask, (window, block), vectors.clone(), #[inline(always)] |grad, weights| {
+                        let grad = simd.splat_f32s(grad);
+                        unroll!(r in 0..R, up to 8 => {
+                            unroll!(v in 0..V, up to 4 => {
+                                let sum = &mut sums[side][r + row][v];
+                                *sum = simd.mul_add_e_f32s(grad, weights[r * V + v], *sum);
+                            });
                         });
                     });
                 });
             });
-            unroll!(r in 0..2, up to 4 => { image.add_row(simd, place + r * rows.row_elems, [sums[0][r], sums[1][r]]) });
+            unroll!(side in 0..SIDES, up to 4 => {
+                unroll!(r in 0..2, up to 4 => {
+                    image.add_row(simd, place + r * rows.row_elems, FIRST + side, &sums[side][r]);
+                });
+            });
             unroll!(r in 0..ROWS, up to 8 => {
-                unroll!(side in 0..2, up to 4 => {
+                unroll!(side in 0..SIDES, up to 4 => {
                     sums[side][r] = if r + 2 < ROWS { sums[side][(r + 2) % ROWS] } else { [simd.splat_f32s(0.0); V] };
                 });
             });
@@ -264,7 +282,9 @@ impl<const R: usize, const ROWS: usize, const V: usize> Windows<'_, '_, R, ROWS,
         }
         unroll!(r in 0..ROWS, up to 8 => {
             if r + 2 < ROWS {
-                image.add_row(simd, place + r * rows.row_elems, [sums[0][r], sums[1][r]]);
+                unroll!(side in 0..SIDES, up to 4 => {
+                    image.add_row(simd, place + r * rows.row_elems, FIRST + side, &sums[side][r]);
+                });
             }
         });
     }
