@@ -198,14 +198,20 @@ enum PooledKernel {
     Windows(windows::Kernel),
 }
 
-/// What max-pooling takes by itself for an element that it reads, in products of one lane, fitted to times on a Zen 4 core
-/// with AVX-512.
+/// What max-pooling takes by itself for an element that it reads, in products of one lane, fitted to times on a Zen 4
+/// core.
 const POOL: usize = 8;
 
-/// Whether vectors are those that the kernels with pooling and the input gradient by rows were made for. On shorter ones
-/// images are laid out and turned more slowly, and these kernels take longer than the others.
-fn has_long_vectors() -> bool {
-    isa::lanes() == LANES
+/// Whether vectors are among those that kernels with windows in the lanes were measured with. On others images are laid out
+/// by plain loops.
+fn has_windows() -> bool {
+    isa::lanes() >= LANES / 2
+}
+
+/// A constant of a cost that is not the same for all vectors, fitted to times on a Zen 4 core: with the sixteen lanes of
+/// AVX-512, which also stand for what was not measured, and with the eight of AVX2.
+fn by_lanes([sixteen, eight]: [usize; 2]) -> usize {
+    if isa::lanes() == LANES / 2 { eight } else { sixteen }
 }
 
 /// Layers whose kernels a thread remembers: to compare their costs takes as long as some rows of an image.
@@ -217,7 +223,7 @@ thread_local! {
 
 /// The kernel that computes least, if that is less than what convolution and pooling take by themselves.
 fn pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
-    if !has_long_vectors() {
+    if !has_windows() {
         return None;
     }
     POOLED_KERNELS.with_borrow_mut(|known| {
@@ -235,7 +241,9 @@ fn cheapest_pooled_kernel(layer: &Layer) -> Option<PooledKernel> {
     let (_, apart) = kernel_and_cost(layer);
     let windows =
         windows::Kernel::ALL.map(|kernel| kernel.cost(layer).map(|cost| (cost, PooledKernel::Windows(kernel))));
-    let blocks = blocks::is_pooled(layer).then(|| (blocks::cost(layer), PooledKernel::Blocks));
+    // With 16 registers the compiler leaves sums in memory.
+    let has_blocks = blocks::is_pooled(layer) && isa::has_32_registers();
+    let blocks = has_blocks.then(|| (blocks::cost(layer), PooledKernel::Blocks));
     let (cost, kernel) = windows.into_iter().chain([blocks]).flatten().min_by_key(|(cost, _)| *cost)?;
     (cost < apart + POOL * layer.out_channels * layer.out_pixels()).then_some(kernel)
 }
@@ -261,7 +269,7 @@ fn kernel(layer: &Layer) -> Kernel {
 fn kernel_and_cost(layer: &Layer) -> (Kernel, usize) {
     let columns = (layer.stride == [1, 1]).then(|| (Kernel::Columns, columns::cost(layer)));
     let winograd = winograd::cost(layer).map(|cost| (Kernel::Winograd, cost));
-    let tiles = windows::cost(layer).filter(|_| has_long_vectors()).map(|(cost, rows)| (Kernel::Tiles(rows), cost));
+    let tiles = windows::cost(layer).filter(|_| has_windows()).map(|(cost, rows)| (Kernel::Tiles(rows), cost));
     let blocks = (Kernel::Blocks, blocks::cost(layer));
     // The first of those that take as much.
     columns.into_iter().chain([blocks]).chain(winograd).chain(tiles).min_by_key(|(_, cost)| *cost).unwrap_or(blocks)
@@ -324,10 +332,10 @@ enum InputKernel {
 /// The kernel of an input gradient that computes least, and what it takes for an image; `transposed` is the convolution
 /// under turned weights, where there is one.
 fn grad_input_kernel(layer: &Layer, transposed: Option<&Layer>) -> Option<(InputKernel, usize)> {
-    let rows = rows::input::cost(layer).filter(|_| has_long_vectors()).map(|cost| (InputKernel::Rows, cost));
+    let rows = rows::input::cost(layer).filter(|_| has_windows()).map(|cost| (InputKernel::Rows, cost));
     let transposed = transposed.map(|transposed| (InputKernel::Transposed, kernel_and_cost(transposed).1));
     let line = |line: &Layer| grad_input_kernel(line, line.transposed().as_ref()).map(|(_, cost)| cost);
-    let lines = lines::cost(layer, line).map(|cost| (InputKernel::Lines, cost));
+    let lines = lines::cost(layer, line).map(|cost| (InputKernel::Lines, cost * by_lanes([2, 3]) / 2));
     // The first of those that take as much.
     transposed.into_iter().chain(rows).chain(lines).min_by_key(|(_, cost)| *cost)
 }

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::kernels;
 use super::layout::{ChannelsFirst, Rows};
-use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::{Layer, by_lanes};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, parallel, scratch};
 
@@ -26,13 +26,12 @@ fn rows(layer: &Layer) -> Rows {
 /// Rows of a kernel that are summed at a time.
 fn rows_of_pass(layer: &Layer) -> usize {
     match layer.kernel[0] {
-        rows @ (3 | 5) if isa::has_32_registers() => rows,
-        3 => 3,
+        rows @ (3 | 5) => rows,
         _ => 1,
     }
 }
 
-/// What it takes for an image, in products of one lane, fitted to times on a Zen 4 core with AVX-512; `None` where it does
+/// What it takes for an image, in products of one lane; `None` where it does
 /// not serve a layer.
 pub(in super::super) fn cost(layer: &Layer) -> Option<usize> {
     if layer.stride != [1, 1] || layer.dilation != [1, 1] {
@@ -45,7 +44,9 @@ pub(in super::super) fn cost(layer: &Layer) -> Option<usize> {
         passed => 2 * layer.kernel[0] / passed,
     };
     let products = rows.kernel_elems() * (layer.out_channels + added);
-    Some(layer.out_pixels() * products + 6 * rows.image_elems())
+    // With few sums at a time, products wait for each other.
+    let slower = if layer.kernel[0] == 5 { by_lanes([20, 29]) } else { by_lanes([20, 60]) };
+    Some((layer.out_pixels() * products + 6 * rows.image_elems()) * slower / 20)
 }
 
 /// The gradient by the input of images side by side.

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::layout;
-use crate::ops::cpu::conv::Layer;
+use crate::ops::cpu::conv::{Layer, by_lanes};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
 
@@ -21,12 +21,12 @@ pub(super) fn group(left: usize) -> usize {
     }
 }
 
-/// What it takes, in products of one lane, as the cost of `columns`.
+/// What it takes, in products of one lane, as the cost of `columns`; with few registers, loads take twice as long.
 pub(super) fn cost(layer: &Layer) -> usize {
     let windows = layer.output[0] / 2 * (layer.output[1] / 2);
     let cells = 4 * windows.next_multiple_of(isa::lanes());
     let products = cells * layer.out_channels * layer.num_taps();
-    products + products / 12 + 2 * layer.out_channels * cells
+    (products + products / 12 + 2 * layer.out_channels * cells) * by_lanes([1, 2])
 }
 
 pub(super) fn run(windows: Images<'_>) {

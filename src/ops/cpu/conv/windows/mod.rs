@@ -14,14 +14,14 @@ mod tiles;
 use pulp::Simd;
 
 use super::largest::largest;
-use super::{Finish, Layer, columns, rectify};
+use super::{Finish, Layer, by_lanes, columns, rectify};
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{parallel, scratch};
 use layout::Split;
 pub(super) use tiles::Rows;
 
-/// What laying out takes for an element, in products of one lane, fitted to times on a Zen 4 core with AVX-512 as all costs.
-const LAY_OUT: usize = 8;
+/// What laying out takes for an element, in products of one lane, by lanes.
+const LAY_OUT: [usize; 2] = [8, 14];
 
 /// A kernel for windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Kernel {
             Kernel::Direct => direct::Split::pooled(layer, images).num_elems(layer.in_channels),
             Kernel::Tiles(_) => tiles::Split::pooled(layer, images).num_elems(layer.in_channels),
         };
-        Some(cost + LAY_OUT * laid_out / images)
+        Some(cost + by_lanes(LAY_OUT) * laid_out / images)
     }
 
     /// Images that are worked on together.
@@ -109,7 +109,7 @@ pub(super) fn cost(layer: &Layer) -> Option<(usize, tiles::Rows)> {
     let images = tiles::images(layer);
     let laid_out = tiles::Split::whole(layer, images).num_elems(layer.in_channels);
     let costs = [tiles::Rows::Direct, tiles::Rows::Winograd]
-        .map(|rows| tiles::cost(layer, rows, false).map(|cost| (cost + LAY_OUT * laid_out / images, rows)));
+        .map(|rows| tiles::cost(layer, rows, false).map(|cost| (cost + by_lanes(LAY_OUT) * laid_out / images, rows)));
     costs.into_iter().flatten().min_by_key(|(cost, _)| *cost)
 }
 

@@ -11,9 +11,9 @@ mod weights;
 use pulp::{Simd, WithSimd};
 
 use super::layout;
-use crate::ops::cpu::conv::Layer;
 use crate::ops::cpu::conv::lines::transform;
 use crate::ops::cpu::conv::winograd::{self, Transform};
+use crate::ops::cpu::conv::{Layer, by_lanes};
 use crate::ops::cpu::parallel::LANES;
 use crate::ops::cpu::unroll::unroll;
 use crate::ops::cpu::{isa, scratch};
@@ -68,8 +68,9 @@ pub(super) fn cost(layer: &Layer, rows: Rows, is_pooled: bool) -> Option<usize> 
     // Values are loaded once for a group of outputs, which takes as long as the products of one.
     let products = inputs * outputs.max(2);
     let tile = match rows {
-        Rows::Direct => 88 * products + 220 * inputs + 80 * outputs,
-        Rows::Winograd => 53 * products + 300 * inputs + 130 * outputs,
+        Rows::Direct => by_lanes([88, 100]) * products + 220 * inputs + 80 * outputs,
+        // Weights are loaded for each product, two of which take as long as a load with short vectors.
+        Rows::Winograd => by_lanes([53, 160]) * products + 300 * inputs + 130 * outputs,
     };
     // All cells are to be stored, and not just maxima.
     let stored = if is_pooled { 0 } else { 100 * outputs };

@@ -15,7 +15,7 @@ pub(super) const MOST_OUTPUTS: usize = 6;
 /// or 24, or 8 or 12 of 16 registers.
 pub(super) fn group(rows: Rows, left: usize) -> usize {
     match (rows, left, isa::has_32_registers()) {
-        (Rows::Direct, 6.., true) => 6,
+        (Rows::Direct, 6.., true) | (Rows::Direct, 6, false) => 6,
         (_, 4.., true) | (Rows::Direct, 4.., _) => 4,
         (_, 2.., _) => 2,
         _ => 1,
