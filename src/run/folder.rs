@@ -26,6 +26,7 @@ const METRICS: &str = "metrics.jsonl";
 const DIAGNOSTICS: &str = "diagnostics.jsonl";
 const CHECKPOINT: &str = "checkpoint";
 const MODEL: &str = "model.safetensors";
+const EVENTS: &str = "tensorboard";
 const LOCK: &str = ".lock";
 
 /// What a run without a report leaves, the checkpoint first: it says of which epochs the others are.
@@ -76,7 +77,7 @@ impl RunFolder {
         let (metrics, diagnostics) = (kept(METRICS)?, kept(DIAGNOSTICS)?);
         let num_lines = metrics.lines().count() as u64;
         if num_lines != epochs {
-            let expected = format!("a line for each of the {epochs} epochs that the checkpoint has");
+            let expected = format!("a line for each epoch of the checkpoint, {epochs} in all");
             return Err(Error::data(&path.join(METRICS), expected, format!("{num_lines} of them")));
         }
         Ok(RunFolder { path: path.to_owned(), metrics, diagnostics, _lock: lock })
@@ -144,6 +145,11 @@ pub fn checkpoint_in(folder: &Path) -> PathBuf {
 /// The best weights of the run in a folder.
 pub fn model_in(folder: &Path) -> PathBuf {
     folder.join(MODEL)
+}
+
+/// TensorBoard's events of the run in a folder, which it has from its beginning unless it goes without a report.
+pub fn events_in(folder: &Path) -> PathBuf {
+    folder.join(EVENTS)
 }
 
 /// The settings of the run in a folder.
@@ -224,7 +230,7 @@ fn damaged(path: &Path, index: usize, what: impl std::fmt::Display) -> Error {
     Error::data(path, "one epoch in JSON on each line", format!("line {}: {what}", index + 1))
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>> {
+pub(super) fn read_if_there(path: &Path) -> Result<Option<String>> {
     match files::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -70,10 +70,12 @@ impl<'a> Prepared<'a> {
     /// The run from where it was saved, in the same folder.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) where the settings change what a resumed run cannot change; as
-    /// [`RunFolder::open`].
+    /// [`Error::Setting`](crate::Error::Setting) where the settings change what a resumed run cannot change, or the
+    /// images are others; as [`RunFolder::open`].
     pub fn resume(self, saved: Saved) -> Result<Run<'a>> {
         saved.check(&self.config)?;
+        // Before anything is written: a run that cannot go on stays as it is.
+        saved.checkpoint.state.check_images(&self.session)?;
         let folder = RunFolder::open(&saved.folder, saved.checkpoint.state.epochs)?;
         self.with_folder(folder, Some(saved))
     }

@@ -48,7 +48,35 @@ impl Saved {
         Ok(Saved { folder: folder.to_owned(), checkpoint })
     }
 
-    /// The run's settings.
+    /// The text of the run's `config.toml`, for [`Saved::config_from`]; empty where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn read_settings(folder: &Path) -> Result<String> {
+        Ok(folder::read_if_there(&folder::config_in(folder))?.unwrap_or_default())
+    }
+
+    /// The settings to resume with: what the text of the run's `config.toml` says, since someone may have edited the file;
+    /// the checkpoint's where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where it changes what may not change, naming the first such setting, or where it cannot be read;
+    /// as [`Saved::config`].
+    pub fn config_from(&self, text: &str) -> Result<RunConfig> {
+        if text.is_empty() {
+            return self.config();
+        }
+        let path = folder::config_in(&self.folder);
+        let checked = RunConfig::parse(text, &path).and_then(|config| self.check(&config).map(|()| config));
+        checked.map_err(|error| match error {
+            Error::Setting { setting, expected, got } => {
+                Error::data(&path, format!("{setting} to be {expected}"), format!("{got}; change the file back"))
+            }
+            other => other,
+        })
+    }
+
+    /// The run's settings, as the checkpoint has them.
     ///
     /// # Errors
     /// [`Error::Data`] where they are not settings that this version knows.
@@ -64,6 +92,7 @@ impl Saved {
     pub fn check(&self, config: &RunConfig) -> Result<()> {
         for (setting, before, now) in self.config()?.differences(&config.named())? {
             if !CHANGEABLE.contains(&setting.as_str()) {
+                let [before, now] = [&before, &now].map(|value| in_words(&setting, value));
                 let expected = format!("{before}, as the run began; start a new run for another");
                 return Err(Error::setting(setting, expected, now));
             }
@@ -74,5 +103,15 @@ impl Saved {
             return Err(Error::setting("epochs", expected, config.epochs));
         }
         Ok(())
+    }
+}
+
+/// A value as a message has it: what can be switched off has no value of its own where it is on.
+fn in_words<'a>(setting: &str, value: &'a str) -> &'a str {
+    match (setting, value) {
+        ("early_stopping" | "diagnostics", "nothing") => "on",
+        ("early_stopping" | "diagnostics", "false") => "off",
+        (_, "nothing") => "none",
+        (_, value) => value,
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Session;
 use super::early_stop::{BestSoFar, EarlyStopState};
 use crate::exec::{Snapshot, StateDict};
 use crate::nn::weights;
@@ -66,6 +67,18 @@ impl RunState {
     /// Progress as text: "3 epochs and 2 batches".
     pub fn so_far(&self) -> String {
         crate::error::so_far(self.epochs, self.batches)
+    }
+
+    /// Checks that the session has the images that the run began with.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where they are others.
+    pub(crate) fn check_images(&self, session: &Session) -> Result<()> {
+        if self.images == session.fingerprint() {
+            return Ok(());
+        }
+        let expected = format!("{}, which the run began with", self.images);
+        Err(Error::setting("training images", expected, session.fingerprint()))
     }
 }
 

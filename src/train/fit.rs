@@ -335,15 +335,12 @@ impl<'a> Fit<'a> {
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let RunState { epochs, batches, train_seconds, plateaus, early_stopping, best, images } = &checkpoint.state;
+        let RunState { epochs, batches, train_seconds, plateaus, early_stopping, best, .. } = &checkpoint.state;
         if best.monitor() != self.monitor {
             let expected = format!("{}, which the run has watched so far", best.monitor());
             return Err(Error::setting("early_stopping.monitor", expected, self.monitor));
         }
-        if images != self.session.fingerprint() {
-            let expected = format!("{images}, which the run began with");
-            return Err(Error::setting("training images", expected, self.session.fingerprint()));
-        }
+        checkpoint.state.check_images(self.session)?;
         self.schedule.restore_plateau_states(plateaus)?;
         if let (Some(stopping), Some(state)) = (&mut self.early_stopping, early_stopping) {
             stopping.restore(state.clone());

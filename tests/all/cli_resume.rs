@@ -161,6 +161,9 @@ fn a_run_can_be_made_longer_but_not_another() {
         (&["--optimizer", "adam"], "another"),
         (&["--batch-norm"], "another network.batch_norm: expected false"),
         (&["--train-limit", "64"], "another train_limit: expected 320"),
+        (&["--test-limit", "64"], "another test_limit: expected none, as the run began"),
+        (&["--no-diagnostics"], "another diagnostics: expected on, as the run began; start a new run for another, got off"),
+        (&["--early-stopping-patience", "3"], "another early_stopping: expected off, as the run began"),
         (&["--config", "x.toml"], "cannot be used with"),
         (&["--epochs", "0"], "--epochs"),
         (&["--epochs", "1"], "--epochs: expected at least 2, which the run has done"),
@@ -176,6 +179,60 @@ fn a_run_can_be_made_longer_but_not_another() {
 }
 
 #[test]
+fn an_edit_of_the_settings_is_taken_up_or_refused_and_never_lost() {
+    let place = Place::new();
+    succeeds(place.lenet(&args(&["--epochs", "1"])));
+    let run = place.runs().pop().unwrap();
+    let resume = || place.lenet(&["train", "--resume", run.to_str().unwrap()]);
+    let config = run.join("config.toml");
+    let written = read(&config);
+    for (line, edited, words) in [
+        ("lr = 0.01", "lr = 0.5", "config.toml: expected lr to be 0.01, as the run began"),
+        ("lr = 0.01", "lr = 0.5", "got 0.5; change the file back"),
+        ("momentum = 0.9", "momentum = 0.5", "expected optimizer.momentum to be 0.9"),
+        ("epochs = 1", "epochs = 1\nrate = 0.5", "unknown field `rate`"),
+        ("epochs = 1", "epochs = 0", "config.toml: expected epochs to be at least 1"),
+    ] {
+        let text = written.replacen(line, edited, 1);
+        assert_ne!(text, written, "{written}");
+        std::fs::write(&config, &text).unwrap();
+        let done = resume();
+        assert!(done.code != 0 && done.stderr.contains(words), "{edited}: {}", done.stderr);
+        assert!(!done.stderr.contains("resume with") && read(&config) == text, "{edited}: {}", done.stderr);
+    }
+    std::fs::write(&config, written.replacen("epochs = 1", "epochs = 3", 1)).unwrap();
+    let stdout = succeeds(resume());
+    assert!(stdout.contains("all 3 epochs are done"), "{stdout}");
+    assert!(result(&run) == expected(&["--epochs", "3"]), "1 epoch and 2 more are 3");
+    assert!(!run.join("report.html").exists() && !run.join("tensorboard").exists(), "--no-report is remembered");
+    std::fs::remove_file(&config).unwrap();
+    succeeds(resume());
+    assert!(config.is_file(), "the checkpoint has the settings too");
+}
+
+#[test]
+fn a_run_that_cannot_resume_stays_as_it_is() {
+    let place = Place::new();
+    succeeds(place.lenet(&args(&["--epochs", "1"])));
+    let run = place.runs().pop().unwrap();
+    let other = place.path("other");
+    std::fs::create_dir(&other).unwrap();
+    for entry in std::fs::read_dir(DATA).unwrap().map(Result::unwrap) {
+        // Of each pair of files, those of the test images, under both names.
+        let name = entry.file_name().into_string().unwrap();
+        let from = name.replacen("train", "t10k", 1);
+        std::fs::copy(Path::new(DATA).join(from), other.join(&name)).unwrap();
+    }
+    let config = read(&run.join("config.toml"));
+    let resume = ["train", "--resume", run.to_str().unwrap(), "--data", other.to_str().unwrap(), "--epochs=2"];
+    let done = place.lenet(&resume);
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("which the run began with"), "{}", done.stderr);
+    assert!(!done.stderr.contains("resume with"), "nothing was trained: {}", done.stderr);
+    assert_eq!(read(&run.join("config.toml")), config);
+}
+
+#[test]
 fn what_cannot_be_resumed_says_what_is_wrong() {
     let place = Place::new();
     succeeds(place.lenet(&args(&["--epochs", "1"])));
@@ -187,7 +244,7 @@ fn what_cannot_be_resumed_says_what_is_wrong() {
     std::fs::write(&metrics, "").unwrap();
     let done = resume(&run);
     assert!(
-        done.code == 1 && done.stderr.contains("metrics.jsonl: expected a line for each of the 1 epochs"),
+        done.code == 1 && done.stderr.contains("metrics.jsonl: expected a line for each epoch of the checkpoint, 1 in all, got 0"),
         "{}",
         done.stderr
     );

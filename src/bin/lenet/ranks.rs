@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use wgrad::dist::{self, Alone, Comm};
-use wgrad::run::Saved;
+use wgrad::run::{RunConfig, Saved};
 use wgrad::{Error, Result};
 
 use crate::{exit_code, report};
@@ -110,12 +110,16 @@ impl Ranks {
         agreed
     }
 
-    /// The run that was saved in a folder, which only the first rank has to see.
-    pub fn saved(&mut self, folder: &Path) -> Result<Saved> {
-        let mine = if self.is_first() { Saved::read_bytes(folder) } else { Ok(Vec::new()) };
-        let mine = self.all_ok(mine)?;
-        let bytes = dist::bytes_of_first(self.comm().as_mut(), &mine)?;
-        self.all_ok(Saved::from_bytes(folder, &bytes))
+    /// The run that was saved in a folder, which only the first rank has to see, and the settings to resume it with.
+    pub fn saved(&mut self, folder: &Path) -> Result<(Saved, RunConfig)> {
+        let read = || Ok((Saved::read_bytes(folder)?, Saved::read_settings(folder)?));
+        let mine = if self.is_first() { read() } else { Ok(Default::default()) };
+        let (bytes, settings) = self.all_ok(mine)?;
+        let bytes = dist::bytes_of_first(self.comm().as_mut(), &bytes)?;
+        let settings = self.text_of_first(&settings)?;
+        let saved = self.all_ok(Saved::from_bytes(folder, &bytes))?;
+        let config = self.all_ok(saved.config_from(&settings))?;
+        Ok((saved, config))
     }
 
     /// Whether the ranks differ in this.

@@ -40,6 +40,7 @@ fn train(options: TrainOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     introduce_data(&console, &config, &data)?;
     let epochs_before = resume.as_ref().map(|saved| saved.config().map(|config| config.epochs)).transpose()?;
     let resumed = resume.as_ref().map(|saved| format!(", resumed after {}", saved.checkpoint.state.so_far()));
+    let is_resumed = resume.is_some();
     let on = TrainOn { device: &device, comm: ranks.comm() };
     let prepared = ranks.all_ok(Prepared::new(config, on, &data))?;
     if !ranks.is_first() {
@@ -56,6 +57,8 @@ fn train(options: TrainOptions, ranks: &mut Ranks) -> Result<ExitCode> {
     console.info(format!("run       {}{}\n", run.folder().display(), resumed.unwrap_or_default()))?;
 
     let folder = run.folder().to_owned();
+    // A run keeps what it began with; it has events from its start, or goes without a report.
+    let no_report = no_report || (is_resumed && !folder::events_in(&folder).exists());
     let run = if no_report { run.without_report() } else { run };
     let mut watcher = Watcher { console, signals: Signals::listen()? };
     let trained = run.train(&mut watcher);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::folder;
 use super::Ended;
 use crate::report::tensorboard::EventWriter;
 use crate::report::{ReportInput, write_report};
@@ -24,7 +25,7 @@ impl Events {
 
     /// Events below a run's folder, continued after so many epochs.
     pub fn follow(folder: &Path, epochs: u64) -> Result<Events> {
-        let path = folder.join("tensorboard");
+        let path = folder::events_in(folder);
         let writer = if epochs == 0 && !files::exists(&path) {
             EventWriter::create(&path)?
         } else {

@@ -82,7 +82,7 @@ pub struct TrainOptions {
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     config: Option<PathBuf>,
     /// Resume the interrupted run in this folder. Only --epochs, early stopping's patience and min-delta, --name, --data
-    /// and --device can be changed
+    /// and --device can be changed, here or in its config.toml; a run begun with --no-report stays without one
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["config", "out"])]
     pub resume: Option<PathBuf>,
 }
@@ -177,12 +177,12 @@ pub struct OutputOptions {
 
 impl TrainOptions {
     /// The run that the options describe, checked as far as it can be without data and device.
-    /// `resume` is what the run is resumed from.
-    pub fn request(self, resume: Option<Saved>) -> Result<TrainRequest> {
-        let started_as = match (&resume, &self.config) {
-            (Some(resume), _) => resume.config()?,
-            (None, Some(file)) => RunConfig::load(file)?,
-            (None, None) => RunConfig::default(),
+    /// `resume` is what the run is resumed from, and with which settings where no others are given.
+    pub fn request(self, resume: Option<(Saved, RunConfig)>) -> Result<TrainRequest> {
+        let (resume, started_as) = match (resume, &self.config) {
+            (Some((saved, config)), _) => (Some(saved), config),
+            (None, Some(file)) => (None, RunConfig::load(file)?),
+            (None, None) => (None, RunConfig::default()),
         };
         let config = self.settings.apply(&started_as)?.named();
         if let Some(saved) = &resume {
