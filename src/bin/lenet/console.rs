@@ -3,22 +3,24 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wgrad::train::{EpochReport, Event};
 use wgrad::{Error, Result};
 
 use crate::bars;
 
-/// Prints a line.
+/// Prints a line. Control characters in it, which names of files and classes may have, come out as `\u{1b}`: a terminal
+/// would obey them.
 ///
 /// # Errors
 /// [`Error::Io`] where standard output takes no more, except that nobody reads it.
 pub fn line(text: impl Display) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    match writeln!(stdout, "{}", escaped(&text.to_string(), |c| c != '\n')).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Error::Io { action: "write", path: "standard output".into(), source: error })
         }
@@ -32,7 +34,28 @@ pub fn line(text: impl Display) -> Result<()> {
 /// As [`line()`].
 pub fn json(object: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(object).map_err(io::Error::from);
-    line(text.map_err(|source| Error::Io { action: "write", path: "standard output".into(), source })?)
+    line(text.map_err(|source| Error::Io { action: "write", path: "the result as JSON".into(), source })?)
+}
+
+/// Writes a path as a text in JSON, for `serialize_with`; what of it is not UTF-8 becomes �, as where it is printed.
+pub fn path<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.as_ref().display())
+}
+
+/// A name as it is printed, without control characters.
+pub fn printable(name: impl Display) -> String {
+    escaped(&name.to_string(), |_| true)
+}
+
+fn escaped(text: &str, escapes: impl Fn(char) -> bool) -> String {
+    let mut printed = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && escapes(c) {
+            true => printed.extend(c.escape_default()),
+            false => printed.push(c),
+        }
+    }
+    printed
 }
 
 /// On which side the words of a table's column stand.
@@ -47,9 +70,10 @@ pub enum Side {
 /// # Errors
 /// As [`line()`].
 pub fn table<const N: usize>(sides: [Side; N], rows: &[[String; N]]) -> Result<()> {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(printable)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(sides).zip(widths).map(|((text, side), width)| match side {
             Side::Left => format!("{text:<width$}"),
             Side::Right => format!("{text:>width$}"),
@@ -61,7 +85,7 @@ pub fn table<const N: usize>(sides: [Side; N], rows: &[[String; N]]) -> Result<(
 
 /// Prints a message on standard error. Failure to do so is ignored.
 pub fn complain(kind: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "{kind}: {message}");
+    let _ = writeln!(io::stderr(), "{kind}: {}", escaped(message, |c| c != '\n'));
 }
 
 /// How much is shown while training runs.

@@ -10,11 +10,13 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use wgrad::Result;
 use wgrad::data::fetch::{Event, fetch};
 use wgrad::data::{Choice, DataSource, Dataset, Place, Splits, load, places};
+use wgrad::run::RunConfig;
 use wgrad::report::grids::{ImageSample, sample_grid};
 
 use crate::bars;
 use crate::console::{self, Side, count};
 use crate::options::at_least_1;
+use crate::picture::{self, png_file};
 
 #[derive(Subcommand)]
 pub enum DataCommand {
@@ -55,7 +57,7 @@ pub struct ShowOptions {
     #[arg(long, value_name = "SPLIT", value_parser = ["train", "test"], default_value = "train")]
     split: String,
     /// Draw images to this file
-    #[arg(long, value_name = "FILE.png", help_heading = "Picture")]
+    #[arg(long, value_name = "FILE.png", value_parser = png_file(), help_heading = "Picture")]
     picture: Option<PathBuf>,
     /// Draw images of this class only: its name, or its number
     #[arg(long, value_name = "CLASS", requires = "picture", help_heading = "Picture")]
@@ -178,6 +180,8 @@ fn new_bar() -> ProgressBar {
 }
 
 fn show(options: ShowOptions) -> Result<ExitCode> {
+    let config = RunConfig { dataset: options.name.clone(), data: options.data.clone(), ..RunConfig::default() };
+    picture::keep_images(options.picture.as_deref(), &config)?;
     let Splits { train, test, source } = load(&options.name, options.data.as_deref())?;
     let data = if options.split == "test" { test } else { train };
     let [channels, height, width] = data.shape();

@@ -10,9 +10,10 @@ use wgrad::report::{Confusion, grids};
 use wgrad::run::RunData;
 use wgrad::{Device, Result};
 
-use crate::console::{self, count, percent};
+use crate::console::{self, count, percent, printable};
 use crate::model::open;
 use crate::options::{Given, Tested};
+use crate::picture::{self, png_file};
 
 #[derive(Args)]
 #[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --weights <FILE>")]
@@ -27,7 +28,7 @@ pub struct EvalOptions {
     #[command(flatten)]
     given: Given<Tested>,
     /// Draw the confusion matrix to this file
-    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    #[arg(long, value_name = "FILE.png", value_parser = png_file(), help_heading = "Output")]
     picture: Option<PathBuf>,
     /// Print only one JSON object
     #[arg(long, help_heading = "Output")]
@@ -38,6 +39,8 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     let path = options.run.clone().or_else(|| options.weights.clone()).unwrap_or_default();
     let model = open(path, options.given.settings())?;
     let config = &model.config;
+    picture::keep("--picture", options.picture.as_deref(), std::slice::from_ref(&model.file))?;
+    picture::keep_images(options.picture.as_deref(), config)?;
     let (device, reason) = Device::select_with_reason(&config.device)?;
     let RunData { test: data, source, .. } = RunData::load(config)?;
     let evaluation = model.evaluate(&device, &data)?;
@@ -63,8 +66,10 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     console::line(format!("data      {} from {source}", config.dataset))?;
     let (loss, accuracy) = (metrics.loss, percent(metrics.accuracy));
     console::line(format!("test      loss {loss:.4}, accuracy {accuracy} on {} images\n", count(data.len())))?;
-    console::line(confusion.table(&data.class_names()))?;
-    console::line(confusion.matrix(&data.class_names()).trim_end())?;
+    let class_names: Vec<String> = data.class_names().iter().map(printable).collect();
+    let class_names: Vec<&str> = class_names.iter().map(String::as_str).collect();
+    console::line(confusion.table(&class_names))?;
+    console::line(confusion.matrix(&class_names).trim_end())?;
     if let Some(path) = options.picture {
         console::line(format!("\npicture   {}", path.display()))?;
     }

@@ -10,6 +10,7 @@ use wgrad::run::SavedModel;
 
 use crate::console;
 use crate::model::ModelOptions;
+use crate::picture;
 
 #[derive(Args)]
 #[command(
@@ -26,6 +27,7 @@ pub struct ExportOptions {
 
 pub fn run(options: ExportOptions) -> Result<ExitCode> {
     let model = options.model.open()?;
+    picture::keep("--onnx", Some(&options.onnx), std::slice::from_ref(&model.file))?;
     let num_bytes = model.export_onnx(&options.onnx)?;
     let SavedModel { file, config, shape: [channels, height, width], classes, .. } = model;
     console::line(format!("model     {} ({})", file.display(), config.dataset))?;

@@ -12,6 +12,7 @@ use wgrad::{Device, Result};
 
 use crate::console::{self, short};
 use crate::options::{StepOptions, reject};
+use crate::picture::{self, png_file};
 
 /// Rows of the table.
 const ROWS: usize = 25;
@@ -34,7 +35,7 @@ pub struct RangeTestOptions {
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().diverges_at)]
     diverges_at: f64,
     /// Draw the loss over the rate to this file
-    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    #[arg(long, value_name = "FILE.png", value_parser = png_file(), help_heading = "Output")]
     picture: Option<PathBuf>,
     /// Print only one JSON object
     #[arg(long, help_heading = "Output")]
@@ -47,6 +48,7 @@ pub fn run(options: RangeTestOptions) -> Result<ExitCode> {
     let RangeTestOptions { start_lr, end_lr, steps: num_steps, smoothing, diverges_at, picture, json, .. } = options;
     reject("--lr", options.step.has("lr"), "a run that trains", "lr-find, which has --start-lr and --end-lr")?;
     let config = options.step.config("auto")?;
+    picture::keep_images(picture.as_deref(), &config)?;
     let (device, reason) = Device::select_with_reason(&config.device)?;
     if !json {
         console::line(format!("device    {device}: {reason}"))?;

@@ -12,6 +12,7 @@ mod lr_find;
 mod model;
 mod networks;
 mod options;
+mod picture;
 mod plan;
 mod predict;
 mod profile;

@@ -11,9 +11,10 @@ use wgrad::run::SavedModel;
 use wgrad::train::predict::Prediction;
 use wgrad::{Device, Result};
 
-use crate::console::{self, percent};
+use crate::console::{self, percent, printable};
 use crate::model::ModelOptions;
 use crate::options::at_least_1;
+use crate::picture::{self, png_file};
 
 /// The longest side of an image as it was given on the picture: two pixels for each of the canvas's.
 const THUMBNAIL: u32 = 264;
@@ -41,7 +42,7 @@ pub struct PredictOptions {
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = at_least_1, help_heading = "Output")]
     top: usize,
     /// Draw the images to this file, as given and as the network sees them, with their probabilities
-    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    #[arg(long, value_name = "FILE.png", value_parser = png_file(), help_heading = "Output")]
     picture: Option<PathBuf>,
     /// Print only JSON: one object per line for each image
     #[arg(long, help_heading = "Output")]
@@ -62,6 +63,7 @@ struct Readable {
 }
 
 pub fn run(options: PredictOptions) -> Result<ExitCode> {
+    picture::keep("--picture", options.picture.as_deref(), &options.images)?;
     let model = options.model.open()?;
     let SavedModel { file, config, shape, .. } = &model;
     let shape = *shape;
@@ -82,7 +84,7 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
         console::line(format!("device    {device}: {reason}"))?;
         console::line(format!("model     {} ({})\n", file.display(), config.dataset))?;
     }
-    let width = options.images.iter().map(|path| path.display().to_string().chars().count()).max().unwrap_or(0).max(5);
+    let width = options.images.iter().map(|path| printable(path.display()).chars().count()).max().unwrap_or(0).max(5);
     let mut exit_code = ExitCode::SUCCESS;
     let mut drawn = Vec::new();
     let mut has_header = options.json;
@@ -116,7 +118,8 @@ pub fn run(options: PredictOptions) -> Result<ExitCode> {
                 console::line(format!("{:width$}  {:12}  probability", "image", "class"))?;
             }
             for (place, Class { name, probability, .. }) in classes.enumerate() {
-                let image = if place == 0 { path.display().to_string() } else { String::new() };
+                let image = if place == 0 { printable(path.display()) } else { String::new() };
+                let name = printable(name);
                 console::line(format!("{image:width$}  {name:12}  {:>11}", percent(probability)))?;
             }
         }
@@ -164,6 +167,7 @@ impl From<FitOption> for Fit {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(serialize_with = "console::path")]
     image: &'a Path,
     /// The most probable first.
     top: Vec<Class<'a>>,
@@ -180,6 +184,7 @@ struct Class<'a> {
 
 #[derive(Serialize)]
 struct Failed<'a> {
+    #[serde(serialize_with = "console::path")]
     image: &'a Path,
     error: String,
 }

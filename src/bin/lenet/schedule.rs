@@ -14,6 +14,7 @@ use wgrad::schedule::{Interval, Kind, OneCycle, Schedule};
 
 use crate::console::{self, count};
 use crate::options::{Given, Rates, reject, usage};
+use crate::picture::png_file;
 
 /// More steps than any picture or table could show.
 const MAX_STEPS: u64 = 10_000_000;
@@ -40,7 +41,7 @@ pub struct ScheduleOptions {
     #[arg(long, help_heading = "Output")]
     json: bool,
     /// Draw the schedule to this file
-    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    #[arg(long, value_name = "FILE.png", value_parser = png_file(), help_heading = "Output")]
     picture: Option<PathBuf>,
     #[command(flatten)]
     settings: Given<Rates>,

@@ -319,7 +319,7 @@ fn conclude(folder: &SweepFolder, detail: Detail) -> Result<ExitCode> {
             best_trial: best.map(|best| best.trial),
             metric: best.and_then(|best| best.metric),
             settings: best.map(|best| &best.settings),
-            config: best.map(|_| path.join("best.toml")),
+            config: best.map(|_| path.join("best.toml").display().to_string()),
             trials: ranking.records().len(),
             failed: ranking.count(Status::Failed),
             sweep: path,
@@ -351,6 +351,7 @@ struct Interrupted<'a> {
     /// Trials that reached their budget.
     done: usize,
     trials: usize,
+    #[serde(serialize_with = "console::path")]
     sweep: &'a Path,
 }
 
@@ -360,8 +361,9 @@ struct FinalLine<'a> {
     best_trial: Option<usize>,
     metric: Option<f64>,
     settings: Option<&'a Assignment>,
-    config: Option<PathBuf>,
+    config: Option<String>,
     trials: usize,
     failed: usize,
+    #[serde(serialize_with = "console::path")]
     sweep: &'a Path,
 }

@@ -191,6 +191,7 @@ struct Interrupted {
     epochs: u64,
     batches: usize,
     /// The run folder.
+    #[serde(serialize_with = "console::path")]
     run: PathBuf,
 }
 
@@ -200,6 +201,7 @@ struct FinalLine {
     #[serde(flatten)]
     outcome: Outcome,
     /// The run folder.
+    #[serde(serialize_with = "console::path")]
     run: PathBuf,
 }
 

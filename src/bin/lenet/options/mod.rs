@@ -16,6 +16,7 @@ use crate::eval::EvalOptions;
 use crate::export::ExportOptions;
 use crate::lr_find::RangeTestOptions;
 use crate::networks::NetworksOptions;
+use crate::picture::png_file;
 use crate::predict::PredictOptions;
 use crate::schedule::ScheduleOptions;
 use crate::summary::SummaryOptions;
@@ -118,8 +119,8 @@ pub struct PlanOptions {
     /// Gigabytes a second over the link of each rank
     #[arg(long, value_name = "X", default_value_t = 12.5, requires = "ranks", help_heading = "Ranks")]
     pub bandwidth: f64,
-    /// Write the scaling as a picture to this PNG file
-    #[arg(long, value_name = "FILE", requires = "ranks", help_heading = "Ranks")]
+    /// Draw the scaling to this file
+    #[arg(long, value_name = "FILE.png", value_parser = png_file(), requires = "ranks", help_heading = "Ranks")]
     pub picture: Option<PathBuf>,
     #[command(flatten)]
     pub step: StepOptions,
@@ -154,7 +155,7 @@ pub struct CompareOptions {
     #[arg(value_name = "RUN", required = true, num_args = 1..)]
     pub runs: Vec<PathBuf>,
     /// Write the curves of all runs to this picture
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png", value_parser = png_file())]
     pub picture: Option<PathBuf>,
 }
 

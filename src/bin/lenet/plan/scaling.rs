@@ -45,8 +45,7 @@ pub fn run(options: PlanOptions, ranks: usize) -> Result<ExitCode> {
     let half = beyond(efficient, "a rank has less than half its speed");
     console::line(format!("weak      {per_rank} images a rank pay up to {}{half}", of_ranks(efficient)))?;
     if let Some(path) = &options.picture {
-        let failed = |source| Error::Io { action: "write", path: path.clone(), source };
-        std::fs::write(path, picture(&machine, &config, batch, ranks).png()).map_err(failed)?;
+        picture(&machine, &config, batch, ranks).save(path)?;
         console::line(format!("picture   {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
