@@ -11,6 +11,8 @@
 //!
 //! To add one: write its file, with `impl Described`, and its line in the registry.
 
+use std::num::IntErrorKind;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -87,6 +89,10 @@ impl Setting {
         let number = |text: &str| text.trim().parse::<f64>().map(toml::Value::Float).map_err(|_| wrong());
         let count = |text: &str| match text.trim().parse::<i64>() {
             Ok(count) if count >= 0 => Ok(toml::Value::Integer(count)),
+            // As far as TOML counts.
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+                Err(Error::setting(self.name, "a number below 2^63", text))
+            }
             _ => Err(wrong()),
         };
         let list = |read: &dyn Fn(&str) -> Result<toml::Value>| -> Result<toml::Value> {
@@ -152,6 +158,17 @@ pub(crate) fn take_kind(what: &str, value: toml::Value) -> Result<(String, toml:
             None => Err(Error::setting(what, "a name, or a table with a \"kind\"", "a table without it")),
         },
         other => Err(Error::setting(what, "a name, or a table with a \"kind\"", other)),
+    }
+}
+
+/// What serde says of settings that it cannot read, in words.
+pub(crate) fn unreadable(what: &str, kind: &str, error: &toml::de::Error) -> Error {
+    let message = error.message();
+    let lengths =
+        message.strip_prefix("invalid length ").and_then(|rest| rest.split_once(", expected an array of length "));
+    match lengths {
+        Some((got, wanted)) => Error::setting(what, format!("{wanted} values"), got),
+        None => Error::setting(what, format!("settings of {kind}"), message.replace('\n', ", ")),
     }
 }
 
@@ -239,10 +256,8 @@ macro_rules! registry {
                 let (kind, table) = $crate::registry::take_kind($what, value)?;
                 $(if $crate::registry::is_name(&kind, <$Type as $crate::registry::Described>::NAME) {
                     let chosen = table.try_into::<$Type>();
-                    return chosen.map($Name::$Variant).map_err(|error| {
-                        let expected = format!("settings of {kind}");
-                        $crate::Error::setting($what, expected, error.message().replace('\n', ", "))
-                    });
+                    let in_words = |error| $crate::registry::unreadable($what, &kind, &error);
+                    return chosen.map($Name::$Variant).map_err(in_words);
                 })*
                 Err(Self::unknown(&kind))
             }
@@ -373,6 +388,11 @@ mod tests {
         assert_eq!(square.defaults()["side"].as_float(), Some(2.0));
         let sides = rectangle.settings[0].parse("1, 2.5").unwrap();
         assert_eq!(sides.as_array().unwrap().len(), 2);
+        let big = |text| Setting::new("n", Takes::Count, "A count").parse(text).unwrap_err().to_string();
+        assert_eq!(big("18446744073709551615"), "n: expected a number below 2^63, got 18446744073709551615");
+        assert_eq!(big("-1"), "n: expected a whole number of at least 0, got \"-1\"");
+        let one_side = AnyShape::named("rectangle").unwrap().with("sides", vec![2.0]).unwrap_err().to_string();
+        assert_eq!(one_side, "shape: expected 2 values, got 1");
         let error = square.settings[0].parse("wide").unwrap_err().to_string();
         assert_eq!(error, "side: expected a number, got \"wide\"");
     }

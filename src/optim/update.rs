@@ -284,6 +284,11 @@ impl Update {
             let expected = format!("names among {}", names.join(", "));
             return Err(Error::setting("parameter group", &expected, idle.matching.join(", ")));
         }
+        let rate = |learned: &Learned| groups.iter().find(|group| group.matches(&learned.name)).map(|g| g.lr_scale);
+        if learned.iter().all(|learned| rate(learned) == Some(0.0)) {
+            let expected = "a parameter with a learning rate above 0";
+            return Err(Error::setting("parameter group", expected, "an lr_scale of 0 for all of them"));
+        }
         let kind = |graph: &Graph, learned: &Learned| {
             let group = groups.iter().position(|group| group.matches(&learned.name));
             let is_weight = graph.shape(learned.param).rank() >= 2;

@@ -275,6 +275,8 @@ pub(crate) fn flatten(table: &toml::Table) -> Vec<(String, String)> {
                 settings.extend(flatten(inner).into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
             }
             toml::Value::String(text) => settings.push((key.clone(), text.clone())),
+            // With an exponent where it would have many zeros.
+            toml::Value::Float(number) => settings.push((key.clone(), format!("{number:?}"))),
             other => settings.push((key.clone(), other.to_string())),
         }
     }

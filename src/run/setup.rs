@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::{RunConfig, RunData};
-use crate::Result;
+use crate::data::DataSource;
 use crate::dist::{Alone, Comm};
 use crate::exec::verify::Report;
 use crate::exec::{Device, StateDict};
 use crate::graph::plan::Plan;
 use crate::nn::{Classifier, Summary, weights};
 use crate::train::{Session, SessionOptions};
+use crate::{Error, Result};
 
 /// Images in a step of evaluation: divides the images of every test set, so that there is no shorter last batch, and
 /// is small enough that a batch's activations stay in a CPU's cache.
@@ -33,7 +34,8 @@ pub(super) fn session_among(
 ) -> Result<Session> {
     let initial = initial_weights(config)?;
     let model = config.model()?;
-    let mut session = Session::among(device, &session_options(config, &model, data)?, comm)?;
+    let session = Session::among(device, &session_options(config, &model, data)?, comm);
+    let mut session = session.map_err(|error| too_small(config, error))?;
     if let Some((path, weights)) = initial {
         session.load_model(&weights).map_err(weights::in_file(path))?;
     }
@@ -50,7 +52,7 @@ pub fn plans(config: &RunConfig) -> Result<Vec<Plan>> {
 
 /// [`plans`] for these images.
 pub(crate) fn plans_on(config: &RunConfig, data: &RunData) -> Result<Vec<Plan>> {
-    Session::plans(&session_options(config, &config.model()?, data)?)
+    Session::plans(&session_options(config, &config.model()?, data)?).map_err(|error| too_small(config, error))
 }
 
 /// What the network is made of, for batches of the configured size; see [`Summary`].
@@ -58,7 +60,8 @@ pub(crate) fn plans_on(config: &RunConfig, data: &RunData) -> Result<Vec<Plan>> 
 /// # Errors
 /// As [`Summary::of`].
 pub fn summary(config: &RunConfig) -> Result<Summary> {
-    Summary::of(&config.model()?, config.dataset.get().image_shape(), config.batch_size)
+    let summary = Summary::of(&config.model()?, config.dataset.get().image_shape(), config.batch_size);
+    summary.map_err(|error| too_small(config, error))
 }
 
 /// Checks the first training step on `device` against the f64 reference; see [`Session::verify_step`].
@@ -75,9 +78,25 @@ pub fn verify_step(config: &RunConfig, device: &Device, data: &RunData) -> Resul
     let model = config.model()?;
     let options = SessionOptions { batch_size, ..session_options(config, &model, &data)? };
     let report = Session::verify_step(device, &options, config.learning_rate(), weights);
+    let report = report.map_err(|error| too_small(config, error));
     match initial {
         Some((path, _)) => report.map_err(weights::in_file(path)),
         None => report,
+    }
+}
+
+/// Names the size of images where a network cannot be built for them and they are scaled to any size.
+fn too_small(config: &RunConfig, error: Error) -> Error {
+    let (DataSource::ImageFolder(images), Error::Operand { .. }) = (&config.dataset, &error) else { return error };
+    let Ok(model) = config.model() else { return error };
+    let builds = |size: usize| Summary::of(&model, [images.channels, size, size], 1).is_ok();
+    // No network here asks for more than the 224 pixels that ImageNet's take.
+    match (!builds(images.size)).then(|| (images.size..=224).find(|&size| builds(size))).flatten() {
+        Some(least) => {
+            let expected = format!("at least {least} pixels for this network ({error})");
+            Error::setting("dataset.size", expected, images.size)
+        }
+        None => error,
     }
 }
 

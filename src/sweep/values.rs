@@ -161,7 +161,11 @@ impl Range {
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.min, self.max)?;
+        // Whole ones without the dot and the zero.
+        let number = |number: f64| {
+            if number.abs() < 1e9 && number.fract() == 0.0 { number.to_string() } else { format!("{number:?}") }
+        };
+        write!(f, "{} to {}", number(self.min), number(self.max))?;
         match self.grain {
             Grain::Real => {}
             Grain::Integer => f.write_str(", whole")?,
@@ -204,6 +208,8 @@ pub fn describe(value: &Value) -> String {
             kind.chain(rest.map(|(key, value)| format!("{key} {}", describe(value)))).collect::<Vec<_>>().join(", ")
         }
         Value::Array(values) => format!("[{}]", values.iter().map(describe).collect::<Vec<_>>().join(", ")),
+        // With an exponent where it would have many zeros.
+        Value::Float(number) => format!("{number:?}"),
         other => other.to_string(),
     }
 }

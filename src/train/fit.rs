@@ -177,7 +177,11 @@ impl<'a> Fit<'a> {
             self.stop_if_asked()?;
         }
         let reason = self.early_stopping.as_ref().and_then(EarlyStopping::reason);
-        Ok(reason.map_or_else(|| format!("all {} epochs are done", self.epochs), |reason| reason.to_string()))
+        Ok(match (reason, self.epochs) {
+            (Some(reason), _) => reason.to_string(),
+            (None, 1) => "its one epoch is done".to_owned(),
+            (None, epochs) => format!("all {epochs} epochs are done"),
+        })
     }
 
     /// Trains on the remaining batches of an epoch, saving periodically, and evaluates the validation set.

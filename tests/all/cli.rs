@@ -6,6 +6,7 @@
 mod help;
 mod schedule;
 mod training;
+mod wording;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

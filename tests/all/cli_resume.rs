@@ -162,7 +162,10 @@ fn a_run_can_be_made_longer_but_not_another() {
         (&["--batch-norm"], "another network.batch_norm: expected false"),
         (&["--train-limit", "64"], "another train_limit: expected 320"),
         (&["--test-limit", "64"], "another test_limit: expected none, as the run began"),
-        (&["--no-diagnostics"], "another diagnostics: expected on, as the run began; start a new run for another, got off"),
+        (
+            &["--no-diagnostics"],
+            "another diagnostics: expected on, as the run began; start a new run for another, got off",
+        ),
         (&["--early-stopping-patience", "3"], "another early_stopping: expected off, as the run began"),
         (&["--config", "x.toml"], "cannot be used with"),
         (&["--epochs", "0"], "--epochs"),
@@ -244,7 +247,8 @@ fn what_cannot_be_resumed_says_what_is_wrong() {
     std::fs::write(&metrics, "").unwrap();
     let done = resume(&run);
     assert!(
-        done.code == 1 && done.stderr.contains("metrics.jsonl: expected a line for each epoch of the checkpoint, 1 in all, got 0"),
+        done.code == 1
+            && done.stderr.contains("metrics.jsonl: expected a line for each epoch of the checkpoint, 1 in all, got 0"),
         "{}",
         done.stderr
     );

@@ -10,13 +10,14 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use wgrad::Result;
 use wgrad::data::fetch::{Event, fetch};
 use wgrad::data::{Choice, DataSource, Dataset, Place, Splits, load, places};
-use wgrad::run::RunConfig;
 use wgrad::report::grids::{ImageSample, sample_grid};
+use wgrad::run::RunConfig;
 
 use crate::bars;
 use crate::console::{self, Side, count};
 use crate::options::at_least_1;
 use crate::picture::{self, png_file};
+use crate::words::counted;
 
 #[derive(Subcommand)]
 pub enum DataCommand {
@@ -38,7 +39,7 @@ pub struct ListOptions {
 #[derive(Args)]
 pub struct FetchOptions {
     /// The data set
-    #[arg(value_name = "NAME", value_parser = dataset_name())]
+    #[arg(value_name = "NAME", value_parser = published_name())]
     name: DataSource,
     /// Download from this server instead of the usual ones: file names are appended to the URL, checksums stay the same
     #[arg(long, value_name = "URL")]
@@ -186,7 +187,8 @@ fn show(options: ShowOptions) -> Result<ExitCode> {
     let data = if options.split == "test" { test } else { train };
     let [channels, height, width] = data.shape();
     let colour = if channels == 1 { "grey" } else { "colour" };
-    let images = format!("{} {} images of {width}×{height} pixels, {colour}", count(data.len()), data.split());
+    let number = counted(data.len() as u64, &format!("{} image", data.split()));
+    let images = format!("{number} of {width}×{height} pixels, {colour}");
     console::line(format!("data      {} from {source}", options.name))?;
     console::line(format!("images    {images}"))?;
     let stats = data.statistics()?;
@@ -237,6 +239,13 @@ fn draw(data: &Dataset, choice: &Choice) -> Result<wgrad::report::Picture> {
 fn dataset_name() -> impl TypedValueParser<Value = DataSource> {
     let names = DataSource::ENTRIES.iter().map(|entry| entry.name);
     PossibleValuesParser::new(names).try_map(|name| DataSource::named(&name))
+}
+
+/// The same for those that can be downloaded.
+fn published_name() -> impl TypedValueParser<Value = DataSource> {
+    let sources = DataSource::ENTRIES.iter().filter_map(|entry| DataSource::named(entry.name).ok());
+    let published = sources.filter(|source| source.get().published().is_some());
+    PossibleValuesParser::new(published.map(|source| source.name())).try_map(|name| DataSource::named(&name))
 }
 
 /// A class by its name or number.

@@ -10,10 +10,11 @@ use wgrad::report::{Confusion, grids};
 use wgrad::run::RunData;
 use wgrad::{Device, Result};
 
-use crate::console::{self, count, percent, printable};
+use crate::console::{self, percent, printable};
 use crate::model::open;
 use crate::options::{Given, Tested};
 use crate::picture::{self, png_file};
+use crate::words::counted;
 
 #[derive(Args)]
 #[command(override_usage = "lenet eval [OPTIONS] <RUN>\n       lenet eval [OPTIONS] --weights <FILE>")]
@@ -65,7 +66,10 @@ pub fn run(options: EvalOptions) -> Result<ExitCode> {
     console::line(format!("device    {device}: {reason}"))?;
     console::line(format!("data      {} from {source}", config.dataset))?;
     let (loss, accuracy) = (metrics.loss, percent(metrics.accuracy));
-    console::line(format!("test      loss {loss:.4}, accuracy {accuracy} on {} images\n", count(data.len())))?;
+    console::line(format!(
+        "test      loss {loss:.4}, accuracy {accuracy} on {}\n",
+        counted(data.len() as u64, "image")
+    ))?;
     let class_names: Vec<String> = data.class_names().iter().map(printable).collect();
     let class_names: Vec<&str> = class_names.iter().map(String::as_str).collect();
     console::line(confusion.table(&class_names))?;

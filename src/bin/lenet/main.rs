@@ -25,9 +25,10 @@ mod train;
 mod verify;
 mod words;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use options::{Cli, Command, as_flag};
 
 /// Mesa's drivers need this variable and print "error: XDG_RUNTIME_DIR is invalid or not set" without it, which users
@@ -48,7 +49,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     name_runtime_folder();
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let error = options::tips::with_visible_flags(error, &Cli::command());
@@ -76,6 +77,31 @@ fn main() -> ExitCode {
         Some(Command::Verify(options)) => verify::run(*options),
     };
     done.unwrap_or_else(|error| ExitCode::from(report(error, "error")))
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(arguments())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(subcommand(&mut command, &matches)))
+}
+
+/// The arguments; `lenet help --help`, which clap takes for a subcommand called `--help`, is `lenet help`.
+fn arguments() -> Vec<OsString> {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let names: Vec<Option<&str>> = args.iter().skip(1).take(2).map(|arg| arg.to_str()).collect();
+    if matches!(names[..], [Some("help"), ..] | [Some("data"), Some("help")]) {
+        args.retain(|arg| arg != "--help" && arg != "-h");
+    }
+    args
+}
+
+/// The subcommand that was called, whose usage an error shows.
+fn subcommand<'a>(command: &'a mut clap::Command, matches: &ArgMatches) -> &'a mut clap::Command {
+    let Some((name, inner)) = matches.subcommand() else { return command };
+    match command.find_subcommand(name) {
+        Some(_) => subcommand(command.find_subcommand_mut(name).expect("it was found"), inner),
+        None => command,
+    }
 }
 
 /// Says on standard error what went wrong and what helps, in the program's flags; gives the exit code.

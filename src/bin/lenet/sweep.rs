@@ -16,6 +16,7 @@ use wgrad::{Device, Error, Result};
 use crate::console::{self, Detail};
 use crate::ranks::Ranks;
 use crate::signals::Signals;
+use crate::words::counted;
 use show::Show;
 
 /// A search over settings.
@@ -269,13 +270,14 @@ fn usage(option: &str, expected: &str, got: &str) -> Error {
 fn introduce(sweep: &Sweep, at_a_time: AtATime, num_ranks: usize, records: &[TrialRecord]) -> Result<()> {
     let AtATime { jobs, side_by_side } = at_a_time;
     let (search, num_trials, epochs) = (&sweep.config.search, sweep.trials.len(), sweep.base.epochs);
+    let [trials, epochs] = [counted(num_trials as u64, "trial"), counted(epochs, "epoch")];
     let how = match search.method {
-        Method::Grid => format!("every combination: {num_trials} trials of at most {epochs} epochs"),
-        Method::Random => format!("random: {num_trials} trials of at most {epochs} epochs"),
+        Method::Grid => format!("every combination: {trials} of at most {epochs}"),
+        Method::Random => format!("random: {trials} of at most {epochs}"),
         Method::Asha => {
             let rungs: Vec<String> = sweep.search()?.rungs().iter().map(u64::to_string).collect();
             let share = search.reduction_factor;
-            format!("successive halving: {num_trials} trials, 1 in {share} continues after epochs {}", rungs.join(", "))
+            format!("successive halving: {trials}, 1 in {share} continues after epochs {}", rungs.join(", "))
         }
     };
     let side = if let Some(workers) = num_ranks.checked_sub(1).filter(|workers| *workers > 0) {

@@ -104,12 +104,12 @@ fn introduce_ranks(console: &Console, ranks: &mut Ranks, facts: Facts) -> Result
 }
 
 fn introduce_data(console: &Console, config: &RunConfig, data: &RunData) -> Result<()> {
-    let (training, test) = (count(data.train.len()), count(data.test.len()));
+    let (training, test) = (count(data.train.len()), words::counted(data.test.len() as u64, "test image"));
     let validation = match &data.validation {
         Some(data) => format!("{} validation", count(data.len())),
         None => "no validation".to_owned(),
     };
-    let images = format!("{training} training, {validation} and {test} test images");
+    let images = format!("{training} training, {validation} and {test}");
     console.info(format!("data      {} from {}: {images}", config.dataset, data.source))?;
     if config.val_split == 0.0 {
         console.info("          validation is on test images, so the test result is not independent of training")?;
@@ -152,9 +152,9 @@ fn show(detail: Detail, finished: Finished, run: &Path, data: &RunData) -> Resul
         format!(", validation loss {:.4}, accuracy {}", best.val_loss, percent(best.val_accuracy))
     });
     console::line(format!("best      epoch {best_epoch} of {epochs}{best}"))?;
-    let (accuracy, images) = (percent(test_accuracy), count(data.test.len()));
+    let (accuracy, images) = (percent(test_accuracy), words::counted(data.test.len() as u64, "image"));
     let chosen = if data.validation.is_none() { ", which also chose the epoch" } else { "" };
-    console::line(format!("test      loss {test_loss:.4}, accuracy {accuracy} on {images} images{chosen}"))?;
+    console::line(format!("test      loss {test_loss:.4}, accuracy {accuracy} on {images}{chosen}"))?;
     console::line(format!("run       {}", run.display()))?;
     if let (Some(page), Detail::Full) = (&report, detail) {
         console::line(format!("report    {}", page.display()))?;

@@ -4,7 +4,12 @@ use wgrad::optim::GradientOptions;
 use wgrad::run::RunConfig;
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 
-use crate::console::{count, short};
+use crate::console::{big_count, count, short};
+
+/// A number of things: "1 image", "2,000 images".
+pub fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", big_count(number), if number == 1 { "" } else { "s" })
+}
 
 /// The network and where its weights start.
 pub fn network(config: &RunConfig, num_parameters: usize) -> String {
@@ -38,13 +43,15 @@ pub fn training(config: &RunConfig) -> String {
     if config.label_smoothing > 0.0 {
         words.push(format!("label smoothing {}", config.label_smoothing));
     }
-    words.push(format!("at most {} epochs", config.epochs));
+    words.push(format!("at most {}", counted(config.epochs, "epoch")));
     let end = match &config.early_stopping {
-        Some(EarlyStopOptions { patience, monitor: Monitor::ValLoss, .. }) => {
-            format!("; stops after {patience} epochs without improvement")
-        }
         Some(EarlyStopOptions { patience, monitor, .. }) => {
-            format!("; stops after {patience} epochs without a better {monitor}")
+            // It takes an epoch to see that nothing improved.
+            let epochs = counted((*patience).max(1), "epoch");
+            match monitor {
+                Monitor::ValLoss => format!("; stops after {epochs} without improvement"),
+                monitor => format!("; stops after {epochs} without a better {monitor}"),
+            }
         }
         None => String::new(),
     };

@@ -216,7 +216,8 @@ fn absolute(name: &str, value: Value) -> Result<Value> {
             let path: PathBuf = files::absolute(Path::new(&path)).map_err(Error::io("find", Path::new(&path)))?;
             let text = path.into_os_string().into_string();
             let lossy = |path: std::ffi::OsString| format!("{}", Path::new(&path).display());
-            text.map(Value::String).map_err(|path| Error::setting(name, "a path in UTF-8, for config.toml", lossy(path)))
+            text.map(Value::String)
+                .map_err(|path| Error::setting(name, "a path in UTF-8, for config.toml", lossy(path)))
         }
         other => Ok(other),
     }

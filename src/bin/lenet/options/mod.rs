@@ -4,6 +4,7 @@
 mod settings;
 pub mod tips;
 
+use std::num::IntErrorKind;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -233,8 +234,9 @@ fn changed_on_resume(error: Error) -> Error {
 
 /// Parses a count.
 pub fn at_least_1(text: &str) -> Result<usize, String> {
-    match text.parse() {
+    match text.parse::<usize>() {
         Ok(number) if number > 0 => Ok(number),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err("expected a smaller number".to_owned()),
         _ => Err("expected a whole number of at least 1".to_owned()),
     }
 }

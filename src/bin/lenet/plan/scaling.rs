@@ -6,7 +6,7 @@ use wgrad::dist::scaling::{Bucket, Machine};
 use wgrad::exec::profile::OpTime;
 use wgrad::report::plots::{LinePlot, Mark, Series, line_plot};
 use wgrad::run::{RunConfig, RunData, setup};
-use wgrad::{Device, Error, Result};
+use wgrad::{Device, Result};
 
 use crate::console;
 use crate::options::{PlanOptions, usage};

@@ -97,7 +97,7 @@ fn contradiction(settings: &[(String, toml::Value)]) -> Option<clap::Error> {
     let inner = off.and_then(|(name, _)| settings.iter().find(|(other, _)| other.starts_with(&format!("{name}."))));
     let ((off, _), (inner, _)) = (off?, inner?);
     let (off, inner) = (flag_name(off), flag_name(inner));
-    let message = format!("the argument '--no-{off}' cannot be used with '--{inner}'\n");
+    let message = format!("the argument '--no-{off}' cannot be used with '--{inner}'");
     Some(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message))
 }
 
