@@ -12,6 +12,8 @@ mod strided;
 mod taps;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod windows;
 mod winograd;
 

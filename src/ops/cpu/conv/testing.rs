@@ -26,14 +26,16 @@ pub(super) fn layer(
 
 /// Calls `body(output, weight, input)` with the indices of all products of an image that are not with a zero around it.
 pub(super) fn for_products(layer: &Layer, mut body: impl FnMut(usize, usize, usize)) {
-    let ([in_height, in_width], [height, width], size) = (layer.input, layer.output, layer.kernel[0]);
+    let ([in_height, in_width], [height, width], [rows, columns]) = (layer.input, layer.output, layer.kernel);
+    let met = |axis: usize, index: usize, tap: usize| {
+        let place = index * layer.stride[axis] + tap * layer.dilation[axis];
+        place.checked_sub(layer.padding[axis]).filter(|&place| place < layer.input[axis])
+    };
     for out in 0..layer.out_channels * height * width {
         let (channel, y, x) = (out / (height * width), out / width % height, out % width);
         for tap in 0..layer.num_taps() {
-            let (in_channel, i, j) = (tap / (size * size), tap / size % size, tap % size);
-            let row = (y + i).checked_sub(layer.padding[0]).filter(|&row| row < in_height);
-            let column = (x + j).checked_sub(layer.padding[1]).filter(|&column| column < in_width);
-            if let (Some(row), Some(column)) = (row, column) {
+            let (in_channel, i, j) = (tap / (rows * columns), tap / columns % rows, tap % columns);
+            if let (Some(row), Some(column)) = (met(0, y, i), met(1, x, j)) {
                 let at = (in_channel * in_height + row) * in_width + column;
                 body(out, channel * layer.num_taps() + tap, at);
             }

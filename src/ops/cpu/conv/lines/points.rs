@@ -86,15 +86,15 @@ impl<T: Transform<N, POINTS>, const N: usize> WithSimd for ToPoints<'_, T, N> {
         let mut at_points = points.chunks_exact_mut(point_elems);
         let points: [&mut [f32]; POINTS] =
             std::array::from_fn(|_| at_points.next().map_or(&mut [][..], |values| &mut values[..point_elems]));
-        // Images in turn, as they lie. A vector may reach beyond a short row: into that of the next tile or image, which
-        // comes later, but not into the next channel's.
+        // Images in turn, as they lie. A vector may reach beyond a short row: into those of the next tiles or images, which
+        // come later, but not into the next channel's, the first of which are there already.
         let (plane_elems, channel_elems) = (height * width, layout.rows() * width);
         for plane in 0..images * channels {
             let (image, channel) = (plane / channels, plane % channels);
             let planes = &planes[plane * plane_elems..];
             for tile in 0..tiles {
                 let place = (channel * images + image) * tiles * width + tile * width;
-                let is_last = (image * tiles + tile + 1) * width == channel_elems;
+                let leaves_channel = (image * tiles + tile) * width + S::F32_LANES > channel_elems;
                 for x in (0..width).step_by(S::F32_LANES) {
                     // The last vector of a long row ends with it.
                     let x = x.min(width.saturating_sub(S::F32_LANES));
@@ -106,7 +106,7 @@ impl<T: Transform<N, POINTS>, const N: usize> WithSimd for ToPoints<'_, T, N> {
                         }
                     });
                     let values = transform.apply(simd, rows);
-                    if is_last && width < S::F32_LANES {
+                    if leaves_channel && width < S::F32_LANES {
                         unroll!(p in 0..POINTS, up to 8 => {
                             simd.partial_store_f32s(&mut points[p][place..][..width], values[p]);
                         });

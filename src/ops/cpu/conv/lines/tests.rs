@@ -12,6 +12,11 @@ fn layers() -> Vec<Layer> {
         testing::layer(5, [18, 3], [5, 9], [4, 0]),
         testing::layer(5, [8, 8], [5, 71], [1, 3]),
         testing::layer(5, [3, 20], [9, 17], [0, 4]),
+        // Rows of which a vector holds several.
+        testing::layer(5, [3, 4], [5, 5], [0, 0]),
+        testing::layer(5, [4, 4], [3, 3], [2, 2]),
+        testing::layer(5, [2, 3], [9, 5], [1, 1]),
+        testing::layer(5, [5, 3], [11, 1], [1, 2]),
         // More padding than reaches around an image.
         testing::layer(5, [2, 3], [3, 6], [6, 1]),
     ]
