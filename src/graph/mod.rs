@@ -286,6 +286,16 @@ impl Graph {
         &self.nodes[value.node as usize]
     }
 
+    /// The value whose memory this one uses: itself, or what it is another shape of.
+    pub(crate) fn root(&self, mut value: Value) -> Value {
+        while let NodeKind::Op(op) = &self.node(value).kind
+            && op.is_alias()
+        {
+            value = self.node(value).inputs[0];
+        }
+        value
+    }
+
     pub(crate) fn value(&self, node: usize, output: usize) -> Value {
         // A graph has far fewer than 2^32 nodes, each with a handful of outputs.
         Value { graph: self.id, node: node as u32, output: output as u32 }

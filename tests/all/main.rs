@@ -17,6 +17,7 @@ mod data_sources;
 mod documents;
 mod examples;
 mod fused;
+mod fused_order;
 mod golden;
 mod graph;
 mod harness;

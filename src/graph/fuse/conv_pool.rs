@@ -4,7 +4,7 @@
 //! the other way round.
 
 use super::Uses;
-use super::replace::{Replacement, replace};
+use super::replace::{Replacement, replace_most};
 use crate::graph::{Graph, NodeKind};
 use crate::ops::Op;
 use crate::ops::kernel::GpuTraits;
@@ -30,7 +30,7 @@ pub(super) fn fuse(graph: &Graph, gpu: Option<GpuTraits>) -> Graph {
             });
         }
     }
-    replace(graph, &found).unwrap_or_else(|| graph.clone())
+    replace_most(graph, found)
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ pub(super) fn sorted(graph: &Graph, live: &[usize]) -> Vec<usize> {
     let mut first_read: HashMap<Value, usize> = HashMap::new();
     for &node in live {
         for &input in &graph.nodes[node].inputs {
-            let first = first_read.entry(root(graph, input)).or_insert(usize::MAX);
+            let first = first_read.entry(graph.root(input)).or_insert(usize::MAX);
             *first = levels[&node].min(*first);
         }
     }
     let key = |&node: &usize| {
         let level = levels[&node];
-        let mut roots: Vec<Value> = graph.nodes[node].inputs.iter().map(|&input| root(graph, input)).collect();
+        let mut roots: Vec<Value> = graph.nodes[node].inputs.iter().map(|&input| graph.root(input)).collect();
         roots.sort_by_key(|value| (value.node, value.output));
         roots.dedup();
         let num_fresh = roots.iter().filter(|root| first_read[root] == level).count();
@@ -47,14 +47,14 @@ fn levels(graph: &Graph, live: &[usize]) -> HashMap<usize, usize> {
             written.get(&value).copied().unwrap_or_else(|| levels[&(value.node as usize)])
         };
         if op.is_alias() {
-            let level = writer(&written, root(graph, node.inputs[0]));
+            let level = writer(&written, graph.root(node.inputs[0]));
             levels.insert(index, level);
             continue;
         }
         let updates = op.updates();
         let mut level = 1;
         for (place, &input) in node.inputs.iter().enumerate() {
-            let root = root(graph, input);
+            let root = graph.root(input);
             level = level.max(writer(&written, root) + 1);
             if updates.contains(&place) {
                 level = level.max(read.get(&root).copied().unwrap_or(0) + 1);
@@ -63,21 +63,11 @@ fn levels(graph: &Graph, live: &[usize]) -> HashMap<usize, usize> {
         levels.insert(index, level);
         for (place, &input) in node.inputs.iter().enumerate() {
             let uses = if updates.contains(&place) { &mut written } else { &mut read };
-            let last = uses.entry(root(graph, input)).or_insert(level);
+            let last = uses.entry(graph.root(input)).or_insert(level);
             *last = level.max(*last);
         }
     }
     levels
-}
-
-/// The value whose memory this one uses.
-fn root(graph: &Graph, mut value: Value) -> Value {
-    while let NodeKind::Op(op) = &graph.node(value).kind
-        && op.is_alias()
-    {
-        value = graph.node(value).inputs[0];
-    }
-    value
 }
 
 #[cfg(test)]

@@ -238,28 +238,18 @@ impl<'a> Planner<'a> {
         Ok(self.plan)
     }
 
-    /// The value whose memory this one uses: itself, or what it is another shape of.
-    fn root(&self, mut value: Value) -> Value {
-        while let NodeKind::Op(op) = &self.graph.node(value).kind
-            && op.is_alias()
-        {
-            value = self.graph.node(value).inputs[0];
-        }
-        value
-    }
-
     fn operand(&self, value: Value) -> Operand {
-        Operand { storage: self.storage[&self.root(value)], ty: self.graph.ty(value).clone() }
+        Operand { storage: self.storage[&self.graph.root(value)], ty: self.graph.ty(value).clone() }
     }
 
     fn find_last_uses(&mut self) {
         for (place, &node) in self.live.iter().enumerate() {
             for &input in &self.graph.nodes[node].inputs {
-                self.last_use.insert(self.root(input), place);
+                self.last_use.insert(self.graph.root(input), place);
             }
         }
         for &output in self.graph.outputs.values() {
-            self.last_use.insert(self.root(output), usize::MAX);
+            self.last_use.insert(self.graph.root(output), usize::MAX);
         }
     }
 

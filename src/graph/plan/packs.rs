@@ -58,7 +58,8 @@ impl Planner<'_> {
             let state = match &self.graph.node(value).kind {
                 NodeKind::State(spec) => Some(spec.name.clone()),
                 _ => {
-                    if self.storage.insert(value, Storage::Pack { pack, member }).is_some() || self.root(value) != value
+                    if self.storage.insert(value, Storage::Pack { pack, member }).is_some()
+                        || self.graph.root(value) != value
                     {
                         let got = "one that is shared, or is another value under a new shape; copy it first";
                         return Err(Error::operand(op.name(), "a value of its own in each place", got));

@@ -61,7 +61,7 @@ impl Planner<'_> {
     pub(super) fn free_slots(&self, free: &mut Vec<usize>, place: usize, outputs: &[Value]) {
         let node = &self.graph.nodes[self.live[place]];
         // Outputs that nobody reads are free at once; an input listed twice is freed once.
-        let ended = node.inputs.iter().chain(outputs).map(|&value| self.root(value));
+        let ended = node.inputs.iter().chain(outputs).map(|&value| self.graph.root(value));
         for value in ended {
             if self.last_use.get(&value).is_none_or(|&last| last == place)
                 && let Some(Storage::Slot(slot)) = self.storage.get(&value)

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::super::replace::{Replacement, replace};
+use super::super::replace::{Replacement, replace_most};
 use super::Uses;
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::nn::fused::{BatchNormActivation, BatchNormActivationBackward, FusedKernel, Normalization};
@@ -24,7 +24,7 @@ pub(super) fn fuse(graph: &Graph) -> Graph {
         taken.extend(replacement.nodes.iter().copied());
         found.push(replacement);
     }
-    replace(graph, &found).unwrap_or_else(|| graph.clone())
+    replace_most(graph, found)
 }
 
 /// The normalization of this value, if it is the result of one that is read once.

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::super::replace::{Replacement, replace};
+use super::super::replace::{Replacement, replace_most};
 use super::Uses;
 use crate::graph::{Graph, NodeKind, Value};
 use crate::ops::nn::conv2d::Added;
@@ -25,7 +25,7 @@ pub(super) fn fuse(graph: &Graph) -> Graph {
             found.push(replacement);
         }
     }
-    replace(graph, &found).unwrap_or_else(|| graph.clone())
+    replace_most(graph, found)
 }
 
 /// The sum at this node, if a convolution's gradient is part of it.

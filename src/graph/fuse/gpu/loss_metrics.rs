@@ -1,7 +1,7 @@
 //! Found: metrics of logits and of their cross-entropy, whose loss nothing else reads. Becomes: loss_metrics. Equal bit for
 //! bit: each thread has the same rows, and one tree adds them up.
 
-use super::super::replace::{Replacement, replace};
+use super::super::replace::{Replacement, replace_most};
 use super::readers::Readers;
 use crate::graph::{Graph, NodeKind};
 use crate::ops::Op;
@@ -33,5 +33,5 @@ pub(super) fn fuse(graph: &Graph) -> Graph {
             });
         }
     }
-    replace(graph, &found).unwrap_or_else(|| graph.clone())
+    replace_most(graph, found)
 }

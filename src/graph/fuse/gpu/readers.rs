@@ -20,20 +20,20 @@ impl<'a> Readers<'a> {
                 continue;
             }
             for &input in &node.inputs {
-                let of = readers.of.entry(root(graph, input)).or_default();
+                let of = readers.of.entry(graph.root(input)).or_default();
                 // A node that reads a value twice is one reader.
                 if of.last() != Some(&index) {
                     of.push(index);
                 }
             }
         }
-        readers.outputs = graph.outputs.values().map(|&output| root(graph, output)).collect();
+        readers.outputs = graph.outputs.values().map(|&output| graph.root(output)).collect();
         readers
     }
 
     /// The value whose memory this one has.
     pub fn root(&self, value: Value) -> Value {
-        root(self.graph, value)
+        self.graph.root(value)
     }
 
     /// The nodes that read a value under any shape, in order.
@@ -50,13 +50,4 @@ impl<'a> Readers<'a> {
     pub fn is_output(&self, value: Value) -> bool {
         self.outputs.contains(&self.root(value))
     }
-}
-
-fn root(graph: &Graph, mut value: Value) -> Value {
-    while let NodeKind::Op(op) = &graph.node(value).kind
-        && op.is_alias()
-    {
-        value = graph.node(value).inputs[0];
-    }
-    value
 }
