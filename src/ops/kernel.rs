@@ -257,10 +257,9 @@ pub fn grid(num_invocations: usize, workgroup_size: u32) -> Grid {
     Grid([to_u32(groups.div_ceil(rows)), to_u32(rows), 1])
 }
 
-/// A size as WGSL's u32. Binding sizes are checked against the device before any kernel runs, and no binding reaches
-/// 4 Gi elements.
+/// A size as WGSL's u32. [`Plan::for_gpu`](crate::Plan::for_gpu) refuses tensors of more elements.
 pub fn to_u32(size: usize) -> u32 {
-    u32::try_from(size).expect("sizes in a kernel are below 2^32: bindings are limited long before")
+    u32::try_from(size).expect("a plan for a GPU has no tensor of 2^32 elements")
 }
 
 /// Work done by an op, from which benches and profiles derive GFLOP/s and GB/s.

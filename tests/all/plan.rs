@@ -1,10 +1,10 @@
 //! What plans ask of a GPU: dispatches, levels and fences, pinned in a file, so that a change that adds one says so there.
 
-use wgrad::Plan;
 use wgrad::data::DataSource;
 use wgrad::nn::{Network, ResNet};
 use wgrad::ops::kernel::GpuTraits;
 use wgrad::run::{RunConfig, setup};
+use wgrad::{Graph, Plan, TensorType};
 
 /// Of each network: the plan of a training step of 64 images on a real GPU.
 const PINNED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/plan_counts.txt");
@@ -71,4 +71,20 @@ fn sums_over_slices_fit_one_binding() {
     let floats: usize = of("conv2d_grad_slices").iter().map(num_floats).sum();
     assert!(floats > 0 && 4 * floats <= 64 << 20, "{floats}");
     assert!(!of("conv2d_grad_weight").is_empty(), "{text}");
+}
+
+#[test]
+fn tensors_of_more_elements_than_kernels_count_are_refused() {
+    let mut graph = Graph::new("large");
+    let x = graph.input("x", TensorType::f32([1 << 16, 1 << 16])).unwrap();
+    let y = graph.square(x).unwrap();
+    let sum = graph.sum_all(y).unwrap();
+    graph.output("sum", sum).unwrap();
+    for plan in [Plan::new(&graph).unwrap(), Plan::unfused(&graph).unwrap()] {
+        let error = plan.for_gpu(GpuTraits::GPU).expect_err("an element too many").to_string();
+        assert_eq!(
+            error,
+            "large x needs 4294967296 elements in one tensor, and a GPU allows 4294967295; use a smaller batch, or the CPU"
+        );
+    }
 }

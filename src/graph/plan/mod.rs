@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use super::fuse::{self, fuse, fuse_for_cpu};
 use super::{Graph, NodeKind, StateSpec, UpdatedBy, Value};
-use crate::Result;
 use crate::ops::kernel::{Cost, GpuTraits};
 use crate::ops::{Op, Operation};
 use crate::tensor::{DType, Tensor, TensorType};
+use crate::{Error, Result};
 use tracker::Tracker;
 
 /// Where a value lives.
@@ -137,8 +137,9 @@ impl Plan {
     /// dispatch wait. A plan that was made for a GPU before, and one without fusing, stays as it is.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// As [`Plan::new`]; [`Error::Limit`] where a tensor has more elements than a kernel counts.
     pub fn for_gpu(&self, gpu: GpuTraits) -> Result<Plan> {
+        self.check_sizes()?;
         match self.target {
             Target::Unfused | Target::Gpu(_) => Ok(self.clone()),
             Target::Cpu => {
@@ -146,6 +147,29 @@ impl Plan {
                 Planner::new(&fused, &self.graph, Target::Gpu(gpu)).plan()
             }
         }
+    }
+
+    /// Checks that kernels, which count in u32, can count the elements of every tensor.
+    fn check_sizes(&self) -> Result<()> {
+        let elems = |ty: &TensorType| ty.shape.num_elems() as u64;
+        for node in &self.graph.nodes {
+            if let Some(needed) = node.types.iter().map(elems).find(|&elems| elems > u32::MAX.into()) {
+                let name = match &node.kind {
+                    NodeKind::Op(op) => op.name(),
+                    NodeKind::State(state) => &state.name,
+                    NodeKind::Scalar(_) | NodeKind::Constant(_) => "a constant",
+                };
+                return Err(Error::Limit {
+                    what: [&self.name, &node.scope, name].join(" ").replace("  ", " "),
+                    needed,
+                    limit: u32::MAX.into(),
+                    limit_name: "elements in one tensor",
+                    device: "a GPU".to_owned(),
+                    advice: "use a smaller batch, or the CPU",
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The name of the graph it was made from.

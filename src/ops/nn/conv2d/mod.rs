@@ -304,6 +304,9 @@ impl Graph {
     /// Convolves `x` (N, C, H, W) with `weight` (O, C/groups, KH, KW) and adds `bias` (O):
     /// shape (N, O, ⌊(H + 2·padding − dilation·(KH − 1) − 1)/stride⌋ + 1, …) (`torch.nn.functional.conv2d`).
     ///
+    /// The CPU computes 3×3 and 5×5 kernels by Winograd's algorithm in tiles of a few rows and columns: a value that is not
+    /// finite, or above 1e36, makes all results of the tiles that meet it NaN.
+    ///
     /// # Errors
     /// [`Error::Operand`] where the shapes do not fit each other or the attributes.
     pub fn conv2d(&mut self, x: Value, weight: Value, bias: Option<Value>, conv: Conv2d) -> Result<Value> {
