@@ -4,7 +4,7 @@
 //   staged         the result's width is a multiple of 4
 //   staged_ragged  any width
 //
-// Needs what lib/conv2d_staged.wgsl needs, and lib/activation.wgsl.
+// Needs lib/staged_stores.wgsl and lib/activation.wgsl.
 
 fn added_at(strip: Tile, row: u32, column: u32) -> f32 {
     let place = added_place(strip.image, strip.channel + row, strip.y, strip.x + column);
@@ -20,40 +20,6 @@ fn finished(strip: Tile, row: u32, sums: vec4<f32>) -> vec4<f32> {
     return activate4(values);
 }
 
-fn store(strip: Tile, row: u32, sums: vec4<f32>) {
-    if is_there(strip, row) {
-        result[pixel_of(strip, row) / 4u] = finished(strip, row, sums);
-    }
-}
-
-fn store_ragged(strip: Tile, row: u32, sums: vec4<f32>) {
-    if is_there(strip, row) {
-        store_pixels(strip, row, finished(strip, row, sums));
-    }
-}
-
-fn store_tile(strip: Tile, sums: RegisterTile) {
-    store(strip, 0u, sums.row_0);
-    store(strip, 1u, sums.row_1);
-    store(strip, 2u, sums.row_2);
-    store(strip, 3u, sums.row_3);
-    store(strip, 4u, sums.row_4);
-    store(strip, 5u, sums.row_5);
-    store(strip, 6u, sums.row_6);
-    store(strip, 7u, sums.row_7);
-}
-
-fn store_ragged_tile(strip: Tile, sums: RegisterTile) {
-    store_ragged(strip, 0u, sums.row_0);
-    store_ragged(strip, 1u, sums.row_1);
-    store_ragged(strip, 2u, sums.row_2);
-    store_ragged(strip, 3u, sums.row_3);
-    store_ragged(strip, 4u, sums.row_4);
-    store_ragged(strip, 5u, sums.row_5);
-    store_ragged(strip, 6u, sums.row_6);
-    store_ragged(strip, 7u, sums.row_7);
-}
-
 @compute @workgroup_size(THREADS)
 fn staged(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -62,7 +28,7 @@ fn staged(
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
     let sums = tile_sums(tile, lane, bias_at(tile, lane));
-    store_tile(strip_of(tile, lane), with_bias(tile, lane, sums));
+    store_quads(strip_of(tile, lane), with_bias(tile, lane, sums));
 }
 
 @compute @workgroup_size(THREADS)
@@ -73,5 +39,5 @@ fn staged_ragged(
 ) {
     let tile = tile_position(workgroup.x + workgroup.y * grid.x);
     let sums = tile_sums(tile, lane, bias_at(tile, lane));
-    store_ragged_tile(strip_of(tile, lane), with_bias(tile, lane, sums));
+    store_ragged(strip_of(tile, lane), with_bias(tile, lane, sums));
 }

@@ -5,42 +5,13 @@
 //   convolution, convolution_ragged  the result's width is a multiple of 4, or any
 //   gradient, gradient_ragged        the same; through the activation between the normalization and the convolution
 //
-// Needs what lib/conv2d_staged.wgsl needs, lib/tile_moments.wgsl and lib/tile_gradients.wgsl.
+// Needs lib/staged_stores.wgsl, lib/tile_moments.wgsl and lib/tile_gradients.wgsl.
 
 override MEMBERS: u32 = TILE_STRIPS * TILE_ROWS;
 
-fn store_quad_row(strip: Tile, row: u32, values: vec4<f32>) {
-    if is_there(strip, row) {
-        result[pixel_of(strip, row) / 4u] = values;
-    }
-}
-
-fn store_pixel_row(strip: Tile, row: u32, values: vec4<f32>) {
-    if is_there(strip, row) {
-        store_pixels(strip, row, values);
-    }
-}
-
-fn store_quads(strip: Tile, values: RegisterTile) {
-    store_quad_row(strip, 0u, values.row_0);
-    store_quad_row(strip, 1u, values.row_1);
-    store_quad_row(strip, 2u, values.row_2);
-    store_quad_row(strip, 3u, values.row_3);
-    store_quad_row(strip, 4u, values.row_4);
-    store_quad_row(strip, 5u, values.row_5);
-    store_quad_row(strip, 6u, values.row_6);
-    store_quad_row(strip, 7u, values.row_7);
-}
-
-fn store_ragged(strip: Tile, values: RegisterTile) {
-    store_pixel_row(strip, 0u, values.row_0);
-    store_pixel_row(strip, 1u, values.row_1);
-    store_pixel_row(strip, 2u, values.row_2);
-    store_pixel_row(strip, 3u, values.row_3);
-    store_pixel_row(strip, 4u, values.row_4);
-    store_pixel_row(strip, 5u, values.row_5);
-    store_pixel_row(strip, 6u, values.row_6);
-    store_pixel_row(strip, 7u, values.row_7);
+// Nothing more: what is added to a gradient is in front of the activation, and the moments are of what is stored.
+fn finished(strip: Tile, row: u32, values: vec4<f32>) -> vec4<f32> {
+    return values;
 }
 
 fn member_of(lane: u32) -> Member {

@@ -239,6 +239,11 @@ fn tile_sums(tile: Tile, lane: u32) -> Sums {
     return Sums(a, b);
 }
 
+// The residue whose first tap is first_row.
+fn residue_of(tile: Tile) -> u32 {
+    return (tile.first_row + PADDING_H * (STRIDE_H - 1u)) % STRIDE_H;
+}
+
 // Where a thread's pixels are: the image, its first channel, how many channels of the group are left from it on, the row,
 // and the first pixel.
 struct Strip {
@@ -252,9 +257,7 @@ struct Strip {
 fn strip_of(tile: Tile, lane: u32) -> Strip {
     let place = place_of(lane);
     let c = tile.channel + PART * place.part;
-    // The residue whose first tap is first_row.
-    let residue = (tile.first_row + PADDING_H * (STRIDE_H - 1u)) % STRIDE_H;
-    let y = (tile.y + place.y) * STRIDE_H + residue;
+    let y = (tile.y + place.y) * STRIDE_H + residue_of(tile);
     let is_there = (tile.first_row < STRIDE_H) & (y < params.in_h) & (c < group_in());
     let channel = tile.group * group_in() + c;
     return Strip(tile.image, channel, select(0u, group_in() - c, is_there), y, (tile.x + 4u * place.strip) * STRIDE_W);
@@ -265,10 +268,16 @@ fn row_of(strip: Strip, row: u32) -> u32 {
     return ((strip.image * params.in_channels + strip.channel + row) * params.in_h + strip.y) * params.in_w;
 }
 
-// What is added to a pixel.
+// What is added to a pixel, 0 where there is none.
 fn added_at(strip: Strip, row: u32, x: u32) -> f32 {
     let place = added_place(strip.image, strip.channel + row, strip.y, x);
-    return select(0.0, added[place.index], place.is_there);
+    let is_there = place.is_there & (row < strip.channels);
+    return select(0.0, added[select(0u, place.index, is_there)], is_there);
+}
+
+fn added4_at(strip: Strip, row: u32, x: u32) -> vec4<f32> {
+    return vec4<f32>(
+        added_at(strip, row, x), added_at(strip, row, x + 1u), added_at(strip, row, x + 2u), added_at(strip, row, x + 3u));
 }
 
 fn store_pixel(strip: Strip, row: u32, x: u32, value: f32) {
@@ -282,19 +291,24 @@ fn store_pixel(strip: Strip, row: u32, x: u32, value: f32) {
 fn store_quad(strip: Strip, row: u32, x: u32, quad: vec4<f32>) {
     if x < params.in_w {
         var sums = quad;
-        if HAS_ADDED == 1u {
-            sums += vec4<f32>(
-                added_at(strip, row, x), added_at(strip, row, x + 1u), added_at(strip, row, x + 2u), added_at(strip, row, x + 3u));
-        }
+        if HAS_ADDED == 1u { sums += added4_at(strip, row, x); }
         grad_input[(row_of(strip, row) + x) / 4u] = sums;
     }
 }
 
-// Eight pixels of a channel.
+// Eight pixels of a channel as they lie side by side.
+fn first_four(even: vec4<f32>, odd: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(even.x, odd.x, even.y, odd.y);
+}
+
+fn next_four(even: vec4<f32>, odd: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(even.z, odd.z, even.w, odd.w);
+}
+
 fn store_pair(strip: Strip, row: u32, even: vec4<f32>, odd: vec4<f32>) {
     if row < strip.channels {
-        store_quad(strip, row, strip.x, vec4<f32>(even.x, odd.x, even.y, odd.y));
-        store_quad(strip, row, strip.x + 4u, vec4<f32>(even.z, odd.z, even.w, odd.w));
+        store_quad(strip, row, strip.x, first_four(even, odd));
+        store_quad(strip, row, strip.x + 4u, next_four(even, odd));
     }
 }
 

@@ -256,12 +256,3 @@ fn pixel_of(strip: Tile, row: u32) -> u32 {
     let channel = strip.image * extents.channels + strip.channel + row;
     return (channel * extents.height + strip.y) * extents.width + strip.x;
 }
-
-fn store_pixels(strip: Tile, row: u32, values: vec4<f32>) {
-    let at = pixel_of(strip, row);
-    let width = result_extents().width;
-    result_pixels[at] = values.x;
-    if strip.x + 1u < width { result_pixels[at + 1u] = values.y; }
-    if strip.x + 2u < width { result_pixels[at + 2u] = values.z; }
-    if strip.x + 3u < width { result_pixels[at + 3u] = values.w; }
-}

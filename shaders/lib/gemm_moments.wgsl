@@ -13,10 +13,6 @@ fn member_of(place: Place) -> Member {
     return Member(place.tx, MEMBERS * place.ty);
 }
 
-fn both(left: OfChannels, right: OfChannels) -> OfChannels {
-    return OfChannels(left.low + right.low, left.high + right.high);
-}
-
 fn num_pixels() -> u32 {
     let to = result_extents();
     return params.batch * to.height * to.width;

@@ -9,7 +9,7 @@
 override MEMBERS: u32 = TILE_STRIPS * TILE_ROWS;
 
 fn tile_channels(tile: Tile, lane: u32) -> TileChannels {
-    let residue = (tile.first_row + PADDING_H * (STRIDE_H - 1u)) % STRIDE_H;
+    let residue = residue_of(tile);
     // Of the residue, which may have none of an image's last rows.
     let rows = (params.in_h + STRIDE_H - 1u - residue) / STRIDE_H;
     let tiles_x = (params.in_w / STRIDE_W + 4u * TILE_STRIPS - 1u) / (4u * TILE_STRIPS);
@@ -39,29 +39,11 @@ fn row_pixels(rows: Rows, row: u32) -> Pixels {
     return pixels_at(row_of(rows.strip, row) + rows.x + vec4<u32>(0u, 1u, 2u, 3u), vec4<bool>(is_there));
 }
 
-fn added_if(is_inside: bool, rows: Rows, row: u32, column: u32) -> f32 {
-    let strip = rows.strip;
-    let place = added_place(strip.image, strip.channel + row, strip.y, rows.x + column);
-    let is_there = place.is_there & is_inside;
-    return select(0.0, added[select(0u, place.index, is_there)], is_there);
-}
-
 fn row_added(rows: Rows, row: u32) -> vec4<f32> {
     if HAS_ADDED == 0u {
         return vec4<f32>();
     }
-    let is_inside = row < rows.strip.channels;
-    return vec4<f32>(
-        added_if(is_inside, rows, row, 0u), added_if(is_inside, rows, row, 1u),
-        added_if(is_inside, rows, row, 2u), added_if(is_inside, rows, row, 3u));
-}
-
-fn first_four(even: vec4<f32>, odd: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(even.x, odd.x, even.y, odd.y);
-}
-
-fn next_four(even: vec4<f32>, odd: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(even.z, odd.z, even.w, odd.w);
+    return added4_at(rows.strip, row, rows.x);
 }
 
 fn first_fours(a: RegisterTile, b: RegisterTile) -> RegisterTile {
@@ -82,10 +64,6 @@ fn store_row(rows: Rows, row: u32, grads: vec4<f32>) {
     }
 }
 
-fn plus(a: OfChannels, b: OfChannels) -> OfChannels {
-    return OfChannels(a.low + b.low, a.high + b.high);
-}
-
 @compute @workgroup_size(THREADS)
 fn strided_sums(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -102,7 +80,7 @@ fn strided_sums(
     let first = finished(at_first, first_fours(sums.a, sums.b), center);
     let next = finished(at_next, next_fours(sums.a, sums.b), center);
     let member = Member(lane % MEMBERS, lane - lane % MEMBERS);
-    let grads = total(member, plus(first.grads, next.grads));
-    let products = total(member, plus(first.products, next.products));
+    let grads = total(member, both(first.grads, next.grads));
+    let products = total(member, both(first.products, next.products));
     store_of_tile(member, channels, grads, products, center);
 }

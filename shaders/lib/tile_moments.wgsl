@@ -68,6 +68,10 @@ fn squared_distances(tile: RegisterTile, mean: OfChannels) -> RegisterTile {
     );
 }
 
+fn both(a: OfChannels, b: OfChannels) -> OfChannels {
+    return OfChannels(a.low + b.low, a.high + b.high);
+}
+
 // What the members have together.
 fn total(member: Member, own: OfChannels) -> OfChannels {
     workgroupBarrier();

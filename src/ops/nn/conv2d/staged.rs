@@ -23,6 +23,7 @@ macro_rules! shader {
                 include_str!("../../../../shaders/lib/added.wgsl"),
                 include_str!("../../../../shaders/lib/rounds.wgsl"),
                 include_str!("../../../../shaders/lib/conv2d_staged.wgsl"),
+                include_str!("../../../../shaders/lib/staged_stores.wgsl"),
                 $(include_str!($piece)),*
             ),
             params: Params::FIELDS,
