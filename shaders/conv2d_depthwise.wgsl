@@ -120,18 +120,6 @@ fn row_of(taps: Taps, i: u32) -> TapRow {
     return chosen_row(low, high, i < 4u);
 }
 
-// A thread's sums, row by row.
-struct Sums {
-    y_0: vec4<f32>,
-    y_1: vec4<f32>,
-    y_2: vec4<f32>,
-    y_3: vec4<f32>,
-    y_4: vec4<f32>,
-    y_5: vec4<f32>,
-    y_6: vec4<f32>,
-    y_7: vec4<f32>,
-}
-
 fn add_step(sum: vec4<f32>, tap: f32, values: vec4<f32>, step: u32) -> vec4<f32> {
     return select(sum, sum + tap * values, meets(step));
 }
@@ -157,8 +145,11 @@ fn add_to(sums: vec4<f32>, y: u32, taps: Taps, row: u32, under: Under) -> vec4<f
     return all;
 }
 
+alias Kept = RowValues; // sums
+alias Factors = Taps;
+
 // Those of one row for all: the `step`-th, from above, or where kernel rows rise as rows fall from below.
-fn add_under(sums: ptr<function, Sums>, taps: Taps, origin: Source, step: u32) {
+fn add_under(sums: ptr<function, Kept>, taps: Factors, origin: Source, step: u32) {
     let row = select(step, ROWS_UNDER - 1u - step, TRANSPOSED == 1u);
     let under = under_of(window_of(origin, row));
     (*sums).y_0 = add_to((*sums).y_0, 0u, taps, row, under);
@@ -171,23 +162,12 @@ fn add_under(sums: ptr<function, Sums>, taps: Taps, origin: Source, step: u32) {
     if ROWS > 7u { (*sums).y_7 = add_to((*sums).y_7, 7u, taps, row, under); }
 }
 
-fn sums_of(strip: Strip) -> Sums {
-    var sums = Sums();
+fn sums_of(strip: Strip) -> RowValues {
+    var sums = RowValues();
     for (var k = 0u; k < NUM_SOURCES; k += 1u) {
         let origin = source_of(strip, k);
         let taps = taps_of(select(strip.channel, strip.channel * MULTIPLIER + k, TRANSPOSED == 1u));
-        add_under(&sums, taps, origin, 0u);
-        if ROWS_UNDER > 1u { add_under(&sums, taps, origin, 1u); }
-        if ROWS_UNDER > 2u { add_under(&sums, taps, origin, 2u); }
-        if ROWS_UNDER > 3u { add_under(&sums, taps, origin, 3u); }
-        if ROWS_UNDER > 4u { add_under(&sums, taps, origin, 4u); }
-        if ROWS_UNDER > 5u { add_under(&sums, taps, origin, 5u); }
-        if ROWS_UNDER > 6u { add_under(&sums, taps, origin, 6u); }
-        if ROWS_UNDER > 7u { add_under(&sums, taps, origin, 7u); }
-        if ROWS_UNDER > 8u { add_under(&sums, taps, origin, 8u); }
-        if ROWS_UNDER > 9u { add_under(&sums, taps, origin, 9u); }
-        if ROWS_UNDER > 10u { add_under(&sums, taps, origin, 10u); }
-        if ROWS_UNDER > 11u { add_under(&sums, taps, origin, 11u); }
+        add_all(&sums, taps, origin);
     }
     return sums;
 }

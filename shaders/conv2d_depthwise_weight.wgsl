@@ -84,19 +84,8 @@ fn grad_at(slice: Slice, strip: Strip, row: u32) -> vec4<f32> {
 }
 
 // Those of all rows.
-struct Grads {
-    y_0: vec4<f32>,
-    y_1: vec4<f32>,
-    y_2: vec4<f32>,
-    y_3: vec4<f32>,
-    y_4: vec4<f32>,
-    y_5: vec4<f32>,
-    y_6: vec4<f32>,
-    y_7: vec4<f32>,
-}
-
-fn grads_of(slice: Slice, strip: Strip) -> Grads {
-    var all = Grads();
+fn grads_of(slice: Slice, strip: Strip) -> RowValues {
+    var all = RowValues();
     all.y_0 = grad_at(slice, strip, 0u);
     if ROWS > 1u { all.y_1 = grad_at(slice, strip, 1u); }
     if ROWS > 2u { all.y_2 = grad_at(slice, strip, 2u); }
@@ -115,13 +104,13 @@ fn sum_of(values: vec4<f32>) -> f32 {
     return values.x + values.y + values.z + values.w;
 }
 
-fn sum_of_all(grads: Grads) -> f32 {
+fn sum_of_all(grads: RowValues) -> f32 {
     let low = sum_of(grads.y_0) + sum_of(grads.y_1) + sum_of(grads.y_2) + sum_of(grads.y_3);
     return low + sum_of(grads.y_4) + sum_of(grads.y_5) + sum_of(grads.y_6) + sum_of(grads.y_7);
 }
 
 // Choices instead of branches, as in lib/depthwise.wgsl.
-fn row_of(grads: Grads, y: u32) -> vec4<f32> {
+fn row_of(grads: RowValues, y: u32) -> vec4<f32> {
     let low = select(select(grads.y_3, grads.y_2, y < 3u), select(grads.y_1, grads.y_0, y < 1u), y < 2u);
     let high = select(select(grads.y_7, grads.y_6, y < 7u), select(grads.y_5, grads.y_4, y < 5u), y < 6u);
     return select(high, low, y < 4u);
@@ -138,7 +127,7 @@ fn add_step(sum: f32, grads: vec4<f32>, values: vec4<f32>) -> f32 {
 }
 
 // The products of kernel row i with row `row` of those under the thread.
-fn add_to(sums: TapRow, i: u32, grads: Grads, row: u32, under: Under) -> TapRow {
+fn add_to(sums: TapRow, i: u32, grads: RowValues, row: u32, under: Under) -> TapRow {
     // Wraps around where there is none, and is large.
     let distance = row - i * DILATION_H;
     var all = sums;
@@ -155,7 +144,10 @@ fn add_to(sums: TapRow, i: u32, grads: Grads, row: u32, under: Under) -> TapRow 
     return all;
 }
 
-fn add_under(sums: ptr<function, Taps>, grads: Grads, origin: Source, row: u32) {
+alias Kept = Taps; // sums
+alias Factors = RowValues;
+
+fn add_under(sums: ptr<function, Kept>, grads: Factors, origin: Source, row: u32) {
     let under = under_of(window_of(origin, row));
     (*sums).i_0 = add_to((*sums).i_0, 0u, grads, row, under);
     if KERNEL_H > 1u { (*sums).i_1 = add_to((*sums).i_1, 1u, grads, row, under); }
@@ -164,21 +156,6 @@ fn add_under(sums: ptr<function, Taps>, grads: Grads, origin: Source, row: u32) 
     if KERNEL_H > 4u { (*sums).i_4 = add_to((*sums).i_4, 4u, grads, row, under); }
     if KERNEL_H > 5u { (*sums).i_5 = add_to((*sums).i_5, 5u, grads, row, under); }
     if KERNEL_H > 6u { (*sums).i_6 = add_to((*sums).i_6, 6u, grads, row, under); }
-}
-
-fn add_strip(sums: ptr<function, Taps>, grads: Grads, origin: Source) {
-    add_under(sums, grads, origin, 0u);
-    if ROWS_UNDER > 1u { add_under(sums, grads, origin, 1u); }
-    if ROWS_UNDER > 2u { add_under(sums, grads, origin, 2u); }
-    if ROWS_UNDER > 3u { add_under(sums, grads, origin, 3u); }
-    if ROWS_UNDER > 4u { add_under(sums, grads, origin, 4u); }
-    if ROWS_UNDER > 5u { add_under(sums, grads, origin, 5u); }
-    if ROWS_UNDER > 6u { add_under(sums, grads, origin, 6u); }
-    if ROWS_UNDER > 7u { add_under(sums, grads, origin, 7u); }
-    if ROWS_UNDER > 8u { add_under(sums, grads, origin, 8u); }
-    if ROWS_UNDER > 9u { add_under(sums, grads, origin, 9u); }
-    if ROWS_UNDER > 10u { add_under(sums, grads, origin, 10u); }
-    if ROWS_UNDER > 11u { add_under(sums, grads, origin, 11u); }
 }
 
 fn put_row(lane: u32, i: u32, sums: TapRow) {
@@ -218,7 +195,7 @@ fn slices(
         let plane = strip.image * params.in_channels + slice.channel / MULTIPLIER;
         let y = strip.y * Y_STEP - PADDING_H;
         let x = strip.x * X_STEP - PADDING_W;
-        add_strip(&sums, grads, Source(plane, y, x, params.in_h, params.in_w));
+        add_all(&sums, grads, Source(plane, y, x, params.in_h, params.in_w));
         bias_sum += sum_of_all(grads);
     }
     put(lane, sums, bias_sum);

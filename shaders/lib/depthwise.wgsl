@@ -5,7 +5,11 @@
 // The kernel's columns are counted by steps, from one of which to the next the window's columns rise: with TRANSPOSED = 1 the
 // kernel's fall. y and x are multiples of the stride then, so that what meets what is constant, and products alone are left.
 //
-// Needs lib/conv2d.wgsl and the shader's own `source` and `source_quads`.
+// Needs lib/conv2d.wgsl and the shader's own `source` and `source_quads`, types Kept of what a thread sums and Factors of what it
+// multiplies by, one of which is Taps and the other RowValues, and for each row under it:
+//
+//   fn add_under(kept: ptr<function, Kept>, factors: Factors, origin: Source, row: u32)
+//
 // ROWS <= 8, WIDTH <= 4, KERNEL_H and KERNEL_W <= 5, ROWS_UNDER <= 12, COLUMNS <= 16.
 
 override TRANSPOSED: u32 = 0u; // the source is the gradient by the output, and the taps run backwards
@@ -168,4 +172,32 @@ struct Taps {
     i_4: TapRow,
     i_5: TapRow,
     i_6: TapRow,
+}
+
+// A number for each of a thread's values: gradients, or sums.
+struct RowValues {
+    y_0: vec4<f32>,
+    y_1: vec4<f32>,
+    y_2: vec4<f32>,
+    y_3: vec4<f32>,
+    y_4: vec4<f32>,
+    y_5: vec4<f32>,
+    y_6: vec4<f32>,
+    y_7: vec4<f32>,
+}
+
+// The products with all rows under the thread, of what it keeps in registers.
+fn add_all(kept: ptr<function, Kept>, factors: Factors, origin: Source) {
+    add_under(kept, factors, origin, 0u);
+    if ROWS_UNDER > 1u { add_under(kept, factors, origin, 1u); }
+    if ROWS_UNDER > 2u { add_under(kept, factors, origin, 2u); }
+    if ROWS_UNDER > 3u { add_under(kept, factors, origin, 3u); }
+    if ROWS_UNDER > 4u { add_under(kept, factors, origin, 4u); }
+    if ROWS_UNDER > 5u { add_under(kept, factors, origin, 5u); }
+    if ROWS_UNDER > 6u { add_under(kept, factors, origin, 6u); }
+    if ROWS_UNDER > 7u { add_under(kept, factors, origin, 7u); }
+    if ROWS_UNDER > 8u { add_under(kept, factors, origin, 8u); }
+    if ROWS_UNDER > 9u { add_under(kept, factors, origin, 9u); }
+    if ROWS_UNDER > 10u { add_under(kept, factors, origin, 10u); }
+    if ROWS_UNDER > 11u { add_under(kept, factors, origin, 11u); }
 }

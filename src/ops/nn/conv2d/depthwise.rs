@@ -33,7 +33,8 @@ pub static WEIGHT_SHADER: Shader = Shader {
     needs_subgroups: false,
 };
 
-/// The largest kernel, since drivers took minutes for the loops of one of seven that are written out, and output channels of an input channel whose gradients a thread adds up.
+/// The largest kernel, since drivers took minutes for the loops of one of seven that are written out, and output channels of
+/// an input channel whose gradients a thread adds up.
 const MAX_KERNEL: usize = 5;
 const MAX_MULTIPLIER: usize = 8;
 /// Pixels of a quad. Where rows are whole quads a thread has one, in fewer rows than where it has a pixel or two.
