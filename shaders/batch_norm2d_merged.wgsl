@@ -170,6 +170,10 @@ fn four_of_x(at: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 
+fn eight_of_x(at: Offsets) -> Eight {
+    return Eight(four_of_x(at.low), four_of_x(at.high));
+}
+
 fn four_residuals(at: vec4<u32>) -> vec4<f32> {
     if HAS_RESIDUAL == 0u {
         return vec4<f32>();
@@ -201,8 +205,7 @@ fn normalize(
     let block = block_of(workgroup_index(group, groups));
     // On their way while the slices are merged.
     let at = offsets_of(block, lane);
-    let low = four_of_x(at.low);
-    let high = four_of_x(at.high);
+    let values = eight_of_x(at);
     let low_residuals = four_residuals(at.low);
     let high_residuals = four_residuals(at.high);
     let channel_weight = weight[block.channel];
@@ -215,8 +218,8 @@ fn normalize(
         invstd[block.channel] = channel_invstd;
     }
     let first = block.first + lane;
-    store_four(block, first, at.low, normalized(low, low_residuals, of_channel.x, factor, shift));
-    store_four(block, first + 4u * WG, at.high, normalized(high, high_residuals, of_channel.x, factor, shift));
+    store_four(block, first, at.low, normalized(values.low, low_residuals, of_channel.x, factor, shift));
+    store_four(block, first + 4u * WG, at.high, normalized(values.high, high_residuals, of_channel.x, factor, shift));
 }
 
 // Keeps the sums of a slice, and with a channel's first one what else its gradient needs; called by all, with `is_first` in
@@ -255,8 +258,13 @@ struct OfChannel {
     sums: vec2<f32>,
 }
 
-// Eight values of grad_x, from those of the gradient and of x.
-fn store_grad_x(block: Block, lane: u32, at: Offsets, grads: Eight, values: Eight, channel: OfChannel) {
+// Eight values of grad_x, from those of the gradient and of x, and by a channel's first invocation the gradients of its weight
+// and bias.
+fn store_grads(block: Block, lane: u32, at: Offsets, grads: Eight, values: Eight, channel: OfChannel) {
+    if block.first == 0u && lane == 0u {
+        grad_bias[block.channel] = channel.sums.x;
+        grad_weight[block.channel] = channel.invstd * channel.sums.y;
+    }
     // In evaluation the statistics do not depend on x.
     let share = select(0.0, 1.0 / f32(num_values()), params.training == 1u);
     let by_mean = share * channel.sums.x;
@@ -276,19 +284,15 @@ fn grad_input(
     let block = block_of(workgroup_index(group, groups));
     // On their way while the slices are added up.
     let at = offsets_of(block, lane);
-    let values = Eight(four_of_x(at.low), four_of_x(at.high));
+    let values = eight_of_x(at);
     let grads = Eight(four_grads(at.low), four_grads(at.high));
     let of_channel = finished_sums[params.num_slices * params.num_channels + block.channel];
     var own = vec2(0.0);
     for (var slice = lane; slice < params.num_slices; slice += WG) {
         own += finished_sums[slice * params.num_channels + block.channel].xy;
     }
-    let sum = tree(lane, own);
-    if block.first == 0u && lane == 0u {
-        grad_bias[block.channel] = sum.x;
-        grad_weight[block.channel] = of_channel.y * sum.y;
-    }
-    store_grad_x(block, lane, at, grads, values, OfChannel(of_channel.x, of_channel.y, of_channel.z, sum));
+    store_grads(
+        block, lane, at, grads, values, OfChannel(of_channel.x, of_channel.y, of_channel.z, tree(lane, own)));
 }
 
 fn four_plain_grads(at: vec4<u32>) -> vec4<f32> {
@@ -303,7 +307,7 @@ fn grad_input_of_tiles(
 ) {
     let block = block_of(workgroup_index(group, groups));
     let at = offsets_of(block, lane);
-    let values = Eight(four_of_x(at.low), four_of_x(at.high));
+    let values = eight_of_x(at);
     let grads = Eight(four_plain_grads(at.low), four_plain_grads(at.high));
     var channel_invstd = spread_of_channels[block.channel];
     if params.training == 0u {
@@ -315,11 +319,6 @@ fn grad_input_of_tiles(
     for (var slice = lane; slice < params.num_slices; slice += WG) {
         own += tile_sums[first + slice].xy;
     }
-    let sum = tree(lane, own);
-    if block.first == 0u && lane == 0u {
-        grad_bias[block.channel] = sum.x;
-        grad_weight[block.channel] = channel_invstd * sum.y;
-    }
-    let of_channel = OfChannel(center_of_channel, channel_invstd, scale[block.channel], sum);
-    store_grad_x(block, lane, at, grads, values, of_channel);
+    let channel = OfChannel(center_of_channel, channel_invstd, scale[block.channel], tree(lane, own));
+    store_grads(block, lane, at, grads, values, channel);
 }
