@@ -19,7 +19,7 @@
 //   backward  one invocation computes one row of grad_x
 //   backward_row  one workgroup computes one row of grad_x, of at most 8 WG classes; sums are those of `backward`, in its order
 //
-// Needs lib/nan.wgsl, lib/math.wgsl, lib/ahead.wgsl and lib/row_loss.wgsl.
+// Needs lib/nan.wgsl, lib/math.wgsl, lib/in_order.wgsl, lib/ahead.wgsl and lib/row_loss.wgsl.
 
 struct Params {
     num_rows: u32,
@@ -160,22 +160,13 @@ fn sum_of_targets(of_label: f32, share: f32) -> f32 {
     for (; AHEAD == 1u && c < params.num_classes; c += 8u) {
         let weights = eight_class_weights(c);
         let left = params.num_classes - c;
-        sum = add_shares(sum, share, weights.low, left);
-        sum = add_shares(sum, share, weights.high, max(left, 4u) - 4u);
+        sum = add_four(sum, share * weights.low, left);
+        sum = add_four(sum, share * weights.high, max(left, 4u) - 4u);
     }
     for (; c < params.num_classes; c += 1u) {
         sum += share * class_weights[c];
     }
     return sum;
-}
-
-// Adds those of the first `count` of four classes, in order.
-fn add_shares(sum: f32, share: f32, weights: vec4<f32>, count: u32) -> f32 {
-    var result = sum;
-    result = select(result, result + share * weights.x, count > 0u);
-    result = select(result, result + share * weights.y, count > 1u);
-    result = select(result, result + share * weights.z, count > 2u);
-    return select(result, result + share * weights.w, count > 3u);
 }
 
 // What the gradients of a row have in common.

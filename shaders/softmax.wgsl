@@ -6,7 +6,9 @@
 // All tensors are (outer, axis, inner); a row is one (outer, inner), its elements `inner` apart. The maximum is
 // subtracted before exponentiating, so nothing overflows and s is at least 1.
 //
-//   rows, rows_backward      one invocation computes one row; for short rows
+//   rows, rows_backward      one invocation computes one row; for short rows on software adapters
+//   rows_ahead, rows_ahead_backward
+//                            the same on GPUs (lib/softmax_rows.wgsl)
 //   rows_vec4, rows_vec4_backward
 //                            the same four elements at a time, for long rows on software adapters, where a barrier costs
 //                            more than what it shares: needs inner = 1 and axis_len a multiple of 4
@@ -15,7 +17,7 @@
 //   groups, groups_backward  one workgroup computes one row: each invocation every WG-th element, then a tree; for
 //                            all other long rows
 //
-// Needs lib/nan.wgsl and lib/math.wgsl.
+// Needs lib/index.wgsl, lib/nan.wgsl and lib/math.wgsl.
 
 struct Params {
     num_rows: u32,
@@ -63,6 +65,18 @@ fn grad_term(grad: f32, out: f32) -> f32 {
 fn grad_value(grad: f32, out: f32, sum: f32) -> f32 {
     if LOG == 1u {
         return grad - accurate_exp(out) * sum;
+    }
+    return out * (grad - sum);
+}
+
+// The same of four elements.
+fn grad_terms(grad: vec4<f32>, out: vec4<f32>) -> vec4<f32> {
+    return select(grad * out, grad, LOG == 1u);
+}
+
+fn grad_values(grad: vec4<f32>, out: vec4<f32>, sum: f32) -> vec4<f32> {
+    if LOG == 1u {
+        return grad - accurate_exp4(out) * sum;
     }
     return out * (grad - sum);
 }
@@ -158,13 +172,7 @@ fn rows_vec4_backward(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num
     }
     let sum = sum_of(sum_4);
     for (var at = base; at < end; at += 1u) {
-        let grad = grad_output_vec4[at];
-        let y = output_vec4[at];
-        if LOG == 1u {
-            grad_input_vec4[at] = grad - accurate_exp4(y) * sum;
-        } else {
-            grad_input_vec4[at] = y * (grad - sum);
-        }
+        grad_input_vec4[at] = grad_values(grad_output_vec4[at], output_vec4[at], sum);
     }
 }
 
@@ -329,16 +337,8 @@ fn output_or_0(base: u32, quad: u32) -> vec4<f32> {
     return select(vec4<f32>(), output_vec4[base + min(quad, quads - 1u)], quad < quads);
 }
 
-fn grad_terms(grad: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
-    return select(grad * y, grad, LOG == 1u);
-}
-
 fn store_grad(base: u32, quad: u32, stored: u32, grad: vec4<f32>, y: vec4<f32>, sum: f32) {
     if quad < stored {
-        if LOG == 1u {
-            grad_input_vec4[base + quad] = grad - accurate_exp4(y) * sum;
-        } else {
-            grad_input_vec4[base + quad] = y * (grad - sum);
-        }
+        grad_input_vec4[base + quad] = grad_values(grad, y, sum);
     }
 }

@@ -1,5 +1,5 @@
-// The cross-entropy of one row; see cross_entropy.wgsl for the formula. Needs nan.wgsl, math.wgsl, ahead.wgsl, and the shader's own
-// params.num_classes, .ignore_index and .label_smoothing, x (N, C), labels (N), class_weights (C) and LOG_PROBS, which is
+// The cross-entropy of one row; see cross_entropy.wgsl for the formula. Needs nan.wgsl, math.wgsl, in_order.wgsl, ahead.wgsl, and the
+// shader's own params.num_classes, .ignore_index and .label_smoothing, x (N, C), labels (N), class_weights (C) and LOG_PROBS, which is
 // 1 where x holds log-probabilities and 0 for logits.
 
 fn is_counted(label: u32) -> bool {
@@ -46,27 +46,14 @@ fn row_scale(base: u32) -> vec2<f32> {
     return vec2(largest, sum);
 }
 
-fn larger_of_four(largest: f32, x: vec4<f32>) -> f32 {
-    return larger(larger(larger(larger(largest, x.x), x.y), x.z), x.w);
-}
-
 fn larger_of_eight(largest: f32, x: Eight) -> f32 {
     return larger_of_four(larger_of_four(largest, x.low), x.high);
 }
 
 // Adds the exponentials of the first `count` of eight above the largest, in order.
 fn add_eight(sum: f32, x: Eight, largest: f32, count: u32) -> f32 {
-    return add_exponentials(add_exponentials(sum, x.low - largest, count), x.high - largest, max(count, 4u) - 4u);
-}
-
-// Adds the exponentials of the first `count` of four, in order.
-fn add_exponentials(sum: f32, x: vec4<f32>, count: u32) -> f32 {
-    let terms = accurate_exp4(x);
-    var result = sum;
-    result = select(result, result + terms.x, count > 0u);
-    result = select(result, result + terms.y, count > 1u);
-    result = select(result, result + terms.z, count > 2u);
-    return select(result, result + terms.w, count > 3u);
+    let of_low = add_four(sum, accurate_exp4(x.low - largest), count);
+    return add_four(of_low, accurate_exp4(x.high - largest), max(count, 4u) - 4u);
 }
 
 fn log_probs(x: Eight, largest: f32, log_sum: f32) -> Eight {

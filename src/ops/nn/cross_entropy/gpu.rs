@@ -23,6 +23,7 @@ pub static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/index.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/in_order.wgsl"),
         include_str!("../../../../shaders/lib/ahead.wgsl"),
         include_str!("../../../../shaders/lib/row_loss.wgsl"),
         include_str!("../../../../shaders/cross_entropy.wgsl")

@@ -19,6 +19,7 @@ static SHADER: Shader = Shader {
     source: concat!(
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
+        include_str!("../../../../shaders/lib/in_order.wgsl"),
         include_str!("../../../../shaders/lib/ahead.wgsl"),
         include_str!("../../../../shaders/lib/row_loss.wgsl"),
         include_str!("../../../../shaders/lib/row_counts.wgsl"),

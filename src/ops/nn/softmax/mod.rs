@@ -179,7 +179,7 @@ impl Operation for Softmax {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[0].shape, self.axis);
         let (entry_points, bindings) =
-            (["rows", "rows_vec4", "held", "groups"], [Binding::Input(0), Binding::Output(0)]);
+            (["rows", "rows_ahead", "rows_vec4", "held", "groups"], [Binding::Input(0), Binding::Output(0)]);
         Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 
@@ -249,7 +249,8 @@ impl Operation for SoftmaxBackward {
     fn dispatches(&self, ctx: &DispatchContext<'_>) -> Result<Dispatches> {
         let rows = Rows::new(&ctx.inputs[1].shape, self.axis);
         let bindings = [Binding::Input(0), Binding::Input(1), Binding::Output(0)];
-        let entry_points = ["rows_backward", "rows_vec4_backward", "held_backward", "groups_backward"];
+        let entry_points =
+            ["rows_backward", "rows_ahead_backward", "rows_vec4_backward", "held_backward", "groups_backward"];
         Ok(rows.dispatch(self.function, entry_points, &bindings, ctx.gpu).into())
     }
 

@@ -19,7 +19,9 @@ pub(crate) static SHADER: Shader = Shader {
         include_str!("../../../../shaders/lib/index.wgsl"),
         include_str!("../../../../shaders/lib/nan.wgsl"),
         include_str!("../../../../shaders/lib/math.wgsl"),
-        include_str!("../../../../shaders/softmax.wgsl")
+        include_str!("../../../../shaders/lib/in_order.wgsl"),
+        include_str!("../../../../shaders/softmax.wgsl"),
+        include_str!("../../../../shaders/lib/softmax_rows.wgsl")
     ),
     params: Params::FIELDS,
     needs_subgroups: false,
@@ -111,7 +113,7 @@ impl Rows {
     pub fn dispatch(
         self,
         function: SoftmaxFunction,
-        [rows, rows_vec4, held, groups]: [&'static str; 4],
+        [rows, rows_ahead, rows_vec4, held, groups]: [&'static str; 5],
         bindings: &[Binding],
         gpu: GpuTraits,
     ) -> Dispatch {
@@ -127,6 +129,7 @@ impl Rows {
                 to_u32(self.axis_len.div_ceil(HELD_ELEMS).next_power_of_two()).max(MIN_HELD_WORKGROUP_SIZE);
             (held, grid(num_rows, 1), HELD_ELEMS / 4)
         } else if self.axis_len <= MAX_THREAD_ELEMS {
+            let rows = if gpu.is_software { rows } else { rows_ahead };
             (rows, grid(num_rows, WORKGROUP_SIZE), self.axis_len)
         } else {
             (groups, grid(num_rows, 1), self.axis_len.div_ceil(WORKGROUP_SIZE as usize))
