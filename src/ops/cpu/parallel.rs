@@ -145,33 +145,18 @@ fn map_block<F: Float>(mut block: [F; LANES], value: &impl Fn(F) -> F) -> [F; LA
 /// The largest element that is a number; −∞ of none.
 #[inline(always)]
 pub fn max_of<F: Float>(row: &[F]) -> F {
-    let (blocks, rest) = row.as_chunks();
-    max_of_lanes(blocks, padded(rest, -F::INFINITY))
-}
-
-/// The largest number in blocks, of which there is at least one.
-#[inline(always)]
-pub fn max_of_lanes<F: Float>(blocks: &[[F; LANES]], last: [F; LANES]) -> F {
-    let mut lanes = [-F::INFINITY; LANES];
-    keep_larger(&mut lanes, &last);
-    // Two at a time, so that one does not wait for the other.
-    let (pairs, single) = blocks.as_chunks::<2>();
-    if !pairs.is_empty() {
-        let mut others = [-F::INFINITY; LANES];
-        for [a, b] in pairs {
-            keep_larger(&mut lanes, a);
-            keep_larger(&mut others, b);
-        }
-        keep_larger(&mut lanes, &others);
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = padded(rest, -F::INFINITY);
+    for block in blocks {
+        lanes.iter_mut().zip(block).for_each(|(max, &x)| *max = larger(x, *max));
     }
-    single.iter().for_each(|block| keep_larger(&mut lanes, block));
-    reduce_lanes(lanes, larger)
+    largest_lane(lanes)
 }
 
-/// The larger number of each lane.
+/// The largest of lanes, of which none is not a number.
 #[inline(always)]
-pub fn keep_larger<F: Float>(lanes: &mut [F; LANES], block: &[F; LANES]) {
-    lanes.iter_mut().zip(block).for_each(|(max, &x)| *max = larger(x, *max));
+pub fn largest_lane<F: Float>(lanes: [F; LANES]) -> F {
+    reduce_lanes(lanes, larger)
 }
 
 /// The second where the first is not a number.
