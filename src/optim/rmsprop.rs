@@ -110,19 +110,14 @@ impl Elementwise for RmsProp {
             let g = decayed(element, weight_decay);
             let [v, m, b] = element.states;
             let v = v + one_minus_alpha * (g * g - v);
-            element.states[0] = v;
-            let mut variance = v;
-            if centered {
-                let m = m + one_minus_alpha * (g - m);
-                element.states[1] = m;
-                // Rounding can push the difference below 0.
-                variance = super::rule::larger(v - m * m, F::ZERO);
-            }
-            let mut u = g / (variance.sqrt() + eps);
-            if has_momentum {
-                u = momentum * b + u;
-                element.states[2] = u;
-            }
+            let m = m + one_minus_alpha * (g - m);
+            // Rounding can push the difference below 0.
+            let about_mean = super::rule::larger(v - m * m, F::ZERO);
+            let variance = if centered { about_mean } else { v };
+            let scaled = g / (variance.sqrt() + eps);
+            let velocity = momentum * b + scaled;
+            element.states = [v, m, velocity];
+            let u = if has_momentum { velocity } else { scaled };
             element.param = element.param - lr * u;
         }
     }

@@ -101,7 +101,9 @@ pub(crate) trait Elementwise: Rule + Described + Clone + 'static {
     /// The states, each at the index from which the rule reads it; `None` where the settings do not need it.
     fn states(&self) -> [Option<KeptState>; MAX_STATES];
 
-    /// The rule in Rust, given the numbers of a step: what it makes of one element. Written as the WGSL is.
+    /// The rule in Rust, given the numbers of a step: what it makes of one element. Written as the WGSL is, but without a
+    /// branch: what settings leave out is computed and not chosen. AVX2 has no masks, and with a branch no vectors. States
+    /// that are not kept may be written.
     fn rule<F: Float>(&self, scalars: [F; MAX_SCALARS]) -> impl Fn(&mut Element<F>);
 }
 
@@ -161,7 +163,8 @@ fn walk_of<R: Elementwise, F: Float>(rule: &R) -> Walk<F> {
 /// Weight decay added to a gradient (an L2 penalty). Skipped if it is 0, because 0 times infinity is NaN.
 #[inline(always)]
 pub(crate) fn decayed<F: Float>(element: &Element<F>, weight_decay: F) -> F {
-    if weight_decay == F::ZERO { element.grad } else { element.grad + weight_decay * element.param }
+    let decayed = element.grad + weight_decay * element.param;
+    if weight_decay == F::ZERO { element.grad } else { decayed }
 }
 
 /// The numbers of a step, as [`Rule::scalar_values`] gives them.
@@ -206,5 +209,5 @@ pub(crate) fn eps_above_0(eps: f64) -> Result<()> {
 /// The larger of two numbers, not a number where either is not (`torch.maximum`).
 #[inline(always)]
 pub(crate) fn larger<F: Float>(a: F, b: F) -> F {
-    if a > b || a.is_nan() { a } else { b }
+    if (a > b) | a.is_nan() { a } else { b }
 }

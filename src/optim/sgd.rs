@@ -112,12 +112,11 @@ impl Elementwise for Sgd {
         #[inline(always)]
         move |element| {
             let g = decayed(element, weight_decay);
-            let mut u = g;
-            if has_momentum {
-                let velocity = momentum * element.states[0] + grad_weight * g;
-                element.states[0] = velocity;
-                u = if nesterov { g + momentum * velocity } else { velocity };
-            }
+            let velocity = momentum * element.states[0] + grad_weight * g;
+            element.states[0] = velocity;
+            let ahead = g + momentum * velocity;
+            let moved = if nesterov { ahead } else { velocity };
+            let u = if has_momentum { moved } else { g };
             element.param = element.param - lr * u;
         }
     }
