@@ -25,14 +25,14 @@ pub enum Domain {
 }
 
 /// Four random words for a counter of three words in a domain, under a key.
-#[inline]
+#[inline(always)]
 pub fn random_words(counter: [u32; 3], domain: Domain, key: [u32; 2]) -> [u32; 4] {
     let [a, b, c] = counter;
     philox4x32([a, b, c, domain as u32], key)
 }
 
 /// Four random words for a counter under a key.
-#[inline]
+#[inline(always)]
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..NUM_ROUNDS {
         let [low0, high0] = wide_mul(MULTIPLIERS[0], counter[0]);
@@ -44,29 +44,21 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 }
 
 /// [`random_words`] for counters that follow each other in their first word, from `counter` on: the words of each. A loop
-/// over lanes, which becomes one over vectors.
+/// over lanes, which becomes one over vectors: each word of the blocks is stored by itself before they are put together.
 #[inline(always)]
-pub(crate) fn random_blocks<const N: usize>(counter: [u32; 3], domain: Domain, mut key: [u32; 2]) -> [[u32; 4]; N] {
+pub(crate) fn random_blocks<const N: usize>(counter: [u32; 3], domain: Domain, key: [u32; 2]) -> [[u32; 4]; N] {
     let [first, second, third] = counter;
-    let mut counter: [[u32; N]; 4] = [[0; N], [second; N], [third; N], [domain as u32; N]];
-    for (lane, word) in counter[0].iter_mut().enumerate() {
+    let mut words = [[0; N]; 4];
+    for lane in 0..N {
         // There are a few lanes.
-        *word = first.wrapping_add(lane as u32);
+        let block = random_words([first.wrapping_add(lane as u32), second, third], domain, key);
+        words.iter_mut().zip(block).for_each(|(words, word)| words[lane] = word);
     }
-    for _ in 0..NUM_ROUNDS {
-        let mut next = [[0; N]; 4];
-        for lane in 0..N {
-            let [low0, high0] = wide_mul(MULTIPLIERS[0], counter[0][lane]);
-            let [low1, high1] = wide_mul(MULTIPLIERS[1], counter[2][lane]);
-            next[0][lane] = high1 ^ counter[1][lane] ^ key[0];
-            next[1][lane] = low1;
-            next[2][lane] = high0 ^ counter[3][lane] ^ key[1];
-            next[3][lane] = low0;
-        }
-        counter = next;
-        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    let mut blocks = [[0; 4]; N];
+    for (lane, block) in blocks.iter_mut().enumerate() {
+        block.iter_mut().zip(&words).for_each(|(word, words)| *word = words[lane]);
     }
-    std::array::from_fn(|lane| counter.map(|words| words[lane]))
+    blocks
 }
 
 /// A key from a seed: its low and its high word.

@@ -37,8 +37,8 @@ const WORKGROUP_SIZE: u32 = 64;
 /// Words that one counter gives.
 const WORDS: usize = 4;
 
-/// Blocks of words that are drawn side by side on the CPU: as many as the widest vectors have lanes.
-const BLOCKS: usize = 16;
+/// Blocks of words that are drawn side by side on the CPU: two of the widest vectors, so that one does not wait for itself.
+const BLOCKS: usize = 32;
 
 /// Approximate simple operations of Philox per element.
 const COST: usize = 8;
@@ -93,7 +93,9 @@ impl Operation for Dropout {
                 let start = piece * PIECE_ELEMS;
                 let (mut x, mut y, mut at) = (&x[start..][..y.len()], y, first + start);
                 // A product in either case: an element that is not finite is not hidden by being dropped.
-                let drop = |x: F, word: u32| x * if word < keep_below { scale } else { F::ZERO };
+                // Looked up, since a choice can become a branch, which chance would have mispredicted.
+                let factors = [F::ZERO, scale];
+                let drop = |x: F, word: u32| x * factors[usize::from(word < keep_below)];
                 while at % WORDS == 0 && y.len() >= BLOCKS * WORDS {
                     let (many, rest) = y.split_at_mut(BLOCKS * WORDS);
                     // The shader counts in u32, as all sizes on a device are.
