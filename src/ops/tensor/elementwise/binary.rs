@@ -48,6 +48,8 @@ impl Operation for Binary {
             Sub => for_values(ctx, |a, b| Sub.value(a, b)),
             Mul => for_values(ctx, |a, b| Mul.value(a, b)),
             Div => for_values(ctx, |a, b| Div.value(a, b)),
+            Min => for_values(ctx, |a, b| Min.value(a, b)),
+            Max => for_values(ctx, |a, b| Max.value(a, b)),
             function => for_values(ctx, |a, b| function.value(a, b)),
         }
     }
