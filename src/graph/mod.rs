@@ -23,7 +23,7 @@ use scope::Scope;
 
 use crate::ops::nn::batch_norm2d::Deferred;
 use crate::ops::{Op, Operation};
-use crate::tensor::{DType, Shape, Tensor, TensorType};
+use crate::tensor::{DType, MAX_ELEMS, Shape, Tensor, TensorType};
 use crate::{Error, Result};
 
 /// A value in a graph: an output of one of its nodes. It is only a handle; the numbers exist in a running program.
@@ -203,6 +203,10 @@ impl Graph {
             let got = spec.ty.to_string();
             return Err(Error::State { name: spec.name, expected: "at least one element".to_owned(), got });
         }
+        if spec.ty.is_too_large() {
+            let (expected, got) = (format!("at most {MAX_ELEMS} elements"), spec.ty.to_string());
+            return Err(Error::State { name: spec.name, expected, got });
+        }
         let (name, ty) = (spec.name.clone(), spec.ty.clone());
         let requires_grad = spec.kind == StateKind::Parameter;
         let value = self.leaf(NodeKind::State(spec), ty, requires_grad);
@@ -324,6 +328,10 @@ impl Graph {
         let types = op.infer(&input_types)?;
         if let Some(empty) = types.iter().find(|ty| ty.shape.num_elems() == 0) {
             return Err(Error::operand(op.name(), "operands that give at least one element", empty.to_string()));
+        }
+        if let Some(large) = types.iter().find(|ty| ty.is_too_large()) {
+            let expected = format!("operands that give at most {MAX_ELEMS} elements");
+            return Err(Error::operand(op.name(), expected, large.to_string()));
         }
         let requires_grad = self.grad_enabled && inputs.iter().any(|&input| self.requires_grad(input));
         let node = self.nodes.len();

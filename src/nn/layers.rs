@@ -181,12 +181,12 @@ impl Conv2d {
         let group_in = in_channels / groups;
         let (weight_init, bias_init) = match self.init {
             WeightInit::Uniform => {
-                let init = Init::default_uniform(group_in * height * width);
+                let init = Init::default_uniform(product([group_in, height, width]));
                 (init.clone(), init)
             }
             WeightInit::KaimingNormal => {
                 // PyTorch counts fan_out by the shape of the weight, whatever the groups.
-                let fan_out = (out_channels * height * width) as f64;
+                let fan_out = product([out_channels, height, width]) as f64;
                 (Init::Normal { std: (2.0 / fan_out).sqrt() }, Init::Zeros)
             }
         };
@@ -316,6 +316,11 @@ impl Windows {
         let stride = stride.unwrap_or(kernel_size);
         ops::AvgPool2d { stride, padding, ceil_mode, ..ops::AvgPool2d::new(kernel_size) }
     }
+}
+
+/// Beyond what can be counted, the weight is refused as too large.
+fn product(extents: [usize; 3]) -> usize {
+    extents.into_iter().fold(1, usize::saturating_mul)
 }
 
 fn at_least_1(layer: &str, name: &str, value: usize) -> Result<()> {

@@ -256,6 +256,11 @@ impl Op {
     }
 }
 
+/// The product of these numbers, for what an op costs: at most 2^53, so that sums over a plan stay in 64 bits.
+pub(crate) fn count_ops<const N: usize>(factors: [usize; N]) -> u64 {
+    factors.iter().fold(1_u64, |product, &factor| product.saturating_mul(factor as u64)).min(1 << 53)
+}
+
 /// Every shader module but those of optimizers ([`optim::shaders`](crate::optim::shaders)), for the tests that hold
 /// them against naga's validator and writers.
 pub fn shaders() -> Vec<&'static Shader> {

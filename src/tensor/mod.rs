@@ -42,6 +42,10 @@ impl fmt::Display for DType {
     }
 }
 
+/// The most elements of a value: 8 TiB of 64-bit floats, or half of what can be addressed. So neither counts of bytes nor
+/// places in memory overflow.
+pub(crate) const MAX_ELEMS: usize = if usize::BITS > 43 { 1 << 40 } else { (usize::MAX / 2) / 8 };
+
 /// What is known of a value before it is computed: shape and element type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorType {
@@ -67,9 +71,16 @@ impl TensorType {
         TensorType { shape: shape.into(), dtype: DType::U8 }
     }
 
-    /// Bytes on the GPU, rounded up to whole 32-bit words.
+    /// Bytes on the GPU, rounded up to whole 32-bit words; for a shape that no value has, the most that there are.
     pub fn size_bytes(&self) -> usize {
-        (self.shape.num_elems() * self.dtype.size_bytes()).next_multiple_of(4)
+        const WORD: usize = 4;
+        let bytes = self.shape.num_elems().saturating_mul(self.dtype.size_bytes());
+        bytes.checked_next_multiple_of(WORD).unwrap_or(usize::MAX / WORD * WORD)
+    }
+
+    /// Whether values of this type have more elements than any may.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.shape.num_elems() > MAX_ELEMS
     }
 }
 
@@ -118,11 +129,11 @@ impl Tensor {
     pub fn new(shape: impl Into<Shape>, data: TensorData) -> Result<Self> {
         let shape = shape.into();
         if shape.num_elems() != data.len() {
-            return Err(Error::operand(
-                "tensor",
-                format!("{} elements for shape {shape}", shape.num_elems()),
-                format!("{}", data.len()),
-            ));
+            let expected = match shape.num_elems() {
+                usize::MAX => "a shape whose elements can be counted".to_owned(),
+                num_elems => format!("{num_elems} elements for shape {shape}"),
+            };
+            return Err(Error::operand("tensor", expected, format!("{}", data.len())));
         }
         Ok(Tensor { shape, data })
     }
@@ -163,6 +174,9 @@ impl Tensor {
     }
 
     /// Floats that are all the same (`torch.full`).
+    ///
+    /// # Panics
+    /// As [`vec!`], where they do not fit into memory.
     pub fn full(shape: impl Into<Shape>, value: f32) -> Self {
         let shape = shape.into();
         let data = TensorData::F32(vec![value; shape.num_elems()]);

@@ -29,16 +29,16 @@ impl Shape {
         self.0.len()
     }
 
-    /// The number of elements; 1 for a scalar.
+    /// The number of elements; 1 for a scalar. `usize::MAX` where they are more than that: no tensor has such a shape.
     pub fn num_elems(&self) -> usize {
-        self.0.iter().product()
+        self.0.iter().fold(1, |product: usize, &extent| product.saturating_mul(extent))
     }
 
-    /// Row-major strides in elements.
+    /// Row-major strides in elements; `usize::MAX` where one is more than that.
     pub fn strides(&self) -> Vec<usize> {
-        let mut strides = vec![1; self.rank()];
+        let mut strides = vec![1_usize; self.rank()];
         for axis in (0..self.rank().saturating_sub(1)).rev() {
-            strides[axis] = strides[axis + 1] * self.0[axis + 1];
+            strides[axis] = strides[axis + 1].saturating_mul(self.0[axis + 1]);
         }
         strides
     }
@@ -103,5 +103,20 @@ impl fmt::Display for Shape {
 impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_to_count_does_not_wrap() {
+        let quarter = 1 << (usize::BITS - 2);
+        let shape = Shape::from([4, quarter + 1]);
+        assert_eq!(shape.num_elems(), usize::MAX, "and not 4");
+        assert_eq!(Shape::from([2, 4, quarter]).strides(), [usize::MAX, quarter, 1]);
+        assert_eq!(Shape::from([4, quarter, 0]).num_elems(), 0);
+        assert_eq!(Shape::from([0, 4, quarter]).num_elems(), 0);
     }
 }

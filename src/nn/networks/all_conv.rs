@@ -74,7 +74,8 @@ impl AllConv {
             (place - 1).to_string()
         };
         for (widths, kernel, stride) in CONVOLUTIONS {
-            let conv = Conv2d::new(&next(), widths * self.width, kernel).padding(kernel / 2).stride(stride);
+            let conv =
+                Conv2d::new(&next(), self.width.saturating_mul(widths), kernel).padding(kernel / 2).stride(stride);
             x = conv.init(WeightInit::KaimingNormal).forward(graph, x)?;
             if self.batch_norm {
                 x = BatchNorm2d::new(&next()).forward(graph, x, mode)?;

@@ -60,7 +60,7 @@ impl Architecture for ResNet {
             for block in 0..self.blocks() {
                 let name = format!("layer{}.{block}", stage + 1);
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let block = Block { channels: self.width << stage, stride, shortcut: self.shortcut };
+                let block = Block { channels: self.width.saturating_mul(1 << stage), stride, shortcut: self.shortcut };
                 x = graph.scope(&name, |graph| block.forward(graph, x, mode))?;
             }
         }

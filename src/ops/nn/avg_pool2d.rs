@@ -5,7 +5,7 @@ use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
-use crate::ops::{Operation, check};
+use crate::ops::{Operation, check, count_ops};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
 
@@ -144,7 +144,7 @@ impl Averages {
             Averages::Fixed(pool) => pool.kernel_size[axis],
             Averages::Adaptive(_) => input[axis].div_ceil(output[axis]) + 1,
         };
-        longest(0) * longest(1)
+        longest(0).saturating_mul(longest(1))
     }
 
     /// The most windows that cover one cell.
@@ -262,7 +262,7 @@ impl Operation for AveragePool {
 
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
         let num_cells = self.0.num_cells(plane(&inputs[0].shape), plane(&outputs[0].shape));
-        (num_cells * outputs[0].shape.num_elems()) as u64
+        count_ops([num_cells, outputs[0].shape.num_elems()])
     }
 
     fn num_terms(&self, inputs: &[TensorType]) -> usize {

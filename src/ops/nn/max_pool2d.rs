@@ -6,7 +6,7 @@ use crate::graph::{Graph, Value, Vjp};
 use crate::ops::batch::BatchForm;
 use crate::ops::cpu::{CpuContext, Float};
 use crate::ops::kernel::{Binding, Dispatch, DispatchContext, Dispatches, Shader, grid};
-use crate::ops::{Operation, check};
+use crate::ops::{Operation, check, count_ops};
 use crate::tensor::{DType, Shape, TensorType};
 
 pub(crate) static SHADER: Shader = Shader {
@@ -103,7 +103,7 @@ impl MaxPool2d {
             y,
             indices,
             rows * columns,
-            self.kernel_size[0] * self.kernel_size[1],
+            self.kernel_size[0].saturating_mul(self.kernel_size[1]),
             #[inline(always)]
             |plane, y, indices| {
                 let x = &x[plane * height * width..][..height * width];
@@ -237,7 +237,7 @@ impl Operation for MaxPool2d {
     }
 
     fn flops(&self, _inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
-        (self.kernel_size[0] * self.kernel_size[1] * outputs[0].shape.num_elems()) as u64
+        count_ops([self.kernel_size[0], self.kernel_size[1], outputs[0].shape.num_elems()])
     }
 
     fn describe(&self) -> String {

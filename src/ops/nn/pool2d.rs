@@ -8,6 +8,9 @@ use crate::{Error, Result};
 /// Invocations in a workgroup.
 pub(super) const WORKGROUP_SIZE: u32 = 64;
 
+/// The most cells of an axis with its padding: kernels for GPUs compute places in 32 bits, with a sign.
+pub(super) const MAX_EXTENT: usize = i32::MAX as usize;
+
 /// Planes that a thread takes at a time: a plane of a late layer is a few dozen elements, too little for one hand-over.
 const PLANES_PER_PIECE: usize = 16;
 
@@ -71,9 +74,9 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// From the first cell of a window to its last, both included.
+    /// From the first cell of a window to its last, both included. Where that is more than can be counted, no axis has room.
     fn extent(&self) -> usize {
-        self.dilation * (self.kernel_size - 1) + 1
+        self.dilation.saturating_mul(self.kernel_size - 1).saturating_add(1)
     }
 
     /// The number of windows over an axis of `input` cells. With `ceil_mode` a last window may reach beyond the
@@ -88,7 +91,11 @@ impl Windows {
             let expected = format!("a padding of at most half the window's extent of {}", self.extent());
             return Err(Error::operand(op, expected, padding.to_string()));
         }
-        let room = input + 2 * padding + if ceil_mode { stride - 1 } else { 0 };
+        let room = input.saturating_add(2 * padding).saturating_add(if ceil_mode { stride - 1 } else { 0 });
+        if room.max(stride) > MAX_EXTENT {
+            let got = format!("{input} cells, padding {padding}, stride {stride}");
+            return Err(Error::operand(op, format!("an axis and a stride of at most {MAX_EXTENT} cells"), got));
+        }
         if input == 0 || room < self.extent() {
             let expected = format!("an axis that a window of extent {} fits, padding included", self.extent());
             return Err(Error::operand(op, expected, format!("{input} cells with a padding of {padding}")));
@@ -111,11 +118,9 @@ impl Windows {
     pub fn cells(&self, window: usize, input: usize) -> impl Iterator<Item = usize> + use<> {
         let Windows { kernel_size, stride, padding, dilation, .. } = *self;
         let start = window * stride;
-        (0..kernel_size)
-            .map(move |k| start + k * dilation)
-            .skip_while(move |&at| at < padding)
-            .map(move |at| at - padding)
-            .take_while(move |&at| at < input)
+        // Not one by one: a kernel may be far longer than the axis.
+        let first = if start < padding { (padding - start).div_ceil(dilation) } else { 0 };
+        (first..kernel_size).map(move |k| start + k * dilation - padding).take_while(move |&at| at < input)
     }
 }
 
@@ -185,6 +190,11 @@ mod tests {
             (windows(2, 1, 1, 2, false), 4, Some(4), "dilation widens the kernel and what may be padded"),
             (windows(2, 1, 1, 2, false), 1, None, "but the only window steps over the only cell"),
             (windows(0, 1, 0, 1, false), 4, None, "no kernel"),
+            (windows(usize::MAX, 1, 4, 1, false), 4, None, "a kernel that nothing has room for"),
+            (windows(2, 1, 0, usize::MAX, false), 4, None, "nor is there room for such a dilation"),
+            (windows(usize::MAX, 1, usize::MAX / 2, 1, false), 4, None, "a padding beyond what can be counted"),
+            (windows(2, usize::MAX, 1, 1, true), 4, None, "and a stride"),
+            (windows(1 << 30, 1, 1 << 29, 1, false), 4, Some(5), "long windows are found without walking along them"),
         ];
         for (windows, input, count, why) in table {
             assert_eq!(windows.count("pool", input).ok(), count, "{why}");

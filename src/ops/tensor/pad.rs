@@ -137,8 +137,12 @@ impl Graph {
             return Err(Error::operand("pad", expected, padding.len().to_string()));
         }
         let sides = padding.iter().zip(&extents);
-        let shape: Vec<usize> = sides.clone().map(|(&(before, behind), extent)| before + extent + behind).collect();
-        let ranges = sides.map(|(&(before, _), extent)| (before..before + extent).into()).collect();
+        // Beyond what can be counted, the result is refused as too large.
+        let padded = |(&(before, behind), &extent): (&(usize, usize), &usize)| {
+            extent.saturating_add(before).saturating_add(behind)
+        };
+        let shape: Vec<usize> = sides.clone().map(padded).collect();
+        let ranges = sides.map(|(&(before, _), extent)| (before..extent.saturating_add(before)).into()).collect();
         self.push1(Pad { shape: shape.into(), ranges }, &[x])
     }
 

@@ -1,5 +1,7 @@
 //! What is refused, and in which words.
 
+use wgrad::{Shape, nn, ops};
+
 use super::*;
 
 type Use = fn(&mut Graph, Value) -> Result<()>;
@@ -243,4 +245,80 @@ fn values_without_elements_are_refused() {
     assert_eq!(message(graph.slice(x, &[(1..1).into(), (0..3).into()])), expected);
     let wrong = Init::Values(vector(&[1.0]));
     assert_eq!(message(graph.parameter("w", [2], wrong)), "tensor \"w\": expected f32 (2), got f32 (1)");
+}
+
+/// Nor has one more elements than can be counted in bytes: a count that wrapped would pass for a small one, and kernels
+/// would reach beyond the memory.
+#[test]
+fn values_with_too_many_elements_are_refused() {
+    const MOST: &str = "at most 1099511627776 elements";
+    // Times 4 this wraps to 4.
+    let large = (1 << 62) + 1;
+    let mut graph = Graph::new("g");
+    for shape in [[4, large], [large, 4], [1 << 32, 1 << 31], [1, (1 << 40) + 1]] {
+        let got = format!("f32 {}", Shape::from(shape));
+        let expected = format!("tensor \"x\": expected {MOST}, got {got}");
+        assert_eq!(message(graph.input("x", TensorType::f32(shape))), expected);
+        assert_eq!(message(graph.parameter("x", shape, Init::Zeros)), expected);
+    }
+    let wrapped = Tensor::f32([4, large], vec![1.0; 4]);
+    assert_eq!(message(wrapped), "tensor: expected a shape whose elements can be counted, got 4");
+
+    let x = graph.input_with_grad("x", [1, 1, 4, 4]).expect("small");
+    let column = graph.input("column", TensorType::f32([1 << 21, 1])).expect("small");
+    let row = graph.input("row", TensorType::f32([1, 1 << 21])).expect("small");
+    let one = graph.input("one", TensorType::f32([1])).expect("small");
+    let conv = ops::Conv2d::default();
+    let pool = ops::MaxPool2d::new([2, 2]);
+    let far = usize::MAX / 2;
+    let padded = move |padding: usize| ops::Conv2d { padding: [padding; 2], ..conv };
+    let mistakes: [(&str, Box<dyn Fn(&mut Graph) -> Result<Value>>); 17] = [
+        ("matmul", Box::new(move |g| g.matmul(column, row))),
+        ("add", Box::new(move |g| g.add(column, row))),
+        ("broadcast_to", Box::new(move |g| g.broadcast_to(one, [4, large]))),
+        ("reshape", Box::new(move |g| g.reshape(one, [4, large]))),
+        ("pad", Box::new(move |g| g.pad(one, &[(usize::MAX, 2)]))),
+        ("pad", Box::new(move |g| g.pad(one, &[(1 << 40, 0)]))),
+        ("conv2d", Box::new(move |g| g.conv2d(x, x, None, padded(usize::MAX)))),
+        ("conv2d", Box::new(move |g| g.conv2d(x, x, None, padded(far)))),
+        ("conv2d", Box::new(move |g| g.conv2d(x, x, None, padded(1 << 29)))),
+        ("conv2d", Box::new(move |g| g.conv2d(x, x, None, ops::Conv2d { stride: [1, far], ..conv }))),
+        ("conv2d", Box::new(move |g| g.conv2d(x, x, None, ops::Conv2d { dilation: [usize::MAX; 2], ..conv }))),
+        ("max_pool2d", Box::new(move |g| g.max_pool2d(x, ops::MaxPool2d::new([usize::MAX, 2])))),
+        ("max_pool2d", Box::new(move |g| g.max_pool2d(x, ops::MaxPool2d { padding: [far; 2], ..pool }))),
+        ("max_pool2d", Box::new(move |g| g.max_pool2d(x, ops::MaxPool2d { dilation: [far; 2], ..pool }))),
+        (
+            "max_pool2d",
+            Box::new(move |g| g.max_pool2d(x, ops::MaxPool2d { stride: [usize::MAX; 2], ceil_mode: true, ..pool })),
+        ),
+        ("avg_pool2d", Box::new(move |g| g.avg_pool2d(x, ops::AvgPool2d::new([usize::MAX, 2])))),
+        ("adaptive_avg_pool2d", Box::new(move |g| g.adaptive_avg_pool2d(x, [large, 4]))),
+    ];
+    for (op, mistake) in mistakes {
+        let message = message(mistake(&mut graph));
+        assert!(message.starts_with(&format!("{op}: expected ")), "{op}: {message}");
+    }
+    // The largest that there may be is only declared here.
+    graph.input("most", TensorType::f32([1 << 20, 1 << 20])).expect("as many elements as there may be");
+}
+
+/// Layers and networks whose sizes cannot be counted.
+#[test]
+fn layers_that_are_too_large_are_refused() {
+    let large = (1 << 62) + 1;
+    let mut graph = Graph::new("g");
+    let x = graph.input("x", TensorType::f32([1, 4, 8, 8])).expect("small");
+    let linear = message(nn::Linear::new("fc", large).forward(&mut graph, x));
+    assert!(linear.starts_with("tensor \"fc.weight\": expected at most "), "{linear}");
+    let conv = message(nn::Conv2d::new("conv", 4, large).forward(&mut graph, x));
+    assert!(conv.starts_with("tensor \"conv.weight\": expected at most "), "{conv}");
+    let networks: [nn::Network; 3] = [
+        nn::ResNet { width: 1 << 62, ..nn::ResNet::default() }.into(),
+        nn::AllConv { width: usize::MAX, ..nn::AllConv::default() }.into(),
+        nn::Mlp { hidden: vec![large], ..nn::Mlp::default() }.into(),
+    ];
+    for network in networks {
+        let refused = message(nn::Summary::of(&nn::Classifier::new(network, 10), [3, 32, 32], 1));
+        assert!(refused.contains(".weight\": expected at most "), "{refused}");
+    }
 }

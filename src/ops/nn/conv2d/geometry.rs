@@ -1,7 +1,9 @@
 //! The sizes of a convolution, from the shapes of what it reads.
 
 use super::Conv2d;
-use crate::tensor::Shape;
+use crate::ops::count_ops;
+use crate::ops::nn::pool2d::MAX_EXTENT;
+use crate::tensor::{MAX_ELEMS, Shape, TensorType};
 use crate::{Error, Result};
 
 /// All sizes of a convolution.
@@ -53,7 +55,8 @@ impl Geometry {
     }
 
     pub fn flops(&self) -> u64 {
-        2 * (self.batch * self.out_channels * self.out_pixels() * self.patch_elems()) as u64
+        let num_outputs = self.batch * self.out_channels * self.out_pixels();
+        count_ops([2, num_outputs, self.patch_elems()])
     }
 }
 
@@ -74,15 +77,26 @@ impl Conv2d {
             return Err(wrong(expected, format!("a weight of shape {weight}")));
         }
         let extent = |axis: usize, size: usize, kernel: usize| {
-            let reach = self.dilation[axis] * (kernel.max(1) - 1) + 1;
-            let padded = size + 2 * self.padding[axis];
-            (kernel > 0 && padded >= reach).then(|| (padded - reach) / self.stride[axis] + 1)
+            let reach = self.dilation[axis].checked_mul(kernel.checked_sub(1)?)?.checked_add(1)?;
+            let padded = self.padding[axis].checked_mul(2)?.checked_add(size)?;
+            let fits = padded.max(self.stride[axis]) <= MAX_EXTENT;
+            fits.then_some(padded.checked_sub(reach)? / self.stride[axis] + 1)
         };
         let (Some(out_h), Some(out_w)) = (extent(0, h, kh), extent(1, w, kw)) else {
             let expected =
                 format!("a kernel, dilated by {:?}, within {input} padded by {:?}", self.dilation, self.padding);
-            return Err(wrong(expected, format!("a weight of shape {weight}")));
+            let at_most = match self.stride.into_iter().chain(self.padding).max() {
+                Some(most) if most > MAX_EXTENT / 2 => format!(", with extents and strides of at most {MAX_EXTENT}"),
+                _ => String::new(),
+            };
+            return Err(wrong(expected + &at_most, format!("a weight of shape {weight}")));
         };
+        // Kernels for the CPU pad an image at a time.
+        let [padded_h, padded_w] = [h + 2 * self.padding[0], w + 2 * self.padding[1]];
+        if TensorType::f32([in_channels, padded_h, padded_w]).is_too_large() {
+            let expected = format!("an image that has at most {MAX_ELEMS} elements with its padding");
+            return Err(wrong(expected, format!("{input} padded by {:?}", self.padding)));
+        }
         Ok(Geometry {
             batch,
             in_channels,

@@ -11,7 +11,7 @@ use crate::ops::cpu::skinny::{self, Skinny};
 use crate::ops::cpu::{CpuContext, Float, parallel};
 use crate::ops::kernel::{DispatchContext, Dispatches};
 use crate::ops::nn::activation::Activation;
-use crate::ops::{Operation, check};
+use crate::ops::{Operation, check, count_ops};
 use crate::tensor::{Shape, TensorType};
 use crate::{Error, Result};
 
@@ -210,7 +210,7 @@ impl Operation for Matmul {
     }
 
     fn flops(&self, inputs: &[TensorType], outputs: &[TensorType]) -> u64 {
-        2 * outputs[0].shape.num_elems() as u64 * self.num_terms(inputs) as u64
+        count_ops([2, outputs[0].shape.num_elems(), self.num_terms(inputs)])
     }
 
     fn num_terms(&self, inputs: &[TensorType]) -> usize {
