@@ -171,6 +171,16 @@ impl Layer {
                 let got = format!("{out_channels}, {h}x{w} and {v}x{u}");
                 wrong("out_channels, kernel_size and stride of at least 1", got)
             }
+            Kind::LeakyRelu { negative_slope } if !negative_slope.is_finite() => {
+                wrong("a finite negative_slope", negative_slope.to_string())
+            }
+            // As the op has it; named by the layer here.
+            Kind::BatchNorm2d(BatchNorm2d { eps, .. }) if !(eps.is_finite() && *eps >= 0.0) => {
+                wrong("a finite eps of at least 0", eps.to_string())
+            }
+            Kind::BatchNorm2d(BatchNorm2d { momentum, .. }) if !(0.0..=1.0).contains(momentum) => {
+                wrong("a momentum from 0 to 1", momentum.to_string())
+            }
             Kind::Dropout(Dropout { p }) if !(0.0..=1.0).contains(p) => wrong("p from 0 to 1", p.to_string()),
             Kind::MaxPool2d(windows) | Kind::AvgPool2d(windows) if windows.kernel_size.contains(&0) => {
                 wrong("a kernel_size of at least 1", "0".to_owned())

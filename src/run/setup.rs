@@ -122,5 +122,11 @@ fn session_options<'a>(config: &RunConfig, model: &'a Classifier, data: &'a RunD
 }
 
 fn initial_weights(config: &RunConfig) -> Result<Option<(&Path, StateDict)>> {
-    config.init.as_deref().map(|path| Ok((path, weights::load(path)?))).transpose()
+    let load = |path| {
+        let initial = weights::load(path)?;
+        // A NaN here would be blamed on the learning rate once training has spread it.
+        weights::require_finite(&initial).map_err(weights::in_file(path))?;
+        Ok((path, initial))
+    };
+    config.init.as_deref().map(load).transpose()
 }

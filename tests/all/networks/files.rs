@@ -1,10 +1,11 @@
 //! Networks from files of layers.
 
 use wgrad::data::bundled;
+use wgrad::nn::weights::{self, Metadata};
 use wgrad::nn::{Classifier, Layers, Mode, Model, Network};
 use wgrad::run::RunConfig;
 use wgrad::train::{EpochReport, Observer, fit};
-use wgrad::{Device, Graph, Result, TensorType};
+use wgrad::{Device, Graph, Result, StateDict, Tensor, TensorType};
 
 use crate::cli::{Place, TINY, read, succeeds};
 
@@ -53,6 +54,30 @@ fn a_run_keeps_the_layers_and_not_the_path() {
     let metadata = wgrad::nn::weights::read_metadata(&run.join("model.safetensors")).unwrap();
     assert_eq!(metadata.network.unwrap().name(), "layers");
     assert_eq!((metadata.classes.len(), metadata.image_shape), (10, Some([1, 28, 28])));
+}
+
+/// A NaN would spread through the first step and be blamed on the learning rate.
+#[test]
+fn a_run_starts_from_finite_weights() {
+    let place = Place::new();
+    std::fs::write(place.path("mine.toml"), "layers = [\"flatten\", { kind = \"linear\", name = \"fc\" }]").unwrap();
+    let weight = |value| Tensor::full([10, 784], value);
+    let save = |value| {
+        let weights = StateDict::from([("fc.weight".into(), weight(value)), ("fc.bias".into(), Tensor::zeros([10]))]);
+        weights::save(&place.path("init.safetensors"), &weights, &Metadata::default()).unwrap();
+    };
+    let options = ["--network", "mine.toml", "--init", "init.safetensors"];
+    save(0.01);
+    succeeds(place.train(&options));
+    for value in [f32::NAN, f32::INFINITY] {
+        save(value);
+        let refused = place.train(&options);
+        let says = |part: &str| assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+        says("init.safetensors");
+        says("finite numbers");
+        says(&value.to_string());
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+    }
 }
 
 #[test]
@@ -112,7 +137,7 @@ fn mistakes_are_named_by_layer() {
         error.to_string()
     };
     let conv = "{ kind = \"conv2d\", out_channels = 4, kernel_size = 3 }";
-    let cases: [(String, &[&str]); 16] = [
+    let cases: [(String, &[&str]); 20] = [
         ("{ kind = \"conv\" }".into(), &["wrong.toml", "layers[0].kind", "conv2d", "\"conv\"|conv"]),
         ("{ out_channels = 4 }".into(), &["layers[0]", "kind"]),
         ("3".into(), &["layers[0]", "3"]),
@@ -123,6 +148,10 @@ fn mistakes_are_named_by_layer() {
             &["layers[0] (conv2d)", "[height, width]"],
         ),
         ("{ kind = \"dropout\", p = 1.5 }".into(), &["layers[0] (dropout)", "p from 0 to 1", "1.5"]),
+        ("{ kind = \"dropout\", p = nan }".into(), &["layers[0] (dropout)", "p from 0 to 1", "NaN"]),
+        ("{ kind = \"leaky_relu\", negative_slope = nan }".into(), &["layers[0] (leaky_relu)", "finite", "NaN"]),
+        ("{ kind = \"batch_norm2d\", eps = inf }".into(), &["layers[0] (batch_norm2d)", "finite eps", "inf"]),
+        ("{ kind = \"batch_norm2d\", momentum = nan }".into(), &["layers[0] (batch_norm2d)", "momentum", "NaN"]),
         ("{ kind = \"conv2d\", out_channels = 0, kernel_size = 3 }".into(), &["layers[0] (conv2d)", "at least 1"]),
         ("{ kind = \"residual\" }".into(), &["layers[0] (residual)", "a list of layers"]),
         (
