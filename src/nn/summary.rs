@@ -87,10 +87,11 @@ impl Summary {
 fn layers(graph: &Graph, logits: Value) -> Vec<LayerSummary> {
     let mut layers: Vec<LayerSummary> = Vec::new();
     let mut counted = HashSet::new();
+    let needed = needed_for(graph, logits);
     for (index, node) in graph.nodes.iter().enumerate() {
         let NodeKind::Op(op) = &node.kind else { continue };
         // What only updates statistics is not on the way from images to logits.
-        if !op.updates().is_empty() && !leads_to(graph, index, logits) {
+        if !op.updates().is_empty() && !needed.contains(&index) {
             continue;
         }
         let inputs: Vec<TensorType> = node.inputs.iter().map(|&input| graph.ty(input).clone()).collect();
@@ -134,19 +135,15 @@ fn kept<'a>(op: &Op, types: &'a [TensorType]) -> &'a [TensorType] {
     if op.updates().is_empty() { types } else { &types[..1] }
 }
 
-/// Whether a node is needed for `value`.
-fn leads_to(graph: &Graph, node: usize, value: Value) -> bool {
-    let mut open = vec![value];
-    let mut seen = HashSet::new();
+/// The nodes that a value needs.
+fn needed_for(graph: &Graph, value: Value) -> HashSet<usize> {
+    let (mut open, mut needed) = (vec![value], HashSet::new());
     while let Some(value) = open.pop() {
-        if value.node as usize == node {
-            return true;
-        }
-        if seen.insert(value.node) {
+        if needed.insert(value.node as usize) {
             open.extend(&graph.node(value).inputs);
         }
     }
-    false
+    needed
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn the_table_has_parameters_and_operations_of_each() {
 fn settings_out_of_range_are_named() {
     let mlp = Mlp::default;
     let vgg = Vgg::default;
-    let cases: [(Network, &str); 9] = [
+    let cases: [(Network, &str); 13] = [
         (LeNet5 { dropout: 1.0, ..LeNet5::default() }.into(), "network.dropout: expected a number from 0 to below 1"),
         (Mlp { hidden: vec![], ..mlp() }.into(), "network.hidden: expected at least one width, got none"),
         (Mlp { hidden: vec![3, 0], ..mlp() }.into(), "network.hidden: expected widths of at least 1"),
@@ -124,6 +124,23 @@ fn settings_out_of_range_are_named() {
         (Vgg { widths: vec![4], ..vgg() }.into(), "network.convolutions: expected a number for each of the 1 stages"),
         (Vgg { convolutions: vec![1, 1, 0], ..vgg() }.into(), "network.convolutions"),
         (ResNet { depth: 18, ..ResNet::default() }.into(), "network.depth: expected 6n + 2"),
+        // What would take minutes to plan, and hours to run.
+        (
+            ResNet { depth: 60_002, ..ResNet::default() }.into(),
+            "network.depth: expected 6n + 2, such as 8, 14, 20 or 32, and at most 2000",
+        ),
+        (
+            Vgg { widths: vec![8; 2], convolutions: vec![100_000, 1], ..Vgg::default() }.into(),
+            "network.convolutions: expected at most 2000 in all stages, got 100001",
+        ),
+        (
+            Vgg { widths: vec![8; 2], convolutions: vec![usize::MAX; 2], ..Vgg::default() }.into(),
+            "network.convolutions: expected at most 2000",
+        ),
+        (
+            Mlp { hidden: vec![8; 2001], ..Mlp::default() }.into(),
+            "network.hidden: expected at most 2000 widths, got 2001",
+        ),
         (ResNet { width: 0, ..ResNet::default() }.into(), "network.width: expected at least 1"),
         (Layers::default().into(), "layers: expected at least one layer"),
     ];

@@ -159,6 +159,10 @@ pub fn table(shape: [usize; 3], num_classes: usize) -> Vec<NetworkRow> {
     Network::ENTRIES.iter().filter_map(row).collect()
 }
 
+/// The most layers of a kind: far more than any network of these has been trained with. A longer one is planned and run
+/// as well, but takes its time for it.
+const MAX_LAYERS: usize = 2000;
+
 /// Checks a dropout probability.
 fn check_dropout(dropout: f64) -> Result<()> {
     if (0.0..1.0).contains(&dropout) {
@@ -168,10 +172,12 @@ fn check_dropout(dropout: f64) -> Result<()> {
     }
 }
 
-/// Checks that a list of widths has one, and none of 0.
+/// Checks that a list of widths has one, and none of 0, and is no longer than networks are.
 fn check_widths(setting: &str, widths: &[usize]) -> Result<()> {
     if widths.is_empty() {
         Err(Error::setting(setting, "at least one width", "none"))
+    } else if widths.len() > MAX_LAYERS {
+        Err(Error::setting(setting, format!("at most {MAX_LAYERS} widths"), widths.len()))
     } else if widths.contains(&0) {
         Err(Error::setting(setting, "widths of at least 1", 0))
     } else {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Architecture;
+use super::{Architecture, MAX_LAYERS};
 use crate::nn::{BatchNorm2d, Conv2d, Linear, Mode, WeightInit};
 use crate::ops::SliceRange;
 use crate::registry::{Described, Setting, Takes};
@@ -70,8 +70,9 @@ impl Architecture for ResNet {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.depth < 8 || self.depth % 6 != 2 {
-            return Err(Error::setting("network.depth", "6n + 2, such as 8, 14, 20 or 32", self.depth));
+        if !(8..=MAX_LAYERS).contains(&self.depth) || self.depth % 6 != 2 {
+            let expected = format!("6n + 2, such as 8, 14, 20 or 32, and at most {MAX_LAYERS}");
+            return Err(Error::setting("network.depth", expected, self.depth));
         }
         if self.width == 0 {
             return Err(Error::setting("network.width", "at least 1", 0));

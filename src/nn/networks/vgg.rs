@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, check_dropout, check_widths, dropout_words};
+use super::{Architecture, MAX_LAYERS, check_dropout, check_widths, dropout_words};
 use crate::nn::{BatchNorm2d, Conv2d, Dropout, Linear, Mode, WeightInit};
 use crate::ops::MaxPool2d;
 use crate::registry::{Described, Setting, Takes};
@@ -60,6 +60,11 @@ impl Architecture for Vgg {
         if self.widths.len() != self.convolutions.len() {
             let expected = format!("a number for each of the {} stages that network.widths has", self.widths.len());
             return Err(Error::setting("network.convolutions", expected, self.convolutions.len()));
+        }
+        let num_convolutions = self.convolutions.iter().fold(0, |sum: usize, &count| sum.saturating_add(count));
+        if num_convolutions > MAX_LAYERS {
+            let expected = format!("at most {MAX_LAYERS} in all stages");
+            return Err(Error::setting("network.convolutions", expected, num_convolutions));
         }
         check_dropout(self.dropout)
     }
