@@ -196,7 +196,8 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars; [`Error::Setting`]
-    /// where the steps are not those of the graph's optimizer, or do not continue after the ones that were run;
+    /// where the steps are not those of the graph's optimizer, or do not continue after the ones that were run, or a
+    /// learning rate of theirs is negative or not finite; [`Error::State`] where a number of the table is a NaN;
     /// [`Error::Operand`] where no plan of the entry is for the shapes of inputs written last; [`Error::Kernel`] where a GPU's
     /// kernel does not compile; [`Error::DeviceLost`].
     pub fn run(&mut self, entry: &str, table: &StepTable) -> Result<()> {

@@ -61,6 +61,13 @@ impl StepCounts {
 impl Program {
     /// The table as the entry's plan needs it, and the number of steps done before where the table is an optimizer's.
     pub(super) fn prepare(&self, plan: &Plan, table: &StepTable) -> Result<(StepTable, Option<u64>)> {
+        if let Some((row, lr)) = table.waiting().and_then(|counted| counted.wrong_lr) {
+            return Err(Error::setting(
+                "lr",
+                "a finite number of at least 0",
+                format!("{lr} in row {row} of the table"),
+            ));
+        }
         let first = match (&plan.updated_by, table.waiting()) {
             (Some(by), Some(counted)) => Some(self.counts.first(by, &counted.optimizer, counted.start)?),
             _ => None,

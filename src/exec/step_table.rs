@@ -27,6 +27,8 @@ pub(crate) struct CountedColumns {
     pub names: Vec<String>,
     /// The number of steps done before, where it was said.
     pub start: Option<u64>,
+    /// The first step whose learning rate no optimizer takes, with that rate.
+    pub wrong_lr: Option<(usize, f64)>,
     /// Writes a row, given the number of steps done before the table and the row's index in it.
     pub fill: Arc<FillRow>,
 }
@@ -117,12 +119,15 @@ impl StepTable {
         let pick = |(name, dtype): &(String, DType)| {
             let column = self.columns.get(name).ok_or_else(|| unknown("scalar", name, self.columns.keys()))?;
             let is_index = |value: &f64| value.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(value);
-            match column.iter().find(|value| *dtype == DType::U32 && !is_index(value)) {
-                Some(value) => Err(Error::State {
-                    name: name.clone(),
-                    expected: "whole numbers from 0 to 4294967295".to_owned(),
-                    got: value.to_string(),
-                }),
+            let (fits, expected): (&dyn Fn(&f64) -> bool, _) = match dtype {
+                DType::U32 => (&is_index, "whole numbers from 0 to 4294967295"),
+                // An infinity may be meant, as of a bound.
+                DType::F32 | DType::U8 => (&|value| !value.is_nan(), "numbers"),
+            };
+            match column.iter().find(|value| !fits(value)) {
+                Some(value) => {
+                    Err(Error::State { name: name.clone(), expected: expected.to_owned(), got: value.to_string() })
+                }
                 None => Ok((*dtype, column.clone())),
             }
         };

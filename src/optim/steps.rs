@@ -35,7 +35,8 @@ pub(crate) struct BatchOf {
 }
 
 impl Optimizer {
-    /// `num_steps` steps at this learning rate, after those that the program has run already.
+    /// `num_steps` steps at this learning rate, after those that the program has run already. A learning rate that is
+    /// negative or not finite is an error of [`Program::run`](crate::Program::run), before any step is done.
     pub fn steps(&self, num_steps: usize, lr: f64) -> StepTable {
         self.steps_with(num_steps, |_| lr)
     }
@@ -61,6 +62,7 @@ impl Update {
     /// [`Update::steps`] with the learning rates `lr(0)`, `lr(1)` and so on, counted within the table.
     pub fn steps_with(&self, num_batches: usize, lr: impl FnMut(usize) -> f64) -> StepTable {
         let lrs: Vec<f64> = (0..num_batches).map(lr).collect();
+        let wrong_lr = lrs.iter().copied().enumerate().find(|(_, lr)| !(lr.is_finite() && *lr >= 0.0));
         let (update, per_step) = (self.clone(), self.accumulate());
         let mut names = self.columns();
         names.extend(self.batch_columns());
@@ -77,7 +79,7 @@ impl Update {
         };
         StepTable::counted(
             num_batches,
-            CountedColumns { optimizer: self.to_string(), names, start: None, fill: Arc::new(fill) },
+            CountedColumns { optimizer: self.to_string(), names, start: None, wrong_lr, fill: Arc::new(fill) },
         )
     }
 

@@ -236,3 +236,41 @@ fn no_limit_or_penalty_hides_a_number_that_is_none() {
         }
     }
 }
+
+/// A learning rate that is none is refused before it reaches the weights, and in words that name the step.
+#[test]
+fn learning_rates_are_numbers_of_at_least_0() {
+    for optimizer in [Optimizer::sgd(0.9), Optimizer::adam()] {
+        let update = alone(&optimizer);
+        let mut program = line(&update);
+        let before = program.read("w").unwrap();
+        for lr in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.1] {
+            let tables = [update.steps(1, lr), update.steps_with(3, |step| if step == 2 { lr } else { 0.1 })];
+            for (table, row) in tables.iter().zip([0, 2]) {
+                let refused = program.run("train", table).unwrap_err();
+                let expected =
+                    format!("lr: expected a finite number of at least 0, got {lr} in row {row} of the table");
+                assert_eq!(refused.to_string(), expected);
+            }
+        }
+        assert_eq!(program.read("w").unwrap(), before, "nothing was run");
+        program.run("train", &update.steps(1, 0.0)).unwrap();
+        program.run("train", &update.steps(1, 0.1)).unwrap();
+        assert_ne!(program.read("w").unwrap(), before);
+    }
+}
+
+/// Nor does a NaN get in by a table that was made by hand. An infinity may be meant.
+#[test]
+fn numbers_of_a_table_are_not_nan() {
+    let mut graph = Graph::new("g");
+    let x = graph.constant(Tensor::f32([2], vec![1.0, -2.0]).unwrap());
+    let bound = graph.scalar("bound", wgrad::DType::F32).unwrap();
+    let y = graph.minimum(x, bound).unwrap();
+    graph.output("y", y).unwrap();
+    let mut program = Program::from_graphs(&Device::Cpu, [&graph], 0).unwrap();
+    let refused = program.run("g", &StepTable::new(2).column("bound", |step| [0.0, f64::NAN][step])).unwrap_err();
+    assert_eq!(refused.to_string(), "tensor \"bound\": expected numbers, got NaN");
+    program.run("g", &StepTable::new(1).constant("bound", f64::INFINITY)).unwrap();
+    assert_eq!(program.output("g", "y").unwrap().to_f32_vec(), [1.0, -2.0]);
+}
