@@ -192,7 +192,7 @@ impl Program {
         Ok(())
     }
 
-    /// Runs an entry once for each row of `table` and waits until all are done.
+    /// Runs an entry once for each row of `table` and waits until all are done. An input that was never written is zeros.
     ///
     /// # Errors
     /// [`Error::UnknownName`] where there is no such entry or the table lacks one of its scalars; [`Error::Setting`]

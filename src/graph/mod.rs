@@ -150,8 +150,9 @@ impl Graph {
         self.state(StateSpec { name: name.to_owned(), ty: TensorType::f32(shape), kind: StateKind::Parameter, init })
     }
 
-    /// A tensor that the host writes before a run and that stays until it is written again. Asking again for the same
-    /// name, shape and element type gives the same value.
+    /// A tensor that the host writes before a run and that stays until it is written again. It starts as zeros, which a
+    /// run takes without a word where the host has written nothing. Asking again for the same name, shape and element type
+    /// gives the same value.
     ///
     /// # Errors
     /// [`Error::NameClash`] where the name means something else already.
