@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::environment;
 use super::gpu::{self, GpuDevice, Kernels, Place, Profile};
 use crate::graph::plan::Plan;
 use crate::ops::cpu::isa;
@@ -59,7 +60,9 @@ impl Device {
     /// best adapter, a software one if there is no other) or a part of an adapter's name.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where no adapter fits; [`Error::DeviceLost`] where the adapter will not open.
+    /// [`Error::NoAdapter`] where no adapter fits; [`Error::DeviceLost`] where the adapter will not open;
+    /// [`Error::Setting`] where a variable of the environment that the CPU heeds, such as `WGRAD_THREADS`, has a value that
+    /// means nothing.
     pub fn select(wanted: &str) -> Result<Device> {
         Ok(Device::select_with_reason(wanted)?.0)
     }
@@ -69,6 +72,7 @@ impl Device {
     /// # Errors
     /// As [`Device::select`].
     pub fn select_with_reason(wanted: &str) -> Result<(Device, String)> {
+        environment::check()?;
         match wanted {
             "cpu" => return Ok((Device::Cpu, "asked for".to_owned())),
             "cpu-f64" => return Ok((Device::CpuF64, "asked for".to_owned())),

@@ -5,6 +5,7 @@
 pub(crate) mod cpu;
 mod device;
 mod entries;
+mod environment;
 mod evaluate;
 pub(crate) mod exchange;
 pub(crate) mod gpu;
@@ -145,11 +146,15 @@ impl Program {
     /// # Errors
     /// [`Error::NameClash`] where plans disagree on a state, or two have one name and the same inputs; [`Error::Limit`],
     /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Kernel`] where a kernel of the first does not
-    /// compile. [`Program::run`] has that error for the others.
+    /// compile, which [`Program::run`] has for the others; [`Error::Setting`] where a variable of the environment that the
+    /// CPU heeds, such as `WGRAD_THREADS`, has a value that means nothing.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
         entries::check_entries(&plans)?;
         let plans = match device.gpu_traits() {
-            None => plans,
+            None => {
+                environment::check()?;
+                plans
+            }
             Some(traits) => plans.iter().map(|plan| plan.for_gpu(traits)).collect::<Result<_>>()?,
         };
         let layout = StateLayout::new(&plans)?;

@@ -3,11 +3,14 @@
 //! vectorises for each set, or functions generic over [`pulp::Simd`] called by [`dispatch`].
 //!
 //! `WGRAD_CPU` = `portable`, `avx2` or `avx512` selects a smaller set than the CPU has, for tests and comparisons. A
-//! set that the CPU lacks is ignored, and so is any other value.
+//! set that the CPU lacks is ignored; any other value is an error where a device is chosen (`exec/environment.rs`).
 
 use std::sync::OnceLock;
 
 use pulp::WithSimd;
+
+/// What `WGRAD_CPU` may be.
+pub(crate) const NAMES: [&str; 4] = ["portable", "avx2", "avx512", "neon"];
 
 /// The instruction set in use.
 #[derive(Clone, Copy, Debug)]

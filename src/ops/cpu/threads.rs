@@ -4,7 +4,8 @@
 //! what it works on in its core's cache, and then helps with the others', so that no result may depend on which thread
 //! takes which.
 //!
-//! The number of threads is `WGRAD_THREADS`, else `RAYON_NUM_THREADS`, else the number of cores this process may use.
+//! The number of threads is `WGRAD_THREADS`, else `RAYON_NUM_THREADS`, else the number of cores this process may use; a
+//! value that is no number is an error where a device is chosen (`exec/environment.rs`).
 //! A pool with more threads than cores never spins. A task that asks for more tasks runs them itself, and so does a
 //! thread that finds the pool at work for another.
 
@@ -22,6 +23,9 @@ const SPIN: Duration = Duration::from_micros(60);
 
 /// Polls of the ticket between two reads of the clock.
 const LOOKS: usize = 64;
+
+/// The most threads of a pool: more than any machine has cores for, and few enough to start.
+pub(crate) const MAX_THREADS: usize = 1024;
 
 /// Bits of a ticket for the next task and for the end of a share; the rest counts jobs.
 const INDEX_BITS: u32 = 24;
@@ -74,8 +78,9 @@ thread_local! {
 }
 
 impl Threads {
-    /// A pool of `num_threads` threads, the calling one among them; at least 1.
+    /// A pool of `num_threads` threads, the calling one among them; at least 1 and at most 1024.
     pub fn new(num_threads: usize) -> Threads {
+        let num_threads = num_threads.min(MAX_THREADS);
         let num_workers = num_threads.max(1) - 1;
         let shared = Arc::new(Shared {
             shares: (0..num_threads.clamp(1, MOST_SHARES)).map(|_| Share::default()).collect(),
