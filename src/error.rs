@@ -133,6 +133,17 @@ pub enum Error {
         advice: &'static str,
     },
 
+    /// The host has no memory left for what a program needs.
+    #[error("{what} needs {needed} bytes of memory, which are not there; {advice}")]
+    Memory {
+        /// The tensor, or what the program keeps.
+        what: String,
+        /// How much it needs, beyond what it has.
+        needed: u64,
+        /// What to change.
+        advice: &'static str,
+    },
+
     /// A kernel was rejected when its pipeline was made.
     #[error("kernel {kernel} was rejected by {adapter}: {message}")]
     Kernel {
@@ -222,6 +233,11 @@ impl std::fmt::Debug for Error {
 impl Error {
     pub(crate) fn operand(op: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Error::Operand { op: op.into(), expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn memory(what: impl Into<String>, needed: usize) -> Self {
+        let advice = "use a smaller batch or network, or a machine with more memory";
+        Error::Memory { what: what.into(), needed: needed as u64, advice }
     }
 
     pub(crate) fn setting(

@@ -145,7 +145,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::NameClash`] where plans disagree on a state, or two have one name and the same inputs; [`Error::Limit`],
-    /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Kernel`] where a kernel of the first does not
+    /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Memory`] where the CPU has no memory for one; [`Error::Kernel`] where a kernel of the first does not
     /// compile, which [`Program::run`] has for the others; [`Error::Setting`] where a variable of the environment that the
     /// CPU heeds, such as `WGRAD_THREADS`, has a value that means nothing.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
@@ -159,8 +159,8 @@ impl Program {
         };
         let layout = StateLayout::new(&plans)?;
         let executor: Box<dyn Executor> = match device {
-            Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)),
-            Device::CpuF64 => Box::new(cpu::CpuExecutor::<f64>::new(&plans, &layout)),
+            Device::Cpu => Box::new(cpu::CpuExecutor::<f32>::new(&plans, &layout)?),
+            Device::CpuF64 => Box::new(cpu::CpuExecutor::<f64>::new(&plans, &layout)?),
             Device::Gpu(gpu) => Box::new(gpu::GpuExecutor::new(gpu, &plans, &layout)?),
             Device::Beside(place) => match place.program(&plans, &layout)? {
                 Some(executor) => Box::new(executor),
@@ -186,10 +186,10 @@ impl Program {
     /// Sets every state to its initial value under `seed`.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`Error::DeviceLost`]; [`Error::Memory`] where the host has none for a value.
     pub fn initialize(&mut self, seed: u64) -> Result<()> {
         for (index, spec) in self.layout.specs.iter().enumerate() {
-            if let Some(tensor) = spec.init.tensor(&spec.name, &spec.ty, seed) {
+            if let Some(tensor) = spec.init.tensor(&spec.name, &spec.ty, seed)? {
                 self.executor.initialize_state(index, &tensor)?;
             }
         }

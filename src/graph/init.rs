@@ -2,6 +2,7 @@
 
 use crate::rng::Stream;
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
+use crate::{Error, Result};
 
 /// A state's initial value: a pure function of the seed and the state's name, so that it depends neither on the order
 /// of declarations nor on the device.
@@ -34,23 +35,37 @@ impl Init {
     }
 
     /// The initial tensor; `None` where a byte state simply starts empty, until the host writes it.
-    pub(crate) fn tensor(&self, name: &str, ty: &TensorType, seed: u64) -> Option<Tensor> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub(crate) fn tensor(&self, name: &str, ty: &TensorType, seed: u64) -> Result<Option<Tensor>> {
         let num_elems = ty.shape.num_elems();
         let mut stream = Stream::named(seed, name);
-        let data = match (self, ty.dtype) {
-            (Init::Values(tensor), _) => return Some(tensor.clone()),
-            (_, DType::U8) => return None,
-            (_, DType::U32) => TensorData::U32(vec![0; num_elems]),
-            (Init::Zeros, DType::F32) => TensorData::F32(vec![0.0; num_elems]),
+        let elems = 0..num_elems;
+        let floats = match (self, ty.dtype) {
+            (Init::Values(tensor), _) => return Ok(Some(tensor.clone())),
+            (_, DType::U8) => return Ok(None),
+            (_, DType::U32) => {
+                let zeros = TensorData::U32(gathered(name, elems.map(|_| 0))?);
+                return Tensor::new(ty.shape.clone(), zeros).map(Some);
+            }
+            (Init::Zeros, DType::F32) => gathered(name, elems.map(|_| 0.0)),
             // Weights are kept in f32 on every device, so that all of them start from the same bits.
-            (Init::Constant(value), DType::F32) => TensorData::F32(vec![*value as f32; num_elems]),
+            (Init::Constant(value), DType::F32) => gathered(name, elems.map(|_| *value as f32)),
             (Init::Uniform { bound }, DType::F32) => {
-                TensorData::F32((0..num_elems).map(|_| ((2.0 * stream.next_f64() - 1.0) * bound) as f32).collect())
+                gathered(name, elems.map(|_| ((2.0 * stream.next_f64() - 1.0) * bound) as f32))
             }
-            (Init::Normal { std }, DType::F32) => {
-                TensorData::F32((0..num_elems).map(|_| (stream.next_normal() * std) as f32).collect())
-            }
+            (Init::Normal { std }, DType::F32) => gathered(name, elems.map(|_| (stream.next_normal() * std) as f32)),
         };
-        Some(Tensor::new(ty.shape.clone(), data).expect("one number was drawn for each element"))
+        Tensor::new(ty.shape.clone(), TensorData::F32(floats?)).map(Some)
     }
+}
+
+/// The elements of a state, if there is memory for them.
+fn gathered<T>(name: &str, elems: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    let needed = elems.len().saturating_mul(size_of::<T>());
+    all.try_reserve_exact(elems.len()).map_err(|_| Error::memory(format!("the initial value of {name}"), needed))?;
+    all.extend(elems);
+    Ok(all)
 }

@@ -7,6 +7,7 @@ mod export;
 mod fetch;
 mod lr_find;
 mod predict;
+mod refused;
 mod server;
 mod summary;
 

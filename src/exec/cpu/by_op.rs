@@ -3,6 +3,7 @@
 use super::memory::Block;
 use super::op::ReadyOp;
 use super::{Shared, Sources, unit};
+use crate::Result;
 use crate::exec::StepTable;
 use crate::graph::plan::{Operand, Plan, Storage};
 use crate::ops::cpu::{Float, Memory};
@@ -14,11 +15,12 @@ pub(super) struct ByOp {
 }
 
 impl ByOp {
-    pub fn new<F: Float>(plan: &Plan, shared: &Shared<'_>) -> ByOp {
-        let slots: Vec<Block> = plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems)).collect();
+    pub fn new<F: Float>(plan: &Plan, shared: &Shared<'_>) -> Result<ByOp> {
+        let slots = plan.slots.iter().map(|slot| Block::zeros::<F>(slot.dtype, slot.num_elems));
+        let slots: Vec<Block> = slots.collect::<Result<_>>()?;
         let layout = Layout { plan, shared, slots: &slots };
         let ops = unit::ops(plan).iter().enumerate().map(|(index, op)| ReadyOp::new::<F>(index, op, &layout)).collect();
-        ByOp { slots, ops }
+        Ok(ByOp { slots, ops })
     }
 
     pub fn slot(&mut self, slot: usize) -> &mut Block {

@@ -10,6 +10,7 @@ use super::schedule::{Home, Homes, Segment, Stage};
 use super::tiled::{PartialSums, Place, ReadySegment, TiledUnit};
 use super::unit::Unit;
 use super::{Shared, Sources};
+use crate::Result;
 use crate::graph::plan::{Operand, Plan, Storage};
 use crate::ops::batch::{Along, BatchForm};
 use crate::ops::cpu::{Float, Memory, elem_bytes, scratch};
@@ -79,7 +80,7 @@ fn form(unit: &Unit) -> &BatchForm {
 }
 
 /// Memory for the values that are not local, shared by those whose stages do not meet.
-pub(super) fn place_blocks<F: Float>(lives: &Lives) -> (Vec<Block>, HashMap<Home, usize>) {
+pub(super) fn place_blocks<F: Float>(lives: &Lives) -> Result<(Vec<Block>, HashMap<Home, usize>)> {
     /// Memory to be, and the last stage that uses it so far.
     struct Room {
         dtype: DType,
@@ -102,8 +103,8 @@ pub(super) fn place_blocks<F: Float>(lives: &Lives) -> (Vec<Block>, HashMap<Home
         rooms[block].last = last;
         block_of.insert(*home, block);
     }
-    let blocks = rooms.iter().map(|room| Block::zeros::<F>(room.dtype, room.num_elems)).collect();
-    (blocks, block_of)
+    let blocks = rooms.iter().map(|room| Block::zeros::<F>(room.dtype, room.num_elems));
+    Ok((blocks.collect::<Result<_>>()?, block_of))
 }
 
 /// What the places of operands follow from.
@@ -133,7 +134,7 @@ impl Layout<'_> {
         segment: &Segment,
         most_images: Option<usize>,
         partials: &mut Vec<Block>,
-    ) -> ReadySegment {
+    ) -> Result<ReadySegment> {
         let of_image = self.place_locals::<F>(index, segment, 1).1;
         let images =
             most_images.map_or_else(|| segment.images(self.units, of_image), |most| most.min(segment.batch_size));
@@ -159,21 +160,21 @@ impl Layout<'_> {
             let outputs = homes.iter().zip(&unit.outputs).zip(&form.outputs);
             let outputs = outputs.map(|((&home, operand), &along)| {
                 let whole = place(home, operand, along);
-                let (Place::Whole(total), true) = (whole, num_groups > 1) else { return whole };
+                let (Place::Whole(total), true) = (whole, num_groups > 1) else { return Ok(whole) };
                 let elems = operand.ty.shape.num_elems();
-                let block = Block::zeros::<F>(operand.ty.dtype, num_groups * elems);
+                let block = Block::zeros::<F>(operand.ty.dtype, num_groups * elems)?;
                 sums.push(PartialSums { partials: block.memory(), total });
                 partials.push(block);
-                Place::Partial(sums[sums.len() - 1].partials, elems)
+                Ok(Place::Partial(sums[sums.len() - 1].partials, elems))
             });
-            let outputs: Vec<Place> = outputs.collect();
+            let outputs: Vec<Place> = outputs.collect::<Result<_>>()?;
             check_whole::<F>(unit, &inputs, &outputs);
             let types = [images, rest].map(|rows| {
                 (types_of(&unit.input_types(), &form.inputs, rows), types_of(&unit.output_types(), &form.outputs, rows))
             });
             units.push(TiledUnit { kernel: unit.kernel.clone(), types, inputs, outputs });
         }
-        ReadySegment { units, batch_size: segment.batch_size, images, scratch_bytes, sums }
+        Ok(ReadySegment { units, batch_size: segment.batch_size, images, scratch_bytes, sums })
     }
 
     /// Where in working memory each local value of a segment begins, for so many images, and the bytes in all. Values

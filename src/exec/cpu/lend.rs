@@ -10,14 +10,14 @@ use crate::graph::StateSpec;
 use crate::ops::cpu::Float;
 
 /// Memory for the states of a program. Members of a pack lie together, so that they can be lent as one.
-pub(super) fn blocks_of_states<F: Float>(layout: &StateLayout) -> Vec<Block> {
+pub(super) fn blocks_of_states<F: Float>(layout: &StateLayout) -> Result<Vec<Block>> {
     let mut members: Vec<Vec<Option<Block>>> = Vec::new();
     for pack in &layout.packs {
-        let blocks = Block::zeros_together::<F>(pack.members.iter().map(|member| &member.ty));
+        let blocks = Block::zeros_together::<F>(pack.members.iter().map(|member| &member.ty))?;
         members.push(blocks.into_iter().map(Some).collect());
     }
     let state = |(spec, placed): (&StateSpec, &Option<(usize, usize)>)| match *placed {
-        Some((pack, member)) => members[pack][member].take().expect("a member is one state"),
+        Some((pack, member)) => Ok(members[pack][member].take().expect("a member is one state")),
         None => zeros::<F>(&spec.ty),
     };
     layout.specs.iter().zip(&layout.placed).map(state).collect()

@@ -8,6 +8,7 @@ use crate::exec::lent::Lendable;
 use crate::ops::cpu::scratch::{Line, lines};
 use crate::ops::cpu::{Float, Memory, elem_bytes};
 use crate::tensor::{DType, Tensor, TensorData, TensorType};
+use crate::{Error, Result};
 
 /// Memory that one or several blocks lie in.
 pub(super) struct Arena {
@@ -17,9 +18,11 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    pub fn new(num_bytes: usize) -> Arc<Arena> {
-        let mut lines = lines::<u8>(num_bytes);
-        Arc::new(Arena { room: Memory::room(&mut lines), _lines: lines })
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn new(num_bytes: usize) -> Result<Arc<Arena>> {
+        let mut lines = lines(num_bytes).ok_or_else(|| Error::memory("the program", num_bytes))?;
+        Ok(Arc::new(Arena { room: Memory::room(&mut lines), _lines: lines }))
     }
 }
 
@@ -35,8 +38,12 @@ pub(super) struct Block {
 
 impl Block {
     /// Zeros.
-    pub fn zeros<F: Float>(dtype: DType, num_elems: usize) -> Block {
-        Block::within::<F>(&Arena::new(num_elems * elem_bytes::<F>(dtype)), 0, dtype, num_elems)
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn zeros<F: Float>(dtype: DType, num_elems: usize) -> Result<Block> {
+        let arena = Arena::new(num_elems.saturating_mul(elem_bytes::<F>(dtype)))?;
+        Ok(Block::within::<F>(&arena, 0, dtype, num_elems))
     }
 
     /// Zeros from a byte of an arena on, which other blocks leave to it. It is the start of a cache line.
@@ -46,14 +53,17 @@ impl Block {
     }
 
     /// Zeros of these types that lie together, as [`places`] says.
-    pub fn zeros_together<'a, F: Float>(types: impl Iterator<Item = &'a TensorType> + Clone) -> Vec<Block> {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn zeros_together<'a, F: Float>(types: impl Iterator<Item = &'a TensorType> + Clone) -> Result<Vec<Block>> {
         let sizes = types.clone().map(|ty| ty.shape.num_elems() * elem_bytes::<F>(ty.dtype));
         let places: Vec<_> = places(sizes).collect();
-        let arena = Arena::new(places.last().map_or(0, |place| place.end));
+        let arena = Arena::new(places.last().map_or(0, |place| place.end))?;
         let block = |(ty, place): (&TensorType, std::ops::Range<usize>)| {
             Block::within::<F>(&arena, place.start, ty.dtype, ty.shape.num_elems())
         };
-        types.zip(places).map(block).collect()
+        Ok(types.zip(places).map(block).collect())
     }
 
     /// The memory of blocks that lie together in this order, as [`places`] says; `None` of others.
@@ -77,10 +87,12 @@ impl Block {
         self.num_elems * elem_bytes::<F>(self.memory.dtype())
     }
 
-    pub fn of_tensor<F: Float>(tensor: &Tensor) -> Block {
-        let mut block = Block::zeros::<F>(tensor.dtype(), tensor.shape().num_elems());
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn of_tensor<F: Float>(tensor: &Tensor) -> Result<Block> {
+        let mut block = Block::zeros::<F>(tensor.dtype(), tensor.shape().num_elems())?;
         block.fill_from::<F>(tensor);
-        block
+        Ok(block)
     }
 
     /// Where the elements are, for steps.
@@ -208,14 +220,23 @@ mod tests {
     #[test]
     fn elements_go_in_and_come_out() {
         let tensor = Tensor::f32([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).expect("6 values");
-        let mut block = Block::of_tensor::<f32>(&tensor);
+        let mut block = Block::of_tensor::<f32>(&tensor).expect("a few bytes");
         assert_eq!(block.tensor::<f32>(&tensor.ty()), tensor);
-        let other = Block::zeros::<f32>(DType::F32, 6);
+        let other = Block::zeros::<f32>(DType::F32, 6).expect("a few bytes");
         block.poison::<f32>();
         assert!(block.tensor::<f32>(&tensor.ty()).to_f32_vec().iter().all(|x| x.is_nan()));
         block.copy_from::<f32>(&other);
         assert_eq!(block.tensor::<f32>(&tensor.ty()).to_f32_vec(), [0.0; 6]);
         block.set_scalar::<f32>(2.5);
         assert_eq!(block.tensor::<f32>(&TensorType::f32([1])).to_f32_vec(), [2.5]);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        // More than is ever mapped, and more than can be counted in bytes.
+        for num_elems in [1 << 55, usize::MAX] {
+            let error = Block::zeros::<f32>(DType::F32, num_elems).map(drop).expect_err("too much");
+            assert!(error.to_string().contains("bytes of memory, which are not there"), "{error}");
+        }
     }
 }

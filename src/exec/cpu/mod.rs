@@ -91,24 +91,27 @@ pub(crate) struct CpuExecutor<F> {
 impl<F: Float> CpuExecutor<F> {
     /// `WGRAD_BATCH_TILE` says for how many images at a time segments are run, for tests and comparisons; else it is a
     /// number that suits the work.
-    pub fn new(plans: &[Plan], layout: &StateLayout) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory).
+    pub fn new(plans: &[Plan], layout: &StateLayout) -> Result<Self> {
         let most_images = std::env::var("WGRAD_BATCH_TILE").ok().and_then(|text| text.trim().parse().ok());
         CpuExecutor::with_most_images(plans, layout, most_images.filter(|&images| images > 0))
     }
 
     /// An executor whose segments are run for so many images at a time, instead of a number that suits the work.
-    fn with_most_images(plans: &[Plan], layout: &StateLayout, most_images: Option<usize>) -> Self {
-        let states = blocks_of_states::<F>(layout);
+    fn with_most_images(plans: &[Plan], layout: &StateLayout, most_images: Option<usize>) -> Result<Self> {
+        let states = blocks_of_states::<F>(layout)?;
         let entries = plans.iter().zip(&layout.of_plan);
         let entries = entries.map(|(plan, of_plan)| Entry::new::<F>(plan, of_plan.clone(), &states, most_images));
-        CpuExecutor {
-            entries: entries.collect(),
+        Ok(CpuExecutor {
+            entries: entries.collect::<Result<_>>()?,
             states,
             kept: layout.specs.iter().map(|_| None).collect(),
             state_types: layout.specs.iter().map(|spec| spec.ty.clone()).collect(),
             lendable: Vec::new(),
             float: std::marker::PhantomData,
-        }
+        })
     }
 
     fn set_scalars(&mut self, entry: usize, table: &StepTable, step: usize) {
@@ -145,14 +148,16 @@ impl<F: Float> CpuExecutor<F> {
     }
 
     /// The entry's single ops, which from now on have what lies in slots.
-    fn by_op(&mut self, entry: usize) -> &mut ByOp {
-        let by_op = self.entries[entry].by_op.take();
-        let by_op = by_op.unwrap_or_else(|| {
-            let entry = &self.entries[entry];
-            ByOp::new::<F>(&entry.plan, &Shared { entry, states: &self.states })
-        });
+    fn by_op(&mut self, entry: usize) -> Result<&mut ByOp> {
+        let by_op = match self.entries[entry].by_op.take() {
+            Some(by_op) => by_op,
+            None => {
+                let entry = &self.entries[entry];
+                ByOp::new::<F>(&entry.plan, &Shared { entry, states: &self.states })?
+            }
+        };
         self.entries[entry].is_by_op = true;
-        self.entries[entry].by_op.insert(by_op)
+        Ok(self.entries[entry].by_op.insert(by_op))
     }
 
     fn block(&mut self, entry: usize, storage: Storage) -> &mut Block {
@@ -175,17 +180,18 @@ impl<F: Float> CpuExecutor<F> {
     }
 }
 
-fn zeros<F: Float>(ty: &TensorType) -> Block {
+fn zeros<F: Float>(ty: &TensorType) -> Result<Block> {
     Block::zeros::<F>(ty.dtype, ty.shape.num_elems())
 }
 
 impl Entry {
-    fn new<F: Float>(plan: &Plan, of_plan: Vec<usize>, states: &[Block], most_images: Option<usize>) -> Entry {
+    fn new<F: Float>(plan: &Plan, of_plan: Vec<usize>, states: &[Block], most_images: Option<usize>) -> Result<Entry> {
+        let packs = plan.packs.iter().map(|pack| pack.members.iter().map(|member| zeros::<F>(&member.ty)).collect());
         let mut entry = Entry {
             states: of_plan,
-            scalars: plan.scalars.iter().map(|(_, dtype)| Block::zeros::<F>(*dtype, 1)).collect(),
-            constants: plan.constants.iter().map(Block::of_tensor::<F>).collect(),
-            packs: plan.packs.iter().map(|pack| pack.members.iter().map(|m| zeros::<F>(&m.ty)).collect()).collect(),
+            scalars: plan.scalars.iter().map(|(_, dtype)| Block::zeros::<F>(*dtype, 1)).collect::<Result<_>>()?,
+            constants: plan.constants.iter().map(Block::of_tensor::<F>).collect::<Result<_>>()?,
+            packs: packs.collect::<Result<_>>()?,
             plan: plan.clone(),
             tiled: None,
             by_op: None,
@@ -194,11 +200,11 @@ impl Entry {
         let shared = Shared { entry: &entry, states };
         // The reference stays plain.
         let is_reference = size_of::<F>() == size_of::<f64>();
-        let tiled = if is_reference { None } else { Tiled::new::<F>(plan, &shared, most_images) };
-        let by_op = if tiled.is_none() { Some(ByOp::new::<F>(plan, &shared)) } else { None };
+        let tiled = if is_reference { None } else { Tiled::new::<F>(plan, &shared, most_images)? };
+        let by_op = if tiled.is_none() { Some(ByOp::new::<F>(plan, &shared)?) } else { None };
         (entry.tiled, entry.by_op) = (tiled, by_op);
         entry.is_by_op = entry.tiled.is_none();
-        entry
+        Ok(entry)
     }
 }
 
@@ -279,7 +285,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     fn run_op(&mut self, entry: usize, step: usize, table: &StepTable) -> Result<()> {
         self.check_entry(entry);
         self.set_scalars(entry, table, 0);
-        let by_op = self.by_op(entry);
+        let by_op = self.by_op(entry)?;
         #[expect(unsafe_code, reason = "operands lie in memory that several steps share")]
         // SAFETY: as in `run_once`.
         unsafe {
@@ -289,7 +295,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn write(&mut self, entry: usize, operand: &Operand, tensor: &Tensor) -> Result<()> {
-        self.by_op(entry);
+        self.by_op(entry)?;
         self.block(entry, operand.storage).fill_from::<F>(tensor);
         Ok(())
     }
@@ -299,7 +305,7 @@ impl<F: Float> Executor for CpuExecutor<F> {
     }
 
     fn poison(&mut self, entry: usize, operand: &Operand) -> Result<()> {
-        self.by_op(entry);
+        self.by_op(entry)?;
         self.block(entry, operand.storage).poison::<F>();
         Ok(())
     }
@@ -345,9 +351,11 @@ impl<F: Float> Executor for CpuExecutor<F> {
     fn keep(&mut self, states: &[usize]) -> Result<()> {
         self.check_states(states);
         for &state in states {
-            self.kept[state]
-                .get_or_insert_with(|| zeros::<F>(&self.state_types[state]))
-                .copy_from::<F>(&self.states[state]);
+            let kept = match self.kept[state].take() {
+                Some(kept) => kept,
+                None => zeros::<F>(&self.state_types[state])?,
+            };
+            self.kept[state].insert(kept).copy_from::<F>(&self.states[state]);
         }
         Ok(())
     }

@@ -42,11 +42,11 @@ fn plan(network: &str, image: [usize; 3]) -> Result<Plan> {
 fn program<F: Float>(plan: &Plan, most_images: Option<usize>) -> Result<Program> {
     let plans = vec![plan.clone()];
     let layout = StateLayout::new(&plans)?;
-    let executor = Box::new(CpuExecutor::<F>::with_most_images(&plans, &layout, most_images));
+    let executor = Box::new(CpuExecutor::<F>::with_most_images(&plans, &layout, most_images).expect("memory for it"));
     let mut program = Program::with_executor(plans, layout, executor, 7)?;
     let images = plan.states().iter().find(|spec| spec.name == "images").expect("the network has an input");
     let uniform = Init::Uniform { bound: 1.0 };
-    program.write("images", &uniform.tensor("images", &images.ty, 3).expect("drawn"))?;
+    program.write("images", &uniform.tensor("images", &images.ty, 3)?.expect("drawn"))?;
     program.write("labels", &Tensor::u32([BATCH], (0..BATCH as u32).map(|i| i * 7 % 10).collect())?)?;
     Ok(program)
 }

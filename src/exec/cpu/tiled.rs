@@ -11,6 +11,7 @@ use super::op::ReadyOp;
 use super::pace::Pace;
 use super::schedule::{Home, Homes, MOST_OPERANDS, Stage, stages};
 use super::unit::{self, Kernel, Unit};
+use crate::Result;
 use crate::exec::StepTable;
 use crate::graph::plan::{Plan, Storage};
 use crate::ops::cpu::{CpuContext, Float, Memory, Operands, parallel, scratch, threads};
@@ -76,30 +77,31 @@ pub(super) struct PartialSums {
 
 impl Tiled {
     /// `None` where there is nothing to run image by image.
-    pub fn new<F: Float>(plan: &Plan, shared: &Shared, most_images: Option<usize>) -> Option<Tiled> {
+    pub fn new<F: Float>(plan: &Plan, shared: &Shared, most_images: Option<usize>) -> Result<Option<Tiled>> {
         let units = unit::parts(plan);
         let homes = Homes::of(&units);
         let stages = stages(&units, &homes);
         if !stages.iter().any(|stage| matches!(stage, Stage::Segment(_))) {
-            return None;
+            return Ok(None);
         }
         let lives = Lives::of(plan, &units, &homes, &stages);
-        let (blocks, block_of) = place_blocks::<F>(&lives);
+        let (blocks, block_of) = place_blocks::<F>(&lives)?;
         let slots = homes.last.iter().filter_map(|(&slot, home)| Some((slot, *block_of.get(home)?))).collect();
         let layout =
             Layout { units: &units, homes: &homes, shared, lives: &lives, blocks: &blocks, block_of: &block_of };
         let mut partials = Vec::new();
         let ready = |(index, stage): (usize, Stage)| match stage {
-            Stage::Op(unit) => ReadyStage::Op(Box::new(ReadyOp::new::<F>(unit, &units[unit], &layout))),
+            Stage::Op(unit) => Ok(ReadyStage::Op(Box::new(ReadyOp::new::<F>(unit, &units[unit], &layout)))),
             Stage::Segment(segment) => {
-                ReadyStage::Segment(layout.segment::<F>(index, &segment, most_images, &mut partials))
+                layout.segment::<F>(index, &segment, most_images, &mut partials).map(ReadyStage::Segment)
             }
         };
         let step_of = |stage: &Stage| stage.units().iter().map(|&unit| units[unit].step).collect();
         let steps_of = stages.iter().map(step_of).collect();
         let last_writes = last_writes(&units, &homes, &stages);
-        let stages = stages.into_iter().enumerate().map(ready).collect();
-        Some(Tiled { stages, pace: Pace::default(), steps: steps_of, blocks, slots, last_writes, _partials: partials })
+        let stages = stages.into_iter().enumerate().map(ready).collect::<Result<_>>()?;
+        let (pace, steps) = (Pace::default(), steps_of);
+        Ok(Some(Tiled { stages, pace, steps, blocks, slots, last_writes, _partials: partials }))
     }
 
     /// The stage after which a run no longer changes any of these states of the plan.

@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn maxima_are_those_of_the_two_ops_bit_for_bit() -> Result<()> {
-        let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32(IMAGES), 3).expect("drawn");
+        let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32(IMAGES), 3)?.expect("drawn");
         // A window with several NaN has the place of the last one.
         let mut values = x.to_f32_vec();
         (values[40], values[41], values[500]) = (f32::NAN, f32::NAN, f32::INFINITY);
@@ -114,7 +114,7 @@ mod tests {
             graph.output("indices", indices)?;
             let (plain, fused) = (Plan::unfused(&graph)?, Plan::new(&graph)?);
             assert!(is_fused(&fused) || isa::lanes() < 16, "{fused}");
-            let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32(shape), 3).expect("drawn");
+            let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32(shape), 3)?.expect("drawn");
             let ([maxima, indices], [want_maxima, want_indices]) = (run(&fused, &x)?, run(&plain, &x)?);
             // Sums of 25 or 150 products of at most a half in another order; no two cells are as close as they are off.
             for (got, want) in maxima.to_f32_vec().iter().zip(want_maxima.to_f32_vec()) {

@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn fused_equals_unfused_bit_for_bit_with_fewer_steps() -> Result<()> {
         let graph = network()?;
-        let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32([3, 2, 9, 9]), 3).expect("drawn");
+        let x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32([3, 2, 9, 9]), 3)?.expect("drawn");
         let (plain, fused) = (Plan::unfused(&graph)?, Plan::new(&graph)?);
         assert_eq!(plain.steps.len() - fused.steps.len(), 2, "{plain}\n{fused}");
         let (plain, fused) = (run(plain, &x)?, run(fused, &x)?);
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_gradient_of_an_activation_is_taken_of_the_pooled_one() -> Result<()> {
-        let x = Init::Uniform { bound: 2.0 }.tensor("x", &TensorType::f32([3, 2, 9, 9]), 3).expect("drawn");
+        let x = Init::Uniform { bound: 2.0 }.tensor("x", &TensorType::f32([3, 2, 9, 9]), 3)?.expect("drawn");
         let overlapping = MaxPool2d { stride: [2, 2], ..MaxPool2d::new([3, 3]) };
         for activation in [Activation::Relu, Activation::Sigmoid, Activation::Tanh] {
             for pool in [MaxPool2d::new([2, 2]), overlapping] {

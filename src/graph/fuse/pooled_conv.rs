@@ -169,7 +169,7 @@ mod tests {
         let (plain, fused) = (Plan::unfused(&graph)?, Plan::new(&graph)?);
         let found = names(&fused).iter().filter(|name| **name == "conv2d_pooled_backward").count();
         assert_eq!((found, names(&fused).contains(&"max_pool2d_backward")), (2, false), "{fused}");
-        let mut x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32([9, 2, 14, 14]), 3).expect("drawn");
+        let mut x = Init::Uniform { bound: 1.0 }.tensor("x", &TensorType::f32([9, 2, 14, 14]), 3)?.expect("drawn");
         let (want, got) = (run(&plain, &x)?, run(&fused, &x)?);
         for (name, want) in &want {
             let (want, got) = (want.to_f64_vec(), got[name].to_f64_vec());

@@ -14,9 +14,13 @@ impl Line {
     pub const ZERO: Line = Line([0; 8]);
 }
 
-/// Zeros: enough lines for `len` elements of `T`.
-pub(crate) fn lines<T>(len: usize) -> Vec<Line> {
-    vec![Line::ZERO; (len * size_of::<T>()).div_ceil(size_of::<Line>())]
+/// Zeros: enough lines for so many bytes; `None` where there is no memory for them.
+pub(crate) fn lines(num_bytes: usize) -> Option<Vec<Line>> {
+    let num_lines = num_bytes.div_ceil(size_of::<Line>());
+    let mut lines = Vec::new();
+    lines.try_reserve_exact(num_lines).ok()?;
+    lines.resize(num_lines, Line::ZERO);
+    Some(lines)
 }
 
 thread_local! {
