@@ -1,5 +1,5 @@
-//! The variables of the environment that the CPU device heeds, checked where a device is chosen or a program compiled for
-//! it: a value that means nothing is an error there. What reads them later takes it for none.
+//! The variables of the environment that devices heed, checked where one is chosen or a program compiled for a CPU: a value
+//! that means nothing is an error there. What reads them later takes it for none.
 
 use crate::ops::cpu::isa;
 use crate::ops::cpu::threads::MAX_THREADS;
@@ -15,8 +15,10 @@ pub(super) fn check() -> Result<()> {
 
 fn check_in(variable: impl Fn(&str) -> Option<String>) -> Result<()> {
     let value = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-    if let Some(wanted) = value("WGRAD_CPU").filter(|wanted| !isa::NAMES.contains(&wanted.as_str())) {
-        return Err(Error::setting("WGRAD_CPU", crate::error::alternatives(&isa::NAMES), wanted));
+    for (name, words) in [("WGRAD_CPU", &isa::NAMES[..]), ("WGRAD_SHADER_CHECKS", &["on", "off"])] {
+        if let Some(wanted) = value(name).filter(|wanted| !words.contains(&wanted.as_str())) {
+            return Err(Error::setting(name, crate::error::alternatives(words), wanted));
+        }
     }
     // To Rayon 0 means as many threads as there are cores.
     for (name, least) in [("WGRAD_THREADS", 1), ("RAYON_NUM_THREADS", 0)] {
@@ -47,6 +49,7 @@ mod tests {
             ("WGRAD_THREADS", "1024"),
             ("RAYON_NUM_THREADS", "0"),
             ("WGRAD_BATCH_TILE", "5"),
+            ("WGRAD_SHADER_CHECKS", "off"),
             ("WGRAD_SOMETHING_ELSE", "x"),
         ];
         for (name, value) in sound {
@@ -54,6 +57,7 @@ mod tests {
         }
         let wrong = [
             ("WGRAD_CPU", "foo", "portable, avx2, avx512 or neon"),
+            ("WGRAD_SHADER_CHECKS", "none", "on or off"),
             ("WGRAD_THREADS", "x", "a number of threads from 1 to 1024"),
             ("WGRAD_THREADS", "0", "a number of threads from 1 to 1024"),
             ("WGRAD_THREADS", "-1", "a number of threads from 1 to 1024"),
