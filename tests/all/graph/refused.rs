@@ -5,6 +5,7 @@ use wgrad::{Shape, nn, ops};
 use super::*;
 
 type Use = fn(&mut Graph, Value) -> Result<()>;
+type Large = Box<dyn Fn(&mut Graph) -> Result<Value>>;
 type Mistake = fn(&mut Graph, Mistakes) -> Result<Value>;
 
 /// What mistakes are made with.
@@ -272,7 +273,7 @@ fn values_with_too_many_elements_are_refused() {
     let pool = ops::MaxPool2d::new([2, 2]);
     let far = usize::MAX / 2;
     let padded = move |padding: usize| ops::Conv2d { padding: [padding; 2], ..conv };
-    let mistakes: [(&str, Box<dyn Fn(&mut Graph) -> Result<Value>>); 17] = [
+    let mistakes: [(&str, Large); 17] = [
         ("matmul", Box::new(move |g| g.matmul(column, row))),
         ("add", Box::new(move |g| g.add(column, row))),
         ("broadcast_to", Box::new(move |g| g.broadcast_to(one, [4, large]))),
