@@ -89,12 +89,15 @@ impl Confusion {
         (0..self.num_classes).map(class_scores).collect()
     }
 
-    /// Means over the classes for which the metric is defined, weighted equally (macro average); support is the sum.
+    /// Means over the classes that occur or were predicted, weighted equally (macro average); support is the sum. As in
+    /// scikit-learn, what is undefined for one of them counts as 0: precision where nothing was taken for the class,
+    /// recall where no image is of it. Left out, a class that is never predicted would raise the mean.
     pub fn macro_average(&self) -> ClassScores {
-        let scores = self.scores();
+        let mut scores = self.scores();
+        scores.retain(|scores| scores.f1.is_some());
         let mean = |score: fn(&ClassScores) -> Option<f64>| {
-            let known: Vec<f64> = scores.iter().filter_map(score).collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+            let sum: f64 = scores.iter().map(|scores| score(scores).unwrap_or(0.0)).sum();
+            (!scores.is_empty()).then(|| sum / scores.len() as f64)
         };
         ClassScores {
             precision: mean(|scores| scores.precision),
@@ -177,8 +180,34 @@ mod tests {
         assert_eq!(scores[2], ClassScores { precision: None, recall: Some(0.0), f1: Some(0.0), support: 1 });
         assert_eq!(scores[3], ClassScores { precision: None, recall: None, f1: None, support: 0 });
         assert_eq!(confusion.accuracy(), 4.0 / 6.0);
-        assert_eq!(confusion.macro_average().recall, Some((2.0 / 3.0 + 1.0 + 0.0) / 3.0));
         assert_eq!(confusion.count(2, 0), 1);
+    }
+
+    /// Labels and predictions, their macro averages, and what is undefined.
+    type Case<'a> = (&'a [(usize, usize)], [f64; 3], &'a str);
+
+    #[test]
+    fn a_macro_average_counts_what_is_undefined_as_0() {
+        // The values are those of scikit-learn's precision_recall_fscore_support(average="macro", zero_division=0).
+        let thirds = |sum: f64| sum / 3.0;
+        let cases: [Case; 3] = [
+            (
+                &[(0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (2, 0)],
+                [thirds(4.0 / 3.0), thirds(5.0 / 3.0), thirds(4.0 / 6.0 + 0.8)],
+                "class 2 is never predicted, and class 3 is not there at all",
+            ),
+            (&[(0, 0), (0, 1), (1, 1)], [0.75, 0.75, 4.0 / 6.0], "two of four classes"),
+            (&[(0, 0), (0, 1)], [0.5, 0.25, 1.0 / 3.0], "class 1 is predicted, but has no images"),
+        ];
+        for (pairs, want, why) in cases {
+            let average = Confusion::of(4, pairs.iter().copied()).expect("classes fit").macro_average();
+            for (got, want) in [average.precision, average.recall, average.f1].into_iter().zip(want) {
+                let got = got.expect("classes");
+                assert!((got - want).abs() < 1e-12, "{why}: {got}, not {want}");
+            }
+            assert_eq!(average.support, pairs.len() as u64);
+        }
+        assert_eq!(Confusion::of(3, []).expect("nothing").macro_average().precision, None, "no class is there");
     }
 
     #[test]
