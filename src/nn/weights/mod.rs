@@ -1,6 +1,7 @@
 //! Model files: safetensors with PyTorch's names and layouts, so that they move both ways without a converter, and with
 //! [`Metadata`] that makes each file complete.
 
+mod elements;
 mod metadata;
 
 use std::borrow::Cow;
@@ -9,7 +10,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use metadata::Metadata;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::exec::StateDict;
 use crate::tensor::{Tensor, TensorData};
@@ -64,10 +65,12 @@ pub fn load(path: &Path) -> Result<StateDict> {
 }
 
 /// Reads a model file. In a file of another program, a prefix that PyTorch's wrappers put before every name (`module.` of
-/// `DataParallel`, `_orig_mod.` of `torch.compile`) is taken off, with a note.
+/// `DataParallel`, `_orig_mod.` of `torch.compile`) is taken off, with a note. Floats of 16 and 64 bits (F16, BF16, F64)
+/// become floats of 32 bits, to which those of 64 are rounded.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Data`] where the file is damaged, or holds other than 32-bit floats.
+/// [`Error::Io`]; [`Error::Data`] where the file is damaged or of another format, or holds other than floats, or a number
+/// beyond the largest of 32 bits.
 pub fn read(path: &Path) -> Result<ModelFile> {
     from_bytes(path, &read_bytes(path)?)
 }
@@ -75,10 +78,7 @@ pub fn read(path: &Path) -> Result<ModelFile> {
 /// [`read`] from bytes already in memory; `path` is for messages only. Errors as there.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<ModelFile> {
     let (mut tensors, about) = parse(path, bytes)?;
-    if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| !matches!(tensor.data(), TensorData::F32(_))) {
-        let got = format!("{:?} in tensor \"{name}\"", Stored(tensor).dtype());
-        return Err(Error::data(path, "32-bit floats (F32)", got));
-    }
+    tensors = elements::as_f32(path, tensors)?;
     let mut notes = Vec::new();
     if about.is_none() {
         while let Some(wrapper) = wrapper(&tensors) {
@@ -132,15 +132,16 @@ pub(crate) fn write(path: &Path, tensors: &StateDict, metadata: String) -> Resul
 
 /// All tensors of a safetensors file, but PyTorch's counters, and its metadata.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(StateDict, Option<String>)> {
-    let damaged = |error: safetensors::SafeTensorError| Error::data(path, EXPECTED, error.to_string());
+    let damaged = |error: safetensors::SafeTensorError| {
+        Error::data(path, EXPECTED, other_format(bytes).unwrap_or_else(|| error.to_string()))
+    };
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let metadata = header.metadata().as_ref().and_then(|map| map.get(METADATA)).cloned();
     let mut tensors = StateDict::new();
     for (name, view) in file.iter().filter(|(name, _)| !name.ends_with(IGNORED_SUFFIX)) {
-        let data = elements(&view).ok_or_else(|| {
-            Error::data(path, "32-bit floats (F32)", format!("{:?} in tensor \"{name}\"", view.dtype()))
-        })?;
+        let data = elements::elements(&view)
+            .ok_or_else(|| Error::data(path, elements::FLOATS, format!("{:?} in tensor \"{name}\"", view.dtype())))?;
         tensors.insert(name.to_owned(), Tensor::new(view.shape(), data)?);
     }
     Ok((tensors, metadata))
@@ -169,20 +170,22 @@ fn read_start(path: &Path, file: &mut impl Read, len: u64) -> Result<(Vec<u8>, u
         Err(error) => return Err(failed(error)),
     };
     if header < 2 || header > MAX_HEADER_BYTES.min(len.saturating_sub(8)) {
-        return Err(Error::data(path, EXPECTED, format!("a header of {header} bytes in a file of {len}")));
+        let got = other_format(&bytes).unwrap_or_else(|| format!("a header of {header} bytes in a file of {len}"));
+        return Err(Error::data(path, EXPECTED, got));
     }
     Ok((bytes, header))
 }
 
-fn elements(view: &TensorView<'_>) -> Option<TensorData> {
-    let bytes = view.data();
-    Some(match view.dtype() {
-        Dtype::F32 => TensorData::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
-        Dtype::F64 => TensorData::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()),
-        Dtype::U32 => TensorData::U32(bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect()),
-        Dtype::U8 => TensorData::U8(bytes.to_vec()),
+/// What a file that is no safetensors file is, by its first bytes: one that `torch.save` writes, a zip archive or, before
+/// PyTorch 1.6, a pickle. The first byte alone may also be that of a header's length.
+fn other_format(start: &[u8]) -> Option<String> {
+    let kind = match start {
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [0x80, 2..=5, ..] => "a Python pickle",
         _ => return None,
-    })
+    };
+    let how = "safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")";
+    Some(format!("{kind}, as torch.save writes them; in Python, {how} writes weights that can be read"))
 }
 
 /// Names the file that a tensor which does not fit came from.
@@ -193,17 +196,21 @@ pub fn in_file(path: &Path) -> impl Fn(Error) -> Error {
     }
 }
 
+fn dtype(tensor: &Tensor) -> Dtype {
+    match tensor.data() {
+        TensorData::F32(_) => Dtype::F32,
+        TensorData::F64(_) => Dtype::F64,
+        TensorData::U32(_) => Dtype::U32,
+        TensorData::U8(_) => Dtype::U8,
+    }
+}
+
 /// A tensor as safetensors stores it.
 struct Stored<'a>(&'a Tensor);
 
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
-        match self.0.data() {
-            TensorData::F32(_) => Dtype::F32,
-            TensorData::F64(_) => Dtype::F64,
-            TensorData::U32(_) => Dtype::U32,
-            TensorData::U8(_) => Dtype::U8,
-        }
+        dtype(self.0)
     }
 
     fn shape(&self) -> &[usize] {
@@ -221,5 +228,30 @@ impl View for Stored<'_> {
 
     fn data_len(&self) -> usize {
         self.0.shape().num_elems() * self.dtype().bitsize() / 8
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap fails its test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_torch_save_are_told_how_to_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.pt");
+        let zip: &[u8] = b"PK\x03\x04\x00\x00\x08\x08\x00\x00\x00\x00";
+        let pickle: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M";
+        for (bytes, kind) in [(zip, "a zip archive, as torch.save"), (pickle, "a Python pickle, as torch.save")] {
+            std::fs::write(&path, bytes).unwrap();
+            for error in [read(&path).unwrap_err(), from_bytes(&path, bytes).unwrap_err()] {
+                let error = error.to_string();
+                assert!(error.contains(kind) && error.contains("safetensors.torch.save_file("), "{error}");
+            }
+        }
+        // A header of 640 bytes begins as a pickle does.
+        let mut header = vec![0x80, 2, 0, 0, 0, 0, 0, 0];
+        header.extend(format!("{:<640}", "{}").bytes());
+        assert!(from_bytes(&path, &header).unwrap().tensors.is_empty());
     }
 }
