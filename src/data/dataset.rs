@@ -250,20 +250,24 @@ impl Dataset {
     }
 
     /// Puts a random share of the images aside for validation: (training, validation), both in the order of the
-    /// original. The share is `fraction` of the images, rounded to a whole number; which ones they are depends on
-    /// `seed` and the number of images alone, so a run that resumes holds out the same ones.
+    /// original. The share is `fraction` of the images, rounded to a whole number, with at least one image on either side;
+    /// which ones they are depends on `seed` and the number of images alone, so a run that resumes holds out the same
+    /// ones.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming `val_split` unless both parts get at least one image.
+    /// [`Error::Setting`] naming `val_split` where it is no share, or there are fewer than two images.
     pub fn hold_out(&self, fraction: f64, seed: u64) -> Result<(Dataset, Dataset)> {
         // Below 2^32, as `from_arrays` checks.
         let num_images = self.len() as u32;
-        // A float-to-integer cast saturates and makes NaN 0, and the check below rejects what that leads to.
-        let num_held_out = (fraction * f64::from(num_images)).round() as u32;
-        if !(fraction > 0.0 && fraction < 1.0) || num_held_out == 0 || num_held_out >= num_images {
-            let expected = format!("a share between 0 and 1 of {num_images} images that leaves some on either side");
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(Error::setting("val_split", "a share between 0 and 1", fraction));
+        }
+        if num_images < 2 {
+            let expected = format!("a data set of two images or more to hold some out; it has {num_images}");
             return Err(Error::setting("val_split", expected, fraction));
         }
+        // A share of a number below 2^32.
+        let num_held_out = ((fraction * f64::from(num_images)).round() as u32).clamp(1, num_images - 1);
         let mut indices = Stream::named(seed, "data.val_split").permutation(num_images);
         let (held_out, kept) = indices.split_at_mut(num_held_out as usize);
         held_out.sort_unstable();

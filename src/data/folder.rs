@@ -137,32 +137,66 @@ impl ImageFolder {
         [dir.to_owned(), dir.join(Self::NAME)].into_iter().find(|dir| self.are_in(dir))
     }
 
-    /// Moves a share of the files to the test images. Which ones depends on their path below the folder alone, so that
-    /// images that are added later move no other. Every class keeps at least one image to train on.
+    /// Moves a share of the files to the test images. Each file has a draw, which depends on its path below the folder
+    /// alone, so that images that are added later move no other, but for those of [`ImageFolder::lowest`]. Every class
+    /// keeps at least one image to train on.
     fn take_test(&self, train: &mut Labelled, folder: &Path) -> Result<Labelled> {
-        let draw = |path: &Path| {
+        let draw = |(path, label): &(PathBuf, u16)| {
             let parts: Vec<_> =
                 path.strip_prefix(folder).unwrap_or(path).iter().map(|part| part.to_string_lossy()).collect();
-            rng::uniform(0, &parts.join("/"), 0)
+            (usize::from(*label), rng::uniform(0, &parts.join("/"), 0))
         };
-        let num_classes = train.last().map_or(0, |(_, label)| usize::from(*label) + 1);
-        let mut is_trained = vec![false; num_classes];
-        for (path, label) in train.iter() {
-            is_trained[usize::from(*label)] |= draw(path) >= self.test_share;
-        }
-        let mut test = Vec::new();
-        train.retain(|(path, label)| {
-            let is_test = draw(path) < self.test_share && std::mem::replace(&mut is_trained[usize::from(*label)], true);
-            if is_test {
-                test.push((path.clone(), *label));
-            }
-            !is_test
-        });
-        if test.is_empty() {
+        let drawn: Vec<(usize, f64)> = train.iter().map(draw).collect();
+        let is_test = self.is_test(&drawn);
+        if !is_test.contains(&true) {
             let got = format!("{}, which leaves none of {} images", self.test_share, train.len());
             return Err(Error::setting("dataset.test_share", "a share that leaves some test images", got));
         }
-        Ok(test)
+        let (test, kept) = train.drain(..).zip(is_test).partition::<Vec<_>, _>(|&(_, is_test)| is_test);
+        let files = |part: Vec<((PathBuf, u16), bool)>| part.into_iter().map(|(file, _)| file).collect();
+        *train = files(kept);
+        Ok(files(test))
+    }
+
+    /// Whether each file is for testing, from its class and its draw: those with a draw below the share are.
+    fn is_test(&self, drawn: &[(usize, f64)]) -> Vec<bool> {
+        let num_classes = drawn.last().map_or(0, |(class, _)| class + 1);
+        let mut is_trained = vec![false; num_classes];
+        for &(class, draw) in drawn {
+            is_trained[class] |= draw >= self.test_share;
+        }
+        let below =
+            |&(class, draw): &(usize, f64)| draw < self.test_share && std::mem::replace(&mut is_trained[class], true);
+        let mut is_test: Vec<bool> = drawn.iter().map(below).collect();
+        for index in self.lowest(drawn, &is_test) {
+            is_test[index] = true;
+        }
+        is_test
+    }
+
+    /// Chance leaves few images without a test image: of each class that has none, the file with the lowest draw, where
+    /// its share of the class is a whole image. Where there is still none, of as many classes as the share of all images
+    /// is.
+    fn lowest(&self, drawn: &[(usize, f64)], is_test: &[bool]) -> Vec<usize> {
+        let num_classes = drawn.last().map_or(0, |(class, _)| class + 1);
+        let mut classes: Vec<Vec<usize>> = vec![Vec::new(); num_classes];
+        for (index, &(class, _)) in drawn.iter().enumerate() {
+            classes[class].push(index);
+        }
+        // A class with one image has none to spare.
+        classes.retain(|files| files.len() > 1 && !files.iter().any(|&index| is_test[index]));
+        let share = |num_files: usize| self.test_share * num_files as f64;
+        let by_draw = |a: &usize, b: &usize| drawn[*a].1.total_cmp(&drawn[*b].1);
+        let lowest = |files: &Vec<usize>| files.iter().copied().min_by(by_draw);
+        let large: Vec<usize> = classes.iter().filter(|files| share(files.len()) >= 1.0).filter_map(lowest).collect();
+        if !large.is_empty() || is_test.contains(&true) {
+            return large;
+        }
+        let mut small: Vec<usize> = classes.iter().filter_map(lowest).collect();
+        small.sort_by(by_draw);
+        // A share below 1 of a number of files.
+        small.truncate((share(drawn.len()).round() as usize).max(1));
+        small
     }
 
     /// The pixels of all files, one after another.
@@ -265,4 +299,40 @@ fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     }
     folders.sort();
     Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Classes and draws of images, which are for testing, and why.
+    type Case<'a> = (&'a [(usize, f64)], &'a [usize], &'a str);
+
+    #[test]
+    fn few_images_have_test_images_too() {
+        // With a share of a tenth.
+        let cases: [Case; 6] = [
+            (&[(0, 0.05), (0, 0.5), (1, 0.5), (1, 0.3)], &[0], "a draw below the share is enough"),
+            (&[(0, 0.4), (0, 0.5), (1, 0.3), (1, 0.9)], &[2], "else the lowest of all"),
+            (&[(0, 0.4), (1, 0.3), (1, 0.9)], &[1], "of the classes that have another image"),
+            (&[(0, 0.4), (0, 0.5), (1, 0.2)], &[0], "which the lowest of all may not have"),
+            (&[(0, 0.05), (1, 0.05)], &[], "an image of each class is for training"),
+            (&[(0, 0.01), (0, 0.02), (0, 0.03)], &[1, 2], "whatever was drawn"),
+        ];
+        let folder = ImageFolder::default();
+        let tested = |drawn: &[(usize, f64)]| -> Vec<usize> {
+            let is_test = folder.is_test(drawn);
+            (0..drawn.len()).filter(|&index| is_test[index]).collect()
+        };
+        for (drawn, want, why) in cases {
+            assert_eq!(tested(drawn), want, "{why}");
+        }
+        // Eight images of each of two classes, and the lowest of both; ten of one, which is enough for a class to have
+        // one of its own, although the other has some by chance.
+        let class = |class: usize, num: usize, first: f64| (0..num).map(move |i| (class, first + 0.01 * i as f64));
+        let both: Vec<_> = class(0, 8, 0.5).chain(class(1, 8, 0.6)).collect();
+        assert_eq!(tested(&both), [0, 8], "a tenth of 16 images is about two");
+        let ten: Vec<_> = class(0, 10, 0.5).chain(class(1, 9, 0.095)).collect();
+        assert_eq!(tested(&ten), [0, 10], "ten images of a class are enough for one of its own");
+    }
 }

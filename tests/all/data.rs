@@ -346,8 +346,12 @@ fn hold_out_parts_the_images_by_the_seed() {
 }
 
 #[test]
-fn hold_out_rejects_shares_that_leave_a_side_empty() {
-    for fraction in [0.0, 1.0, -0.1, 1.5, 0.001, 0.999, f64::NAN, f64::INFINITY] {
+fn hold_out_leaves_no_side_empty() {
+    for (fraction, num_held_out) in [(0.001, 1), (0.1, 1), (0.26, 3), (0.999, 9)] {
+        let (train, validation) = numbered(10).hold_out(fraction, 0).unwrap();
+        assert_eq!((train.len(), validation.len()), (10 - num_held_out, num_held_out), "{fraction}");
+    }
+    for fraction in [0.0, 1.0, -0.1, 1.5, f64::NAN, f64::INFINITY] {
         let error = numbered(10).hold_out(fraction, 0).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains("val_split"), "{error}");
     }

@@ -229,6 +229,21 @@ fn a_folder_of_images_is_a_data_set() {
 }
 
 #[test]
+fn a_small_folder_has_test_images() {
+    for count in 2..16 {
+        let dir = TempDir::new().unwrap();
+        colours(&dir, "", count);
+        let Splits { train, test, .. } = load(ImageFolder { size: 4, ..ImageFolder::default() }, dir.path()).unwrap();
+        assert!(!test.is_empty() && train.len() + test.len() == 2 * count, "{count}: {test:?}");
+        let (kept, held_out) = train.hold_out(0.1, 0).unwrap();
+        assert!(!kept.is_empty() && !held_out.is_empty(), "{count}: {kept:?}");
+        if count >= 10 {
+            assert!(test.class_counts().iter().all(|&num| num > 0), "{count}: {:?}", test.class_counts());
+        }
+    }
+}
+
+#[test]
 fn one_image_of_a_class_is_for_training() {
     let dir = TempDir::new().unwrap();
     colours(&dir, "", 1);
