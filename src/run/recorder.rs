@@ -69,6 +69,10 @@ impl Observer for Recorder<'_> {
         self.observer.should_stop()
     }
 
+    fn end_after(&mut self, report: &EpochReport) -> Option<String> {
+        self.observer.end_after(report)
+    }
+
     fn event(&mut self, event: &Event) {
         self.observer.event(event);
     }

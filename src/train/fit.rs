@@ -28,7 +28,7 @@ pub struct FitOptions {
     pub checkpoint: Option<CheckpointOptions>,
 }
 
-/// Trains until early stopping or the last epoch, then restores the best weights and evaluates the test set once.
+/// Trains until early stopping, [`Observer::end_after`] or the last epoch, then restores the best weights and evaluates the test set once.
 /// `observer` is told about every epoch: [`PrintEpochs`](super::PrintEpochs) prints them, `()` keeps silent.
 ///
 /// # Errors
@@ -156,7 +156,7 @@ impl<'a> Fit<'a> {
             if is_best {
                 self.session.program().keep_model()?;
             }
-            let recorded = self.observer.epoch(&EpochReport {
+            let report = EpochReport {
                 epoch,
                 train_loss: train.loss,
                 train_accuracy: train.accuracy,
@@ -165,7 +165,8 @@ impl<'a> Fit<'a> {
                 lr,
                 images_per_second: self.session.images_per_epoch() as f64 / train_time.as_secs_f64(),
                 is_best,
-            });
+            };
+            let recorded = self.observer.epoch(&report);
             self.session.all_ok(recorded)?;
             self.observe_diagnostics(epoch, lr)?;
             self.observe_plateau(epoch, &validation);
@@ -175,6 +176,10 @@ impl<'a> Fit<'a> {
             (self.epochs, self.batches, self.train_time) = (epoch, 0, Duration::ZERO);
             self.save()?;
             self.stop_if_asked()?;
+            let ends = self.observer.end_after(&report);
+            if self.session.answer_of_first(ends.is_some())? {
+                return Ok(ends.unwrap_or_else(|| "the first rank ended the run".to_owned()));
+            }
         }
         let reason = self.early_stopping.as_ref().and_then(EarlyStopping::reason);
         Ok(match (reason, self.epochs) {

@@ -162,11 +162,34 @@ pub trait Observer {
         Ok(())
     }
 
-    /// Whether to stop: asked all the time. Where it says so, and keeps saying so, training ends after the steps under
+    /// Whether to interrupt: asked all the time. Where it says so, and keeps saying so, training ends after the steps under
     /// way, is saved if [`FitOptions::checkpoint`](super::FitOptions::checkpoint) says where, and returns
-    /// [`Error::Interrupted`](crate::Error::Interrupted).
+    /// [`Error::Interrupted`](crate::Error::Interrupted). [`Observer::end_after`] is for a run that is done.
     fn should_stop(&mut self) -> bool {
         false
+    }
+
+    /// Whether training ends with an epoch, and why, in words for [`Outcome::stopped`]: a rule of one's own for stopping
+    /// early. Asked once after each epoch and its checkpoint. Where it gives a reason, the best weights are restored and
+    /// the test set is evaluated, as where [`FitOptions::early_stopping`](super::FitOptions::early_stopping) ends a run.
+    /// A checkpoint does not hold the reason: a run that resumes from one trains on until it is given again. Of several
+    /// ranks the first decides.
+    ///
+    /// ```
+    /// use wgrad::train::{EpochReport, Observer};
+    ///
+    /// /// Ends training once the validation accuracy suffices.
+    /// struct Until(f64);
+    ///
+    /// impl Observer for Until {
+    ///     fn end_after(&mut self, report: &EpochReport) -> Option<String> {
+    ///         (report.val_accuracy >= self.0).then(|| format!("validation accuracy reached {}", self.0))
+    ///     }
+    /// }
+    /// ```
+    fn end_after(&mut self, report: &EpochReport) -> Option<String> {
+        let _ = report;
+        None
     }
 
     /// The run has done something to its own course.

@@ -16,8 +16,8 @@ use wgrad::optim::{GradientOptions, Optimizer, UpdateOptions};
 use wgrad::schedule::{Interval, Mode as Direction, Plateau, Schedule};
 use wgrad::train::early_stop::{EarlyStopOptions, Monitor};
 use wgrad::train::{
-    EpochReport, Event, FitOptions, LatestBatches, LrFindOptions, Observer, Outcome, Session, SessionOptions, fit,
-    lr_find,
+    Checkpoint, CheckpointOptions, EpochReport, Event, FitOptions, LatestBatches, LrFindOptions, Observer, Outcome,
+    Session, SessionOptions, fit, lr_find,
 };
 use wgrad::{DType, Device, Error, Graph, Plan, Program, Result, StateDict, Tensor, TensorType};
 

@@ -177,3 +177,43 @@ fn a_loss_that_is_not_finite_ends_the_run() {
     );
     assert!(session.model().unwrap().values().all(|tensor| tensor.to_f64_vec().iter().all(|x| x.is_finite())));
 }
+
+/// Ends a run with the epoch of this number.
+struct EndsWith(u64, Told);
+
+impl Observer for EndsWith {
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        self.1.epoch(report)
+    }
+
+    fn end_after(&mut self, report: &EpochReport) -> Option<String> {
+        (report.epoch == self.0).then(|| "a rule of one's own".to_owned())
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.1.event(event);
+    }
+}
+
+/// The same as if the run had so many epochs: best weights, test evaluation and checkpoint.
+#[test]
+fn an_observer_ends_a_run_with_an_outcome() {
+    let (train, test) = images(100, 60);
+    let model = Classifier::new(LeNet5::default(), 10);
+    let folder = tempfile::tempdir().unwrap();
+    let run = |epochs, last| {
+        let mut session = Session::new(&Device::Cpu, &options(&model, &train, &test, 20)).unwrap();
+        let path = folder.path().join(format!("checkpoint{epochs}"));
+        let mut observer = EndsWith(last, Told::default());
+        let fit_options = FitOptions { checkpoint: Some(CheckpointOptions::new(&path)), ..fit_options(epochs, 0.1) };
+        let outcome = fit(&mut session, &fit_options, &mut observer).unwrap();
+        let state = Checkpoint::load(&path).unwrap().state;
+        assert_eq!((outcome.epochs, observer.1.0.len(), state.epochs), (4, 4, 4));
+        (outcome, observer.1.1, session.model().unwrap())
+    };
+    let (mut ended, all) = (run(30, 4), run(4, 4));
+    assert_eq!(std::mem::take(&mut ended.0.stopped), "a rule of one's own");
+    assert_eq!((ended.0.test_loss, ended.0.test_accuracy), (all.0.test_loss, all.0.test_accuracy));
+    assert!(ended.0.best_epoch == all.0.best_epoch && ended.0.test.is_some());
+    assert!((ended.1, ended.2) == (all.1, all.2), "the best weights are restored, and that is told");
+}
