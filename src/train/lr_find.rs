@@ -1,7 +1,9 @@
 //! The learning-rate range test (Smith, "Cyclical Learning Rates for Training Neural Networks", 2015, section 3.3): a
 //! short training whose rate grows from step to step, and the loss at each. A good rate is where the loss
-//! falls fastest; where it rises, the rate is too high. As in fastai's `lr_find`, the rate grows exponentially and the
-//! loss is smoothed. Weights and optimizer states are restored afterwards.
+//! falls fastest; where it rises, the rate is too high. As in fastai's `lr_find`, the rate grows exponentially. Weights and
+//! optimizer states are restored afterwards. What the losses suggest is in `suggest`.
+
+mod suggest;
 
 use serde::Serialize;
 
@@ -17,9 +19,10 @@ pub struct LrFindOptions {
     pub end_lr: f64,
     /// Steps of the optimizer; at least 10. Default 100.
     pub num_steps: u64,
-    /// The share of the running mean of the loss that is kept in each step; from 0 and below 1. Default 0.98.
+    /// The share of the running mean of the loss that is kept in each step; from 0 and below 1. The running mean decides
+    /// when the test ends. Default 0.98.
     pub smoothing: f64,
-    /// The test ends when the smoothed loss exceeds the lowest by this factor; above 1. Default 4.
+    /// The test ends when the running mean exceeds its lowest by this factor; above 1. Default 4.
     pub diverges_at: f64,
 }
 
@@ -30,7 +33,8 @@ pub struct LrPoint {
     pub lr: f64,
     /// The mean loss of its batches, before the step.
     pub loss: f64,
-    /// The running mean of losses, freed of its bias to 0 (Kingma and Ba, "Adam", 2015, section 3).
+    /// The mean of the losses around, weighted by a bell curve whose width grows with the number of steps. Losses above
+    /// twice the first ones count as that, as one that explodes would hide all others.
     pub smoothed: f64,
 }
 
@@ -41,10 +45,11 @@ pub struct LrFind {
     pub points: Vec<LrPoint>,
     /// Whether the loss diverged; if not, a larger [`LrFindOptions::end_lr`] would show more.
     pub diverged: bool,
-    /// The rate at which the smoothed loss falls fastest over the logarithm of the rate, among those up to the rate at
-    /// which it is lowest; `None` where it never falls. Beyond its lowest point a loss only falls after it has risen.
+    /// The rate at which the smoothed loss falls fastest over the logarithm of the rate, on its way to its lowest;
+    /// `None` where it does not fall by clearly more than the losses vary from batch to batch.
     pub steepest: Option<f64>,
-    /// A tenth of the rate at which the smoothed loss is lowest; `None` where that is the first, as the loss never falls.
+    /// A tenth of the rate at which the smoothed loss is lowest; `None` for the same reason, or where that is below the
+    /// rates that were tried.
     pub minimum_over_10: Option<f64>,
 }
 
@@ -61,16 +66,16 @@ pub fn lr_find(session: &mut Session, options: &LrFindOptions) -> Result<LrFind>
     let snapshot = session.snapshot()?;
     let found = measure(session, options);
     session.restore(&snapshot, 0)?;
-    let (points, diverged) = found?;
-    let (steepest, minimum_over_10) = suggestions(&points);
+    let (mut points, diverged) = found?;
+    let suggest::Suggestions { steepest, minimum_over_10 } = suggest::suggestions(&mut points);
     Ok(LrFind { points, diverged, steepest, minimum_over_10 })
 }
 
-/// Trains under growing rates until the loss diverges.
+/// Trains under growing rates until the loss diverges. The losses are not smoothed yet.
 fn measure(session: &mut Session, options: &LrFindOptions) -> Result<(Vec<LrPoint>, bool)> {
     let steps_per_epoch = session.steps_per_epoch() as u64;
     let rates = |step| (options.lr(step), None);
-    let mut losses = Smoothed::new(options);
+    let (mut points, mut running) = (Vec::new(), Running::new(options));
     let mut done = 0;
     while done < options.num_steps {
         let (epoch, first) = (done / steps_per_epoch, done % steps_per_epoch);
@@ -79,60 +84,48 @@ fn measure(session: &mut Session, options: &LrFindOptions) -> Result<(Vec<LrPoin
         }
         let count = STEPS_PER_READING.min(steps_per_epoch - first).min(options.num_steps - done);
         for loss in session.train_steps(epoch, first..first + count, &rates)? {
-            if !losses.add(options.lr(done), loss) {
-                return match losses.points.is_empty() {
+            if loss.is_finite() {
+                points.push(LrPoint { lr: options.lr(done), loss, smoothed: loss });
+            }
+            if !running.add(loss) {
+                return match points.is_empty() {
                     true => Err(options.broken_from_the_start()),
-                    false => Ok((losses.points, true)),
+                    false => Ok((points, true)),
                 };
             }
             done += 1;
         }
     }
-    Ok((losses.points, false))
+    Ok((points, false))
 }
 
-/// The losses so far.
-struct Smoothed {
+/// The running mean of losses, freed of its bias to 0 (Kingma and Ba, "Adam", 2015, section 3).
+struct Running {
     smoothing: f64,
     diverges_at: f64,
-    /// The running mean, with its bias to 0.
+    /// With its bias to 0.
     mean: f64,
+    num_losses: f64,
     lowest: f64,
-    points: Vec<LrPoint>,
 }
 
-impl Smoothed {
+impl Running {
     fn new(options: &LrFindOptions) -> Self {
         let LrFindOptions { smoothing, diverges_at, .. } = *options;
-        Smoothed { smoothing, diverges_at, mean: 0.0, lowest: f64::INFINITY, points: Vec::new() }
+        Running { smoothing, diverges_at, mean: 0.0, num_losses: 0.0, lowest: f64::INFINITY }
     }
 
-    /// Takes in the loss of the next step; false if it diverges. A loss that is not finite is no point.
-    fn add(&mut self, lr: f64, loss: f64) -> bool {
-        if !loss.is_finite() {
-            return false;
-        }
+    /// Takes in the loss of the next step; false if it diverges.
+    fn add(&mut self, loss: f64) -> bool {
         self.mean = self.smoothing * self.mean + (1.0 - self.smoothing) * loss;
-        // A number of steps, far below 2^53.
-        let num_points = self.points.len() as f64 + 1.0;
-        let smoothed = self.mean / (1.0 - libm::pow(self.smoothing, num_points));
-        self.points.push(LrPoint { lr, loss, smoothed });
-        self.lowest = self.lowest.min(smoothed);
-        smoothed <= self.diverges_at * self.lowest
+        self.num_losses += 1.0;
+        self.lowest = self.lowest.min(self.value());
+        loss.is_finite() && self.value() <= self.diverges_at * self.lowest
     }
-}
 
-/// The rate of the steepest descent and a tenth of the rate of the minimum. As in fastai's, the first tenth of the points
-/// and the last five are left out: the mean has hardly begun there, and the loss is on its way up here.
-fn suggestions(points: &[LrPoint]) -> (Option<f64>, Option<f64>) {
-    let usable = points.get(points.len() / 10..points.len().saturating_sub(5)).unwrap_or_default();
-    let slope = |pair: &[LrPoint]| (pair[1].smoothed - pair[0].smoothed) / (pair[1].lr / pair[0].lr).ln();
-    let lowest = (0..usable.len()).min_by(|&a, &b| usable[a].smoothed.total_cmp(&usable[b].smoothed));
-    let Some(lowest) = lowest.filter(|&lowest| lowest > 0) else { return (None, None) };
-    let descent = &usable[..=lowest];
-    let steepest = descent.windows(2).min_by(|a, b| slope(a).total_cmp(&slope(b)));
-    let steepest = steepest.filter(|pair| slope(pair) < 0.0).map(|pair| pair[0].lr);
-    (steepest, Some(usable[lowest].lr / 10.0))
+    fn value(&self) -> f64 {
+        self.mean / (1.0 - libm::pow(self.smoothing, self.num_losses))
+    }
 }
 
 impl LrFindOptions {
@@ -182,50 +175,23 @@ impl Default for LrFindOptions {
 mod tests {
     use super::*;
 
-    fn smoothed(losses: &[f64], smoothing: f64) -> (Vec<f64>, usize) {
-        let mut state = Smoothed::new(&LrFindOptions { smoothing, ..LrFindOptions::default() });
-        let taken = losses.iter().take_while(|&&loss| state.add(1.0, loss)).count();
-        (state.points.iter().map(|point| point.smoothed).collect(), taken)
-    }
-
     #[test]
-    fn losses_are_smoothed_without_bias_until_they_diverge() {
-        // (losses, smoothing, what they become, how many are before the divergence, why)
-        type Case<'a> = (&'a [f64], f64, &'a [f64], usize, &'a str);
+    fn the_test_ends_where_the_running_mean_diverges() {
+        // (losses, smoothing, the running mean after each up to the end, why)
+        type Case<'a> = (&'a [f64], f64, &'a [f64], &'a str);
         let cases: [Case; 5] = [
-            (&[2.0, 2.0, 2.0], 0.98, &[2.0, 2.0, 2.0], 3, "a constant stays, from the first step on"),
-            (&[2.0, 1.0, 3.0], 0.0, &[2.0, 1.0, 3.0], 3, "without smoothing each stands for itself"),
-            (&[3.0, 0.0], 0.5, &[3.0, 1.0], 2, "weights 1 : 2, the older the less"),
-            (&[1.0, 4.5, 1.0], 0.0, &[1.0, 4.5], 1, "more than four times the lowest is the end, and the last point"),
-            (&[1.0, f64::NAN, 1.0], 0.0, &[1.0], 1, "so is a value that is none, without a point"),
+            (&[2.0, 2.0, 2.0], 0.98, &[2.0, 2.0, 2.0], "a constant stays, from the first step on"),
+            (&[2.0, 1.0, 3.0], 0.0, &[2.0, 1.0, 3.0], "without smoothing each stands for itself"),
+            (&[3.0, 0.0], 0.5, &[3.0, 1.0], "weights 1 : 2, the older the less"),
+            (&[1.0, 4.5, 1.0], 0.0, &[1.0], "more than four times the lowest is the end"),
+            (&[1.0, f64::NAN, 1.0], 0.0, &[1.0], "so is a value that is none"),
         ];
-        for (losses, smoothing, want, num_taken, why) in cases {
-            let (got, taken) = smoothed(losses, smoothing);
-            assert_eq!((got.len(), taken), (want.len(), num_taken), "{why}");
+        for (losses, smoothing, want, why) in cases {
+            let mut running = Running::new(&LrFindOptions { smoothing, ..LrFindOptions::default() });
+            let got: Vec<f64> = losses.iter().map_while(|&loss| running.add(loss).then(|| running.value())).collect();
+            assert_eq!(got.len(), want.len(), "{why}");
             assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-12), "{why}: {got:?}");
         }
-    }
-
-    #[test]
-    fn suggestions_are_where_the_loss_falls_fastest_and_a_tenth_of_its_minimum() {
-        let options = LrFindOptions { start_lr: 1e-5, end_lr: 1.0, num_steps: 51, ..LrFindOptions::default() };
-        let points = |loss: &dyn Fn(f64) -> f64| -> Vec<LrPoint> {
-            let point = |step| {
-                let lr = options.lr(step);
-                LrPoint { lr, loss: loss(lr.log10()), smoothed: loss(lr.log10()) }
-            };
-            (0..51).map(point).collect()
-        };
-        // A bowl around 1e-2, steepest where its parabola begins; points are a tenth of a power of ten apart.
-        let bowl = |power: f64| if power < -4.0 { 4.0 } else { (power + 2.0).powi(2) };
-        let (steepest, lowest) = suggestions(&points(&bowl));
-        assert!((steepest.unwrap().log10() + 4.0).abs() < 0.11, "{steepest:?}");
-        assert!((lowest.unwrap().log10() + 3.0).abs() < 1e-9, "{lowest:?}");
-        // After a leap the loss falls back, faster than it ever fell before: no rate to train with.
-        let leap = |power: f64| bowl(power) + if (-1.0..-0.9).contains(&power) { 90.0 } else { 0.0 };
-        assert_eq!(suggestions(&points(&leap)), suggestions(&points(&bowl)));
-        assert_eq!(suggestions(&points(&|power| power)), (None, None), "a loss that only climbs falls nowhere");
-        assert_eq!(suggestions(&points(&bowl)[..5]), (None, None), "five points are all left out");
     }
 
     #[test]

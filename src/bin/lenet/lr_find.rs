@@ -28,10 +28,10 @@ pub struct RangeTestOptions {
     /// Optimizer steps, each at its own rate
     #[arg(long, value_name = "N", default_value_t = LrFindOptions::default().num_steps)]
     steps: u64,
-    /// Smoothing factor of the running mean of the loss
+    /// Smoothing factor of the running mean of the loss that tells when it diverges
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().smoothing)]
     smoothing: f64,
-    /// Stop when the smoothed loss exceeds the lowest by this factor
+    /// Stop when the running mean exceeds its lowest by this factor
     #[arg(long, value_name = "X", default_value_t = LrFindOptions::default().diverges_at)]
     diverges_at: f64,
     /// Draw the loss over the rate to this file
@@ -96,7 +96,10 @@ fn verdict(found: &LrFind) -> String {
     let minimum = suggested(found.minimum_over_10, "a tenth of the rate at which it is lowest");
     let rates: Vec<String> = steepest.into_iter().chain(minimum).collect();
     match rates.as_slice() {
-        [] => format!("stopped   {end}\nsuggested nothing, since the smoothed loss never falls"),
+        [] => format!(
+            "stopped   {end}\nsuggested nothing: the loss falls nowhere by clearly more than it varies from batch to batch; \
+             more --steps or other rates may show more"
+        ),
         rates => format!("stopped   {end}\nsuggested {}", rates.join("\n          ")),
     }
 }
