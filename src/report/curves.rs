@@ -105,13 +105,12 @@ pub fn schedule_plot(title: &str, x_label: &str, rates: &[(f64, Option<f64>)]) -
     stacked_plots(&[(&lr, 300.0), (&momentum, 180.0)])
 }
 
-/// The loss of a learning-rate range test over the rate, with the suggested rates marked.
+/// The loss of a learning-rate range test over the rate, with the suggested rates marked. The lines leave the frame
+/// where the loss is so high above the first ones that the way down would have no room.
 pub fn lr_find_plot(found: &LrFind) -> Picture {
-    // Losses of single steps run away from the mean at the end, and would leave it no room.
-    let highest = 2.0 * found.points.iter().fold(0.0, |highest: f64, point| highest.max(point.smoothed));
     let line = |name: &str, loss: fn(&LrPoint) -> f64| Series {
         name: name.to_owned(),
-        points: found.points.iter().map(|point| (point.lr.log10(), loss(point))).filter(|at| at.1 <= highest).collect(),
+        points: found.points.iter().map(|point| (point.lr.log10(), loss(point))).collect(),
     };
     let mark = |lr: f64, text: &str| {
         let nearest = |a: &&LrPoint, b: &&LrPoint| (a.lr / lr).ln().abs().total_cmp(&(b.lr / lr).ln().abs());
@@ -125,6 +124,18 @@ pub fn lr_find_plot(found: &LrFind) -> Picture {
         y_label: "training loss".to_owned(),
         series: vec![line("smoothed", |point| point.smoothed), line("each step", |point| point.loss)],
         marks: suggested.into_iter().filter_map(|(lr, text)| mark(lr?, text)).collect(),
+        highest: highest_shown(&found.points),
         ..LinePlot::default()
     })
+}
+
+/// The highest loss in view: of those up to the lowest, and as much above as a third of the way down.
+fn highest_shown(points: &[LrPoint]) -> Option<f64> {
+    let lowest = (0..points.len()).min_by(|&a, &b| points[a].smoothed.total_cmp(&points[b].smoothed))?;
+    let before = points[..=lowest].iter();
+    let highest = before.clone().fold(f64::NEG_INFINITY, |highest, point| highest.max(point.smoothed));
+    let varies = before.map(|point| point.loss - point.smoothed).fold(0.0, f64::max);
+    let margin = ((highest - points[lowest].smoothed) / 3.0).max(varies);
+    // A loss that climbs from the first rate on is lowest there, and is worth seeing to its double.
+    Some(if lowest == 0 { 2.0 * highest } else { highest + margin })
 }

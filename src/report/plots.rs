@@ -55,6 +55,8 @@ pub struct LinePlot {
     pub whole_x: bool,
     /// Whether y stays as it is until the next x, as a learning rate does.
     pub stepped: bool,
+    /// The highest y that there is room for; lines end at it where they go beyond. `None` shows all.
+    pub highest: Option<f64>,
     /// Points to mark.
     pub marks: Vec<Mark>,
     /// Points to draw as dots, such as the data that a line was fitted to.
@@ -102,10 +104,11 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
         (false, true) => Range::exact(low, high),
         (false, false) => Range::exact(0.0, 1.0),
     };
+    let is_shown = |y: &f64| plot.highest.is_none_or(|highest| *y <= highest);
     let frame = Frame {
         area: Rect { x: LEFT, y: top + head_height(plot), width: WIDTH - LEFT - RIGHT, height },
         x,
-        y: Range::around(points().map(|point| point.1), plot.log_y),
+        y: Range::around(points().map(|point| point.1).filter(is_shown), plot.log_y),
         title: &plot.title,
         x_label: &plot.x_label,
         y_label: &plot.y_label,
@@ -130,6 +133,9 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
         if plot.stepped {
             line = at.windows(2).flat_map(corners).chain(at.last().copied()).collect();
         }
+        if plot.highest.is_some() {
+            line = cut_above(&line, frame.area.y);
+        }
         if line_is_dashed(index) {
             canvas.stroke_dashed(&line, 2.2, line_color(index));
         } else {
@@ -137,35 +143,75 @@ fn draw_lines(canvas: &mut Canvas, plot: &LinePlot, top: f32, height: f32) {
         }
         // Few points are worth seeing one by one, and a single one is no line at all.
         if at.len() <= 40 {
-            at.iter().filter(|point| point.1.is_finite()).for_each(|&at| canvas.circle(at, 3.0, line_color(index)));
+            let is_seen = |point: &&Point| point.1 >= frame.area.y;
+            at.iter().filter(is_seen).for_each(|&at| canvas.circle(at, 3.0, line_color(index)));
         }
     }
-    for mark in &plot.marks {
-        draw_mark(canvas, &frame, mark);
+    draw_marks(canvas, &frame, &plot.marks);
+}
+
+/// The parts of a line from `top` downwards, with gaps between them.
+fn cut_above(line: &[Point], top: f32) -> Vec<Point> {
+    let mut cut = Vec::new();
+    for (index, &(x, y)) in line.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| line[before]);
+        if let Some((x0, y0)) = before.filter(|&(_, y0)| y0.is_finite() && y.is_finite() && (y0 < top) != (y < top)) {
+            cut.push((x0 + (x - x0) * (top - y0) / (y - y0), top));
+        }
+        cut.push(if y < top { (f32::NAN, f32::NAN) } else { (x, y) });
+    }
+    cut
+}
+
+/// A ring at each point, a dashed line through it, and the text beside it, on the side with more room and where no other
+/// text or ring is.
+fn draw_marks(canvas: &mut Canvas, frame: &Frame<'_>, marks: &[Mark]) {
+    const RING: f32 = 6.5;
+    let area = frame.area;
+    let is_inside =
+        |&(_, (x, y)): &(&Mark, Point)| (area.x..=area.right()).contains(&x) && (area.y..=area.bottom()).contains(&y);
+    let marks: Vec<(&Mark, Point)> =
+        marks.iter().map(|mark| (mark, frame.point(mark.x, mark.y))).filter(is_inside).collect();
+    for &(_, (x, y)) in &marks {
+        canvas.stroke_dashed(&[(x, area.y), (x, area.bottom())], 1.2, Color::GREY);
+        canvas.circle((x, y), RING, Color::BLACK);
+        canvas.circle((x, y), 4.3, Color::WHITE);
+    }
+    let ring = |&(_, (x, y)): &(&Mark, Point)| Rect { x: x - RING, y: y - RING, width: 2.0 * RING, height: 2.0 * RING };
+    let mut taken: Vec<Rect> = marks.iter().map(ring).collect();
+    let style = TICK.color(Color::BLACK);
+    for (mark, at) in marks {
+        let label = place_label(area, at, style.width(&mark.text), &taken);
+        canvas.fill_rect(label, Color::WHITE.fade(0.85));
+        canvas.text_middle(&mark.text, (label.x + MARGIN, label.center().1), style);
+        taken.push(label);
     }
 }
 
-/// A ring at the point, a dashed line through it, and the text beside it on the side with more room.
-fn draw_mark(canvas: &mut Canvas, frame: &Frame<'_>, mark: &Mark) {
-    let (x, y) = frame.point(mark.x, mark.y);
-    let area = frame.area;
-    if !((area.x..=area.right()).contains(&x) && (area.y..=area.bottom()).contains(&y)) {
-        return;
-    }
-    canvas.stroke_dashed(&[(x, area.y), (x, area.bottom())], 1.2, Color::GREY);
-    canvas.circle((x, y), 6.5, Color::BLACK);
-    canvas.circle((x, y), 4.3, Color::WHITE);
-    let style = TICK.color(Color::BLACK);
-    let half_height = 10.0;
-    let is_right = x + 12.0 + style.width(&mark.text) < area.right();
-    // Beside the dashed line, and in the half of the frame where the point is not.
-    let text_y = if y > area.y + area.height / 2.0 { area.y + half_height } else { area.bottom() - half_height };
-    let (text_x, align) = if is_right { (x + 8.0, Align::Left) } else { (x - 8.0, Align::Right) };
-    let width = style.width(&mark.text);
-    let left = if is_right { text_x - 3.0 } else { text_x - width - 3.0 };
-    let backdrop = Rect { x: left, y: text_y - 9.0, width: width + 6.0, height: 18.0 };
-    canvas.fill_rect(backdrop, Color::WHITE.fade(0.85));
-    canvas.text_middle(&mark.text, (text_x, text_y), style.align(align));
+/// What a label has to its left and right.
+const MARGIN: f32 = 3.0;
+
+/// Where a label of this width stands: beside the dashed line through `at`, in the half of the area where the point is
+/// not, as near to the edge as those that are there leave room.
+fn place_label(area: Rect, at: Point, width: f32, taken: &[Rect]) -> Rect {
+    const HEIGHT: f32 = 18.0;
+    let (x, y) = at;
+    let is_right = x + 12.0 + width < area.right();
+    // One that fits on neither side stays within the area.
+    let left = if is_right { x + 8.0 } else { (x - 8.0 - width).max(area.x + MARGIN) };
+    let is_low = y > area.y + area.height / 2.0;
+    let (first, step) = if is_low { (area.y + 1.0, HEIGHT + 2.0) } else { (area.bottom() - 19.0, -HEIGHT - 2.0) };
+    let row = |index: usize| Rect {
+        x: left - MARGIN,
+        y: first + index as f32 * step,
+        width: width + 2.0 * MARGIN,
+        height: HEIGHT,
+    };
+    let overlaps = |a: &Rect, b: &Rect| a.x < b.right() && b.x < a.right() && a.y < b.bottom() && b.y < a.bottom();
+    // A whole number of rows, few.
+    let num_rows = (area.height / (HEIGHT + 2.0)) as usize;
+    let free = (0..num_rows).map(row).find(|row| !taken.iter().any(|other| overlaps(row, other)));
+    free.unwrap_or_else(|| row(0))
 }
 
 /// A named set of numbers of which only the distribution matters.
@@ -233,5 +279,42 @@ fn draw_histogram(canvas: &mut Canvas, area: Rect, range: Range, sample: &Sample
         let x = area.x + range.share(value) as f32 * area.width;
         canvas.stroke(&[(x, area.bottom()), (x, area.bottom() + 3.0)], 1.0, Color::GREY);
         canvas.text(&label, (x, area.bottom() + 15.0), small);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_apart_and_within_the_area() {
+        let area = Rect { x: 84.0, y: 50.0, width: 746.0, height: 360.0 };
+        let points = [(700.0, 100.0), (705.0, 380.0), (710.0, 102.0), (90.0, 390.0), (400.0, 60.0)];
+        for width in [40.0, 140.0, 700.0] {
+            let mut taken: Vec<Rect> = Vec::new();
+            for at in points {
+                let label = place_label(area, at, width, &taken);
+                assert!(label.x >= area.x && label.right() <= area.right(), "{label:?}");
+                assert!(label.y >= area.y && label.bottom() <= area.bottom(), "{label:?}");
+                let apart = |other: &Rect| {
+                    label.right() <= other.x
+                        || other.right() <= label.x
+                        || label.bottom() <= other.y
+                        || other.bottom() <= label.y
+                };
+                assert!(taken.iter().all(apart), "{label:?} among {taken:?}");
+                taken.push(label);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_where_it_leaves_the_area() {
+        let nan = f32::NAN;
+        let cut = cut_above(&[(0.0, 20.0), (10.0, 0.0), (20.0, -5.0), (30.0, 15.0), (40.0, nan), (50.0, 12.0)], 10.0);
+        let want =
+            [(0.0, 20.0), (5.0, 10.0), (nan, nan), (nan, nan), (27.5, 10.0), (30.0, 15.0), (40.0, nan), (50.0, 12.0)];
+        let bits = |line: &[Point]| line.iter().map(|(x, y)| (x.to_bits(), y.to_bits())).collect::<Vec<_>>();
+        assert_eq!(bits(&cut), bits(&want), "{cut:?}");
     }
 }
