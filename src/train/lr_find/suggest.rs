@@ -12,8 +12,8 @@ const FEWEST: usize = 10;
 /// 2.5 steps, or a fifth of a power of ten.
 const POINTS_PER_DEVIATION: f64 = 40.0;
 /// How many standard deviations of the smoothed loss a descent must have. Among a hundred independent values the lowest
-/// is about five below the highest, as it was in tests whose rates were all too small.
-const LEAST_OVER_NOISE: f64 = 8.0;
+/// is about five below the highest, and up to fifteen times what was taken for the deviation where that is of ten points.
+const LEAST_OVER_NOISE: f64 = 16.0;
 /// The share of the loss that a descent must have: what falls less says nothing about rates.
 const LEAST_SHARE: f64 = 0.015;
 
@@ -38,7 +38,8 @@ pub(super) fn suggestions(points: &mut [LrPoint]) -> Suggestions {
     };
     let descent = smoothed(highest) - smoothed(lowest);
     // A weighted mean under a bell curve of this deviation has so much less noise than what it is of.
-    let noise = noise(&points[..=lowest]) / (2.0 * std::f64::consts::PI.sqrt() * deviation).sqrt();
+    let early = points.len().min((lowest + 1).max(points.len() / 2).max(FEWEST));
+    let noise = noise(&points[..early]) / (2.0 * std::f64::consts::PI.sqrt() * deviation).sqrt();
     let is_clear = descent > LEAST_OVER_NOISE * noise && descent > LEAST_SHARE * smoothed(highest);
     if points.len() < FEWEST || !is_clear {
         return Suggestions::default();
