@@ -134,7 +134,7 @@ pub enum Error {
     },
 
     /// The host has no memory left for what a program needs.
-    #[error("{what} needs {needed} bytes of memory, which are not there; {advice}")]
+    #[error("there is no memory for {needed} more bytes of {what}; {advice}")]
     Memory {
         /// The tensor, or what the program keeps.
         what: String,
