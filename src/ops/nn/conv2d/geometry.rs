@@ -3,7 +3,7 @@
 use super::Conv2d;
 use crate::ops::count_ops;
 use crate::ops::nn::pool2d::MAX_EXTENT;
-use crate::tensor::{MAX_ELEMS, Shape, TensorType};
+use crate::tensor::{MAX_ELEMS, Shape};
 use crate::{Error, Result};
 
 /// All sizes of a convolution.
@@ -92,8 +92,8 @@ impl Conv2d {
             return Err(wrong(expected + &at_most, format!("a weight of shape {weight}")));
         };
         // Kernels for the CPU pad an image at a time.
-        let [padded_h, padded_w] = [h + 2 * self.padding[0], w + 2 * self.padding[1]];
-        if TensorType::f32([in_channels, padded_h, padded_w]).is_too_large() {
+        let padded = [in_channels, h + 2 * self.padding[0], w + 2 * self.padding[1]];
+        if padded.into_iter().try_fold(1, usize::checked_mul).is_none_or(|elems| elems > MAX_ELEMS) {
             let expected = format!("an image that has at most {MAX_ELEMS} elements with its padding");
             return Err(wrong(expected, format!("{input} padded by {:?}", self.padding)));
         }
