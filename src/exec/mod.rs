@@ -145,9 +145,10 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::NameClash`] where plans disagree on a state, or two have one name and the same inputs; [`Error::Limit`],
-    /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Memory`] where the CPU has no memory for one; [`Error::Kernel`] where a kernel of the first does not
-    /// compile, which [`Program::run`] has for the others; [`Error::Setting`] where a variable of the environment that the
-    /// CPU heeds, such as `WGRAD_THREADS`, has a value that means nothing.
+    /// [`Error::Unsupported`] where the device cannot take a plan; [`Error::Memory`] where the CPU has no memory for one;
+    /// [`Error::Kernel`] where a kernel of the first does not compile, which [`Program::run`] has for the others;
+    /// [`Error::Setting`] where a variable of the environment that the CPU heeds, such as `WGRAD_THREADS`, has a value that
+    /// means nothing.
     pub fn compile(device: &Device, plans: Vec<Plan>, seed: u64) -> Result<Program> {
         entries::check_entries(&plans)?;
         let plans = match device.gpu_traits() {
