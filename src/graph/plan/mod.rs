@@ -120,7 +120,7 @@ impl Plan {
     /// the rest is left out. [`Program::compile`](crate::Program::compile) plans it again for a GPU.
     ///
     /// # Errors
-    /// [`Error::Operand`](crate::Error::Operand) where a value would have to lie in two packs at once.
+    /// [`Error::Operand`] where a value would have to lie in two packs at once.
     pub fn new(graph: &Graph) -> Result<Plan> {
         Planner::new(&fuse_for_cpu(graph), graph, Target::Cpu).plan()
     }
