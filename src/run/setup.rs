@@ -19,8 +19,8 @@ pub(super) const EVAL_BATCH_SIZE: usize = 500;
 /// A session over these images, with the initial weights of [`RunConfig::init`] if any.
 ///
 /// # Errors
-/// As [`Session::new`]; [`Error::Io`] and [`Error::Data`] where the file of initial
-/// weights cannot be read or is of another network.
+/// As [`Session::new`]; [`Error::Io`] and [`Error::Data`] where the file of initial weights cannot be read or is of
+/// another network.
 pub fn session(config: &RunConfig, device: &Device, data: &RunData) -> Result<Session> {
     session_among(config, device, data, Box::new(Alone))
 }

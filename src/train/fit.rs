@@ -28,7 +28,8 @@ pub struct FitOptions {
     pub checkpoint: Option<CheckpointOptions>,
 }
 
-/// Trains until early stopping, [`Observer::end_after`] or the last epoch, then restores the best weights and evaluates the test set once.
+/// Trains until early stopping, [`Observer::end_after`] or the last epoch, then restores the best weights and evaluates
+/// the test set once.
 /// `observer` is told about every epoch: [`PrintEpochs`](super::PrintEpochs) prints them, `()` keeps silent.
 ///
 /// # Errors

@@ -33,8 +33,8 @@ pub struct LrPoint {
     pub lr: f64,
     /// The mean loss of its batches, before the step.
     pub loss: f64,
-    /// The mean of the losses around, weighted by a bell curve whose width grows with the number of steps. Losses above
-    /// twice the first ones count as that, as one that explodes would hide all others.
+    /// The losses smoothed with a Gaussian whose width grows with the number of steps. Losses above twice the first ones
+    /// count as that much, since one that explodes would hide all others.
     pub smoothed: f64,
 }
 

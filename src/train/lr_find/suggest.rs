@@ -1,22 +1,22 @@
 //! What the losses of a range test suggest: rates on the way down to the lowest loss, if there is a way down that is more
 //! than noise.
 //!
-//! A running mean lags behind by as many steps as it keeps, so that where it falls depends on the number of steps. Here
-//! each loss is averaged with those before and after it, over a share of the steps.
+//! A running mean lags behind the losses, the more so the fewer steps there are. Here each loss is averaged with those
+//! before and after it instead, over a window that grows with the number of steps.
 
 use super::LrPoint;
 
 /// Points without which nothing is suggested.
 const FEWEST: usize = 10;
-/// The standard deviation of the bell curve is the number of points over this: with 100 steps over eight powers of ten,
-/// 2.5 steps, or a fifth of a power of ten.
+/// Losses are smoothed with a Gaussian whose standard deviation is the number of points divided by this: with 100 steps
+/// over eight powers of ten, 2.5 steps, a fifth of a power of ten.
 const POINTS_PER_DEVIATION: f64 = 40.0;
-/// How many standard deviations of the smoothed loss a descent must have: this, and of few points as much more as
-/// `MORE_OF_FEW` over their number, since the deviation is then a guess. Of losses that only vary, one test in a thousand
-/// has a descent of 6.7 with 400 points, 7.6 with 100, 8.4 with 50, 11.6 with 20 and 17 with 10.
+/// A descent must be at least `LEAST_OVER_NOISE + MORE_OF_FEW / points` times the noise of the smoothed loss: with few
+/// points the noise itself is poorly known. Where the loss is nothing but noise, one test in a thousand shows a descent of
+/// 6.7 with 400 points, 7.6 with 100, 8.4 with 50, 11.6 with 20 and 17 with 10.
 const LEAST_OVER_NOISE: f64 = 8.0;
 const MORE_OF_FEW: f64 = 100.0;
-/// The share of the loss that a descent must have: what falls less says nothing about rates.
+/// A descent must be at least this share of the loss: a smaller one says nothing about rates.
 const LEAST_SHARE: f64 = 0.015;
 
 /// Rates to train with.
@@ -39,9 +39,9 @@ pub(super) fn suggestions(points: &mut [LrPoint]) -> Suggestions {
         return Suggestions::default();
     };
     let descent = smoothed(highest) - smoothed(lowest);
-    // A weighted mean under a bell curve of this deviation has so much less noise than what it is of.
-    // Not of the few points before a lowest among the first ones, which may happen to be close.
+    // Over half of the points at least: a few before an early minimum may be close together by chance.
     let early = points.len().min((lowest + 1).max(points.len() / 2).max(FEWEST));
+    // A Gaussian mean divides the noise of independent losses by √(2·√π·deviation).
     let noise = noise(&points[..early]) / (2.0 * std::f64::consts::PI.sqrt() * deviation).sqrt();
     let least = LEAST_OVER_NOISE + MORE_OF_FEW / points.len() as f64;
     let is_clear = descent > least * noise && descent > LEAST_SHARE * smoothed(highest);
@@ -57,7 +57,7 @@ pub(super) fn suggestions(points: &mut [LrPoint]) -> Suggestions {
     }
 }
 
-/// Replaces what is smoothed by the mean of the losses around, weighted by a bell curve of a standard deviation in steps.
+/// Smooths the losses with a Gaussian; `deviation` is in steps.
 fn smooth(points: &mut [LrPoint], deviation: f64) {
     let first = &points[..points.len().div_ceil(10)];
     let most = 2.0 * first.iter().map(|point| point.loss).sum::<f64>() / first.len().max(1) as f64;
@@ -72,8 +72,9 @@ fn smooth(points: &mut [LrPoint], deviation: f64) {
     }
 }
 
-/// The standard deviation of the losses from batch to batch, from how far each is from the mean of its neighbours, which
-/// leaves a descent out: these distances have a standard deviation √1.5 times as large, and a mean √(2/π) times theirs.
+/// The standard deviation of the losses from batch to batch, estimated from the distance of each to the mean of its two
+/// neighbours, which a steady descent does not change. That distance has √1.5 times the standard deviation of a loss, and
+/// the mean of its magnitude is √(2/π) times that.
 fn noise(points: &[LrPoint]) -> f64 {
     let distance = |three: &[LrPoint]| (three[1].loss - f64::midpoint(three[0].loss, three[2].loss)).abs();
     let num = points.len().saturating_sub(2).max(1) as f64;
